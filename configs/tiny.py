@@ -1,0 +1,121 @@
+"""C -> D -> V on sentences of facts, against English at the same budget.
+
+  ./tools/run                                  (this config is the default)
+  ./tools/run --config=configs/tiny.py --config.seed=1 --workdir=runs/tiny-1
+
+Cost and expected result: see the head of get_config.
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The default experiment: 24 bits a sentence, a budget of three tokens."""
+  config = ml_collections.ConfigDict()
+  config.seed = 0
+  config.steps = 2000  # of every arm
+  config.budget = 3  # k: tokens of a code
+  config.batch_size = 32  # B: sources a step
+  config.log_every = 20
+  config.only = ""  # names of arms, comma-separated; empty: all of them
+
+  config.mesh = {"data": 1, "fsdp": 1, "tensor": 1}  # data=-1: what is left
+
+  config.data = {
+    "source": "facts",
+    "path": "",  # for text only
+    "vocab_size": 128,
+    "sentences": 60_000,
+    "heldout": 2_048,  # sentences of the validation and of the test split
+  }
+
+  config.model_name = "transformer"
+  config.model = {
+    "width": 64,
+    "depth": 2,
+    "heads": 4,
+    "kv_heads": 2,
+    "hidden": 176,
+    "rope_base": 10_000.0,
+    "tied": True,
+    "scan": False,
+    "dtype": "float32",
+  }
+
+  # The base of all arms: a language model, then both roles on English extracts.
+  config.pretrain = {
+    "steps": 500,
+    "warmup_from": 150,  # the roles are taught from this step on
+    "batch_size": 128,
+    "dropout": 0.1,
+    "optimizer": _optimizer(2e-3),
+  }
+
+  # How the policy samples, and how it learns.
+  config.temperature = 1.0
+  config.top_p = 1.0
+  config.optimizer = _optimizer(2e-3)
+  config.updates = 1  # gradient steps a batch of rollouts
+  config.micro_batches = 1
+  config.normalize_std = False  # divide advantages by the group's deviation
+  config.kl = 0.0  # reward paid for a nat of distance from the frozen base
+  config.loss = {
+    "weights": {"C": 16.0, "D": 1.0},  # of the policy gradients
+    "lesson_weights": {"C": 1.0, "D": 1.0},  # of the likelihoods
+    "entropy_bonus": {"C": 0.02, "D": 0.0},
+    "clip_low": 0.2,
+    "clip_high": 0.28,
+    "importance_cap": 2.0,
+    "per_token": False,
+  }
+  config.curriculum = {"hidden": 0.9, "steps": 1_200, "explore_steps": 1_800}
+  config.verifier = {"slots": 0.0, "edit": 0.0, "gain": 1.0, "reader": 0.0}
+
+  # Keyword arguments of each pattern's make().
+  config.patterns = {
+    "cdv": {
+      "group": 16,  # G: codes of a source
+      "decodes": 1,  # J: free-running decodes of a code
+      "length_price": 0.0,
+      "lessons": 1,  # codes of each group from which D learns s
+      "dropout": 0.1,  # share of lessons whose code is cut short
+    },
+    "extract": {"lessons": 1, "dropout": 0.1},
+  }
+
+  # `write`: a rule (lead, surprising, sft), or what a policy may write
+  # (source: the tokens of s; force: a random subset; free).
+  config.arms = {
+    "lead": _arm("extract", "lead"),
+    "surprising": _arm("extract", "surprising"),
+    "sft": _arm("extract", "sft"),
+    "english_rl": _arm("cdv", "source"),
+    "code": _arm("cdv", "force"),
+  }
+
+  config.eval = {
+    "every": 200,
+    "rows": 512,  # of the validation split while training
+    "test_rows": 2_048,
+    "batch_size": 512,
+    "budgets": (1, 2, 3),
+    "samples": 24,  # rows of the test split in samples.jsonl
+  }
+  config.checkpoint = {"every": 200, "keep_last": 2, "keep_best": 1}
+  return config
+
+
+def _arm(pattern: str, write: str) -> dict:
+  """overrides: ("optimizer.learning_rate", 1e-3)-like pairs, for ablations."""
+  return {"pattern": pattern, "write": write, "overrides": ()}
+
+
+def _optimizer(learning_rate: float) -> dict:
+  return {
+    "learning_rate": learning_rate,
+    "warmup": 20,
+    "decay": 0.3,  # share of the steps, at the end
+    "clip_norm": 1.0,
+    "b2": 0.99,
+    "weight_decay": 0.0,
+  }

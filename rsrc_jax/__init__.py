@@ -1,0 +1,3 @@
+"""rsrc-jax: recursive compression RL in JAX."""
+
+__version__ = "0.1.0"

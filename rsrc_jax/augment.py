@@ -1,0 +1,71 @@
+"""Forced vocabulary: which ids the codes of a source may be written in.
+
+Seed 002's augmentation tempers the prior of human language by making C say the
+same thing in words that it did not choose ("Theory of RSI ...", Augmentation).
+Here in its hard form, as a mask on the logits: a random subset of the
+vocabulary for each source, shared by its group. The mask is handed around as
+ids (types.Constraints), so that scoring replays it.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rsrc_jax.types import Batch, Constraints
+
+
+def make(
+  mode: str, code: np.ndarray
+) -> Callable[[jax.Array, Batch, jax.Array], Constraints]:
+  """Builds the function that constrains a batch.
+
+  Args:
+    mode: "free": anything in `code`. "force": each id is hidden from a source
+      with the probability `hidden`, drawn per source. "source": only the
+      tokens of the source itself, in any order: English by construction.
+    code: [V] bool, ids that a code may contain: no specials, no byte pieces.
+
+  Returns:
+    (key, batch, hidden []) -> Constraints with lists of V ids [B, V]. The key
+    is consumed; a row's list depends on batch.row and the key alone. Where a
+    draw hides everything, the row is free: an empty list would be a dead end.
+
+  Raises:
+    ValueError: an unknown mode.
+  """
+  modes = {"free": _free, "force": _force, "source": _source}
+  if mode not in modes:
+    raise ValueError(f"augment mode {mode!r} is none of {sorted(modes)}.")
+  ids = jnp.where(jnp.asarray(code), jnp.arange(code.size), -1)
+
+  def constrain(key: jax.Array, batch: Batch, hidden: jax.Array) -> Constraints:
+    allowed = modes[mode](key, batch, hidden, ids)
+    rows = allowed.shape[0]
+    return Constraints(jnp.full((rows, 1), -1, jnp.int32), allowed)
+
+  return constrain
+
+
+def row_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
+  """One key a row, folded in by its number: no batch shows in it. -> [B]"""
+  return jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
+
+
+def _free(key, batch, hidden, ids):
+  del key, hidden
+  return jnp.full((batch.row.size, ids.size), -1, jnp.int32)
+
+
+def _force(key, batch, hidden, ids):
+  draw = lambda k: jax.random.uniform(k, ids.shape)
+  shown = jax.vmap(draw)(row_keys(key, batch.row)) >= hidden
+  return jnp.where(shown, ids, -1)
+
+
+def _source(key, batch, hidden, ids):
+  del key, hidden
+  s = jnp.where(batch.source.mask, batch.source.ids, -1)
+  s = jnp.where(jnp.take(ids, s) >= 0, s, -1)
+  return jnp.pad(s, ((0, 0), (0, ids.size - s.shape[1])), constant_values=-1)

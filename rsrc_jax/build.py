@@ -1,0 +1,257 @@
+"""From a config to functions: the one place where the config's blocks meet.
+
+A block is the keyword arguments of one make(); a file name is the registry
+(`config.model_name`, `arm.pattern`). Nothing below this module sees a config.
+"""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from jax.sharding import Mesh
+
+from rsrc_jax import (
+  augment,
+  curriculum,
+  evaluate,
+  learner,
+  pretrain,
+  sharding,
+  verifier,
+)
+from rsrc_jax.data import sources, tokenizer
+from rsrc_jax.patterns import extract
+from rsrc_jax.roles import Role
+from rsrc_jax.types import Params, Policy, TrainState
+
+
+class World(NamedTuple):
+  """What all phases of a run share."""
+
+  config: ml_collections.ConfigDict
+  corpus: sources.Corpus
+  policy: Policy
+  roles: dict[str, Role]
+  mesh: Mesh
+
+
+class Phase(NamedTuple):
+  """One training loop, as functions."""
+
+  name: str
+  steps: int
+  batch_size: int
+  data_seed: int
+  init: Callable[[Params], TrainState]
+  given: Callable[..., Any]  # step, schedule, frozen, batch -> given
+  step: Callable[..., Any]  # state, frozen, batch, given -> state, metrics
+  write: Callable[..., Any] | None  # params, frozen, batch, key -> code
+
+
+def world(config: ml_collections.ConfigDict, cache: Path) -> World:
+  """Reads the data and builds the model's functions; nothing is compiled.
+
+  cache: a folder for trained tokenizers.
+
+  Raises:
+    ValueError: a setting that can't work, named, with the remedy.
+  """
+  mesh = sharding.make_mesh(**config.mesh)
+  _check(config, mesh)
+  corpus = _corpus(config, cache)
+  module = importlib.import_module(f"rsrc_jax.models.{config.model_name}")
+  policy = module.make(vocab_size=corpus.vocab.size, **config.model)
+  return World(config, corpus, policy, _roles(config, corpus), mesh)
+
+
+def phases(world: World) -> list[Phase]:
+  """The base, then every arm in the order of the config."""
+  arms = world.config.arms
+  only = [name for name in world.config.only.split(",") if name]
+  if set(only) - set(arms):
+    raise ValueError(
+      f"config.only={world.config.only!r}: the arms are {', '.join(arms)}."
+    )
+  step_of = {}  # arms that train alike share one compiled program
+  return [
+    _base(world),
+    *(_arm(world, name, step_of) for name in (only or arms)),
+  ]
+
+
+def _base(world: World) -> Phase:
+  config, settings = world.config, world.config.pretrain
+  tx = learner.optimizer(steps=settings.steps, **settings.optimizer)
+  step = pretrain.make_step(
+    world.policy,
+    world.roles,
+    tx,
+    seed=config.seed,
+    budget=config.budget,
+    warmup_from=settings.warmup_from,
+    dropout=settings.dropout,
+    reader=config.verifier.reader > 0,
+  )
+  return Phase(
+    name="base",
+    steps=settings.steps,
+    batch_size=settings.batch_size,
+    data_seed=config.seed,
+    init=lambda params: TrainState(
+      jnp.int32(0), params, tx.init(params), (), ()
+    ),
+    given=lambda step, schedule, frozen, batch: (),
+    step=_jit(world.mesh, step),
+    write=None,
+  )
+
+
+def _arm(world: World, name: str, step_of: dict) -> Phase:
+  arm = world.config.arms[name]
+  config = world.config.copy_and_resolve_references()
+  config.update_from_flattened_dict(dict(arm.overrides))
+  policy, roles, seed = world.policy, world.roles, config.seed
+  relax = curriculum.linear(**config.curriculum)
+  tx = learner.optimizer(steps=config.steps, **config.optimizer)
+  same = (arm.pattern, tuple(arm.overrides))
+  if same not in step_of:
+    step_of[same] = _jit(world.mesh, _arm_step(world, config, arm, relax, tx))
+  if arm.pattern == "extract":
+    rule = extract.writer(policy, roles, arm.write, config.budget)
+    prepare = lambda frozen, batch, key, hidden: rule(frozen, batch, key)
+    write = lambda params, frozen, batch, key: rule(frozen, batch, key)
+  else:
+    code = world.corpus.vocab.code
+    limit = augment.make(arm.write, code)
+    prepare = lambda frozen, batch, key, hidden: limit(key, batch, hidden)
+    relaxed = augment.make("source" if arm.write == "source" else "free", code)
+    write = evaluate.code_writer(policy, roles["C"], relaxed)
+
+  def given(step, schedule, frozen, batch):
+    # Apart from the key of the rollouts, which folds in the step alone.
+    key = jax.random.fold_in(learner.step_key(seed, step), 1)
+    hidden = relax.update(schedule, step).hidden
+    return prepare(frozen, batch, key, hidden)
+
+  return Phase(
+    name=name,
+    steps=config.steps,
+    batch_size=config.batch_size,
+    data_seed=seed + 1,
+    init=lambda params: TrainState(
+      jnp.int32(0), params, tx.init(params), (), relax.init()
+    ),
+    given=jax.jit(given),
+    step=step_of[same],
+    write=jax.jit(write),
+  )
+
+
+def _arm_step(world, config, arm, relax, tx) -> Callable:
+  policy, roles = world.policy, world.roles
+  verify = verifier.make(
+    policy,
+    roles["V"],
+    weights=config.verifier.to_dict(),
+    positions=world.corpus.slots,
+  )
+  module = importlib.import_module(f"rsrc_jax.patterns.{arm.pattern}")
+  pattern = module.make(policy, roles, verify, **config.patterns[arm.pattern])
+  return learner.make_step(
+    policy,
+    roles,
+    pattern,
+    relax,
+    tx,
+    seed=config.seed,
+    loss=learner.make_loss(policy, roles, **config.loss.to_dict()),
+    updates=config.updates,
+    micro_batches=config.micro_batches,
+    normalize_std=config.normalize_std,
+    kl=config.kl,
+  )
+
+
+def _jit(mesh: Mesh, step: Callable) -> Callable:
+  """Jits a step for states that stay where sharding's rules put them."""
+
+  def placed(state, frozen, batch, given):
+    state, metrics = step(state, frozen, batch, given)
+    where = sharding.shardings(mesh, state)
+    return jax.lax.with_sharding_constraint(state, where), metrics
+
+  return jax.jit(placed, donate_argnums=0)
+
+
+def _roles(config, corpus) -> dict[str, Role]:
+  vocab, longest = corpus.vocab, corpus.train.ids.shape[-1]
+  if config.budget > longest:
+    raise ValueError(
+      f"config.budget={config.budget} is longer than the longest source, "
+      f"{longest} tokens: there is nothing to compress. Lower it."
+    )
+  end = np.arange(vocab.size) == tokenizer.END
+
+  def role(tag, length, support):
+    separator, stop = tokenizer.SEPARATOR, tokenizer.END
+    return Role(tag, separator, stop, length, support | end)
+
+  sampling = {"temperature": config.temperature, "top_p": config.top_p}
+  return {
+    "text": role(tokenizer.TEXT, longest + 1, vocab.text),
+    "C": role(tokenizer.C, config.budget, vocab.code)._replace(**sampling),
+    "D": role(tokenizer.D, longest + 1, vocab.text),
+    "V": role(tokenizer.V, longest + 1, vocab.text),
+  }
+
+
+def _corpus(config, cache) -> sources.Corpus:
+  settings = config.data.to_dict()
+  kind, path = settings.pop("source"), settings.pop("path")
+  if kind == "facts":
+    if path:
+      raise ValueError(
+        f"config.data.path={path!r} needs config.data.source='text': use "
+        "--config=configs/cdv_text.py."
+      )
+    return sources.facts(seed=config.seed, **settings)
+  if kind == "text":
+    return sources.text(
+      path=path or None, seed=config.seed, cache_dir=cache, **settings
+    )
+  raise ValueError(f"config.data.source={kind!r} is neither facts nor text.")
+
+
+def _check(config, mesh: Mesh) -> None:
+  """Refuses what could not work, before anything is read or compiled."""
+  positive = ("steps", "budget", "batch_size", "log_every", "updates",
+              "micro_batches", "pretrain.steps", "pretrain.batch_size",
+              "eval.every", "eval.rows", "eval.batch_size",
+              "checkpoint.every", "checkpoint.keep_last")  # fmt: skip
+  for name in positive:
+    if (value := _at(config, name)) < 1:
+      raise ValueError(f"config.{name}={value} must be at least 1.")
+  for name in ("batch_size", "pretrain.batch_size", "eval.batch_size"):
+    sharding.check_batch(mesh, f"config.{name}", _at(config, name))
+  if config.batch_size % config.micro_batches:
+    raise ValueError(
+      f"config.micro_batches={config.micro_batches} does not divide "
+      f"config.batch_size={config.batch_size}."
+    )
+  for k in config.eval.budgets:
+    if not 1 <= k <= config.budget:
+      raise ValueError(
+        f"config.eval.budgets has {k}; codes are trained for 1 to "
+        f"config.budget={config.budget} tokens."
+      )
+
+
+def _at(config, name: str):
+  for part in name.split("."):
+    config = config[part]
+  return config

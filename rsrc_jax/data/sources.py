@@ -1,0 +1,167 @@
+"""Where sources come from: split once by content, then streamed by grain."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import grain
+import numpy as np
+
+from rsrc_jax.data import prose, synthetic, tokenizer
+from rsrc_jax.data import text as texts
+from rsrc_jax.types import Batch, Tokens
+
+LEAST = 32  # sentences in a split of real text
+
+
+class Corpus(NamedTuple):
+  """Splits of one source of text, encoded and padded on the right."""
+
+  name: str
+  vocab: tokenizer.Vocabulary
+  train: Tokens  # [n, S] numpy
+  valid: Tokens
+  test: Tokens
+  entropy_bits: float | None  # of a source, where it is known exactly
+  slots: tuple[int, ...] | None  # positions of the facts, where there are any
+  digest: str  # sha256 of the encoded splits
+
+
+def facts(
+  *, vocab_size: int, sentences: int, heldout: int, seed: int
+) -> Corpus:
+  """Facts of the synthetic grammar; all splits disjoint."""
+  vocab = synthetic.vocabulary(vocab_size)
+  ids = synthetic.sentences(vocab, sentences, seed)
+  if 2 * heldout >= sentences:
+    raise ValueError(
+      f"data.heldout={heldout} leaves nothing of data.sentences={sentences} "
+      "to train on."
+    )
+  # Distinct draws of a uniform grammar: any cut is a split by content.
+  splits = np.split(ids, [heldout, 2 * heldout])
+  test, valid, train = (Tokens(x, np.ones(x.shape, bool)) for x in splits)
+  return Corpus(
+    "facts",
+    vocab,
+    train,
+    valid,
+    test,
+    synthetic.ENTROPY_BITS,
+    synthetic.POSITIONS,
+    digest(train, valid, test),
+  )
+
+
+def text(
+  *,
+  path: str | None = None,
+  vocab_size: int = 1024,
+  max_tokens: int = 24,
+  min_tokens: int = 8,
+  heldout: float = 0.1,
+  seed: int = 0,
+  cache_dir: str = ".cache",
+) -> Corpus:
+  """Sentences of real text in a vocabulary made from the training split.
+
+  Args:
+    path: a .txt, .md or .py file, a folder of them, or None for the docstrings
+      of Python's standard library.
+    vocab_size: V.
+    max_tokens: S; longer sentences are left out, none is cut.
+    min_tokens: shorter sentences are left out.
+    heldout: the fraction of documents in valid, and again in test.
+    seed: which documents are held out.
+    cache_dir: where the vocabulary is kept.
+
+  Returns:
+    Corpus with splits that share no document and no 13 words in a row.
+
+  Raises:
+    FileNotFoundError: there is nothing at `path`.
+    ValueError: a field is out of range, a file can't be read, or there is too
+      little text.
+  """
+  if not 1 <= min_tokens <= max_tokens:
+    raise ValueError(
+      f"data.min_tokens={min_tokens}: give 1 to data.max_tokens={max_tokens}."
+    )
+  splits = texts.split(texts.documents(path), heldout=heldout, seed=seed)
+  _check_sizes(
+    path,
+    splits,
+    "give more prose (a sentence begins with a capital, ends in . ! or ?, and "
+    f"has {prose.SHORTEST} to {prose.LONGEST} characters), or check "
+    f"data.heldout={heldout}",
+  )
+  model, _ = tokenizer.cached_sentencepiece(
+    splits.train, vocab_size=vocab_size, cache_dir=cache_dir
+  )
+  vocab = tokenizer.from_sentencepiece(model)
+  fitting = [
+    [
+      ids
+      for sentence in split
+      if min_tokens <= len(ids := vocab.encode(sentence)) <= max_tokens
+    ]
+    for split in splits
+  ]
+  _check_sizes(
+    path,
+    fitting,
+    f"give more text, raise data.max_tokens={max_tokens} or lower "
+    f"data.min_tokens={min_tokens}",
+  )
+  train, valid, test = (_pad(rows, max_tokens) for rows in fitting)
+  return Corpus(
+    "text", vocab, train, valid, test, None, None, digest(train, valid, test)
+  )
+
+
+def _check_sizes(path: str | None, splits: Sequence, remedy: str) -> None:
+  """Raises ValueError where train, valid or test has too few sentences."""
+  train, valid, test = (len(split) for split in splits)
+  if min(train, valid, test) < LEAST:
+    raise ValueError(
+      f"data.path={path!r} gives {train} sentences to train, {valid} to "
+      f"validate and {test} to test, and {LEAST} of each are needed: {remedy}."
+    )
+
+
+def _pad(rows: list[list[int]], length: int) -> Tokens:
+  """Rows of ids as [n, length], padded on the right."""
+  mask = np.arange(length) < np.array([[len(row)] for row in rows])
+  ids = np.full(mask.shape, tokenizer.PAD, np.int32)
+  ids[mask] = np.concatenate(rows)
+  return Tokens(ids, mask)
+
+
+def digest(*splits: Tokens) -> str:
+  """sha256 over ids and masks, so that a run can say what it read."""
+  h = hashlib.sha256()
+  for split in splits:
+    h.update(np.ascontiguousarray(split.ids, "<i4").tobytes())
+    h.update(np.ascontiguousarray(split.mask, "?").tobytes())
+  return h.hexdigest()
+
+
+def batches(split: Tokens, *, batch_size: int, seed: int) -> Any:
+  """An endless grain iterator of Batch, reshuffled every epoch.
+
+  Its get_state() and set_state() are exact: they go into the checkpoint.
+  """
+  rows = grain.MapDataset.range(len(split.ids)).seed(seed).shuffle().repeat()
+
+  def gather(rows: np.ndarray) -> Batch:
+    source = Tokens(split.ids[rows], split.mask[rows])
+    return Batch(source, rows.astype(np.int32))
+
+  stream = rows.batch(batch_size, drop_remainder=True).map(gather)
+  return iter(stream.to_iter_dataset())
+
+
+def batch(split: Tokens, start: int, size: int) -> Batch:
+  """`size` rows of a split in order, wrapping around: fixed shapes."""
+  rows = (start + np.arange(size, dtype=np.int32)) % len(split.ids)
+  return Batch(Tokens(split.ids[rows], split.mask[rows]), rows)

@@ -1,0 +1,250 @@
+"""Real text: files to documents, documents to splits that share nothing.
+
+A document is the unit of a split: the docstring of a module, class or function
+in a .py file, a paragraph of a .txt or .md file. Both are about as long, one
+subject each, and a single file of either kind can still be split; whole files
+couldn't. What one paragraph repeats of another is left to `without_overlap`.
+
+Words are runs of letters and digits: where a script writes no spaces, only
+whole sentences are compared.
+"""
+
+import ast
+import hashlib
+import os
+import platform
+import re
+import sysconfig
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+from rsrc_jax.data import prose
+
+SUFFIXES = (".txt", ".md", ".py")
+OVERLAP = 13  # words in a row that no two splits share
+
+# Names that are not read: hidden ones; of the standard library also its tests,
+# what is not its own, and what depends on the platform.
+_HIDDEN = re.compile(r"\.")
+_FOREIGN = re.compile(
+  r"\.|config-|_sysconfigdata|(tests?|idlelib|lib2to3|turtledemo|lib-dynload"
+  r"|site-packages|dist-packages)$"
+)
+
+# corpus_digest(documents(None)) of CPython built from python.org's sources, on
+# Linux. The library of a distribution that patches or trims it has another.
+STANDARD_LIBRARY = {
+  "3.11.7": "7292b672f3902ca931f297cdc6a5c8fe2e7c5164998811cbc665221755057526",
+  "3.12.1": "23e79dda5b358cdea38380c86638792e45876e560d805f0d5b43832d22fc4088",
+}
+
+_WORD = re.compile(r"\w+")
+
+
+class Document(NamedTuple):
+  file: str  # where it came from, relative to data.path
+  text: str
+
+
+class Splits(NamedTuple):
+  """Sentences; no two splits share a document or OVERLAP words in a row."""
+
+  train: list[str]
+  valid: list[str]
+  test: list[str]
+
+
+def documents(path: str | None) -> list[Document]:
+  """Reads a file or a folder; None is Python's standard library.
+
+  Nothing is imported or run, hidden files and folders are left out, and the
+  order is that of the files' names, the same on every machine.
+
+  Args:
+    path: a .txt, .md or .py file, a folder of them, or None.
+
+  Raises:
+    FileNotFoundError: there is nothing at `path`.
+    ValueError: a file can't be read as text, or there is none to read.
+  """
+  root = Path(sysconfig.get_path("stdlib") if path is None else path)
+  if path == "" or not os.path.exists(root):  # False where it is out of reach
+    raise FileNotFoundError(
+      f"data.path={path!r} does not exist: give a .txt, .md or .py file, a "
+      "folder of them, or None for the sources of Python's standard library."
+    )
+  files = _files(root, path) if os.path.isdir(root) else [root]
+  if not files or files[0].suffix.lower() not in SUFFIXES:
+    raise ValueError(
+      f"data.path={path!r} has no .txt, .md or .py file: convert the text to "
+      "one of these."
+    )
+  found = []
+  for file in files:
+    name = file.name if file == root else file.relative_to(root).as_posix()
+    text, suffix = _read(file, path), file.suffix.lower()
+    if suffix == ".py":
+      parts = _docstrings(text, file, path)
+    else:
+      parts = prose.paragraphs(text, markup=suffix == ".md")
+    found += [Document(name, part) for part in parts]
+  if not found:
+    raise ValueError(
+      f"data.path={path!r} holds no text: all it has is empty or, if .py, "
+      "without docstrings; give files with prose in them."
+    )
+  return found
+
+
+def corpus_digest(docs: list[Document]) -> str:
+  """sha256 of what was read, names of files included."""
+  h = hashlib.sha256()
+  for part in (part for doc in docs for part in doc):
+    data = part.encode(errors="surrogatepass")
+    h.update(len(data).to_bytes(8, "little") + data)
+  return h.hexdigest()
+
+
+def is_known(digest: str, version: str | None = None) -> bool | None:
+  """Whether a digest of documents(None) is the one on record for a Python.
+
+  Args:
+    digest: from `corpus_digest`.
+    version: such as 3.11.7; by default of the Python that runs.
+
+  Returns:
+    True or False where there is a record, None where there is none.
+  """
+  expected = STANDARD_LIBRARY.get(version or platform.python_version())
+  return None if expected is None else digest == expected
+
+
+def sentences(doc: Document) -> list[str]:
+  """Clean prose; the indents and lines of a .txt file are no markup."""
+  return prose.sentences(doc.text, markup=not doc.file.lower().endswith(".txt"))
+
+
+def split(docs: list[Document], *, heldout: float, seed: int = 0) -> Splits:
+  """Sentences by the hash of their document, then without what overlaps.
+
+  Args:
+    docs: from `documents`.
+    heldout: the fraction of documents in valid, and again in test.
+    seed: which cut; part of what is hashed.
+
+  Returns:
+    Sentences that differ in their words, in the order of the documents. What
+    valid or test shares with train, or test with valid, is left out of the
+    split that is held out.
+
+  Raises:
+    ValueError: `heldout` leaves nothing to train on.
+  """
+  if not 0 < heldout < 0.5:
+    raise ValueError(
+      f"data.heldout={heldout}: give a fraction above 0 and below 0.5; valid "
+      "and test each take as much."
+    )
+  splits = Splits([], [], [])
+  seen = set()
+  for doc in docs:
+    part = getattr(splits, assign(doc.text, heldout=heldout, seed=seed))
+    for sentence in sentences(doc):
+      words = normalise(sentence)
+      if words not in seen:
+        seen.add(words)
+        part.append(sentence)
+  valid = without_overlap(splits.valid, splits.train)
+  test = without_overlap(splits.test, splits.train + valid)
+  return Splits(splits.train, valid, test)
+
+
+def assign(text: str, *, heldout: float, seed: int = 0) -> str:
+  """The split of a document; the other documents don't matter to it."""
+  salted = f"{seed}\n{' '.join(text.split())}".encode(errors="surrogatepass")
+  place = int.from_bytes(hashlib.sha256(salted).digest()[:8], "big") / 2**64
+  if place < heldout:
+    return "test"
+  return "valid" if place < 2 * heldout else "train"
+
+
+def normalise(sentence: str) -> tuple[str, ...]:
+  """The words alone: sentences that agree in them are one sentence."""
+  return tuple(_WORD.findall(sentence.casefold()))
+
+
+def shingles(sentence: str, size: int = OVERLAP) -> set[tuple[str, ...]]:
+  """Runs of `size` words; of a shorter sentence, all of it."""
+  words = normalise(sentence)
+  size = min(size, len(words))
+  return {words[i : i + size] for i in range(len(words) - size + 1)}
+
+
+def without_overlap(
+  heldout: list[str], train: list[str], size: int = OVERLAP
+) -> list[str]:
+  """What of `heldout` shares no shingle with any sentence of `train`."""
+  known = set().union(*(shingles(sentence, size) for sentence in train))
+  return [s for s in heldout if known.isdisjoint(shingles(s, size))]
+
+
+def _files(root: Path, path: str | None) -> list[Path]:
+  """Files below a folder by name, hidden ones left out."""
+
+  def fail(error: OSError) -> None:
+    raise ValueError(_unreadable(error.filename, path, error)) from error
+
+  skip, suffixes = (_FOREIGN, ".py") if path is None else (_HIDDEN, SUFFIXES)
+  files = []
+  for folder, folders, names in os.walk(root, onerror=fail):
+    folders[:] = [name for name in folders if not skip.match(name)]
+    names = [name for name in names if name.lower().endswith(suffixes)]
+    files += [Path(folder, name) for name in names if not skip.match(name)]
+  return sorted(files, key=lambda file: file.relative_to(root).as_posix())
+
+
+def _read(file: Path, path: str | None) -> str:
+  """Text with \\n at the end of its lines."""
+  try:
+    data = file.read_bytes()
+  except OSError as error:
+    raise ValueError(_unreadable(file, path, error)) from error
+  try:
+    text = data.decode("utf-8-sig")
+  except UnicodeDecodeError:
+    text = "\0"
+  if "\0" in text:
+    raise ValueError(
+      f"data.path={path!r}: {str(file)!r} is not UTF-8 text: convert it or "
+      "move it out of data.path."
+    )
+  return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _unreadable(name: Path | str, path: str | None, error: OSError) -> str:
+  return (
+    f"data.path={path!r}: {str(name)!r} can't be read ({error.strerror}): "
+    "allow it or move it out of data.path."
+  )
+
+
+def _docstrings(text: str, file: Path, path: str | None) -> list[str]:
+  """Of the module, its classes and its functions, breadth first."""
+  try:
+    with warnings.catch_warnings():  # about the escapes and literals of others
+      warnings.simplefilter("ignore")
+      tree = ast.parse(text)
+  except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    raise ValueError(
+      f"data.path={path!r}: {str(file)!r} is not Python "
+      f"{platform.python_version()} ({error}): correct it or move it out of "
+      "data.path."
+    ) from error
+  nodes = [tree]
+  for node in nodes:  # which grows; no expression holds a docstring
+    parts = ast.iter_child_nodes(node)
+    nodes += [part for part in parts if not isinstance(part, ast.expr)]
+  kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+  named = (node for node in nodes if isinstance(node, kinds))
+  return [part for node in named if (part := ast.get_docstring(node))]

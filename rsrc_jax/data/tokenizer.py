@@ -1,0 +1,244 @@
+"""Vocabularies: which ids there are, how they look, who may write them."""
+
+import hashlib
+import io
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import sentencepiece
+
+# The first ids of every vocabulary, in this order.
+SPECIALS = (
+  "<pad>",
+  "<end>",
+  "<text>",
+  "<C>",
+  "<D>",
+  "<V>",
+  "<sep>",
+  "<unk>",
+)
+PAD, END, TEXT, C, D, V, SEPARATOR, UNKNOWN = range(len(SPECIALS))
+
+# SentencePiece writes a space as this symbol, also one that it reads.
+SPACE = "\u2581"
+
+# BPE counts integers, on one thread: equal sentences give equal bytes. Control
+# symbols are never matched in a text, and nothing of a text is normalised: the
+# space before the first word is ours, see from_sentencepiece.
+SENTENCEPIECE = {
+  "model_type": "bpe",
+  "byte_fallback": True,
+  "normalization_rule_name": "identity",
+  "add_dummy_prefix": False,
+  "remove_extra_whitespaces": False,
+  "max_sentence_length": 1 << 20,
+  "num_threads": 1,
+  "pad_id": PAD,
+  "pad_piece": SPECIALS[PAD],
+  "bos_id": -1,
+  "eos_id": END,
+  "eos_piece": SPECIALS[END],
+  "control_symbols": list(SPECIALS[TEXT:UNKNOWN]),
+  "unk_id": UNKNOWN,
+  "unk_piece": SPECIALS[UNKNOWN],
+}
+
+
+class Vocabulary(NamedTuple):
+  """A tokenizer as functions and masks."""
+
+  size: int  # V
+  text: np.ndarray  # [V] bool: ids that a source may contain
+  code: np.ndarray  # [V] bool: ids that a code may contain; no specials, bytes
+  encode: Callable[[str], list[int]]
+  decode: Callable[[list[int]], str]
+  pieces: Callable[[list[int]], list[str]]  # one printable string an id
+
+
+def from_words(words: list[str], blanks: list[str]) -> Vocabulary:
+  """One id a word, and `blanks`: symbols that no text contains."""
+  names = [*SPECIALS, *words, *blanks]
+  if len(set(names)) != len(names):
+    raise ValueError("words and blanks must all differ.")
+  index = {name: i for i, name in enumerate(names)}
+  ids = np.arange(len(names))
+  special = ids < len(SPECIALS)
+
+  def pieces(sequence: list[int]) -> list[str]:
+    return [names[i] for i in sequence]
+
+  return Vocabulary(
+    size=len(names),
+    text=~special & (ids < len(SPECIALS) + len(words)),
+    code=~special,
+    encode=lambda text: [index.get(w, UNKNOWN) for w in text.split()],
+    decode=lambda sequence: " ".join(pieces(sequence)),
+    pieces=pieces,
+  )
+
+
+def from_sentencepiece(model_path: str) -> Vocabulary:
+  """A model of train_sentencepiece; decode(encode(text)) is any text.
+
+  A space goes before the first word, so that it is the same id there as
+  elsewhere, and decode takes one off. What the model can't spell, and its own
+  symbol for a space, are byte pieces.
+
+  Args:
+    model_path: file of the model.
+
+  Returns:
+    Vocabulary whose sources may hold all but the specials, and whose codes may
+    hold neither specials nor byte pieces.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: it isn't such a model.
+  """
+  path = Path(model_path)
+  if not path.is_file():
+    raise FileNotFoundError(
+      f"model_path={str(path)!r} is not a file: make one with "
+      "train_sentencepiece."
+    )
+  model = sentencepiece.SentencePieceProcessor()
+  try:
+    model.LoadFromSerializedProto(path.read_bytes())
+    ids = range(model.vocab_size())
+    names = [model.id_to_piece(i) for i in ids]
+  except RuntimeError as error:
+    raise ValueError(
+      f"model_path={str(path)!r} is not a SentencePiece model, or a damaged "
+      "one: remove it and train it again."
+    ) from error
+  normal = np.array(
+    [i >= len(SPECIALS) and not model.is_byte(i) for i in ids], bool
+  )
+  space = [model.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE.encode()]
+
+  def encode(text: str) -> list[int]:
+    # One call a part: a call with a list of parts starts threads.
+    first, *rest = f" {text}".split(SPACE)
+    ids = model.encode(first) if text else []
+    for part in rest:
+      ids += space + model.encode(part)
+    return ids
+
+  def decode(sequence: list[int]) -> str:
+    return model.decode([int(i) for i in sequence]).removeprefix(" ")
+
+  probe = f" {SPACE} {''.join(SPECIALS)}\n\u00e9"
+  if (
+    tuple(names[: len(SPECIALS)]) != SPECIALS or decode(encode(probe)) != probe
+  ):
+    raise ValueError(
+      f"model_path={str(path)!r} is a SentencePiece model of another kind: "
+      f"ids 0 to {UNKNOWN} must be {' '.join(SPECIALS)}, and every text must "
+      "come back as it was; make one with train_sentencepiece."
+    )
+  return Vocabulary(
+    size=len(names),
+    text=np.arange(len(names)) >= UNKNOWN,
+    code=normal,
+    encode=encode,
+    decode=decode,
+    pieces=lambda sequence: [names[i] for i in sequence],
+  )
+
+
+def train_sentencepiece(
+  sentences: list[str], *, vocab_size: int, path: str
+) -> None:
+  """Writes a BPE model: SPECIALS, 256 byte pieces, characters, merges.
+
+  The file depends on nothing but the sentences, their order, `vocab_size` and
+  the version of sentencepiece. It is there whole or not at all.
+
+  Raises:
+    ValueError: `vocab_size` is more, or less, than the sentences can fill.
+  """
+  _write(Path(path), _train(sentences, vocab_size))
+
+
+def cached_sentencepiece(
+  sentences: list[str], *, vocab_size: int, cache_dir: str
+) -> tuple[str, bool]:
+  """Trains on first use and finds the model again after that.
+
+  The name of a file says what it was made from and what it holds, so that a
+  damaged one is seen and made anew, and a hit is what training would give.
+
+  Args:
+    sentences: the training split, and nothing that is held out.
+    vocab_size: V.
+    cache_dir: a folder, made where there is none.
+
+  Returns:
+    The path of the model, and whether it was trained now.
+
+  Raises:
+    ValueError: `cache_dir` can't be used, or see train_sentencepiece.
+  """
+  made_from = (sentences, vocab_size, SENTENCEPIECE, sentencepiece.__version__)
+  key = _hash(json.dumps(made_from, sort_keys=True).encode())
+  try:
+    for path in sorted(Path(cache_dir).glob(f"{key}-*.model")):
+      if path.stem == f"{key}-{_hash(path.read_bytes())}":
+        return str(path), False
+    model = _train(sentences, vocab_size)
+    path = Path(cache_dir, f"{key}-{_hash(model)}.model")
+    _write(path, model)
+  except OSError as error:
+    raise ValueError(
+      f"data.cache_dir={cache_dir!r} can't be used ({error.strerror}): name a "
+      "folder of yours."
+    ) from error
+  return str(path), True
+
+
+def _hash(data: bytes) -> str:
+  return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _write(path: Path, data: bytes) -> None:
+  """Beside its place first: no reader and no crash leaves half a file."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+    part = Path(folder, path.name)
+    part.write_bytes(data)
+    os.replace(part, path)
+
+
+def _train(sentences: list[str], vocab_size: int) -> bytes:
+  """A serialised model."""
+  if not sentences:
+    raise ValueError("a tokenizer needs sentences to train on: got none.")
+  model = io.BytesIO()
+  try:
+    sentencepiece.SentencePieceTrainer.train(
+      sentence_iterator=iter([f" {sentence}" for sentence in sentences]),
+      model_writer=model,
+      vocab_size=max(vocab_size, len(SPECIALS)),  # less: no remedy
+      minloglevel=2,
+      **SENTENCEPIECE,
+    )
+  except RuntimeError as error:
+    most = re.search(r"value <= (\d+)", str(error))
+    least = re.search(r"required_chars\. -?\d+ vs (\d+)", str(error))
+    if most:
+      remedy = f"the training split fills {most[1]} at most; lower it"
+    elif least:
+      remedy = f"specials, bytes and characters take {least[1]}; raise it"
+    else:
+      raise
+    raise ValueError(
+      f"data.vocab_size={vocab_size}: {remedy} or change the text."
+    ) from error
+  return model.getvalue()

@@ -1,0 +1,155 @@
+"""Equal-budget evaluation: code against English, held-out, free-running.
+
+Every arm is the same two functions: one that writes a code, and D that reads
+it. All arms are judged by the same greedy D of their own training.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rsrc_jax import augment, prompts, rollout
+from rsrc_jax.data import sources
+from rsrc_jax.metrics import compression
+from rsrc_jax.roles import Role
+from rsrc_jax.types import Batch, Constraints, Params, Policy, Tokens
+
+
+def code_writer(
+  policy: Policy,
+  role: Role,
+  constrain: Callable[..., Constraints],
+) -> Callable[..., Tokens]:
+  """write(params, frozen, batch, key) -> greedy codes [B, k] of a policy.
+
+  constrain: what the arm may write when nothing is hidden any more.
+  """
+  C = role.greedy()
+
+  def write(params, frozen, batch, key):
+    del frozen
+    limits = constrain(key, batch, jnp.float32(0.0))
+    c = rollout.sample(
+      policy, params, C, C.prompt(batch.source),
+      augment.row_keys(key, batch.row), samples=1, constraints=limits,
+    )  # fmt: skip
+    return Tokens(*(x[:, 0] for x in prompts.without_end(c.output, C.end)))
+
+  return write
+
+
+def make_judge(policy: Policy, role: Role) -> Callable[..., dict[str, Any]]:
+  """judge(params, source [B, S], code [B, k]) -> scores [B] and d.
+
+  nll is teacher-forced, in bits, end token included; everything else is of the
+  free-running greedy d.
+  """
+  D = role.greedy()
+
+  def judge(params: Params, source: Tokens, code: Tokens):
+    prompt = D.prompt(code)
+    keys = augment.row_keys(jax.random.key(0), jnp.arange(len(code.ids)))
+    d = rollout.sample(policy, params, D, prompt, keys, samples=1)
+    d = Tokens(*(x[:, 0] for x in prompts.without_end(d.output, D.end)))
+    target = Tokens(*(x[:, None] for x in prompts.with_end(source, D.end)))
+    nll = -rollout.likelihood(policy, params, D, prompt, target)[:, 0]
+    scores = {
+      "nll_bits": nll / jnp.log(2.0),
+      "token_accuracy": compression.token_accuracy(source, d),
+      "exact_match": compression.exact_match(source, d),
+      "edit_similarity": compression.edit_similarity(source, d),
+      "mean_tokens": jnp.sum(code.mask, -1) * 1.0,
+      "novel_fraction": compression.novel_fraction(source, code),
+    }
+    return {"scores": scores, "decoded": d}
+
+  return judge
+
+
+def judge_split(
+  write: Callable[[Batch], Tokens],
+  judge: Callable[[Tokens, Tokens], dict[str, Any]],
+  split: Tokens,
+  *,
+  rows: int,
+  batch_size: int,
+  entropy_bits: float | None,
+  alter: Callable[[Batch, Tokens], Tokens] | None = None,
+) -> tuple[dict[str, float | None], dict[str, np.ndarray]]:
+  """Means over the first `rows` sources of a split, and what stood behind.
+
+  Args:
+    write: Batch -> code [B, k], parameters bound.
+    judge: (source, code) -> scores, parameters bound.
+    split: [n, S].
+    rows: how many sources; at most n.
+    batch_size: B, one compiled shape.
+    entropy_bits: of a source, or None where it is not known exactly.
+    alter: what a control does to the codes.
+
+  Returns:
+    The arm's metrics (see README), and per row the source, code, d and scores.
+  """
+  rows = min(rows, len(split.ids))
+  found = []
+  for start in range(0, rows, batch_size):
+    batch = sources.batch(split, start, batch_size)
+    code = write(batch)
+    if alter is not None:
+      code = alter(batch, code)
+    out = judge(batch.source, code)
+    found.append(
+      jax.device_get(
+        {"row": batch.row, "source": batch.source, "code": code, **out}
+      )
+    )
+  # The last batch wraps around: what it repeats is not counted twice.
+  table = jax.tree.map(lambda *x: np.concatenate(x)[:rows], *found)
+  means = {
+    k: float(np.mean(v, dtype=np.float64)) for k, v in table["scores"].items()
+  }
+  bits = None if entropy_bits is None else entropy_bits - means["nll_bits"]
+  return {"bits_conveyed": bits, **means}, table
+
+
+def no_code(batch: Batch, code: Tokens) -> Tokens:
+  """Control: D hears nothing."""
+  del batch
+  return Tokens(np.zeros_like(code.ids), np.zeros_like(code.mask))
+
+
+def shuffled_code(batch: Batch, code: Tokens) -> Tokens:
+  """Control: D hears the code of another source."""
+  del batch
+  return Tokens(*(np.roll(np.asarray(x), 1, 0) for x in code))
+
+
+def source_given(batch: Batch, code: Tokens) -> Tokens:
+  """Control: D hears the source itself, on which it was never trained."""
+  del code
+  return batch.source
+
+
+def cut_to(k: int) -> Callable[[Batch, Tokens], Tokens]:
+  """Budget curve: only the first k tokens of each code."""
+
+  def alter(batch: Batch, code: Tokens) -> Tokens:
+    del batch
+    return prompts.cut(code, jnp.full(code.ids.shape[0], k))
+
+  return alter
+
+
+def channel_utilisation(
+  nll_without: float, nll_with: float, *, ids: int, budget: int
+) -> float:
+  """eta = (NLL_D(s; no code) - NLL_D(s; c)) / ln(number of codes), bits in.
+
+  ids: how many tokens a code may choose from. At most 1 unless something leaks
+  or D's empty-code branch is undertrained.
+  """
+  capacity = compression.channel_nats(ids, budget) / np.log(2.0)
+  return (nll_without - nll_with) / capacity

@@ -1,0 +1,162 @@
+"""What a run says while it runs: JSON lines, TensorBoard, one live display."""
+
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import (
+  BarColumn,
+  MofNCompleteColumn,
+  Progress,
+  TextColumn,
+  TimeRemainingColumn,
+)
+from tensorboardX import SummaryWriter
+
+PLAIN_SECONDS = 10.0  # between lines where there is no terminal to redraw
+
+
+class Log:
+  """Metrics of a run, by phase and step. One writer a run directory."""
+
+  def __init__(self, workdir: Path, *, console: Console | None = None):
+    self.workdir = Path(workdir)
+    self.console = console or Console(stderr=True)
+    self.path = self.workdir / "metrics.jsonl"
+    self._board = None
+    self._progress = None
+    self._task = None
+    self._said = 0.0
+
+  def start(self, phase: str, title: str, step: int, steps: int) -> None:
+    """Opens a phase that goes on from `step`; later lines are forgotten.
+
+    What a killed run logged after its last checkpoint will be logged again.
+    """
+    self.phase, self.title, self.steps = phase, title, steps
+    self._rewind(phase, step)
+    folder = self.workdir / "tensorboard" / phase
+    self._board = SummaryWriter(str(folder), purge_step=step or None)
+    self._first, self._since = step, None
+    if self.console.is_terminal:
+      self._progress = Progress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[status]}"),
+        TimeRemainingColumn(),
+        console=self.console,
+        transient=True,
+      )
+      self._task = self._progress.add_task(
+        title, total=steps, completed=step, status="compiling"
+      )
+      self._progress.start()
+    else:
+      self._say(f"{title}: step {step} of {steps}, compiling")
+
+  def compiled(self, step: int) -> None:
+    """The first step is over: from here on the rate means something."""
+    self._first, self._since = step, time.monotonic()
+
+  def rate(self, step: int) -> float:
+    """Steps a second since the program was compiled."""
+    if self._since is None or step <= self._first:
+      return 0.0
+    return (step - self._first) / max(time.monotonic() - self._since, 1e-9)
+
+  def train(self, step: int, metrics: dict[str, float]) -> None:
+    """Logs a window of training and redraws the display."""
+    rate = self.rate(step)
+    self._write(step, "train", {**metrics, "steps_per_second": rate})
+    status = " ".join(
+      f"{name} {metrics[name]:.3g}"
+      for name in ("reward", "length", "loss")
+      if name in metrics
+    )
+    status = f"{rate:.1f} steps/s  {status}"
+    if self._progress is not None:
+      self._progress.update(self._task, completed=step, status=status)
+    elif time.monotonic() - self._said > PLAIN_SECONDS and rate > 0:
+      left = (self.steps - step) / rate
+      self._say(
+        f"{self.title}: {step}/{self.steps}  {status}  {left:.0f} s left"
+      )
+
+  def valid(self, step: int, metrics: dict[str, float]) -> None:
+    """Logs an evaluation on the validation split."""
+    self._write(step, "valid", metrics)
+
+  def close(self) -> None:
+    """Ends the open phase, whatever happened."""
+    self.end()
+
+  def end(self) -> None:
+    """Closes the phase; a second call does nothing."""
+    if self._progress is not None:
+      self._progress.stop()
+      self._progress = None
+    if self._board is not None:
+      self._board.close()
+      self._board = None
+
+  def note(self, text: str) -> None:
+    """One line to the reader, beside the display."""
+    self.console.print(text, highlight=False)
+
+  def _say(self, text: str) -> None:
+    self._said = time.monotonic()
+    self.note(text)
+
+  def _write(self, step: int, split: str, metrics: dict[str, Any]) -> None:
+    line = {"phase": self.phase, "step": step, "split": split}
+    line |= {k: None if v is None else float(v) for k, v in metrics.items()}
+    with self.path.open("a") as file:
+      file.write(json.dumps(line) + "\n")
+    for name, value in metrics.items():
+      if value is not None:
+        self._board.add_scalar(f"{split}/{name}", value, step)
+
+  def _rewind(self, phase: str, step: int) -> None:
+    if not self.path.exists():
+      return
+    kept = [
+      line
+      for line in read_jsonl(self.path)
+      if line["phase"] != phase or line["step"] <= step
+    ]
+    write_atomic(self.path, "".join(json.dumps(x) + "\n" for x in kept))
+
+
+def mean(window: Iterable[dict[str, Any]]) -> dict[str, float]:
+  """Averages metrics over a window of steps, name by name."""
+  window = list(window)
+  return {k: float(np.mean([m[k] for m in window])) for k in window[0]}
+
+
+def read_jsonl(path: Path) -> list[dict]:
+  """Lines of JSON; a last line that was cut short is left out."""
+  lines = []
+  for line in Path(path).read_text().splitlines():
+    try:
+      lines.append(json.loads(line))
+    except json.JSONDecodeError:
+      break
+  return lines
+
+
+def write_atomic(path: Path, text: str) -> None:
+  """Writes a file so that a reader sees the old one or the new one."""
+  path = Path(path)
+  part = path.with_name(path.name + ".part")
+  part.write_text(text)
+  part.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+  """Indented JSON, atomically."""
+  write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,62 @@
+"""The command line: flags -> train.train(config, workdir) -> a report."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import config_flags
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = config_flags.DEFINE_config_file(
+  "config", str(ROOT / "configs" / "tiny.py"), "Experiment to run."
+)
+WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Run directory; default: runs/<config>-seed<seed>."
+)
+
+
+def main(argv: list[str]) -> None:
+  """Trains, prints the results table and the path of the report."""
+  if len(argv) > 1:
+    raise app.UsageError(f"unknown argument {argv[1]!r}: flags start with --")
+  _environment()
+  absl_logging.set_verbosity(absl_logging.WARNING)
+  # Imported late: flags are checked, and refused, without waiting for jax.
+  from rich.console import Console
+
+  from rsrc_jax import report, train
+
+  config = CONFIG.value
+  name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+  workdir = Path(WORKDIR.value or ROOT / "runs" / f"{name}-seed{config.seed}")
+  console = Console(stderr=True)
+  try:
+    summary = train.train(config, workdir)
+  except train.Interrupted as stopped:
+    command = shlex.join(["./tools/run", *sys.argv[1:]])
+    console.print(f"Stopped: {stopped}. Go on with:\n  {command}", style="bold")
+    sys.exit(3)
+  except (ValueError, FileNotFoundError, FloatingPointError) as error:
+    if os.environ.get("RSRC_TRACEBACK"):
+      raise
+    console.print(f"error: {error}", style="bold red", highlight=False)
+    sys.exit(2)
+  path = report.write(workdir)
+  Console().print(report.table(summary))
+  print(f"report: {path}")
+
+
+def _environment() -> None:
+  """Settings of jax that must stand before it is imported."""
+  cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+  os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(cache / "rsrc-jax" / "jax")
+  )
+  os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+
+if __name__ == "__main__":
+  app.run(main)

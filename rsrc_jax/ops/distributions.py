@@ -1,0 +1,73 @@
+"""The distribution that is sampled, scored and compared: one definition."""
+
+import jax
+import jax.numpy as jnp
+
+NEG_INF = -1e30
+
+
+def log_probs(
+  logits: jax.Array,
+  allowed: jax.Array,
+  *,
+  temperature: float = 1.0,
+  top_p: float = 1.0,
+  keep: jax.Array | None = None,
+) -> jax.Array:
+  """Log-probabilities after masking, temperature and truncation, in that order.
+
+  logits, allowed (bool) [..., V] -> [..., V]; what is cut holds NEG_INF.
+  temperature 0 means greedy decoding, whose distribution is reported at 1.
+  `keep` [...] int32 is never truncated by top_p: the learner passes the sampled
+  id, so that a rounding difference at the nucleus' edge can't make it -inf.
+  """
+  scaled = logits.astype(jnp.float32) / (temperature or 1.0)
+  logp = jax.nn.log_softmax(jnp.where(allowed, scaled, NEG_INF))
+  if top_p < 1.0:
+    nucleus = _nucleus(logp, top_p)
+    if keep is not None:
+      nucleus |= jax.nn.one_hot(keep, logits.shape[-1], dtype=bool)
+    allowed = allowed & nucleus
+    logp = jax.nn.log_softmax(jnp.where(allowed, scaled, NEG_INF))
+  return jnp.where(allowed, logp, NEG_INF)
+
+
+def _nucleus(logp: jax.Array, top_p: float) -> jax.Array:
+  """The smallest set of most likely ids whose mass reaches top_p. [..., V]"""
+  order = jnp.argsort(-logp, -1)
+  mass = jnp.cumsum(jnp.exp(jnp.take_along_axis(logp, order, -1)), -1)
+  inside = jnp.concatenate(
+    [jnp.ones_like(mass[..., :1], bool), mass[..., :-1] < top_p], -1
+  )
+  rank = jnp.argsort(order, -1)
+  return jnp.take_along_axis(inside, rank, -1)
+
+
+def draw(uniform: jax.Array, logp: jax.Array) -> jax.Array:
+  """Samples by inverting the cumulative distribution: one uniform a row.
+
+  uniform [...] in [0, 1), logp [..., V] -> [...] int32. An id of zero mass is
+  never returned. float32 uniforms resolve probabilities down to 2**-24; rarer
+  ids are drawn a little too often or too seldom.
+  """
+  p = jnp.exp(logp)
+  cdf = jnp.cumsum(p, -1)
+  # Below the total whatever the rounding, or the last real id could be passed.
+  total = cdf[..., -1:]
+  target = jnp.minimum(uniform[..., None] * total, jnp.nextafter(total, 0.0))
+  return jnp.argmax((cdf > target) & (p > 0), -1).astype(jnp.int32)
+
+
+def entropy(logp: jax.Array) -> jax.Array:
+  """Entropy in nats of log-probabilities [..., V] -> [...].
+
+  Masked entries contribute exactly 0, to the gradient too.
+  """
+  real = logp > NEG_INF / 2
+  safe = jnp.where(real, logp, 0.0)
+  return -jnp.sum(jnp.where(real, jnp.exp(safe) * safe, 0.0), -1)
+
+
+def pick(logp: jax.Array, ids: jax.Array) -> jax.Array:
+  """logp [..., V], ids [...] -> logp of the ids [...]."""
+  return jnp.take_along_axis(logp, ids[..., None], -1)[..., 0]

@@ -1,0 +1,93 @@
+"""Group-relative policy gradients for several roles on one set of weights.
+
+Credit is split as the diagram is: C among the codes of a source, D among the
+decodes of a code. Sums and their denominators are kept apart until the end, so
+that a loss does not depend on how its batch was cut.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def advantages(
+  rewards: jax.Array, *, normalize_std: bool = False, epsilon: float = 1e-6
+) -> jax.Array:
+  """rewards [..., G] -> reward minus its group's mean, [..., G].
+
+  Mean-only is the default: dividing by the group's standard deviation
+  (DeepSeekMath, arXiv 2402.03300, eq. 3) weighs a source by how little its
+  codes differ (Dr.GRPO, arXiv 2503.20783). Groups of equal rewards get exactly
+  0 either way.
+
+  Raises:
+    ValueError: a group of one, which has no signal.
+  """
+  if rewards.shape[-1] < 2:
+    raise ValueError(
+      "advantages need at least 2 samples a group, got "
+      f"{rewards.shape[-1]}: raise config.group (C) or config.decodes (D)."
+    )
+  equal = jnp.all(rewards == rewards[..., :1], -1, keepdims=True)
+  centred = rewards - jnp.mean(rewards, -1, keepdims=True)
+  if normalize_std:
+    centred = centred / (jnp.std(rewards, -1, keepdims=True) + epsilon)
+  return jnp.where(equal, 0.0, centred)
+
+
+def policy_loss(
+  log_probs: jax.Array,
+  old_log_probs: jax.Array,
+  behaviour_log_probs: jax.Array,
+  advantages: jax.Array,
+  mask: jax.Array,
+  *,
+  clip_low: float = 0.2,
+  clip_high: float = 0.28,
+  importance_cap: float = 2.0,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Summed clipped surrogate, to be divided by a count over the whole batch.
+
+  -sum_t min(r_t A, clip(r_t, 1 - low, 1 + high) A) w_t, with r the ratio of the
+  learner to the learner before the update and w = min(old / behaviour, cap) the
+  truncated importance weight of the learner against the sampler (PPO, arXiv
+  1707.06347, eq. 7; clip-higher, DAPO, arXiv 2503.14476, eq. 10).
+
+  Args:
+    log_probs: [..., G, T] under the parameters being updated.
+    old_log_probs: [..., G, T] under the parameters before the update.
+    behaviour_log_probs: [..., G, T] as the sampler recorded them.
+    advantages: [..., G].
+    mask: [..., G, T] bool, the sampled tokens.
+    clip_low: how far a ratio may fall while the advantage is negative.
+    clip_high: how far it may rise while the advantage is positive.
+    importance_cap: the largest w.
+
+  Returns:
+    The sum, and sums over tokens of what to watch: `clipped`, `mismatch_kl`
+    (k3 of sampler against learner).
+  """
+  old = jax.lax.stop_gradient(old_log_probs)
+  gap = jnp.where(mask, old - behaviour_log_probs, 0.0)
+  weight = jnp.minimum(jnp.exp(gap), importance_cap)
+  ratio = jnp.exp(jnp.where(mask, log_probs - old, 0.0))
+  a = jax.lax.stop_gradient(advantages)[..., None]
+  clipped = jnp.clip(ratio, 1.0 - clip_low, 1.0 + clip_high)
+  surrogate = jnp.minimum(ratio * a, clipped * a)
+  total = -jnp.sum(jnp.where(mask, surrogate * weight, 0.0))
+  watched = {
+    "clipped": jnp.sum(mask & (clipped * a < ratio * a)),
+    "mismatch_kl": jnp.sum(jnp.exp(gap) - 1.0 - gap),
+  }
+  return total, watched
+
+
+def kl_penalty(
+  log_probs: jax.Array, reference: jax.Array, mask: jax.Array
+) -> jax.Array:
+  """Single-sample estimate of KL(policy || reference), to take off the reward.
+
+  log_probs, reference, mask [..., T] -> [...]. Used inside the reward its
+  policy gradient is that of the KL itself; as a loss, k3 has the gradient of
+  the reverse direction (arXiv 2512.21852).
+  """
+  return jnp.sum(jnp.where(mask, log_probs - reference, 0.0), -1)

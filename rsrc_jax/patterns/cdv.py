@@ -1,0 +1,161 @@
+"""C -> D -> V: compress, decompress, verify."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rsrc_jax import augment, prompts, rollout, verifier
+from rsrc_jax.metrics import compression
+from rsrc_jax.ops import rewards
+from rsrc_jax.roles import Role
+from rsrc_jax.types import (
+  Batch,
+  Constraints,
+  Episode,
+  Lesson,
+  Pattern,
+  Policy,
+  Rollout,
+  Tokens,
+)
+
+
+def make(
+  policy: Policy,
+  roles: dict[str, Role],
+  verify: Callable[..., Any],
+  *,
+  group: int,
+  decodes: int,
+  length_price: float,
+  lessons: int,
+  dropout: float,
+  imitate: bool = False,
+) -> Pattern:
+  """Builds the pattern.
+
+  Args:
+    policy: the model's functions, shared by all roles.
+    roles: "C", "D" and "text" (the source without a code).
+    verify: V, from verifier.make.
+    group: codes of a source, G.
+    decodes: free-running decodes of a code, J. With one, D is decoded greedily
+      and gets no policy gradient: a group of one has none to give.
+    length_price: share of the reward that a code at full budget costs.
+    lessons: how many of a group's codes, the best by D's likelihood of s, D
+      learns s from by likelihood. 0 turns that off and leaves D to GRPO. With
+      it on, D is calibrated on the codes that C is about to prefer, and its
+      gradient no longer depends on V: V then rewards C alone.
+    dropout: share of those lessons whose code is cut to a random shorter
+      length, the empty code among them, so that D knows what no code means.
+    imitate: C also learns the best code of its group by likelihood. Alone, with
+      no weight on the policy gradient, that is expert iteration and not GRPO.
+  """
+  C = roles["C"]
+  D = roles["D"] if decodes > 1 else roles["D"].greedy()
+
+  def play(params, frozen, carry, batch: Batch, key, given: Constraints):
+    s = batch.source
+    k_c, k_d, k_cut = jax.random.split(key, 3)
+
+    c = rollout.sample(
+      policy, params, C, C.prompt(s), augment.row_keys(k_c, batch.row),
+      samples=group, constraints=given,
+    )  # fmt: skip
+    code = prompts.without_end(c.output, C.end)  # [B, G, k]: ids, never text
+    d = rollout.sample(
+      policy, params, D, D.prompt(prompts.flatten(code)),
+      _code_keys(k_d, batch.row, group), samples=decodes,
+    )  # fmt: skip
+    decoded = prompts.without_end(d.output, D.end)
+    decoded = Tokens(*(x.reshape(-1, group, *x.shape[1:]) for x in decoded))
+
+    known = likelihood(params, s, code)
+    gain = verifier.relative_gain(known, _without(frozen, s)[:, None])
+    fidelity, scores = verify(frozen["reader"], s, decoded, gain)
+
+    length = jnp.sum(code.mask, -1)
+    reward = rewards.priced(
+      jnp.mean(fidelity, -1), length, budget=C.length, price=length_price
+    )
+    rollouts, returns = {"C": c}, {"C": reward}
+    if decodes > 1:
+      rollouts["D"] = d
+      returns["D"] = fidelity.reshape(-1, decodes)
+    best = jnp.argmax(known, -1)
+    metrics = scores | {
+      "reward": jnp.mean(reward),
+      "fidelity": jnp.mean(fidelity),
+      "fidelity_best": jnp.mean(jnp.max(jnp.mean(fidelity, -1), -1)),
+      "length": jnp.mean(length * 1.0),
+      "gain": jnp.mean(gain),
+      "gain_best": jnp.mean(jnp.take_along_axis(gain, best[:, None], 1)),
+      "novel_fraction": jnp.mean(
+        compression.novel_fraction(Tokens(*(x[:, None] for x in s)), code)
+      ),
+    }
+    taught = {}
+    if lessons:
+      taught["D"] = lesson(s, code, known, k_cut)
+    if imitate:
+      taught["C"] = _imitation(c, best)
+    return Episode(rollouts, returns, taught, metrics), carry
+
+  def likelihood(params, s: Tokens, code: Tokens):
+    """ln p_D(s | c) of every code, teacher-forced. -> [B, G]"""
+    target = prompts.with_end(s, D.end)
+    target = Tokens(
+      *(jnp.repeat(x, code.ids.shape[1], 0)[:, None] for x in target)
+    )
+    prompt = D.prompt(prompts.flatten(code))
+    return rollout.likelihood(policy, params, D, prompt, target).reshape(
+      code.ids.shape[:2]
+    )
+
+  def _without(frozen, s: Tokens):
+    """ln p(s) of the frozen base without any code. -> [B]"""
+    role = roles["text"]
+    empty = Tokens(s.ids[:, :0], s.mask[:, :0])
+    target = Tokens(*(x[:, None] for x in prompts.with_end(s, role.end)))
+    return rollout.likelihood(
+      policy, frozen["base"], role, role.prompt(empty), target
+    )[:, 0]
+
+  def lesson(s: Tokens, code: Tokens, known, key) -> Lesson:
+    _, index = jax.lax.top_k(known, lessons)
+    best = Tokens(*(jnp.take_along_axis(x, index[..., None], 1) for x in code))
+    return code_lesson(D, s, prompts.flatten(best), key, dropout)
+
+  return Pattern(tuple, play)
+
+
+def code_lesson(
+  role: Role, s: Tokens, code: Tokens, key: jax.Array, dropout: float
+) -> Lesson:
+  """s [B, S] to be learnt from code [B * M, k], some of them cut short."""
+  rows, k = code.ids.shape
+  k_drop, k_length = jax.random.split(key)
+  short = jax.random.randint(k_length, (rows,), 0, k)
+  drop = jax.random.uniform(k_drop, (rows,)) < dropout
+  code = prompts.cut(code, jnp.where(drop, short, k))
+  repeat = rows // s.ids.shape[0]
+  target = prompts.with_end(s, role.end)
+  target = Tokens(*(jnp.repeat(x, repeat, 0)[:, None] for x in target))
+  return Lesson(role.prompt(code), target, jnp.ones((rows, 1)))
+
+
+def _imitation(c: Rollout, best: jax.Array) -> Lesson:
+  """The best output of each group, as C wrote it. best [B]"""
+  index = best[:, None, None]
+  target = Tokens(*(jnp.take_along_axis(x, index, 1) for x in c.output))
+  return Lesson(c.prompt, target, jnp.ones(target.ids.shape[:2]))
+
+
+def _code_keys(key, rows, group):
+  """One key a code: [B] rows -> [B * G] keys."""
+  per_code = lambda k: jax.vmap(lambda g: jax.random.fold_in(k, g))(
+    jnp.arange(group)
+  )
+  return jax.vmap(per_code)(augment.row_keys(key, rows)).reshape(-1)

@@ -1,0 +1,86 @@
+"""What made a run: its config, versions, revision and devices."""
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import ml_collections
+
+from rsrc_jax import logging
+
+PACKAGES = ["jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "sentencepiece", "numpy", "ml-collections"]
+
+# Settings that may change when a run goes on: they don't touch its numbers.
+FREE = ("checkpoint.", "mesh.", "log_every")
+
+
+def record(config: ml_collections.ConfigDict, workdir: Path) -> None:
+  """Writes config.json and environment.json, or compares with what is there.
+
+  Raises:
+    ValueError: the folder holds a run of another config: names the field.
+  """
+  path = workdir / "config.json"
+  mine = json.loads(config.to_json_best_effort())
+  if path.exists():
+    theirs = _flat(json.loads(path.read_text()))
+    for name, value in _flat(mine).items():
+      if name.startswith(FREE) or theirs.get(name) == value:
+        continue
+      raise ValueError(
+        f"{workdir} holds a run with config.{name}={theirs.get(name)!r}, and "
+        f"now it is {value!r}: give another --workdir, or the same settings "
+        "to go on with that run."
+      )
+  logging.write_json(path, mine)
+  logging.write_json(workdir / "environment.json", environment())
+
+
+def environment() -> dict:
+  """Versions, git revision and devices, as JSON values."""
+  versions = {}
+  for name in PACKAGES:
+    try:
+      versions[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      versions[name] = None
+  return {
+    "python": platform.python_version(),
+    "platform": f"{platform.system()} {platform.machine()}",
+    "packages": versions,
+    "git": revision(),
+    "devices": [d.device_kind for d in jax.devices()],
+    "backend": jax.default_backend(),
+    "processes": jax.process_count(),
+    "arguments": sys.argv[1:],
+  }
+
+
+def revision() -> str | None:
+  """Commit of the source tree, "+" behind it if it was changed; None if none."""
+  root = Path(__file__).resolve().parent
+
+  def git(*arguments):
+    return subprocess.run(
+      ["git", *arguments], cwd=root, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+  try:
+    changed = git("status", "--porcelain", "--untracked-files=no", ".")
+    return git("rev-parse", "HEAD") + ("+" if changed else "")
+  except (OSError, subprocess.CalledProcessError):
+    return None
+
+
+def _flat(tree: dict, prefix: str = "") -> dict:
+  leaves = {}
+  for key, value in tree.items():
+    if isinstance(value, dict):
+      leaves |= _flat(value, f"{prefix}{key}.")
+    else:
+      leaves[prefix + key] = value
+  return leaves

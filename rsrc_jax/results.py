@@ -1,0 +1,153 @@
+"""The held-out comparison of a finished run: summary.json and samples.jsonl."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from rsrc_jax import build, evaluate, logging
+from rsrc_jax.metrics import compression
+from rsrc_jax.patterns import extract
+from rsrc_jax.types import Params, Tokens
+
+CONTROLS = {
+  "no_code": evaluate.no_code,
+  "shuffled_code": evaluate.shuffled_code,
+  "source_given": evaluate.source_given,
+}
+
+
+def evaluate_arms(
+  world: build.World,
+  arms: list[build.Phase],
+  trained: dict[str, Params],
+  judge: Callable[..., Any],
+  workdir: Path,
+) -> dict[str, Any]:
+  """Judges every arm on the test split, on which no setting was picked.
+
+  Writes samples.jsonl; returns the summary (its keys are listed in the README).
+  """
+  config, corpus = world.config, world.corpus
+  frozen = {"base": trained["base"], "reader": trained["base"]}
+  heldout = {"english": {}, "controls": {}, "budget_curve": {}}
+  lines, utilisation = [], None
+  for arm in arms:
+    measure = _measure(world, arm, trained[arm.name], frozen, judge)
+    metrics, table = measure(None)
+    if arm.name == "code":
+      heldout["code"] = metrics
+      for name, alter in CONTROLS.items():
+        heldout["controls"][name] = measure(alter)[0]
+      utilisation = evaluate.channel_utilisation(
+        heldout["controls"]["no_code"]["nll_bits"],
+        metrics["nll_bits"],
+        ids=int(corpus.vocab.code.sum()),
+        budget=config.budget,
+      )
+    elif config.arms[arm.name].write in (*extract.RULES, "source"):
+      heldout["english"][arm.name] = metrics
+    else:
+      heldout[arm.name] = metrics
+    heldout["budget_curve"][arm.name] = {
+      str(k): measure(evaluate.cut_to(k))[0] for k in config.eval.budgets
+    }
+    lines += samples(world, arm.name, table, config.eval.samples)
+  text = "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines)
+  logging.write_atomic(workdir / "samples.jsonl", text)
+  return {
+    "seed": config.seed,
+    "source": config.data.source,
+    "corpus": {
+      "name": corpus.name,
+      "digest": corpus.digest,
+      "train": len(corpus.train.ids),
+      "valid": len(corpus.valid.ids),
+      "test": len(corpus.test.ids),
+    },
+    "budget_tokens": config.budget,
+    "steps": config.steps,
+    "params": sum(x.size for x in jax.tree.leaves(trained["base"])),
+    "entropy_bits": corpus.entropy_bits,
+    "bounds": bounds(world),
+    "channel_utilisation": utilisation,
+    "heldout": heldout,
+  }
+
+
+def bounds(world: build.World) -> dict[str, Any]:
+  """What a code of k tokens, and an ordered extract, can carry at most."""
+  budgets = range(1, world.config.budget + 1)
+  ids = int(world.corpus.vocab.code.sum())
+  channel = {
+    str(k): compression.channel_nats(ids, k) / math.log(2) for k in budgets
+  }
+  found = {
+    "channel_bits": channel[str(world.config.budget)],
+    "channel_bits_by_k": channel,
+    "english_extract_bits": None,
+  }
+  if world.corpus.slots is not None:
+    # Which slots were kept, and the word in each, 3 bits.
+    slots = len(world.corpus.slots)
+    word = world.corpus.entropy_bits / slots
+    extract = {
+      str(k): word * min(k, slots) + math.log2(math.comb(slots, min(k, slots)))
+      for k in budgets
+    }
+    found["english_extract_bits_by_k"] = extract
+    found["english_extract_bits"] = extract[str(world.config.budget)]
+  return found
+
+
+def samples(
+  world: build.World, arm: str, table: dict[str, Any], count: int
+) -> list[dict[str, Any]]:
+  """The first `count` rows of an arm, as tokens and as text."""
+  vocab, found = world.corpus.vocab, []
+  novel = np.asarray(compression.novel(table["source"], table["code"]))
+  for i in range(min(count, len(table["row"]))):
+    s, c, d = (_row(table[x], i) for x in ("source", "code", "decoded"))
+    found.append(
+      {
+        "arm": arm,
+        "row": int(table["row"][i]),
+        "source": vocab.decode(s),
+        "source_ids": s,
+        "source_pieces": vocab.pieces(s),
+        "code": vocab.decode(c),
+        "code_ids": c,
+        "code_pieces": vocab.pieces(c),
+        "code_novel": novel[i][table["code"].mask[i]].tolist(),
+        "decoded": vocab.decode(d),
+        "decoded_ids": d,
+        "decoded_pieces": vocab.pieces(d),
+        "scores": {k: float(v[i]) for k, v in table["scores"].items()},
+      }
+    )
+  return found
+
+
+def _measure(world, arm, params, frozen, judge):
+  config, key = world.config, jax.random.key(world.config.seed)
+
+  def measure(alter):
+    return evaluate.judge_split(
+      lambda batch: arm.write(params, frozen, batch, key),
+      lambda source, code: judge(params, source, code),
+      world.corpus.test,
+      rows=config.eval.test_rows,
+      batch_size=config.eval.batch_size,
+      entropy_bits=world.corpus.entropy_bits,
+      alter=alter,
+    )
+
+  return measure
+
+
+def _row(tokens: Tokens, i: int) -> list[int]:
+  return tokens.ids[i][tokens.mask[i]].tolist()

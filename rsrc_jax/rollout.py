@@ -1,0 +1,200 @@
+"""sample() and score(): one isolated context window, written and re-read.
+
+The prompt is computed once a source and shared by its group, in the sampler and
+in the learner's score with its gradient: [B, P] prompts, [B, G, T] outputs.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from rsrc_jax import prompts
+from rsrc_jax.ops import distributions
+from rsrc_jax.roles import Role
+from rsrc_jax.types import (
+  Cache,
+  Constraints,
+  Params,
+  Policy,
+  Rollout,
+  Tokens,
+)
+
+
+def sample(
+  policy: Policy,
+  params: Params,
+  role: Role,
+  prompt: Tokens,
+  keys: jax.Array,
+  *,
+  samples: int,
+  constraints: Constraints | None = None,
+) -> Rollout:
+  """Samples `samples` outputs of each prompt, until all have ended.
+
+  Args:
+    policy: the model's functions.
+    params: its parameters.
+    role: support, end token, length T, temperature and top-p.
+    prompt: [B, P].
+    keys: [B] random keys, one a row, consumed. A row's outputs are a function
+      of its own key and prompt, whatever batch it stands in.
+    samples: G.
+    constraints: ids banned and allowed for each row, [B, K].
+
+  Returns:
+    A Rollout with outputs [B, G, T].
+  """
+  rows, length = prompt.ids.shape[0], role.length
+  prefix, hidden = _prefill(policy, params, prompt)
+  allowed = allowed_ids(role, constraints)
+  start = jnp.sum(prompt.mask, -1, dtype=jnp.int32)[:, None, None]
+  sample_keys = jax.vmap(
+    lambda key: jax.vmap(lambda g: jax.random.fold_in(key, g))(
+      jnp.arange(samples)
+    )
+  )(keys)
+
+  def choose(hidden, t):
+    """Hidden state [B, g, D] -> the token at t and its log-prob, [B, G]."""
+    logp = distributions.log_probs(
+      policy.unembed(params, hidden),
+      allowed,
+      temperature=role.temperature,
+      top_p=role.top_p,
+    )
+    logp = jnp.broadcast_to(logp, (rows, samples, logp.shape[-1]))
+    if role.temperature == 0:
+      token = jnp.argmax(logp, -1).astype(jnp.int32)
+    else:
+      uniform = jax.vmap(
+        jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, t)))
+      )(sample_keys)
+      token = distributions.draw(uniform, logp)
+    return token, distributions.pick(logp, token)
+
+  def write(arrays, values, t):
+    return tuple(
+      jax.lax.dynamic_update_index_in_dim(a, v.astype(a.dtype), t, 2)
+      for a, v in zip(arrays, values, strict=True)
+    )
+
+  def body(loop):
+    t, token, active, cache, out = loop
+    hidden, cache = policy.apply(
+      params,
+      Tokens(token[..., None], active[..., None]),
+      jnp.broadcast_to(start + t - 1, (rows, samples, 1)),
+      prefix=prefix,
+      cache=cache,
+      index=t - 1,
+    )
+    token, logp = choose(hidden[:, :, 0], t)
+    token = jnp.where(active, token, 0)
+    out = write(out, (token, active, jnp.where(active, logp, 0.0)), t)
+    return t + 1, token, active & (token != role.end), cache, out
+
+  def unfinished(loop):
+    t, _, active, _, _ = loop
+    return (t < length) & jnp.any(active)
+
+  shape = (rows, samples, length)
+  out = (
+    jnp.zeros(shape, jnp.int32),
+    jnp.zeros(shape, bool),
+    jnp.zeros(shape, jnp.float32),
+  )
+  token, logp = choose(hidden, 0)
+  everyone = jnp.ones((rows, samples), bool)
+  out = write(out, (token, everyone, logp), 0)
+  cache = policy.init_cache(rows, samples, max(length - 1, 1))
+  loop = (jnp.int32(1), token, token != role.end, cache, out)
+  *_, (ids, mask, logp) = jax.lax.while_loop(unfinished, body, loop)
+  return Rollout(prompt, Tokens(ids, mask), logp, constraints)
+
+
+def score(
+  policy: Policy,
+  params: Params,
+  role: Role,
+  prompt: Tokens,
+  output: Tokens,
+  constraints: Constraints | None = None,
+) -> tuple[jax.Array, jax.Array]:
+  """Log-probability and entropy of each output token, teacher-forced.
+
+  prompt [B, P], output [B, G, T], constraints [B, K] -> two [B, G, T], 0 where
+  the output's mask is False. The same masks, temperature, truncation and
+  numerics as `sample`, so score(sample(x)) == sample(x).log_probs.
+  """
+  logp = _log_probs(policy, params, role, prompt, output, constraints)
+  picked = distributions.pick(logp, output.ids)
+  return (
+    jnp.where(output.mask, picked, 0.0),
+    jnp.where(output.mask, distributions.entropy(logp), 0.0),
+  )
+
+
+def likelihood(
+  policy: Policy, params: Params, role: Role, prompt: Tokens, target: Tokens
+) -> jax.Array:
+  """log p(target | prompt), untempered: [N, P], [N, J, T] -> [N, J] nats."""
+  plain = role._replace(temperature=1.0, top_p=1.0)
+  log_probs, _ = score(policy, params, plain, prompt, target)
+  return jnp.sum(log_probs, -1)
+
+
+def allowed_ids(role: Role, constraints: Constraints | None) -> jax.Array:
+  """What each row may write: bool [B, 1, V], or [1, 1, V] if unconstrained.
+
+  The end token is allowed whatever `constraints.allowed` says, unless banned.
+  """
+  support = jnp.asarray(role.support)[None]
+  if constraints is None:
+    return support[:, None]
+  only = _scatter(constraints.allowed, support.shape[-1])
+  free = ~jnp.any(constraints.allowed >= 0, -1, keepdims=True)
+  end = jnp.arange(support.shape[-1]) == role.end
+  banned = _scatter(constraints.banned, support.shape[-1])
+  return (support & (only | free | end) & ~banned)[:, None]
+
+
+def _scatter(ids: jax.Array, vocab_size: int) -> jax.Array:
+  """ids [B, K], -1 pads -> bool [B, V]."""
+  rows = jnp.arange(ids.shape[0])[:, None]
+  # Pads go to a column that is cut off again.
+  hit = jnp.zeros((ids.shape[0], vocab_size + 1), bool)
+  return hit.at[rows, jnp.where(ids < 0, vocab_size, ids)].set(True)[:, :-1]
+
+
+def _prefill(
+  policy: Policy, params: Params, prompt: Tokens
+) -> tuple[Cache, jax.Array]:
+  """Runs the prompts once. -> their segment, last hidden state [B, 1, D]."""
+  tokens = Tokens(*(x[:, None] for x in prompt))
+  hidden, prefix = policy.apply(params, tokens, prompts.positions(tokens.mask))
+  return prefix, hidden[:, :, -1]
+
+
+def _log_probs(policy, params, role, prompt, output, constraints):
+  """-> [B, G, T, V]. The first token is read off the prompt, once a group."""
+  prefix, last = _prefill(policy, params, prompt)
+  shape = (*output.ids.shape[:2], 1, last.shape[-1])
+  hidden = jnp.broadcast_to(last[:, :, None], shape)
+  if output.ids.shape[2] > 1:
+    written = Tokens(output.ids[..., :-1], output.mask[..., :-1])
+    start = jnp.sum(prompt.mask, -1, dtype=jnp.int32)[:, None, None]
+    rest, _ = policy.apply(
+      params,
+      written,
+      prompts.positions(written.mask, start),
+      prefix=prefix,
+    )
+    hidden = jnp.concatenate([hidden, rest], 2)
+  return distributions.log_probs(
+    policy.unembed(params, hidden),
+    allowed_ids(role, constraints)[:, None],
+    temperature=role.temperature,
+    top_p=role.top_p,
+    keep=output.ids,
+  )

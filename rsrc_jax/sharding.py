@@ -1,0 +1,104 @@
+"""Where arrays live: one mesh, and regular expressions from names to specs.
+
+The program is written for one device; XLA splits it by where its inputs live.
+"""
+
+import re
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+AXES = ("data", "fsdp", "tensor")
+
+# First match wins; the names are the paths of types.TrainState, so optimizer
+# moments follow the parameters that they belong to.
+RULES = (
+  (r"embed$", P("tensor", "fsdp")),
+  (r"blocks/.*/?(q|k|v|gate|up)/kernel$", P(None, "fsdp", "tensor")),
+  (r"blocks/.*/?(o|down)/kernel$", P(None, "tensor", "fsdp")),
+)
+BATCH = P(("data", "fsdp"))
+
+
+def make_mesh(*, data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
+  """A mesh over all devices that are asked for.
+
+  Args:
+    data: copies of the model; -1 takes the devices that are left.
+    fsdp: ways in which parameters are split with their batch.
+    tensor: ways in which a matrix product is split.
+
+  Raises:
+    ValueError: the product is not a number of devices that there are.
+  """
+  devices = jax.devices()
+  rest = fsdp * tensor
+  if min(fsdp, tensor) < 1 or (data < 1 and data != -1):
+    raise ValueError(f"mesh: sizes must be positive, got {data, fsdp, tensor}.")
+  if data == -1:
+    data = len(devices) // rest
+  if data * rest > len(devices) or data < 1:
+    raise ValueError(
+      f"config.mesh: data={data} x fsdp={fsdp} x tensor={tensor} needs "
+      f"{max(data, 1) * rest} devices and there are {len(devices)}."
+    )
+  return jax.make_mesh(
+    (data, fsdp, tensor),
+    AXES,
+    axis_types=(AxisType.Auto,) * len(AXES),
+    devices=devices[: data * rest],
+  )
+
+
+def check_batch(mesh: Mesh, name: str, size: int) -> None:
+  """Raises ValueError where a batch can't be split over the mesh."""
+  ways = mesh.shape["data"] * mesh.shape["fsdp"]
+  if size % ways:
+    raise ValueError(
+      f"{name}={size} does not divide over config.mesh data x fsdp = {ways}: "
+      f"make it a multiple of {ways}."
+    )
+
+
+def shardings(mesh: Mesh, tree: Any, rules: Any = RULES) -> Any:
+  """The NamedSharding of every leaf, by its path.
+
+  A leaf that no rule names is replicated. tree may hold arrays or their
+  ShapeDtypeStructs.
+
+  Raises:
+    ValueError: a named dimension does not divide by its axis.
+  """
+
+  def place(path, leaf):
+    name = "/".join(str(getattr(k, "key", getattr(k, "name", k))) for k in path)
+    for pattern, spec in rules:
+      if re.search(pattern, name):
+        _check(mesh, name, leaf.shape, spec)
+        return NamedSharding(mesh, spec)
+    return NamedSharding(mesh, P())
+
+  return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """Rows of a batch over data and fsdp."""
+  return NamedSharding(mesh, BATCH)
+
+
+def put(tree: Any, where: Any) -> Any:
+  """Moves a tree of host arrays to one sharding, or to a tree of them."""
+  return jax.device_put(tree, where)
+
+
+def _check(mesh, name, shape, spec):
+  for size, axis in zip(shape, spec, strict=False):
+    ways = int(np.prod([mesh.shape[a] for a in ([axis] if axis else [])]))
+    if size % ways:
+      raise ValueError(
+        f"{name}: dimension {size} does not divide over config.mesh.{axis}="
+        f"{ways}."
+      )

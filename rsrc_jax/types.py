@@ -1,0 +1,109 @@
+"""The pytrees that every layer speaks, and the letters of their shapes.
+
+  B  sources in a batch    G  codes of a source     J  decodes of a code
+  P  length of a prompt    T  length of an output   S  length of a source
+  K  ids in a list         V  vocabulary            L  layers
+  D  width                 H  key-value heads       N  rows of any batch
+
+An array without a note on its dtype is float32; ids are int32, masks bool.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+Params = Any
+Metrics = dict[str, jax.Array]
+
+
+class Tokens(NamedTuple):
+  """Text as the model sees it: the only way it moves between contexts."""
+
+  ids: jax.Array  # [..., T] int32; the value under a False mask is 0
+  mask: jax.Array  # [..., T] bool; True on real tokens
+
+
+class Batch(NamedTuple):
+  """Sources and who they are."""
+
+  source: Tokens  # [B, S]
+  row: jax.Array  # [B] int32: index in the data set, folded into random keys
+
+
+class Constraints(NamedTuple):
+  """What a code may not use, per source and shared by its group; -1 pads.
+
+  Stored as ids with the rollout, so that scoring replays the very mask that
+  was sampled under ("Theory of RSI ...", Augmentation).
+  """
+
+  banned: jax.Array  # [B, K] int32: never sampled
+  allowed: jax.Array  # [B, K'] int32: a row of only -1 allows everything
+
+
+class Cache(NamedTuple):
+  """Keys and values of a segment. A prompt's segment has G = 1."""
+
+  k: jax.Array  # [L, B, G, T, H, D/H]
+  v: jax.Array  # [L, B, G, T, H, D/H]
+  mask: jax.Array  # [B, G, T] bool
+
+
+class Policy(NamedTuple):
+  """A language model as pure functions. See models/transformer.py."""
+
+  init: Callable[..., Params]  # key -> params
+  apply: Callable[..., tuple[jax.Array, Cache]]  # -> hidden [B, G, T, D]
+  unembed: Callable[..., jax.Array]  # params, hidden -> logits [..., V]
+  init_cache: Callable[..., Cache]  # batch, group, length -> Cache
+
+
+class Rollout(NamedTuple):
+  """One isolated context window, sampled G times from a shared prompt."""
+
+  prompt: Tokens  # [B, P]
+  output: Tokens  # [B, G, T]; the mask covers the end token where sampled
+  log_probs: jax.Array  # [B, G, T] under the distribution that was sampled
+  constraints: Constraints | None  # [B, K]
+
+
+class Lesson(NamedTuple):
+  """Something to learn by likelihood: outputs that should follow a prompt."""
+
+  prompt: Tokens  # [N, P]
+  target: Tokens  # [N, J, T], end token included
+  weights: jax.Array  # [N, J]
+
+
+class Episode(NamedTuple):
+  """What a pattern hands to the learner. Keys are role names."""
+
+  rollouts: dict[str, Rollout]
+  rewards: dict[str, jax.Array]  # [B, G] of each rollout
+  lessons: dict[str, Lesson]
+  metrics: Metrics
+
+
+class Pattern(NamedTuple):
+  """An arrow diagram of roles, as a pair of pure functions.
+
+  init() -> carry
+  play(params, frozen, carry, batch, key, given) -> (Episode, carry)
+
+  given: what is decided about a batch before it is played: the Constraints of
+  C, or codes that a rule has written.
+  """
+
+  init: Callable[..., Any]
+  play: Callable[..., tuple[Episode, Any]]
+
+
+class TrainState(NamedTuple):
+  """All that an update changes; with the data iterator it is the checkpoint."""
+
+  step: jax.Array  # [] int32
+  params: Params
+  opt_state: Any
+  carry: Any  # the pattern's
+  curriculum: Any  # the curriculum's
