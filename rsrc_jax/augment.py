@@ -17,20 +17,23 @@ from rsrc_jax.types import Batch, Constraints
 
 
 def make(
-  mode: str, code: np.ndarray
+  mode: str, code: np.ndarray, *, draws: int = 1
 ) -> Callable[[jax.Array, Batch, jax.Array], Constraints]:
   """Builds the function that constrains a batch.
 
   Args:
-    mode: "free": anything in `code`. "force": each id is hidden from a source
-      with the probability `hidden`, drawn per source. "source": only the
-      tokens of the source itself, in any order: English by construction.
+    mode: "free": anything in `code`. "force": each id is hidden with the
+      probability `hidden`. "source": only the tokens of the source itself, in
+      any order: English by construction.
     code: [V] bool, ids that a code may contain: no specials, no byte pieces.
+    draws: subsets drawn for a source, g: 1 to share one among its codes, G for
+      one a code. With one a code, a group compares words that no single subset
+      holds together.
 
   Returns:
-    (key, batch, hidden []) -> Constraints with lists of V ids [B, V]. The key
-    is consumed; a row's list depends on batch.row and the key alone. Where a
-    draw hides everything, the row is free: an empty list would be a dead end.
+    (key, batch, hidden []) -> Constraints with lists of V ids [B, g, V]. The
+    key is consumed; a row's lists depend on batch.row and the key alone. Where
+    a draw hides everything, the code is free: an empty list is a dead end.
 
   Raises:
     ValueError: an unknown mode.
@@ -41,9 +44,9 @@ def make(
   ids = jnp.where(jnp.asarray(code), jnp.arange(code.size), -1)
 
   def constrain(key: jax.Array, batch: Batch, hidden: jax.Array) -> Constraints:
-    allowed = modes[mode](key, batch, hidden, ids)
-    rows = allowed.shape[0]
-    return Constraints(jnp.full((rows, 1), -1, jnp.int32), allowed)
+    shape = (batch.row.size, draws, code.size)
+    allowed = jnp.broadcast_to(modes[mode](key, batch, hidden, ids, shape), shape)
+    return Constraints(jnp.full((*shape[:2], 1), -1, jnp.int32), allowed)
 
   return constrain
 
@@ -53,19 +56,20 @@ def row_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
   return jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
 
 
-def _free(key, batch, hidden, ids):
-  del key, hidden
-  return jnp.full((batch.row.size, ids.size), -1, jnp.int32)
+def _free(key, batch, hidden, ids, shape):
+  del key, batch, hidden, ids, shape
+  return jnp.int32(-1)
 
 
-def _force(key, batch, hidden, ids):
-  draw = lambda k: jax.random.uniform(k, ids.shape)
+def _force(key, batch, hidden, ids, shape):
+  draw = lambda k: jax.random.uniform(k, shape[1:])
   shown = jax.vmap(draw)(row_keys(key, batch.row)) >= hidden
   return jnp.where(shown, ids, -1)
 
 
-def _source(key, batch, hidden, ids):
+def _source(key, batch, hidden, ids, shape):
   del key, hidden
   s = jnp.where(batch.source.mask, batch.source.ids, -1)
   s = jnp.where(jnp.take(ids, s) >= 0, s, -1)
-  return jnp.pad(s, ((0, 0), (0, ids.size - s.shape[1])), constant_values=-1)
+  pad = ((0, 0), (0, shape[-1] - s.shape[1]))
+  return jnp.pad(s, pad, constant_values=-1)[:, None]

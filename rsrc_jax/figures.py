@@ -16,6 +16,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 
 class Arm(NamedTuple):
@@ -241,9 +242,13 @@ def _panels() -> tuple[Figure, np.ndarray]:
   """Two panels, each with room for the names of its lines on the right."""
   figure = Figure(figsize=(10.8, 3.7))
   figure.subplots_adjust(
-    left=0.06, right=0.885, bottom=0.14, top=0.9, wspace=0.5
+    left=0.072, right=0.885, bottom=0.14, top=0.9, wspace=0.53
   )
-  return figure, figure.subplots(1, 2)
+  both = figure.subplots(1, 2)
+  for axes in both:
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(6))
+  return figure, both
 
 
 def _budgets(curves: dict) -> set[int]:

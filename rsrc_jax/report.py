@@ -35,8 +35,8 @@ class Metric(NamedTuple):
 
 METRICS = (
   Metric("bits_conveyed", "bits conveyed", 2, False, 1,
-    "bits of a source that its code saves D; blank where the entropy of a "
-    "source is unknown"),
+    "entropy of a source − nll: what D has learnt from the code; blank where "
+    "the entropy is unknown"),
   Metric("nll_bits", "nll, bits", 2, False, -1,
     "bits that D, given the code, still needs to write the source; "
     "teacher-forced, so never read it alone"),
@@ -53,7 +53,7 @@ METRICS = (
 )  # fmt: skip
 CONTROLS = {
   "no_code": ("no code", "D reads nothing"),
-  "shuffled_code": ("another's code", "of another source: has to fail"),
+  "shuffled_code": ("other's code", "of another source: has to fail"),
   "source_given": ("source given", "D reads s, untrained for it"),
 }
 CAPTIONS = {
@@ -63,8 +63,8 @@ CAPTIONS = {
     "the most that any k tokens of s, kept in order, can carry."
   ),
   "learning": (
-    "Left, greedy codes of validation sources. Right, sampled codes of training "
-    "sources: as logged in pale, a moving average on top."
+    "Left, greedy codes of validation sources. Right, sampled codes of "
+    "training sources: as logged in pale, a moving average on top."
   ),
   "vocabulary": (
     "How far the codes have left the words of their sources, and how much of "
@@ -80,6 +80,7 @@ HEADLINES = {
   "lost": "The code loses on this run",
   "level": "The code and English are level on this run",
   "mixed": "The result of this run is mixed: the code does not win",
+  "void": "The code scores best on this run, but a control has failed",
   "none": "No verdict",
 }
 PLAIN = Metric("", "", 2, False, 0, "")
@@ -163,10 +164,12 @@ border-bottom:1px dotted #9aa5b1}
 section,.verdict,aside{padding:16px}}
 @media print{body{background:#fff}section,.verdict{break-inside:avoid}}
 """
+WARNING = "Warning:"  # opens a sentence that takes a win away
+HARDLY = 1.0  # bits that a wrong code has to cost D before it counts as read
 # Scores of a sample that its card shows anyway.
 SEEN = ("exact_match", "mean_tokens", "novel_fraction")
-SHOWN = 12  # sources on the page; the file has all
-Outcome = tuple[str, list[str]]  # "won" "lost" "level" "mixed" "none", why
+SHOWN = 8  # sources on the page; the file has all
+Outcome = tuple[str, list[str]]  # a key of HEADLINES, and why
 
 
 def main(arguments: list[str]) -> int:
@@ -286,7 +289,10 @@ def verdict(summary: dict) -> Outcome:
   absent = [arm(name).label for name in ENGLISH if name not in english]
   if absent:
     sentences.append(f"English arms that were not run: {', '.join(absent)}.")
-  return outcome, [*sentences, *_against_controls(heldout), _one_seed(summary)]
+  sentences += _against_controls(heldout)
+  if outcome == "won" and any(s.startswith(WARNING) for s in sentences):
+    outcome = "void"
+  return outcome, [*sentences, _one_seed(summary)]
 
 
 def _english(heldout: dict) -> dict[str, dict]:
@@ -336,7 +342,7 @@ def _against_bounds(summary: dict, code: dict) -> list[str]:
     )
   if channel is not None and bits > channel:
     sentences.append(
-      f"Warning: that is more than its tokens can carry ({channel:.2f} bits), "
+      f"{WARNING} that is more than its tokens can carry ({channel:.2f} bits), "
       "so something other than the code tells D about the source."
     )
   return sentences
@@ -352,14 +358,15 @@ def _against_controls(heldout: dict) -> list[str]:
   )
   if own is None or other is None:
     return ["Not controlled: D was not given the codes of other sources."]
-  if other > own:
+  gap = other - own
+  if gap < HARDLY:
     return [
-      f"Control: with the code of another source D needs {other - own:.2f} "
-      "bits more, so what it knows is in the code."
+      f"{WARNING} the code of another source costs D only {gap:.2f} bits, so "
+      "hardly any of what it knows is in the code."
     ]
   return [
-    "Warning: with the code of another source D does no worse, so what it "
-    "knows is not in the code."
+    f"Control: the code of another source costs D {gap:.2f} bits, so it does "
+    "read the code."
   ]
 
 
@@ -376,14 +383,17 @@ def table(summary: dict) -> Table:
   outcome, sentences = verdict(summary)
   result = Table(
     title=f"Held-out results: {HEADLINES[outcome].lower()}",
-    caption=sentences[-1],
+    caption="\n".join(dict.fromkeys((sentences[0], sentences[-1]))),
     box=box.SIMPLE_HEAD,
+    padding=(0, 1, 0, 0),
+    show_edge=False,
     title_justify="left",
     caption_justify="left",
   )
   result.add_column("arm", no_wrap=True)
   for metric in METRICS:
-    result.add_column(metric.label, justify="right")
+    # Broken by hand, for eighty columns: rich would cut words.
+    result.add_column(metric.label.replace(" ", "\n"), justify="right")
   rows = results(summary)
   top = _best(rows)
   for i, (group, name, label, _, scores) in enumerate(rows):
@@ -435,6 +445,8 @@ def _best(rows: list[Row]) -> dict[str, set[str]]:
       and number(values.get(m.key)) is not None
     }
     best[m.key] = {n for n, v in scores.items() if v == max(scores.values())}
+    if len(best[m.key]) == len(scores) > 1:
+      best[m.key] = set()  # nobody leads
   return best
 
 
@@ -442,8 +454,10 @@ def _format(value: Any, metric: Metric) -> str:
   value = number(value)
   if value is None:
     return "—"
+  # Adding zero makes a rounded −0 a 0.
+  value = round(value, metric.digits + 2 * metric.percent) + 0.0
   if metric.percent:
-    return f"{100 * value:.{metric.digits}f} %"
+    return f"{100 * value:.{metric.digits}f}\N{NO-BREAK SPACE}%"
   return f"{value:.{metric.digits}f}".replace("-", "−")
 
 
@@ -550,7 +564,7 @@ def _tiles(summary: dict) -> str:
   if extract is not None:
     tiles.append(("", f"{extract:.2f}", "bits, the most of any extract"))
   if channel is not None:
-    share = "" if used is None else f", {100 * used:.0f} % used by the code"
+    share = "" if used is None else f", {round(100 * used)} % used by the code"
     tiles.append(("", f"{channel:.2f}", f"bits, channel capacity{share}"))
   cells = "".join(
     f'<div class="tile arm-{_text(name)}"><b>{value}</b>{_text(label)}</div>'
@@ -601,7 +615,10 @@ def _figure(name: str, drawing: str) -> str:
   caption = _text(CAPTIONS.get(name, ""))
   label = f'<svg role="img" aria-label="{caption}"'
   drawing = drawing.replace("<svg", label, 1)
-  return f'<figure><div class="wide">{drawing}</div><figcaption>{caption}</figcaption></figure>\n'
+  return (
+    f'<figure><div class="wide">{drawing}</div>'
+    f"<figcaption>{caption}</figcaption></figure>\n"
+  )
 
 
 def _samples(samples: list[dict]) -> str:
@@ -642,10 +659,11 @@ def _card(row: str, arms: dict[str, dict]) -> str:
 def _card_row(name: str, sample: dict) -> str:
   scores = sample.get("scores") or {}
   known = {m.key: m for m in METRICS}
+  order = [*known, *scores].index
   cells = "".join(
     f"<span>{_text(known[k].label if k in known else k)} "
     f"<b>{_format(v, known.get(k, PLAIN))}</b></span>"
-    for k, v in scores.items()
+    for k, v in sorted(scores.items(), key=lambda item: order(item[0]))
     if k not in SEEN
   )
   return (

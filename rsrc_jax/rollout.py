@@ -40,7 +40,7 @@ def sample(
     keys: [B] random keys, one a row, consumed. A row's outputs are a function
       of its own key and prompt, whatever batch it stands in.
     samples: G.
-    constraints: ids banned and allowed for each row, [B, K].
+    constraints: ids banned and allowed, [B, 1, K] or [B, G, K].
 
   Returns:
     A Rollout with outputs [B, G, T].
@@ -123,7 +123,7 @@ def score(
 ) -> tuple[jax.Array, jax.Array]:
   """Log-probability and entropy of each output token, teacher-forced.
 
-  prompt [B, P], output [B, G, T], constraints [B, K] -> two [B, G, T], 0 where
+  prompt [B, P], output [B, G, T], constraints [B, g, K] -> two [B, G, T], 0 where
   the output's mask is False. The same masks, temperature, truncation and
   numerics as `sample`, so score(sample(x)) == sample(x).log_probs.
   """
@@ -145,26 +145,29 @@ def likelihood(
 
 
 def allowed_ids(role: Role, constraints: Constraints | None) -> jax.Array:
-  """What each row may write: bool [B, 1, V], or [1, 1, V] if unconstrained.
+  """What each row may write: bool [B, g, V], or [1, 1, V] if unconstrained.
 
   The end token is allowed whatever `constraints.allowed` says, unless banned.
   """
-  support = jnp.asarray(role.support)[None]
+  support = jnp.asarray(role.support)
   if constraints is None:
-    return support[:, None]
-  only = _scatter(constraints.allowed, support.shape[-1])
+    return support[None, None]
+  only = _scatter(constraints.allowed, support.size)
   free = ~jnp.any(constraints.allowed >= 0, -1, keepdims=True)
-  end = jnp.arange(support.shape[-1]) == role.end
-  banned = _scatter(constraints.banned, support.shape[-1])
-  return (support & (only | free | end) & ~banned)[:, None]
+  end = jnp.arange(support.size) == role.end
+  banned = _scatter(constraints.banned, support.size)
+  return support & (only | free | end) & ~banned
 
 
 def _scatter(ids: jax.Array, vocab_size: int) -> jax.Array:
-  """ids [B, K], -1 pads -> bool [B, V]."""
-  rows = jnp.arange(ids.shape[0])[:, None]
+  """ids [B, g, K], -1 pads -> bool [B, g, V]."""
+  rows, groups = jnp.indices(ids.shape[:2])
   # Pads go to a column that is cut off again.
-  hit = jnp.zeros((ids.shape[0], vocab_size + 1), bool)
-  return hit.at[rows, jnp.where(ids < 0, vocab_size, ids)].set(True)[:, :-1]
+  hit = jnp.zeros((*ids.shape[:2], vocab_size + 1), bool)
+  index = (rows[..., None], groups[..., None])
+  return hit.at[(*index, jnp.where(ids < 0, vocab_size, ids))].set(True)[
+    ..., :-1
+  ]
 
 
 def _prefill(
@@ -193,7 +196,7 @@ def _log_probs(policy, params, role, prompt, output, constraints):
     hidden = jnp.concatenate([hidden, rest], 2)
   return distributions.log_probs(
     policy.unembed(params, hidden),
-    allowed_ids(role, constraints)[:, None],
+    allowed_ids(role, constraints)[:, :, None],
     temperature=role.temperature,
     top_p=role.top_p,
     keep=output.ids,

@@ -32,14 +32,14 @@ class Batch(NamedTuple):
 
 
 class Constraints(NamedTuple):
-  """What a code may not use, per source and shared by its group; -1 pads.
+  """What a code may not use; -1 pads. g is 1 (shared by a group) or G.
 
   Stored as ids with the rollout, so that scoring replays the very mask that
   was sampled under ("Theory of RSI ...", Augmentation).
   """
 
-  banned: jax.Array  # [B, K] int32: never sampled
-  allowed: jax.Array  # [B, K'] int32: a row of only -1 allows everything
+  banned: jax.Array  # [B, g, K] int32: never sampled
+  allowed: jax.Array  # [B, g, K'] int32: a row of only -1 allows everything
 
 
 class Cache(NamedTuple):
@@ -65,7 +65,7 @@ class Rollout(NamedTuple):
   prompt: Tokens  # [B, P]
   output: Tokens  # [B, G, T]; the mask covers the end token where sampled
   log_probs: jax.Array  # [B, G, T] under the distribution that was sampled
-  constraints: Constraints | None  # [B, K]
+  constraints: Constraints | None  # [B, g, K]
 
 
 class Lesson(NamedTuple):

@@ -330,9 +330,11 @@ def test_verdict_warns_of_leaks():
   summary = fake_summary()
   summary["heldout"]["code"] = scores(22.0, 0.8)
   summary["heldout"]["controls"]["shuffled_code"] = scores(22.0, 0.8)
-  text = " ".join(report.verdict(summary)[1])
+  outcome, sentences = report.verdict(summary)
+  text = " ".join(sentences)
+  assert outcome == "void"  # ahead of English, but not by its code
   assert "more than its tokens can carry (21.00 bits)" in text
-  assert "is not in the code" in text
+  assert "costs D only 0.00 bits" in text
 
 
 def test_without_bits_nll_and_edit_similarity_have_to_agree(tmp_path):

@@ -1,0 +1,208 @@
+"""rollout.py: what is scored is what was sampled."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from rsrc_jax import augment, rollout
+from rsrc_jax.data import tokenizer
+from rsrc_jax.types import Constraints, Tokens
+
+
+def limits(seed: int = 0, rows: int = tiny.ROWS) -> Constraints:
+  """Per-row bans and allowed lists; some rows are free, all lists padded."""
+  rng = np.random.default_rng(seed)
+  codes = np.flatnonzero(tiny.CODE)
+  banned = np.full((rows, 4), -1)
+  allowed = np.full((rows, 6), -1)
+  for i in range(rows):
+    banned[i, : rng.integers(0, 4)] = rng.choice(codes, 1)
+    if i % 3:
+      allowed[i] = rng.choice(codes, 6, replace=False)
+  return Constraints(
+    jnp.asarray(banned, jnp.int32), jnp.asarray(allowed, jnp.int32)
+  )
+
+
+@functools.partial(jax.jit, static_argnames=("temperature", "top_p", "name"))
+def both(params, batch, key, constraints, name="C", temperature=1.0, top_p=1.0):
+  """A rollout and the score of what it wrote."""
+  role = tiny.ROLES[name]._replace(temperature=temperature, top_p=top_p)
+  out = rollout.sample(
+    tiny.POLICY, params, role, role.prompt(batch.source),
+    augment.row_keys(key, batch.row), samples=tiny.GROUP,
+    constraints=constraints,
+  )  # fmt: skip
+  scored, entropy = rollout.score(
+    tiny.POLICY, params, role, out.prompt, out.output, constraints
+  )
+  return out, scored, entropy
+
+
+@pytest.mark.parametrize("name", ["C", "D"])
+@pytest.mark.parametrize("temperature, top_p", [(1.0, 1.0), (0.7, 0.8)])
+def test_score_repeats_what_sample_recorded(name, temperature, top_p):
+  for seed in range(3):
+    out, scored, _ = both(
+      tiny.params(seed), tiny.batch(seed), jax.random.key(seed),
+      limits(seed) if name == "C" else None,
+      name, temperature, top_p,
+    )  # fmt: skip
+    chex.assert_trees_all_close(scored, out.log_probs, atol=1e-5)
+    assert jnp.all(jnp.where(out.output.mask, scored, -1.0) < 0.0)
+
+
+def test_scoring_without_the_bans_or_the_temperature_is_noticed():
+  batch, key, lists = tiny.batch(), jax.random.key(0), limits()
+  role = tiny.ROLES["C"]
+  out, _, _ = both(tiny.params(), batch, key, lists, "C", 0.7)
+  for changed in (
+    dict(role=role._replace(temperature=0.7), constraints=None),
+    dict(role=role, constraints=lists),
+  ):
+    role, constraints = changed["role"], changed["constraints"]
+    scored, _ = jax.jit(
+      lambda params, out, role=role, constraints=constraints: rollout.score(
+        tiny.POLICY, params, role, out.prompt, out.output, constraints
+      )
+    )(tiny.params(), out)
+    assert jnp.max(jnp.abs(scored - out.log_probs)) > 1e-2
+
+
+def test_bans_and_allowed_sets_hold_for_their_own_row_only():
+  lists = limits()
+  out, _, _ = both(tiny.params(), tiny.batch(), jax.random.key(3), lists)
+  used = set()
+  for i in range(tiny.ROWS):
+    ids = np.asarray(out.output.ids[i])[np.asarray(out.output.mask[i])]
+    codes = set(ids.tolist()) - {tokenizer.END}
+    assert not codes & set(np.asarray(lists.banned[i]).tolist())
+    allowed = set(np.asarray(lists.allowed[i]).tolist()) - {-1}
+    assert not allowed or codes <= allowed
+    assert all(tiny.CODE[c] for c in codes)
+    used |= codes
+  # A list of one row applied to all would leave far fewer.
+  assert len(used) > 8
+
+
+def test_a_banned_id_has_no_gradient():
+  """Its logit is cut, so its row of an untied output table gets none."""
+  lists = Constraints(jnp.full((8, 1), 15), jnp.full((8, 1), -1))
+  out, _, _ = both(tiny.params(), tiny.batch(), jax.random.key(0), lists)
+
+  def total(table):
+    policy = tiny.POLICY._replace(unembed=lambda p, h: h @ table.T)
+    scored, entropy = rollout.score(
+      policy, tiny.params(), tiny.ROLES["C"], out.prompt, out.output, lists
+    )
+    return jnp.sum(scored) + jnp.sum(entropy)
+
+  grad = jax.jit(jax.grad(total))(tiny.params()["embed"])
+  assert jnp.all(grad[15] == 0.0) and jnp.all(jnp.isfinite(grad))
+  assert jnp.any(grad[14] != 0.0)
+
+
+def test_rows_do_not_depend_on_their_batch():
+  """Reversed and halved batches give every row what it had before."""
+  params, key, batch, lists = (
+    tiny.params(), jax.random.key(5), tiny.batch(), limits(),
+  )  # fmt: skip
+  want, _, _ = both(params, batch, key, lists)
+  for order in (np.arange(8)[::-1], np.array([6, 1, 3, 4])):
+    take = lambda tree, order=order: jax.tree.map(lambda x: x[order], tree)
+    got, scored, _ = both(params, take(batch), key, take(lists))
+    chex.assert_trees_all_equal(got.output, take(want).output)
+    chex.assert_trees_all_close(got.log_probs, scored, atol=1e-5)
+    chex.assert_trees_all_close(got.log_probs, take(want).log_probs, atol=1e-5)
+
+
+def test_padding_of_the_prompt_changes_nothing():
+  params, key, batch = tiny.params(), jax.random.key(5), tiny.batch()
+  wide = batch._replace(
+    source=Tokens(*(jnp.pad(x, ((0, 0), (0, 3))) for x in batch.source))
+  )
+  want, _, _ = both(params, batch, key, limits())
+  got, scored, _ = both(params, wide, key, limits())
+  chex.assert_trees_all_equal(got.output, want.output)
+  chex.assert_trees_all_close(scored, want.log_probs, atol=1e-5)
+
+
+def test_samples_steps_and_roles_never_share_noise():
+  params, batch = tiny.params(), tiny.batch()
+  a, _, _ = both(params, batch, jax.random.key(0), None)
+  b, _, _ = both(params, batch, jax.random.key(1), None)
+  assert jnp.any(a.output.ids != b.output.ids)
+  group = np.asarray(a.output.ids)
+  assert all(len({tuple(x) for x in row}) > 1 for row in group)
+
+
+def test_outputs_stop_at_the_end_token():
+  out, _, _ = both(tiny.params(), tiny.batch(), jax.random.key(2), None, "D")
+  ids, mask = np.asarray(out.output.ids), np.asarray(out.output.mask)
+  ended = ids == tokenizer.END
+  assert ended.any() and not ended.all()
+  after = np.cumsum(ended, -1) - ended > 0
+  np.testing.assert_array_equal(mask, ~after)
+  assert not ids[~mask].any() and not np.asarray(out.log_probs)[~mask].any()
+
+
+def test_sampling_stops_early_when_all_have_ended():
+  """A policy that always ends: the decode loop must not run at all."""
+  calls = []
+
+  def unembed(params, hidden):
+    del params
+    jax.debug.callback(lambda: calls.append(1))
+    logits = jnp.zeros((*hidden.shape[:-1], tiny.VOCAB))
+    return logits.at[..., tokenizer.END].set(50.0)
+
+  policy = tiny.POLICY._replace(unembed=unembed)
+  batch, role = tiny.batch(), tiny.ROLES["D"]
+  keys = augment.row_keys(jax.random.key(0), batch.row)
+  jax.jit(
+    lambda params: rollout.sample(
+      policy, params, role, role.prompt(batch.source), keys, samples=2
+    )
+  )(tiny.params())
+  jax.effects_barrier()
+  assert len(calls) == 1
+
+
+def test_greedy_takes_the_most_likely_token():
+  out, scored, _ = both(
+    tiny.params(), tiny.batch(), jax.random.key(0), None, "C", 0.0
+  )
+  again, _, _ = both(
+    tiny.params(), tiny.batch(), jax.random.key(9), None, "C", 0.0
+  )
+  chex.assert_trees_all_equal(out.output, again.output)
+  sampled, _, _ = both(tiny.params(), tiny.batch(), jax.random.key(9), None)
+  first = lambda x: x[:, :, 0]
+  assert jnp.all(
+    first(scored) >= jnp.max(first(sampled.log_probs), -1)[:, None]
+  )
+
+
+def test_likelihood_sums_over_the_target():
+  """Against a token-by-token product of one-step predictions."""
+  params, batch, role = tiny.params(), tiny.batch(), tiny.ROLES["D"]
+  target = tiny.tokens(np.random.default_rng(7), 8, 1, 4)
+  prompt = role.prompt(batch.source)
+  want = 0.0
+  for t in range(4):
+    upto = Tokens(target.ids[:, :, : t + 1], target.mask[:, :, : t + 1])
+    scored, _ = jax.jit(
+      lambda params, upto: rollout.score(
+        tiny.POLICY, params, role, prompt, upto
+      )
+    )(params, upto)
+    want += scored[:, :, t]
+  got = jax.jit(
+    lambda params: rollout.likelihood(tiny.POLICY, params, role, prompt, target)
+  )(params)
+  chex.assert_trees_all_close(got, want, atol=2e-5)
