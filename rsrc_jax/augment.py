@@ -45,7 +45,9 @@ def make(
 
   def constrain(key: jax.Array, batch: Batch, hidden: jax.Array) -> Constraints:
     shape = (batch.row.size, draws, code.size)
-    allowed = jnp.broadcast_to(modes[mode](key, batch, hidden, ids, shape), shape)
+    allowed = jnp.broadcast_to(
+      modes[mode](key, batch, hidden, ids, shape), shape
+    )
     return Constraints(jnp.full((*shape[:2], 1), -1, jnp.int32), allowed)
 
   return constrain

@@ -110,7 +110,7 @@ def make_step(
       **episode.metrics,
       **watched,
       "loss": value,
-      "gradient_norm": optax.global_norm(grads),
+      "gradient_norm": optax.tree.norm(grads),
       **schedule._asdict(),
     }
     state = TrainState(state.step + 1, params, opt_state, carry, schedule)

@@ -77,7 +77,7 @@ def make_step(
     )
     change, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, change)
-    metrics |= {"loss": value, "gradient_norm": optax.global_norm(grads)}
+    metrics |= {"loss": value, "gradient_norm": optax.tree.norm(grads)}
     return state._replace(
       step=state.step + 1, params=params, opt_state=opt_state
     ), metrics

@@ -43,7 +43,7 @@ def with_end(tokens: Tokens, end: int) -> Tokens:
   """
   pad = [(0, 0)] * (tokens.ids.ndim - 1) + [(0, 1)]
   ids, mask = jnp.pad(tokens.ids, pad), jnp.pad(tokens.mask, pad)
-  before = jnp.pad(tokens.mask, pad[:-1] + [(1, 0)], constant_values=True)
+  before = jnp.pad(tokens.mask, [*pad[:-1], (1, 0)], constant_values=True)
   here = before & ~mask
   return Tokens(jnp.where(here, end, ids), mask | here)
 

@@ -12,7 +12,17 @@ import ml_collections
 
 from rsrc_jax import logging
 
-PACKAGES = ["jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "sentencepiece", "numpy", "ml-collections"]
+PACKAGES = [
+  "jax",
+  "jaxlib",
+  "flax",
+  "optax",
+  "orbax-checkpoint",
+  "grain",
+  "sentencepiece",
+  "numpy",
+  "ml-collections",
+]
 
 # Settings that may change when a run goes on: they don't touch its numbers.
 FREE = ("checkpoint.", "mesh.", "log_every")
@@ -61,7 +71,7 @@ def environment() -> dict:
 
 
 def revision() -> str | None:
-  """Commit of the source tree, "+" behind it if it was changed; None if none."""
+  """Commit of the source tree, "+" behind it if changed; None if none."""
   root = Path(__file__).resolve().parent
 
   def git(*arguments):

@@ -123,8 +123,8 @@ def score(
 ) -> tuple[jax.Array, jax.Array]:
   """Log-probability and entropy of each output token, teacher-forced.
 
-  prompt [B, P], output [B, G, T], constraints [B, g, K] -> two [B, G, T], 0 where
-  the output's mask is False. The same masks, temperature, truncation and
+  prompt [B, P], output [B, G, T], constraints [B, g, K] -> two [B, G, T], 0
+  where the output's mask is False. The same masks, temperature, truncation and
   numerics as `sample`, so score(sample(x)) == sample(x).log_probs.
   """
   logp = _log_probs(policy, params, role, prompt, output, constraints)

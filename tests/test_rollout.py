@@ -18,12 +18,12 @@ def limits(seed: int = 0, rows: int = tiny.ROWS) -> Constraints:
   """Per-row bans and allowed lists; some rows are free, all lists padded."""
   rng = np.random.default_rng(seed)
   codes = np.flatnonzero(tiny.CODE)
-  banned = np.full((rows, 4), -1)
-  allowed = np.full((rows, 6), -1)
+  banned = np.full((rows, 1, 4), -1)
+  allowed = np.full((rows, 1, 6), -1)
   for i in range(rows):
-    banned[i, : rng.integers(0, 4)] = rng.choice(codes, 1)
+    banned[i, 0, : rng.integers(0, 4)] = rng.choice(codes, 1)
     if i % 3:
-      allowed[i] = rng.choice(codes, 6, replace=False)
+      allowed[i, 0] = rng.choice(codes, 6, replace=False)
   return Constraints(
     jnp.asarray(banned, jnp.int32), jnp.asarray(allowed, jnp.int32)
   )
@@ -54,7 +54,9 @@ def test_score_repeats_what_sample_recorded(name, temperature, top_p):
       name, temperature, top_p,
     )  # fmt: skip
     chex.assert_trees_all_close(scored, out.log_probs, atol=1e-5)
-    assert jnp.all(jnp.where(out.output.mask, scored, -1.0) < 0.0)
+    # A nucleus of one token has log-probability 0; a cut one would be -1e30.
+    assert jnp.all(scored <= 1e-6) and jnp.all(scored > -20.0)
+    assert jnp.mean(scored) < -0.05
 
 
 def test_scoring_without_the_bans_or_the_temperature_is_noticed():
@@ -81,8 +83,8 @@ def test_bans_and_allowed_sets_hold_for_their_own_row_only():
   for i in range(tiny.ROWS):
     ids = np.asarray(out.output.ids[i])[np.asarray(out.output.mask[i])]
     codes = set(ids.tolist()) - {tokenizer.END}
-    assert not codes & set(np.asarray(lists.banned[i]).tolist())
-    allowed = set(np.asarray(lists.allowed[i]).tolist()) - {-1}
+    assert not codes & set(np.asarray(lists.banned[i, 0]).tolist())
+    allowed = set(np.asarray(lists.allowed[i, 0]).tolist()) - {-1}
     assert not allowed or codes <= allowed
     assert all(tiny.CODE[c] for c in codes)
     used |= codes
@@ -90,9 +92,20 @@ def test_bans_and_allowed_sets_hold_for_their_own_row_only():
   assert len(used) > 8
 
 
+def test_every_code_of_a_group_can_have_a_list_of_its_own():
+  allowed = jnp.arange(8, 8 + tiny.GROUP)[None, :, None]
+  allowed = jnp.broadcast_to(allowed, (tiny.ROWS, tiny.GROUP, 1))
+  lists = Constraints(jnp.full_like(allowed, -1), allowed)
+  out, scored, _ = both(tiny.params(), tiny.batch(), jax.random.key(3), lists)
+  written = out.output.mask & (out.output.ids != tokenizer.END)
+  right = out.output.ids == allowed
+  assert jnp.all(right | ~written) and jnp.any(written)
+  chex.assert_trees_all_close(scored, out.log_probs, atol=1e-5)
+
+
 def test_a_banned_id_has_no_gradient():
   """Its logit is cut, so its row of an untied output table gets none."""
-  lists = Constraints(jnp.full((8, 1), 15), jnp.full((8, 1), -1))
+  lists = Constraints(jnp.full((8, 1, 1), 15), jnp.full((8, 1, 1), -1))
   out, _, _ = both(tiny.params(), tiny.batch(), jax.random.key(0), lists)
 
   def total(table):

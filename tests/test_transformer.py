@@ -13,10 +13,19 @@ from rsrc_jax import prompts
 from rsrc_jax.models import transformer
 from rsrc_jax.types import Tokens
 
+SETTINGS = {**tiny.SETTINGS, "depth": 2}
+POLICY = transformer.make(**SETTINGS)
+
+
+@jax.jit
+def params_of():
+  """Random weights, large enough to tell one input from another."""
+  return jax.tree.map(lambda x: x * 1.5, POLICY.init(jax.random.key(0)))
+
 
 @functools.partial(jax.jit, static_argnames="policy")
 def hidden(
-  params, tokens, policy=tiny.POLICY, prefix=None, cache=None, index=0, start=0
+  params, tokens, policy=POLICY, prefix=None, cache=None, index=0, start=0
 ):
   """[N, T] tokens -> hidden [N, T, D]."""
   grouped = Tokens(*(x[:, None] for x in tokens))
@@ -32,7 +41,7 @@ def hidden(
 
 
 def test_logits_are_float32_for_bfloat16_activations():
-  policy = transformer.make(**tiny.SETTINGS, dtype="bfloat16")
+  policy = transformer.make(**SETTINGS, dtype="bfloat16")
   params = jax.jit(policy.init)(jax.random.key(0))
   tokens = tiny.tokens(np.random.default_rng(0), 2, 5)
   out, _ = hidden(params, tokens, policy)
@@ -43,7 +52,7 @@ def test_logits_are_float32_for_bfloat16_activations():
 @pytest.mark.parametrize("where", [0, 2, 4])
 def test_pads_anywhere_change_nothing(where):
   """Left, inner and near-right padding agree with no padding at all."""
-  params, rng = tiny.params(), np.random.default_rng(0)
+  params, rng = params_of(), np.random.default_rng(0)
   plain = tiny.tokens(rng, 3, 5, lengths=[5, 5, 5])
   pad = lambda x: jnp.insert(x, jnp.array([where] * 3), 0, axis=1)
   padded = Tokens(pad(plain.ids), pad(plain.mask))
@@ -54,7 +63,7 @@ def test_pads_anywhere_change_nothing(where):
 
 
 def test_the_future_is_not_seen():
-  params, rng = tiny.params(), np.random.default_rng(0)
+  params, rng = params_of(), np.random.default_rng(0)
   a = tiny.tokens(rng, 2, 6, lengths=[6, 6])
   b = a._replace(ids=a.ids.at[:, 4:].set(9))
   x, _ = hidden(params, a)
@@ -64,12 +73,12 @@ def test_the_future_is_not_seen():
 
 
 def test_cached_decoding_equals_one_pass():
-  params, rng = tiny.params(), np.random.default_rng(1)
+  params, rng = params_of(), np.random.default_rng(1)
   prompt = tiny.tokens(rng, 3, 4, lengths=[4, 4, 4])
   rest = tiny.tokens(rng, 3, 5, lengths=[5, 5, 5])
   want, _ = hidden(params, prompts.concat(prompt, rest))
   _, prefix = hidden(params, prompt)
-  cache = tiny.POLICY.init_cache(3, 1, 5)
+  cache = POLICY.init_cache(3, 1, 5)
   got = []
   for t in range(5):
     one = Tokens(rest.ids[:, t : t + 1], rest.mask[:, t : t + 1])
@@ -82,14 +91,14 @@ def test_cached_decoding_equals_one_pass():
 
 def test_a_shared_prefix_equals_a_repeated_one_with_its_gradient():
   """[B, P] + [B, G, T] against [B*G, P + T]: outputs and gradients."""
-  params, rng = tiny.params(), np.random.default_rng(2)
+  params, rng = params_of(), np.random.default_rng(2)
   prompt = tiny.tokens(rng, 2, 4, lengths=[4, 4])
   rest = tiny.tokens(rng, 2, 3, 5, lengths=np.full((2, 3), 5))
   probe = jnp.asarray(rng.normal(size=(2, 3, 5, 16)), jnp.float32)
 
   def shared(params):
     _, prefix = hidden(params, prompt)
-    out, _ = tiny.POLICY.apply(
+    out, _ = POLICY.apply(
       params, rest, prompts.positions(rest.mask, 4), prefix=prefix
     )
     return jnp.sum(out * probe), out
@@ -103,12 +112,13 @@ def test_a_shared_prefix_equals_a_repeated_one_with_its_gradient():
   g1, out1 = jax.jit(jax.grad(shared, has_aux=True))(params)
   g2, out2 = jax.jit(jax.grad(repeated, has_aux=True))(params)
   chex.assert_trees_all_close(out1, out2, atol=1e-5)
-  chex.assert_trees_all_close(g1, g2, atol=1e-4, rtol=1e-5)
+  for a, b in zip(jax.tree.leaves(g1), jax.tree.leaves(g2), strict=True):
+    assert jnp.max(jnp.abs(a - b)) <= 1e-5 * jnp.max(jnp.abs(b))
 
 
 def test_scanned_layers_equal_unrolled_ones():
-  scanned = transformer.make(**tiny.SETTINGS, scan=True)
-  params, rng = tiny.params(), np.random.default_rng(3)
+  scanned = transformer.make(**SETTINGS, scan=True)
+  params, rng = params_of(), np.random.default_rng(3)
   tokens = tiny.tokens(rng, 3, 6)
   want, _ = hidden(params, tokens)
   got, prefix = hidden(params, tokens, scanned)
@@ -122,7 +132,7 @@ def test_scanned_layers_equal_unrolled_ones():
 
 
 def test_untied_embeddings_have_their_own_table():
-  policy = transformer.make(**tiny.SETTINGS, tied=False)
+  policy = transformer.make(**SETTINGS, tied=False)
   params = jax.jit(policy.init)(jax.random.key(0))
   out = jnp.ones((1, 16))
   want = params["unembed"].sum(-1)
@@ -131,6 +141,6 @@ def test_untied_embeddings_have_their_own_table():
 
 def test_sizes_that_do_not_divide_are_refused():
   with pytest.raises(ValueError, match="width=18"):
-    transformer.make(**{**tiny.SETTINGS, "width": 18})
+    transformer.make(**{**SETTINGS, "width": 18})
   with pytest.raises(ValueError, match="kv_heads=3"):
-    transformer.make(**{**tiny.SETTINGS, "kv_heads": 3})
+    transformer.make(**{**SETTINGS, "kv_heads": 3})

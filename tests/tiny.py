@@ -1,4 +1,4 @@
-"""One tiny world for all tests with a real model, so that programs are reused."""
+"""One tiny world for all tests with a real model: programs are reused."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from rsrc_jax.types import Batch, Tokens
 
 VOCAB = 24
 SETTINGS = dict(
-  vocab_size=VOCAB, width=16, depth=2, heads=4, kv_heads=2, hidden=24
+  vocab_size=VOCAB, width=16, depth=1, heads=4, kv_heads=2, hidden=24
 )
 ROWS, GROUP, SOURCE, BUDGET = 8, 4, 6, 3
 POLICY = transformer.make(**SETTINGS)

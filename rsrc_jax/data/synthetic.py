@@ -22,7 +22,20 @@ SLOTS = {
   "city": "rome paris oslo cairo lima tokyo berlin delhi",
   "day": "monday tuesday wednesday thursday friday saturday sunday easter",
 }
-FRAME = ["giver", "verb", "number", "colour", "object", "to", "taker", "in", "city", "on", "day", "."]
+FRAME = [
+  "giver",
+  "verb",
+  "number",
+  "colour",
+  "object",
+  "to",
+  "taker",
+  "in",
+  "city",
+  "on",
+  "day",
+  ".",
+]
 BLANKS = "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ∀∃∇∂∫∏∑√∞∈∉⊂⊕⊗⇒⇔≈≤≥⌬∅"
 POSITIONS = tuple(i for i, name in enumerate(FRAME) if name in SLOTS)
 LENGTH = len(FRAME)

@@ -1,0 +1,249 @@
+"""train.py: the shrunk default, whole; stopped, killed and gone on with."""
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from rsrc_jax import build, logging, train
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# The default config, small enough to run whole in seconds.
+SHRUNK = {
+  "steps": 8,
+  "batch_size": 8,
+  "log_every": 3,
+  "data.sentences": 400,
+  "data.heldout": 32,
+  "model.width": 16,
+  "model.depth": 1,
+  "model.hidden": 24,
+  "pretrain.steps": 6,
+  "pretrain.warmup_from": 2,
+  "pretrain.batch_size": 8,
+  "patterns.cdv.group": 4,
+  "eval.every": 4,
+  "eval.rows": 16,
+  "eval.test_rows": 24,
+  "eval.batch_size": 16,
+  "eval.samples": 3,
+  "checkpoint.every": 4,
+  "only": "english_rl,code",
+}
+
+
+def command(workdir, **changes):
+  """The command line of a shrunk run."""
+  flags = [f"--config.{k}={v}" for k, v in {**SHRUNK, **changes}.items()]
+  return [
+    sys.executable, "-m", "rsrc_jax.main", f"--workdir={workdir}",
+    f"--config={ROOT}/configs/tiny.py", *flags,
+  ]  # fmt: skip
+
+
+def run(workdir, **changes):
+  return subprocess.run(
+    command(workdir, **changes), cwd=ROOT, capture_output=True, text=True,
+    timeout=300,
+  )  # fmt: skip
+
+
+def shrunk(**changes):
+  """The same config in this process."""
+  name = f"{ROOT}/configs/tiny.py"
+  module = {}
+  exec(Path(name).read_text(), module)
+  config = module["get_config"]()
+  config.update_from_flattened_dict({**SHRUNK, **changes})
+  return config
+
+
+def numbers(workdir):
+  """All that must be equal between two runs; times are not among it."""
+  lines = logging.read_jsonl(workdir / "metrics.jsonl")
+  for line in lines:
+    line.pop("steps_per_second", None)
+  summary = json.loads((workdir / "summary.json").read_text())
+  summary.pop("seconds")
+  samples = (workdir / "samples.jsonl").read_text()
+  return lines, summary, samples
+
+
+def final_state(workdir, phase):
+  """The last checkpoint of a phase, as raw arrays."""
+  folder = workdir / "checkpoints" / phase
+  newest = max(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+  import orbax.checkpoint as ocp
+
+  with ocp.StandardCheckpointer() as reader:
+    return reader.restore((folder / str(newest) / "state").resolve())
+
+
+def assert_same_run(a, b):
+  """Metrics, results and every array of every phase, bitwise."""
+  assert numbers(a) == numbers(b)
+  for phase in ("base", "english_rl", "code"):
+    x, y = final_state(a, phase), final_state(b, phase)
+    assert x.keys() == y.keys()
+    for name in x:
+      np.testing.assert_array_equal(np.asarray(x[name]), np.asarray(y[name]))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+  """An uninterrupted run, by the command line."""
+  workdir = tmp_path_factory.mktemp("whole") / "run"
+  done = run(workdir)
+  assert done.returncode == 0, done.stderr
+  return workdir, done
+
+
+def test_a_run_leaves_what_a_reader_needs(whole):
+  workdir, done = whole
+  for name in ("config.json", "environment.json", "metrics.jsonl",
+               "samples.jsonl", "summary.json", "report.html"):  # fmt: skip
+    assert (workdir / name).stat().st_size > 0
+  assert list((workdir / "tensorboard").rglob("events*"))
+  assert list((workdir / "figures").glob("*.png"))
+  assert str(workdir / "report.html") in done.stdout
+  assert "compiling" in done.stderr
+  environment = json.loads((workdir / "environment.json").read_text())
+  assert environment["packages"]["jax"] == jax.__version__
+
+
+def test_the_summary_holds_every_promised_key(whole):
+  summary = json.loads((whole[0] / "summary.json").read_text())
+  for key in ("seed", "source", "budget_tokens", "steps", "seconds", "params",
+              "channel_utilisation"):  # fmt: skip
+    assert summary[key] is not None
+  heldout = summary["heldout"]
+  arms = [heldout["code"], heldout["english"]["english_rl"],
+          heldout["controls"]["no_code"],
+          heldout["controls"]["shuffled_code"]]  # fmt: skip
+  for arm in arms:
+    assert set(arm) == {
+      "bits_conveyed", "nll_bits", "token_accuracy", "exact_match",
+      "edit_similarity", "mean_tokens", "novel_fraction",
+    }  # fmt: skip
+    assert arm["bits_conveyed"] == pytest.approx(24.0 - arm["nll_bits"])
+  assert heldout["english"]["english_rl"]["novel_fraction"] == 0.0
+  assert heldout["controls"]["no_code"]["mean_tokens"] == 0.0
+
+
+def test_samples_show_tokens_and_text(whole):
+  lines = logging.read_jsonl(whole[0] / "samples.jsonl")
+  assert {x["arm"] for x in lines} == {"english_rl", "code"}
+  for line in lines:
+    assert len(line["code_ids"]) == len(line["code_novel"]) <= 3
+    words = set(line["source_ids"])
+    assert line["code_novel"] == [i not in words for i in line["code_ids"]]
+
+
+def test_a_finished_run_is_not_done_again(whole, tmp_path):
+  workdir = tmp_path / "run"
+  shutil.copytree(whole[0], workdir)
+  begun = (workdir / "metrics.jsonl").stat().st_mtime_ns
+  again = run(workdir)
+  assert again.returncode == 0
+  assert (workdir / "metrics.jsonl").stat().st_mtime_ns == begun
+  assert numbers(workdir) == numbers(whole[0])
+
+
+def test_another_config_is_refused(whole):
+  done = run(whole[0], seed=5)
+  assert done.returncode == 2
+  assert "config.seed=0" in done.stderr and "--workdir" in done.stderr
+
+
+def test_a_killed_run_ends_as_if_nothing_had_happened(whole, tmp_path):
+  """kill -9 at random moments, again and again until it gets through."""
+  workdir, dice = tmp_path / "run", random.Random(0)
+  kills = 0
+  for attempt in range(12):
+    child = subprocess.Popen(
+      command(workdir), cwd=ROOT, stdout=subprocess.DEVNULL,
+      stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_for = dice.choice(
+      [
+        "checkpoints/base/4",
+        "checkpoints/english_rl/4",
+        "checkpoints/code/4",
+        "checkpoints/code",
+      ]
+    )
+    deadline = time.monotonic() + 120
+    while child.poll() is None and time.monotonic() < deadline:
+      if attempt < 3 and (workdir / wait_for).exists():
+        time.sleep(dice.random())
+        break
+      time.sleep(0.02)
+    if child.poll() is None:
+      child.send_signal(signal.SIGKILL)
+      child.wait()
+      kills += 1
+    elif child.returncode == 0:
+      break
+  assert child.returncode == 0
+  assert kills >= 1
+  assert_same_run(workdir, whole[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_saves_and_says_how_to_go_on(whole, tmp_path, number):
+  workdir = tmp_path / "run"
+  child = subprocess.Popen(
+    command(workdir), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    text=True,
+  )  # fmt: skip
+  deadline = time.monotonic() + 120
+  while time.monotonic() < deadline and child.poll() is None:
+    if (workdir / "checkpoints" / "english_rl").exists():
+      break
+    time.sleep(0.02)
+  child.send_signal(number)
+  _, said = child.communicate(timeout=120)
+  assert child.returncode == 3, said
+  assert "saved at step" in said and f"--workdir={workdir}" in said
+  done = run(workdir)
+  assert done.returncode == 0, done.stderr
+  assert_same_run(workdir, whole[0])
+
+
+def test_no_program_is_compiled_twice(tmp_path):
+  """The step of an arm is traced once, and both RL arms share it."""
+  world = build.world(shrunk(), tmp_path)
+  phases = {p.name: p for p in build.phases(world)}
+  train.train(shrunk(), tmp_path / "run")
+  assert phases["code"].step is phases["english_rl"].step
+
+
+@pytest.mark.parametrize(
+  "changes, message",
+  [
+    ({"budget": 40}, "config.budget=40"),
+    ({"only": "cod"}, "config.only"),
+    ({"mesh.data": 64}, "config.mesh"),
+    ({"data.path": "/nowhere"}, "cdv_text"),
+    ({"data.sentences": 40}, "data.heldout"),
+    ({"steps": 0}, "config.steps=0"),
+    ({"verifier.gain": -1.0}, "verifier"),
+    ({"model.heads": 3}, "heads"),
+    ({"eval.budgets": (9,)}, "config.eval.budgets"),
+    ({"micro_batches": 3}, "config.micro_batches=3"),
+  ],
+)
+def test_bad_settings_are_one_clear_line(tmp_path, changes, message):
+  with pytest.raises(ValueError, match=message.replace(".", r"\.")) as error:
+    train.train(shrunk(**changes), tmp_path / "run")
+  assert "\n" not in str(error.value)
+  assert not (tmp_path / "run" / "checkpoints").exists()
