@@ -219,12 +219,19 @@ def test_a_stopped_run_saves_and_says_how_to_go_on(whole, tmp_path, number):
   assert_same_run(workdir, whole[0])
 
 
-def test_no_program_is_compiled_twice(tmp_path):
-  """The step of an arm is traced once, and both RL arms share it."""
-  world = build.world(shrunk(), tmp_path)
-  phases = {p.name: p for p in build.phases(world)}
+def test_nothing_is_compiled_after_the_first_step(tmp_path, monkeypatch):
+  """One program a phase, and one for both RL arms: their limits are data."""
+  built, real = [], build.phases
+  monkeypatch.setattr(
+    build, "phases", lambda world: built.extend(real(world)) or built
+  )
   train.train(shrunk(), tmp_path / "run")
+  phases = {phase.name: phase for phase in built}
   assert phases["code"].step is phases["english_rl"].step
+  for phase in phases.values():
+    assert phase.step._cache_size() == 1
+  for name in ("code", "english_rl"):
+    assert phases[name].given._cache_size() == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,217 @@
+"""Where the time of a GRPO step goes, beside what the machine could do.
+
+  ./tools/bench                                 the step of configs/tiny.py
+  ./tools/bench --bench=larger                  1.2M parameters, 64 rollouts
+
+Prints compile time, the time of each phase run on its own (median of several),
+the whole step, model FLOPs by closed form, and the share of the rate that a
+matrix product reaches on this machine in the same run. Phases run alone miss
+what XLA fuses or overlaps in the whole step, so they need not add up to it.
+"""
+
+import statistics
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from ml_collections import config_flags
+from rich.console import Console
+from rich.table import Table
+
+from rsrc_jax import augment, build, prompts, rollout, sharding
+from rsrc_jax.data import sources
+from rsrc_jax.types import Tokens
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = config_flags.DEFINE_config_file(
+  "config", str(ROOT / "configs" / "tiny.py"), "Whose step to time."
+)
+BENCH = flags.DEFINE_enum(
+  "bench", "config", ["config", "larger"], "The config, or a larger model."
+)
+REPEATS = flags.DEFINE_integer("repeats", 20, "Timed calls of each phase.")
+
+
+def larger(config):
+  """1.2M parameters; 8 sources x 8 codes of 8 tokens, sources of 24."""
+  config.model.update(
+    {"width": 128, "depth": 6, "heads": 4, "kv_heads": 4, "hidden": 344}
+  )
+  config.data = {
+    "source": "text", "path": "", "vocab_size": 1_024, "max_tokens": 23,
+    "min_tokens": 8, "heldout": 0.1,
+  }  # fmt: skip
+  config.batch_size, config.budget = 8, 8
+  config.patterns.cdv.group = 8
+  config.eval.budgets = (8,)
+  return config
+
+
+def timed(f, *args) -> tuple[float, float]:
+  """-> seconds of the first call (compiling), median seconds of the others."""
+  begun = time.perf_counter()
+  jax.block_until_ready(f(*args))
+  first = time.perf_counter() - begun
+  runs = []
+  for _ in range(REPEATS.value):
+    begun = time.perf_counter()
+    jax.block_until_ready(f(*args))
+    runs.append(time.perf_counter() - begun)
+  return first, statistics.median(runs)
+
+
+def matmul_rate(size: int = 1024) -> float:
+  """FLOP/s of a square float32 product, the best of several."""
+  x = jnp.ones((size, size), jnp.float32)
+  product = jax.jit(lambda x: x @ x)
+  jax.block_until_ready(product(x))
+  best = np.inf
+  for _ in range(10):
+    begun = time.perf_counter()
+    jax.block_until_ready(product(x))
+    best = min(best, time.perf_counter() - begun)
+  return 2 * size**3 / best
+
+
+def flops_per_token(params, seen: float) -> dict[str, float]:
+  """Forward FLOPs of a token in the blocks, and of its logits.
+
+  seen: keys that a token attends to, on average; two products of 2 D each.
+  """
+  blocks = sum(x.size for x in jax.tree.leaves(params["blocks"]))
+  depth = params["blocks"]["q"]["kernel"].shape[0]
+  vocab, width = params["embed"].shape
+  return {
+    "block": 2.0 * blocks + 4.0 * depth * width * seen,
+    "logits": 2.0 * vocab * width,
+  }
+
+
+def main(argv):
+  del argv
+  config = CONFIG.value
+  if BENCH.value == "larger":
+    config = larger(config)
+  config.only = "code"
+  world = build.world(config, ROOT / ".cache")
+  roles, policy = world.roles, world.policy
+  C, D = roles["C"], roles["D"].greedy()
+  params = policy.init(jax.random.key(0))
+  frozen = {"base": params, "reader": params}
+  _, arm = build.phases(world)
+  B, G = config.batch_size, config.patterns.cdv.group
+  batch = sharding.put(
+    sources.batch(world.corpus.train, 0, B), jax.devices()[0]
+  )
+  state = arm.init(jax.tree.map(jnp.copy, params))
+  given = arm.given(0, state.curriculum, frozen, batch)
+  keys = augment.row_keys(jax.random.key(0), batch.row)
+  s = batch.source
+
+  def sample_c(params):
+    return rollout.sample(
+      policy, params, C, C.prompt(s), keys, samples=G, constraints=given
+    )
+
+  rate = matmul_rate()
+  c = jax.jit(sample_c)(params)
+  code = prompts.flatten(prompts.without_end(c.output, C.end))
+  code_keys = jax.random.split(jax.random.key(1), B * G)
+  target = prompts.with_end(s, D.end)
+  target = Tokens(*(jnp.repeat(x, G, 0)[:, None] for x in target))
+  one = flops_per_token(params, s.ids.shape[1])
+  P, T, S = s.ids.shape[1] + 2, C.length, s.ids.shape[1] + 1
+  codes = B * G
+
+  def update(params):
+    score = lambda p: jnp.sum(
+      rollout.score(policy, p, C, c.prompt, c.output, c.constraints)[0]
+    )
+    return jax.grad(score)(params)
+
+  def lesson(params):
+    rows = slice(None, None, G)
+    cut = lambda t: Tokens(*(x[rows] for x in t))
+    return jax.grad(
+      lambda p: jnp.sum(
+        rollout.likelihood(policy, p, D, D.prompt(cut(code)), cut(target))
+      )
+    )(params)
+
+  phases = {
+    "prefill C": (
+      lambda p: rollout._prefill(policy, p, C.prompt(s)),
+      B * P * one["block"],
+    ),
+    "decode C (prefill in it)": (
+      sample_c,
+      (B * P + codes * (T - 1)) * one["block"]
+      + (B + codes * (T - 1)) * one["logits"],
+    ),
+    "decode D, greedy": (
+      lambda p: rollout.sample(
+        policy, p, D, D.prompt(code), code_keys, samples=1
+      ),
+      codes * ((T + 2 + S - 1) * one["block"] + S * one["logits"]),
+    ),
+    "verify (likelihood of s)": (
+      lambda p: rollout.likelihood(policy, p, D, D.prompt(code), target),
+      codes * ((T + 2 + S - 1) * one["block"] + S * one["logits"]),
+    ),
+    "update C": (
+      update,
+      3
+      * (
+        (B * P + codes * (T - 1)) * one["block"]
+        + (B + codes * (T - 1)) * one["logits"]
+      ),
+    ),
+    "update D": (
+      lesson,
+      3 * B * ((T + 2 + S - 1) * one["block"] + S * one["logits"]),
+    ),
+  }
+  table = Table("phase", "compile s", "ms", "MFLOP", "of matmul rate")
+  total = 0.0
+  for name, (f, work) in phases.items():
+    first, seconds = timed(jax.jit(f), params)
+    total += 0.0 if name == "prefill C" else work
+    table.add_row(
+      name, f"{first:.1f}", f"{1e3 * seconds:.2f}", f"{work / 1e6:.0f}",
+      f"{work / seconds / rate:.1%}",
+    )  # fmt: skip
+
+  begun = time.perf_counter()
+  state, metrics = arm.step(state, frozen, batch, given)
+  jax.block_until_ready(metrics)
+  compiled = time.perf_counter() - begun
+  runs = []
+  for _ in range(3 * REPEATS.value):
+    begun = time.perf_counter()
+    given = arm.given(0, state.curriculum, frozen, batch)
+    state, metrics = arm.step(state, frozen, batch, given)
+    jax.block_until_ready(metrics)
+    runs.append(time.perf_counter() - begun)
+  seconds = statistics.median(runs)
+  table.add_row(
+    "whole step", f"{compiled:.1f}", f"{1e3 * seconds:.2f}",
+    f"{total / 1e6:.0f}", f"{total / seconds / rate:.1%}", style="bold",
+  )  # fmt: skip
+  count = sum(x.size for x in jax.tree.leaves(params))
+  console = Console(width=100)
+  console.print(table)
+  console.print(
+    f"{count} parameters, {B} sources x {G} codes of at most {T} tokens, "
+    f"sources of {S - 1}; matrix product {rate / 1e9:.0f} GFLOP/s on "
+    f"{jax.devices()[0].device_kind}; whole step: {1 / seconds:.1f} a second "
+    f"({60 / seconds:.0f} a minute), spread "
+    f"{1e3 * min(runs):.1f} to {1e3 * max(runs):.1f} ms.",
+    highlight=False,
+  )
+
+
+if __name__ == "__main__":
+  app.run(main)
