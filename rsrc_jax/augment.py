@@ -73,5 +73,9 @@ def _source(key, batch, hidden, ids, shape):
   del key, hidden
   s = jnp.where(batch.source.mask, batch.source.ids, -1)
   s = jnp.where(jnp.take(ids, s) >= 0, s, -1)
+  # A source without a single code token may say nothing, not everything: a
+  # list of the pad, which no role can write, leaves only the end.
+  empty = ~jnp.any(s >= 0, -1, keepdims=True)
+  s = jnp.where(empty, 0, s)
   pad = ((0, 0), (0, shape[-1] - s.shape[1]))
   return jnp.pad(s, pad, constant_values=-1)[:, None]

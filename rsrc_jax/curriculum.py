@@ -30,16 +30,23 @@ def linear(*, hidden: float, steps: int, explore_steps: int) -> Curriculum:
     explore_steps: after so many no entropy bonus is paid any more.
 
   Raises:
-    ValueError: hidden is no probability below 1.
+    ValueError: hidden is no probability below 1, or a length is negative.
   """
+  if min(steps, explore_steps) < 0:
+    raise ValueError(
+      f"config.curriculum: steps={steps} and explore_steps={explore_steps} "
+      "can't be negative."
+    )
   if not 0.0 <= hidden < 1.0:
     raise ValueError(f"config.curriculum.hidden={hidden} must be in [0, 1).")
 
   def update(state: Schedule, step: jax.Array) -> Schedule:
     del state
-    left = lambda n: jnp.maximum(1.0 - step / max(n, 1), 0.0)
-    return Schedule(jnp.float32(hidden) * left(steps), left(explore_steps))
+    return Schedule(hidden * _left(step, steps), _left(step, explore_steps))
 
-  return Curriculum(
-    lambda: Schedule(jnp.float32(hidden), jnp.float32(1.0)), update
-  )
+  return Curriculum(lambda: update(None, jnp.int32(0)), update)
+
+
+def _left(step: jax.Array, steps: int) -> jax.Array:
+  """1 at step 0, 0 from `steps` on; 0 throughout where there are none."""
+  return jnp.maximum(1.0 - step / steps, 0.0) if steps else jnp.float32(0.0)

@@ -9,7 +9,7 @@ import optax
 
 from rsrc_jax import rollout
 from rsrc_jax.curriculum import Curriculum
-from rsrc_jax.ops import grpo
+from rsrc_jax.ops import grpo, rewards
 from rsrc_jax.roles import Role
 from rsrc_jax.types import (
   Batch,
@@ -66,6 +66,7 @@ def make_step(
   micro_batches: int = 1,
   normalize_std: bool = False,
   kl: float = 0.0,
+  rarity_bonus: dict[str, float] | None = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """Builds train_step(state, frozen, batch, given) -> (state, metrics).
 
@@ -80,11 +81,15 @@ def make_step(
     updates: gradient steps on each batch of rollouts.
     micro_batches: parts in which a gradient is summed up, to save memory.
     normalize_std: see grpo.advantages.
-    kl: nats of KL to the frozen base that cost one unit of reward.
+    kl: reward that a nat of KL to the frozen base costs.
+    rarity_bonus: reward of each role for a nat of rewards.rarity, scaled down
+      with the curriculum's `explore` as the entropy bonus is.
 
   The `frozen` parameters are read and never trained: an argument, so that they
   are neither baked into the program nor donated with the state.
   """
+
+  rarity_bonus = {r: b for r, b in (rarity_bonus or {}).items() if b}
 
   def train_step(state: TrainState, frozen, batch: Batch, given):
     key = step_key(seed, state.step)
@@ -92,10 +97,13 @@ def make_step(
     episode, carry = pattern.play(
       state.params, frozen, state.carry, batch, key, given
     )
-    rewards = _penalised(policy, roles, frozen, episode, kl)
+    returns = _shaped(
+      policy, roles, frozen, episode, kl,
+      {role: schedule.explore * b for role, b in rarity_bonus.items()},
+    )  # fmt: skip
     advantages = {
       role: grpo.advantages(r, normalize_std=normalize_std)
-      for role, r in rewards.items()
+      for role, r in returns.items()
     }
     old = _old_log_probs(policy, roles, state.params, episode, updates)
     work = jax.lax.stop_gradient((episode, advantages, old))
@@ -241,18 +249,23 @@ def _gradient(loss, params, work, explore, micro_batches):
   return jax.lax.scan(add, zero, parts)[0]
 
 
-def _penalised(policy, roles, frozen, episode, kl):
-  """Rewards, less what it costs to have moved away from the frozen base."""
-  if not kl:
-    return episode.rewards
-  rewards = {}
+def _shaped(policy, roles, frozen, episode, kl, rarity_bonus):
+  """Rewards, less the way from the frozen base, plus what rarity is paid."""
+  shaped = {}
   for role, r in episode.rollouts.items():
-    reference, _ = rollout.score(
-      policy, frozen["base"], roles[role], r.prompt, r.output, r.constraints
-    )
-    penalty = grpo.kl_penalty(r.log_probs, reference, r.output.mask)
-    rewards[role] = episode.rewards[role] - kl * penalty
-  return rewards
+    reward = episode.rewards[role]
+    if kl:
+      reference, _ = rollout.score(
+        policy, frozen["base"], roles[role], r.prompt, r.output, r.constraints
+      )
+      penalty = grpo.kl_penalty(r.log_probs, reference, r.output.mask)
+      reward = reward - kl * penalty
+    if role in rarity_bonus:
+      size = roles[role].support.size
+      rare = rewards.rarity(r.output.ids, r.output.mask, size)
+      reward = reward + rarity_bonus[role] * rare
+    shaped[role] = reward
+  return shaped
 
 
 def _old_log_probs(policy, roles, params, episode, updates):

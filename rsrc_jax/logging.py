@@ -141,7 +141,7 @@ def mean(window: Iterable[dict[str, Any]]) -> dict[str, float]:
 def read_jsonl(path: Path) -> list[dict]:
   """Lines of JSON; a last line that was cut short is left out."""
   lines = []
-  for line in Path(path).read_text().splitlines():
+  for line in Path(path).read_text(encoding="utf-8").split("\n"):
     try:
       lines.append(json.loads(line))
     except json.JSONDecodeError:
@@ -153,7 +153,7 @@ def write_atomic(path: Path, text: str) -> None:
   """Writes a file so that a reader sees the old one or the new one."""
   path = Path(path)
   part = path.with_name(path.name + ".part")
-  part.write_text(text)
+  part.write_text(text, encoding="utf-8")
   part.replace(path)
 
 

@@ -37,13 +37,14 @@ def record(config: ml_collections.ConfigDict, workdir: Path) -> None:
   path = workdir / "config.json"
   mine = json.loads(config.to_json_best_effort())
   if path.exists():
-    theirs = _flat(json.loads(path.read_text()))
-    for name, value in _flat(mine).items():
-      if name.startswith(FREE) or theirs.get(name) == value:
+    theirs, ours = _flat(json.loads(path.read_text())), _flat(mine)
+    for name in {**theirs, **ours}:
+      before, now = theirs.get(name), ours.get(name)
+      if name.startswith(FREE) or before == now:
         continue
       raise ValueError(
-        f"{workdir} holds a run with config.{name}={theirs.get(name)!r}, and "
-        f"now it is {value!r}: give another --workdir, or the same settings "
+        f"{workdir} holds a run with config.{name}={before!r}, and "
+        f"now it is {now!r}: give another --workdir, or the same settings "
         "to go on with that run."
       )
   logging.write_json(path, mine)

@@ -212,6 +212,22 @@ def test_rewards_and_metrics_by_hand():
     )
 
 
+def test_a_code_is_worth_the_mean_of_its_decodes():
+  """Each decode is paid for its own slots; all of a code share its gain."""
+  found = batch()
+  episode = play(TWO, UNSURE, found)
+  d = episode.rollouts["D"].output.ids.reshape(B, G, 2, S + 1)
+  slots = np.mean(d[..., :S] == found.source.ids[:, None, None], -1)
+  gain = np.clip(table(episode, found, worth)[..., 1], 0, 1)
+  fidelity = 0.5 * slots + 0.5 * gain[..., None]
+  paid = episode.rewards["D"].reshape(B, G, 2)
+  np.testing.assert_allclose(paid, fidelity, atol=1e-5)
+  assert (paid[..., 0] != paid[..., 1]).any()
+  length = table(episode, found, lambda s, code: len(code))
+  reward = fidelity.mean(-1) * (1 - PRICE * length / K)
+  np.testing.assert_allclose(episode.rewards["C"], reward, atol=1e-5)
+
+
 def test_what_is_given_to_c_is_kept_and_obeyed():
   found = batch()
   episode = play(ONE, UNSURE, found)

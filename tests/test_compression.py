@@ -110,6 +110,7 @@ def test_ids_under_a_pad_do_not_count():
   longer = d._replace(mask=jnp.array([True, True, True, False]))
   assert compression.novel(s, longer).tolist() == [False, False, True, False]
   assert compression.exact_match(s, longer) == 0.0
+  assert compression.token_accuracy(s, longer) == 1.0  # 2 of the 2 of s
 
 
 def test_leading_axes():

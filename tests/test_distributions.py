@@ -150,6 +150,8 @@ def test_draw_at_the_ends():
   logp = jnp.log(jnp.array([[0.0, 0.5, 0.0, 0.5, 0.0]]))
   assert draw(jnp.zeros(1), logp).tolist() == [1]
   assert draw(jnp.full(1, LARGEST), logp).tolist() == [3]
+  # Half of [0, 1) each: 1/2 itself is of the second half.
+  assert draw(jnp.full(1, 0.5), logp).tolist() == [3]
 
 
 def test_entropy_by_hand():
@@ -185,6 +187,16 @@ def test_entropy_gradient_to_masked_log_probs_is_zero():
   p = np.array([1, 2, 3]) / 6
   np.testing.assert_allclose(gradient[:3], -p * (np.log(p) + 1), rtol=1e-5)
   assert gradient[3] == 0.0
+
+
+def test_entropy_of_impossible_ids():
+  """Minus infinity is as good a mask as NEG_INF: 0 ln 0 is 0 here."""
+  logp = jnp.array([jnp.log(0.5), jnp.log(0.5), -jnp.inf])
+  np.testing.assert_allclose(entropy(logp), np.log(2), rtol=1e-6)
+  gradient = jax.grad(distributions.entropy)(logp)
+  # -p (ln p + 1)
+  expected = [0.5 * np.log(2) - 0.5] * 2 + [0.0]
+  np.testing.assert_allclose(gradient, expected, atol=1e-6)
 
 
 def test_pick():

@@ -179,7 +179,7 @@ def test_write_atomic(tmp_path, monkeypatch):
   assert path.read_text() == "new"
   assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
-  def full(self, text):
+  def full(self, text, encoding):
     self.open("w").write(text[:2])
     raise OSError("no space left on device")
 

@@ -136,7 +136,7 @@ def test_facts():
 
 
 def test_facts_refuse_to_hold_out_everything():
-  with pytest.raises(ValueError, match=r"data.heldout=50 leaves nothing"):
+  with pytest.raises(ValueError, match=r"config.data.heldout=50 must"):
     sources.facts(vocab_size=128, sentences=100, heldout=50, seed=0)
 
 

@@ -33,10 +33,10 @@ def facts(
   """Facts of the synthetic grammar; all splits disjoint."""
   vocab = synthetic.vocabulary(vocab_size)
   ids = synthetic.sentences(vocab, sentences, seed)
-  if 2 * heldout >= sentences:
+  if heldout < 1 or 2 * heldout >= sentences:
     raise ValueError(
-      f"data.heldout={heldout} leaves nothing of data.sentences={sentences} "
-      "to train on."
+      f"config.data.heldout={heldout} must be at least 1 and leave something "
+      f"of config.data.sentences={sentences} to train on."
     )
   # Distinct draws of a uniform grammar: any cut is a split by content.
   splits = np.split(ids, [heldout, 2 * heldout])

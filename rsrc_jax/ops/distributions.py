@@ -47,15 +47,16 @@ def draw(uniform: jax.Array, logp: jax.Array) -> jax.Array:
   """Samples by inverting the cumulative distribution: one uniform a row.
 
   uniform [...] in [0, 1), logp [..., V] -> [...] int32. An id of zero mass is
-  never returned. float32 uniforms resolve probabilities down to 2**-24; rarer
+  never returned. float32 uniforms resolve probabilities down to 2**-23; rarer
   ids are drawn a little too often or too seldom.
   """
   p = jnp.exp(logp)
-  cdf = jnp.cumsum(p, -1)
-  # Below the total whatever the rounding, or the last real id could be passed.
-  total = cdf[..., -1:]
+  # XLA's cumsum is not monotone in its last digits: only real ids count, and
+  # the target stays below the largest of them whatever the rounding.
+  cdf = jnp.where(p > 0, jnp.cumsum(p, -1), 0.0)
+  total = jnp.max(cdf, -1, keepdims=True)
   target = jnp.minimum(uniform[..., None] * total, jnp.nextafter(total, 0.0))
-  return jnp.argmax((cdf > target) & (p > 0), -1).astype(jnp.int32)
+  return jnp.argmax(cdf > target, -1).astype(jnp.int32)
 
 
 def entropy(logp: jax.Array) -> jax.Array:

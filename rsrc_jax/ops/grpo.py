@@ -27,7 +27,9 @@ def advantages(
       "advantages need at least 2 samples a group, got "
       f"{rewards.shape[-1]}: raise config.group (C) or config.decodes (D)."
     )
-  equal = jnp.all(rewards == rewards[..., :1], -1, keepdims=True)
+  # Relative to one of them first, so that nearly equal rewards round alike.
+  rewards = rewards - rewards[..., :1]
+  equal = jnp.all(rewards == 0.0, -1, keepdims=True)
   centred = rewards - jnp.mean(rewards, -1, keepdims=True)
   if normalize_std:
     centred = centred / (jnp.std(rewards, -1, keepdims=True) + epsilon)

@@ -53,6 +53,14 @@ def make(
     imitate: C also learns the best code of its group by likelihood. Alone, with
       no weight on the policy gradient, that is expert iteration and not GRPO.
   """
+  if not 0 <= lessons <= group:
+    raise ValueError(
+      f"config.patterns.cdv.lessons={lessons} must be 0 to group={group}."
+    )
+  if roles["C"].temperature == 0:
+    raise ValueError(
+      "config.temperature=0 samples equal codes, from which C learns nothing."
+    )
   C = roles["C"]
   D = roles["D"] if decodes > 1 else roles["D"].greedy()
 
