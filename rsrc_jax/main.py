@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
   # Imported late: flags are checked, and refused, without waiting for jax.
   from rich.console import Console
 
-  from rsrc_jax import report, train
+  from rsrc_jax import report, train, verdict
 
   config = CONFIG.value
   name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> None:
     console.print(f"error: {error}", style="bold red", highlight=False)
     sys.exit(2)
   path = report.write(workdir)
-  Console().print(report.table(summary))
+  Console().print(verdict.table(summary))
   print(f"report: {path}")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from rsrc_jax import figures, report
+from rsrc_jax import figures, page, report, verdict
 
 BITS = {
   "lead": 8.9,
@@ -165,7 +165,7 @@ def make_run(
 
 def page_of(folder: pathlib.Path) -> str:
   """The page without its figures, which take most of the time."""
-  return report.page("run", *report.load(folder), {})
+  return page.page("run", *report.load(folder), {})
 
 
 def without_bits(summary: dict) -> dict:
@@ -279,14 +279,14 @@ def test_missing_arms_are_named(tmp_path):
   assert "English arms that were not run: English RL." in page
   assert "Not controlled" in page
   del summary["heldout"]["code"]
-  outcome, sentences = report.verdict(summary)
+  outcome, sentences = verdict.verdict(summary)
   assert outcome == "none" and "the code" in sentences[0]
 
 
 def test_other_arms_stand_beside_the_comparison(tmp_path):
   summary = fake_summary()
   summary["heldout"]["free"] = scores(20.0, 0.7)
-  assert report.verdict(summary) == report.verdict(fake_summary())
+  assert verdict.verdict(summary) == verdict.verdict(fake_summary())
   page = page_of(make_run(tmp_path, summary=summary))
   assert "<b>free</b>" in page and "20.00" in page
 
@@ -304,7 +304,7 @@ def test_series_reads_roles_and_lets_the_last_line_count():
 
 
 def test_verdict_compares_with_the_best_english_arm():
-  outcome, sentences = report.verdict(fake_summary())
+  outcome, sentences = verdict.verdict(fake_summary())
   text = " ".join(sentences)
   assert outcome == "won"
   # 16.4 - 12.6 of English RL, the best of the four.
@@ -316,21 +316,21 @@ def test_verdict_compares_with_the_best_english_arm():
 def test_verdict_says_that_the_code_lost(tmp_path):
   summary = fake_summary()
   summary["heldout"]["code"] = scores(11.1, 0.81)
-  outcome, sentences = report.verdict(summary)
+  outcome, sentences = verdict.verdict(summary)
   assert outcome == "lost"
   assert "1.50 bits worse" in sentences[0]  # 11.1 - 12.6
   assert "not above what any extract" in " ".join(sentences)
   page = page_of(make_run(tmp_path, summary=summary))
   assert "The code loses on this run" in page
   summary["heldout"]["code"] = scores(12.601, 0.81)
-  assert report.verdict(summary)[0] == "level"  # both are printed as 12.60
+  assert verdict.verdict(summary)[0] == "level"  # both are printed as 12.60
 
 
 def test_verdict_warns_of_leaks():
   summary = fake_summary()
   summary["heldout"]["code"] = scores(22.0, 0.8)
   summary["heldout"]["controls"]["shuffled_code"] = scores(22.0, 0.8)
-  outcome, sentences = report.verdict(summary)
+  outcome, sentences = verdict.verdict(summary)
   text = " ".join(sentences)
   assert outcome == "void"  # ahead of English, but not by its code
   assert "more than its tokens can carry (21.00 bits)" in text
@@ -339,13 +339,13 @@ def test_verdict_warns_of_leaks():
 
 def test_without_bits_nll_and_edit_similarity_have_to_agree(tmp_path):
   summary = without_bits(fake_summary())
-  outcome, sentences = report.verdict(summary)
+  outcome, sentences = verdict.verdict(summary)
   assert outcome == "won"
   assert "3.80 bits of nll better" in sentences[0]
   summary["heldout"]["code"]["edit_similarity"] = 0.1
-  assert report.verdict(summary)[0] == "mixed"
+  assert verdict.verdict(summary)[0] == "mixed"
   summary["heldout"]["code"]["nll_bits"] = 23.0
-  assert report.verdict(summary)[0] == "lost"
+  assert verdict.verdict(summary)[0] == "lost"
   metrics = [m | {"bits_conveyed": None} for m in fake_metrics()]
   folder = make_run(tmp_path, summary=summary, metrics=metrics)
   assert "The code loses" in report.write(folder).read_text()
@@ -356,10 +356,10 @@ def test_differences_are_marked_against_the_source():
     "source_pieces": ["a", "b", "c", "d"],
     "decoded_pieces": ["a", "x", "c"],
   }
-  assert report._difference(sample) == (
+  assert page._difference(sample) == (
     "a <del>x</del> <ins>b</ins> c <ins>d</ins>"
   )
-  spelled = report._join(["▁re", "d", "▁lamps"])
+  spelled = page._join(["▁re", "d", "▁lamps"])
   assert spelled == "red lamps"
 
 
@@ -373,11 +373,11 @@ def test_labels_are_moved_apart_and_no_further():
 
 def test_table_for_the_terminal():
   stream = io.StringIO()
-  Console(file=stream, width=140).print(report.table(fake_summary()))
+  Console(file=stream, width=140).print(verdict.table(fake_summary()))
   text = stream.getvalue()
   for look in figures.ARMS.values():
     assert look.label in text
   assert "16.40" in text and "the code wins" in text
   stream = io.StringIO()
-  Console(file=stream, width=140).print(report.table({}))
+  Console(file=stream, width=140).print(verdict.table({}))
   assert "no verdict" in stream.getvalue()

@@ -1,0 +1,441 @@
+"""The page of a report: strings of HTML from what a run has written."""
+
+import difflib
+import html
+import itertools
+import json
+from typing import Any
+
+from rsrc_jax import figures, verdict
+from rsrc_jax.figures import ARMS, ENGLISH, arm, number, ordered
+from rsrc_jax.verdict import CONTROLS, HEADLINES, METRICS, PLAIN
+
+CAPTIONS = {
+  "budget": (
+    "What the first k tokens of each code are worth on held-out sources. "
+    "Dashed: the log of the number of codes, which nothing can exceed. Dotted: "
+    "the most that any k tokens of s, kept in order, can carry."
+  ),
+  "learning": (
+    "Left, greedy codes of validation sources. Right, sampled codes of "
+    "training sources: as logged in pale, a moving average on top."
+  ),
+  "vocabulary": (
+    "How far the codes have left the words of their sources, and how much of "
+    "the vocabulary the curriculum hides from C, at random for each source."
+  ),
+  "length": (
+    "Tokens that C spends, and how undecided it is about each: an entropy that "
+    "falls to zero early means that exploration has ended."
+  ),
+}
+# Scores of a sample that its card shows anyway.
+SEEN = ("exact_match", "mean_tokens", "novel_fraction")
+SHOWN = 8  # sources on the page; the file has all
+STYLE = """
+:root{color-scheme:light;--ink:#1f2933;--soft:#52606d;--faint:#7b8794;
+--line:#e4e7eb;--paper:#fff;--arm:transparent}
+*{box-sizing:border-box}
+body{margin:0;background:#f5f6f7;color:var(--ink);
+font:15px/1.55 "Inter",system-ui,"Segoe UI","Liberation Sans",Arial,sans-serif}
+main{max-width:1140px;margin:0 auto;padding:28px 24px 60px}
+h1{font-size:30px;line-height:1.2;margin:2px 0 4px;letter-spacing:-.01em}
+h2{font-size:19px;line-height:1.3;margin:0 0 12px}
+p{margin:0 0 10px}small{color:var(--faint);font-size:12.5px;font-weight:400}
+header p{color:var(--soft);margin:0}
+header .over{font-size:12.5px;letter-spacing:.06em;text-transform:uppercase}
+header{margin-bottom:20px}
+section,.verdict,aside{background:var(--paper);border:1px solid var(--line);
+border-radius:10px;padding:20px 24px;margin:0 0 18px}
+aside{background:#fffbea;border-color:#f0e2b0}aside ul{margin:4px 0 0}
+.verdict{border-left:6px solid var(--faint)}
+.verdict p{max-width:100ch}
+.verdict.won{border-left-color:#d55e00}
+.verdict.lost,.verdict.mixed{border-left-color:#0072b2}
+.tiles{display:flex;flex-wrap:wrap;gap:12px 36px;margin-top:14px}
+.tile{color:var(--soft);font-size:13px}
+.tile b{display:block;font-size:27px;line-height:1.25;color:var(--ink);
+font-variant-numeric:tabular-nums}
+.tile[class*=arm-]:not(.arm-) b{color:var(--arm)}
+.wide{overflow-x:auto}
+table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
+th,td{padding:6px 10px;text-align:right;vertical-align:baseline}
+.results td{white-space:nowrap}.results th:first-child{width:38%}
+th:first-child,td:first-child{text-align:left;padding-left:0}
+thead th{font-size:12.5px;font-weight:600;color:var(--soft);
+border-bottom:1px solid #9aa5b1;line-height:1.3;vertical-align:bottom}
+tbody tr+tr>*{border-top:1px solid var(--line)}
+tbody tr.rule+tr>*{border-top-color:var(--line)}
+tbody tr+tr.rule>*{border-top:1px solid #9aa5b1}
+tbody th{font-weight:400}
+tbody th b{border-left:4px solid var(--arm);padding-left:8px;
+white-space:nowrap}
+.best{font-weight:700}.results tr.code{background:#fff6ef}
+.controls td,.controls th{color:var(--soft)}
+dl{margin:14px 0 0;columns:2;column-gap:36px;font-size:13px}
+dl div{break-inside:avoid;margin:0 0 5px}
+dt{display:inline;font-weight:600}dt::after{content:": "}
+dd{display:inline;margin:0;color:var(--soft);overflow-wrap:anywhere}
+dl.settings{columns:3;margin:0;
+font:12.5px/1.5 ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monospace}
+dl.settings dt{font-weight:400;color:var(--faint)}
+dl.settings dd{color:var(--ink)}
+figure{margin:0 0 26px}figure:last-child{margin:0}
+figure svg{display:block;width:100%;min-width:720px;height:auto}
+figcaption{color:var(--soft);font-size:13px;max-width:120ch;margin-top:2px}
+article{border-top:1px solid var(--line);padding:14px 0 10px}
+.source{font-size:16px;margin:0 0 4px}
+.source small{display:inline-block;min-width:82px}
+.cards{table-layout:fixed;min-width:760px}
+.cards th,.cards td{text-align:left;padding:5px 10px 5px 0}
+.cards thead th{border:0;padding-bottom:0;font-weight:400;color:var(--faint)}
+.cards tbody tr:first-child>*{border-top:1px solid var(--line)}
+.cards th:first-child{width:130px}.cards th:nth-child(2){width:27%}
+.cards th:last-child{width:180px}
+.scores{font-size:12.5px;color:var(--soft)}
+.scores span{white-space:nowrap;display:block}
+.scores b{color:var(--ink)}
+.legend{font-size:13px;color:var(--soft)}
+.chip{--nats:0%;display:inline-block;margin:1px 0;padding:0 6px 1px;
+border:1px solid #bcccdc;border-radius:5px;color:#243b53;
+font:13.5px/1.55 ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monospace;
+background:linear-gradient(#486581,#486581) 0 100%/var(--nats) 2px no-repeat,
+#eef3f8;white-space:pre-wrap;overflow-wrap:anywhere}
+.chip.novel{border-color:#e8a06a;color:#8a3b00;font-weight:700;
+background:linear-gradient(#d55e00,#d55e00) 0 100%/var(--nats) 2px no-repeat,
+#fff1e5}
+del{color:#a61b1b;text-decoration:line-through;background:#fdecec;
+border-radius:3px;padding:0 2px}
+ins{color:#52606d;text-decoration:none;font-size:.86em;
+border-bottom:1px dotted #9aa5b1}
+@media (max-width:760px){dl,dl.settings{columns:1}main{padding:16px 10px}
+section,.verdict,aside{padding:16px}}
+@media print{body{background:#fff}section,.verdict{break-inside:avoid}}
+"""
+
+
+def page(
+  name: str, run: dict, missing: list[str], drawings: dict[str, str]
+) -> str:
+  """The whole document. `drawings` are the figures as SVG, by name."""
+  sections = [
+    _header(name, run["summary"]),
+    _missing(missing),
+    _verdict(run["summary"]),
+    _results(run["summary"]),
+    _section("Figures", "".join(_figure(n, d) for n, d in drawings.items())),
+    _section(
+      "Sources, codes and what D made of them", _samples(run["samples"])
+    ),
+    _section("Training", _progress(run["metrics"])),
+    _section("Config", _settings(run["config"], "config.json")),
+    _section("Environment", _settings(run["environment"], "environment.json")),
+  ]
+  return (
+    '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    f"<title>{_text(name)} · rsrc-jax</title><style>{STYLE}{_arm_styles()}"
+    f"</style></head>\n<body><main>\n{''.join(sections)}</main></body></html>\n"
+  )
+
+
+def _text(value: Any) -> str:
+  """Any text as HTML; what has no glyph (control, surrogate) by its number."""
+  shown = (
+    c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}"
+    for c in str(value)
+  )  # fmt: skip
+  return html.escape("".join(shown), quote=True)
+
+
+def _section(title: str, body: str) -> str:
+  return f"<section><h2>{_text(title)}</h2>\n{body}</section>\n"
+
+
+def _header(name: str, summary: dict) -> str:
+  seconds = number(summary.get("seconds"))
+  facts = [
+    template.format(value)
+    for template, value in (
+      ("source: {}", summary.get("source")),
+      ("budget: {:.0f} tokens", number(summary.get("budget_tokens"))),
+      ("{:,.0f} steps an arm", number(summary.get("steps"))),
+      ("{:,.0f} parameters", number(summary.get("params"))),
+      ("{:.1f} minutes", None if seconds is None else seconds / 60),
+      ("seed {}", summary.get("seed")),
+    )
+    if value is not None
+  ]
+  return (
+    '<header><p class="over">rsrc-jax · report of a run</p>'
+    f"<h1>{_text(name)}</h1><p>{_text(' · '.join(facts))}</p></header>\n"
+  )
+
+
+def _missing(missing: list[str]) -> str:
+  if not missing:
+    return ""
+  items = "".join(f"<li>{_text(m)}</li>" for m in missing)
+  return f"<aside><b>This report is incomplete.</b><ul>{items}</ul></aside>\n"
+
+
+def _verdict(summary: dict) -> str:
+  outcome, sentences = verdict.verdict(summary)
+  paragraph = " ".join(_text(s) for s in sentences)
+  return (
+    f'<div class="verdict {outcome}"><h2>{HEADLINES[outcome]}</h2>'
+    f"<p>{paragraph}</p>{_tiles(summary)}</div>\n"
+  )
+
+
+def _tiles(summary: dict) -> str:
+  """The four numbers to remember, where the run has them."""
+  heldout, bounds = summary.get("heldout") or {}, summary.get("bounds") or {}
+  code = heldout.get("code") or {}
+  english = verdict.english_arms(heldout)
+  tiles = []
+  for metric, unit in (
+    (METRICS[0], "bits conveyed"),
+    (METRICS[1], "bits open"),
+  ):
+    scores = {n: number(m.get(metric.key)) for n, m in english.items()}
+    scores = {n: v for n, v in scores.items() if v is not None}
+    if number(code.get(metric.key)) is None or not scores:
+      continue
+    best = max(scores, key=lambda n: metric.better * scores[n])
+    tiles.append(
+      ("code", verdict.shown(code[metric.key], metric), f"{unit}, code")
+    )
+    tiles.append(
+      (
+        best,
+        verdict.shown(scores[best], metric),
+        f"{unit}, {arm(best).label}",
+      )
+    )
+    break
+  extract = number(bounds.get("english_extract_bits"))
+  channel = number(bounds.get("channel_bits"))
+  used = number(summary.get("channel_utilisation"))
+  if extract is not None:
+    tiles.append(("", f"{extract:.2f}", "bits, the most of any extract"))
+  if channel is not None:
+    share = "" if used is None else f", {round(100 * used)} % used by the code"
+    tiles.append(("", f"{channel:.2f}", f"bits, channel capacity{share}"))
+  cells = "".join(
+    f'<div class="tile arm-{_text(name)}"><b>{value}</b>{_text(label)}</div>'
+    for name, value, label in tiles
+  )
+  return f'<div class="tiles">{cells}</div>' if tiles else ""
+
+
+def _results(summary: dict) -> str:
+  rows = verdict.rows_of(summary)
+  if not rows:
+    return _section("Held-out results", "<p>None were written.</p>")
+  top = verdict.best(rows)
+  head = "".join(
+    f'<th scope="col" title="{_text(m.about)}">{_text(m.label)}</th>'
+    for m in METRICS
+  )
+  body, before = "", ""
+  for group, name, label, about, scores in rows:
+    cells = "".join(
+      f"<td{' class=best' * (name in top[m.key] and group != 'controls')}>"
+      f"{verdict.shown(scores.get(m.key), m)}</td>"
+      for m in METRICS
+    )
+    line = f"{group} rule" if group != before else group
+    body += (
+      f'<tr class="{line}"><th scope="row" class="arm-{_text(name)}">'
+      f"<b>{_text(label)}</b> <small>{_text(about)}</small></th>{cells}</tr>\n"
+    )
+    before = group
+  absent = [arm(n).label for n in ENGLISH if n not in {r[1] for r in rows}]
+  absent += [CONTROLS[n][0] for n in CONTROLS if n not in {r[1] for r in rows}]
+  note = f"<p>Not run: {_text(', '.join(absent))}.</p>" if absent else ""
+  terms = "".join(
+    f"<div><dt>{_text(m.label)}</dt><dd>{_text(m.about)}</dd></div>"
+    for m in METRICS
+  )
+  return _section(
+    "Held-out results",
+    f'<div class="wide"><table class="results"><thead><tr><th>arm</th>{head}'
+    f"</tr></thead><tbody>{body}</tbody></table></div>{note}<dl>{terms}</dl>",
+  )
+
+
+def _figure(name: str, drawing: str) -> str:
+  if not drawing:
+    return f"<p>Nothing was recorded for the figure “{_text(name)}”.</p>\n"
+  caption = _text(CAPTIONS.get(name, ""))
+  label = f'<svg role="img" aria-label="{caption}"'
+  drawing = drawing.replace("<svg", label, 1)
+  return (
+    f'<figure><div class="wide">{drawing}</div>'
+    f"<figcaption>{caption}</figcaption></figure>\n"
+  )
+
+
+def _samples(samples: list[dict]) -> str:
+  """Cards, one a source, with all arms that read it."""
+  if not samples:
+    return "<p>None were written.</p>"
+  cards = {}  # (row, source) -> {arm: sample}
+  for sample in samples:
+    where = (str(sample.get("row")), str(sample.get("source")))
+    cards.setdefault(where, {})[str(sample.get("arm"))] = sample
+  # Sources that most arms have read compare best; sorting keeps file order.
+  shown = sorted(cards.items(), key=lambda card: -len(card[1]))[:SHOWN]
+  left = len(cards) - len(shown)
+  note = f"<p>{left} more sources in samples.jsonl.</p>" if left else ""
+  bar = "the bar below a token: its surprisal under C &emsp; "
+  bar *= any(sample.get("code_surprisal") for sample in samples)
+  legend = (
+    '<p class="legend"><span class="chip">token of s</span> '
+    '<span class="chip novel">token that s does not contain</span> '
+    f"{bar}<del>wrong in d</del> <ins>what s has there</ins></p>"
+  )
+  body = "".join(_card(row, arms) for (row, _), arms in shown)
+  return legend + body + note
+
+
+def _card(row: str, arms: dict[str, dict]) -> str:
+  first = next(iter(arms.values()))
+  rows = "".join(_card_row(name, arms[name]) for name in ordered(arms))
+  return (
+    f'<article><p class="source"><small>s · row {_text(row)}</small> '
+    f"{_text(first.get('source', ''))}</p>"
+    '<div class="wide"><table class="cards"><thead><tr><th>arm</th>'
+    "<th>c, what C wrote</th><th>d, what D read in it</th><th>scores</th></tr>"
+    f"</thead><tbody>{rows}</tbody></table></div></article>\n"
+  )
+
+
+def _card_row(name: str, sample: dict) -> str:
+  scores = sample.get("scores") or {}
+  known = {m.key: m for m in METRICS}
+  order = [*known, *scores].index
+  cells = "".join(
+    f"<span>{_text(known[k].label if k in known else k)} "
+    f"<b>{verdict.shown(v, known.get(k, PLAIN))}</b></span>"
+    for k, v in sorted(scores.items(), key=lambda item: order(item[0]))
+    if k not in SEEN
+  )
+  return (
+    f'<tr><th scope="row" class="arm-{_text(name)}"><b>'
+    f"{_text(arm(name).label)}</b></th><td>{_chips(sample)}</td>"
+    f'<td class="text">{_difference(sample)}</td>'
+    f'<td class="scores">{cells}</td></tr>\n'
+  )
+
+
+def _chips(sample: dict) -> str:
+  """The code, token by token."""
+  columns = (
+    sample.get(key) or []
+    for key in ("code_pieces", "code_ids", "code_novel", "code_surprisal")
+  )
+  chips = []
+  for piece, token, novel, nats in itertools.zip_longest(*columns):
+    title, bar = [f"id {token}", "not in s" if novel else "in s"], ""
+    if number(nats) is not None:
+      title.append(f"{nats:.2f} nats")
+      # Full width at 6 nats: one in 400.
+      bar = f' style="--nats:{min(100.0, 100 * nats / 6):.0f}%"'
+    chips.append(
+      f'<span class="chip{" novel" * bool(novel)}"{bar} '
+      f'title="{_text(", ".join(title))}">{_text(piece)}</span>'
+    )
+  return " ".join(chips) or "<small>nothing</small>"
+
+
+def _difference(sample: dict) -> str:
+  """d, with what is wrong struck out and what s has there beside it."""
+  s = sample.get("source_pieces") or []
+  d = sample.get("decoded_pieces") or []
+  if not d:
+    return _text(sample.get("decoded") or "") or "<small>nothing</small>"
+  matcher = difflib.SequenceMatcher(None, s, d, autojunk=False)
+  parts = []
+  for what, i, j, k, n in matcher.get_opcodes():
+    if what == "equal":
+      parts.append(_text(_join(d[k:n])))
+    else:
+      parts += [f"<del>{_text(_join(d[k:n]))}</del>"] * (n > k)
+      parts += [f"<ins>{_text(_join(s[i:j]))}</ins>"] * (j > i)
+  return " ".join(parts)
+
+
+def _join(pieces: list[str]) -> str:
+  """Words apart, and SentencePiece's pieces as the text that they spell."""
+  if any("▁" in piece for piece in pieces):
+    return "".join(pieces).replace("▁", " ").strip()
+  return " ".join(pieces)
+
+
+def _progress(metrics: list[dict]) -> str:
+  """How far each phase has come: the last value of each number."""
+  columns = (
+    ("loss", "train", "loss"),
+    ("reward", "train", "reward"),
+    ("entropy", "train", "entropy of C, nats"),
+    ("gradient_norm", "train", "gradient norm"),
+    ("mismatch_kl", "train", "sampler–learner KL"),
+    ("steps_per_second", "train", "steps a second"),
+    ("bits_conveyed", "valid", "bits conveyed, valid"),
+    ("nll_bits", "valid", "nll, bits, valid"),
+  )
+  phases = {str(m["phase"]) for m in metrics if m.get("phase")}
+  if not phases:
+    return "<p>No step was logged.</p>"
+  head = "".join(f"<th>{_text(title)}</th>" for _, _, title in columns)
+  body = ""
+  for phase in ["base"] * ("base" in phases) + ordered(phases - {"base"}):
+    steps = [number(m.get("step")) for m in metrics if m.get("phase") == phase]
+    last = max((step for step in steps if step is not None), default=0)
+    cells = ""
+    for key, split, _ in columns:
+      values = figures.series(metrics, phase, split, key)[1]
+      cells += f"<td>{_short(values[-1]) if values.size else '—'}</td>"
+    body += (
+      f'<tr><th scope="row" class="arm-{_text(phase)}"><b>'
+      f"{_text(arm(phase).label)}</b></th><td>{last:,.0f}</td>{cells}</tr>\n"
+    )
+  return (
+    '<p>The last value that each phase logged.</p><div class="wide"><table>'
+    f"<thead><tr><th>phase</th><th>last step</th>{head}</tr></thead>"
+    f"<tbody>{body}</tbody></table></div>"
+  )
+
+
+def _short(value: float) -> str:
+  return f"{value:.3g}".replace("-", "−")
+
+
+def _settings(values: dict, name: str) -> str:
+  if not values:
+    return f"<p>{_text(name)} is missing.</p>"
+  lines = "".join(
+    f"<div><dt>{_text(key)}</dt><dd>{_text(value)}</dd></div>"
+    for key, value in _flat(values)
+  )
+  return f'<dl class="settings">{lines}</dl>'
+
+
+def _flat(values: dict, prefix: str = "") -> list[tuple[str, Any]]:
+  """Nested dicts as dotted names, in the order of the file."""
+  lines = []
+  for key, value in values.items():
+    if isinstance(value, dict) and value:
+      lines += _flat(value, f"{prefix}{key}.")
+    else:
+      shown = value if isinstance(value, str) else json.dumps(value)
+      lines.append((f"{prefix}{key}", shown))
+  return lines
+
+
+def _arm_styles() -> str:
+  return "".join(
+    f".arm-{name}{{--arm:{look.color}}}" for name, look in ARMS.items()
+  )
