@@ -36,7 +36,8 @@ def get_config() -> ml_collections.ConfigDict:
     "heads": 4,
     "kv_heads": 2,
     "hidden": 176,
-    "rope_base": 10_000.0,
+    "rope_base": 10.0,  # contexts are short
+    "absolute": 32,  # learned positions too: see LOG.md, 2026-11-22
     "tied": True,
     "scan": False,
     "dtype": "float32",
@@ -59,6 +60,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.micro_batches = 1
   config.normalize_std = False  # divide advantages by the group's deviation
   config.kl = 0.0  # reward paid for a nat of distance from the frozen base
+  config.rarity_bonus = {"C": 0.0, "D": 0.0}  # reward of a nat of rarity
+  config.subsets = 1  # drawn for a source; patterns.cdv.group: one a code
   config.loss = {
     "weights": {"C": 16.0, "D": 1.0},  # of the policy gradients
     "lesson_weights": {"C": 1.0, "D": 1.0},  # of the likelihoods

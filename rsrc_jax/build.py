@@ -117,7 +117,9 @@ def _arm(world: World, name: str, step_of: dict) -> Phase:
   config.update_from_flattened_dict(dict(arm.overrides))
   policy, roles, seed = world.policy, world.roles, config.seed
   relax = curriculum.linear(**config.curriculum)
-  tx = learner.optimizer(steps=config.steps, **config.optimizer)
+  tx = learner.optimizer(
+    steps=config.steps * config.updates, **config.optimizer
+  )
   same = (arm.pattern, tuple(arm.overrides))
   if same not in step_of:
     step_of[same] = _jit(world.mesh, _arm_step(world, config, arm, relax, tx))
@@ -127,7 +129,7 @@ def _arm(world: World, name: str, step_of: dict) -> Phase:
     write = lambda params, frozen, batch, key: rule(frozen, batch, key)
   else:
     code = world.corpus.vocab.code
-    limit = augment.make(arm.write, code)
+    limit = augment.make(arm.write, code, draws=config.subsets)
     prepare = lambda frozen, batch, key, hidden: limit(key, batch, hidden)
     relaxed = augment.make("source" if arm.write == "source" else "free", code)
     write = evaluate.code_writer(policy, roles["C"], relaxed)
@@ -174,6 +176,7 @@ def _arm_step(world, config, arm, relax, tx) -> Callable:
     micro_batches=config.micro_batches,
     normalize_std=config.normalize_std,
     kl=config.kl,
+    rarity_bonus=config.rarity_bonus.to_dict(),
   )
 
 

@@ -35,8 +35,8 @@ def optimizer(
 ) -> optax.GradientTransformation:
   """AdamW behind a clip by global norm.
 
-  The rate warms up over `warmup` steps, stays, and falls linearly to 0 over the
-  last `decay` (share) of `steps`.
+  The rate warms up over `warmup` updates, stays, and falls linearly to 0 over
+  the last `decay` (share) of `steps` updates.
   """
   tail = max(int(decay * steps), 1)
   schedule = optax.join_schedules(

@@ -21,6 +21,7 @@ def make(
   kv_heads: int,
   hidden: int,
   rope_base: float = 10_000.0,
+  absolute: int = 0,
   tied: bool = True,
   scan: bool = False,
   dtype: str = "float32",
@@ -35,6 +36,9 @@ def make(
     kv_heads: key-value heads H.
     hidden: width of the SwiGLU.
     rope_base: wavelength base of the rotary positions.
+    absolute: also add a learned embedding of the position, for so many
+      positions; later ones share the last. A shallow model that has to tell
+      the first token of a code from the second finds that hard by rotation.
     tied: the output matrix is the embedding.
     scan: run the layers of an uncached pass by lax.scan: compiles in constant
       time, runs slower on CPU. A cached pass always unrolls.
@@ -64,6 +68,8 @@ def make(
       "blocks": jax.vmap(one)(jax.random.split(k_blocks, depth)),
       "norm": norm.init(k_embed, x)["params"],
     }
+    if absolute:
+      params["positions"] = normal(k_out, (absolute, width))
     if not tied:
       params["unembed"] = normal(k_out, (vocab_size, width))
     return params
@@ -83,6 +89,9 @@ def make(
     cache of length U they are written at `index` and see all before them.
     """
     x = params["embed"][tokens.ids].astype(dtype)
+    if absolute:
+      place = jnp.minimum(positions, absolute - 1)
+      x = x + params["positions"][place].astype(dtype)
     length = tokens.ids.shape[2]
     if cache is None:
       keys = tokens.mask
