@@ -13,7 +13,7 @@ def get_config() -> ml_collections.ConfigDict:
   """The default experiment: 24 bits a sentence, a budget of three tokens."""
   config = ml_collections.ConfigDict()
   config.seed = 0
-  config.steps = 2000  # of every arm
+  config.steps = 1_500  # of every arm
   config.budget = 3  # k: tokens of a code
   config.batch_size = 32  # B: sources a step
   config.log_every = 20
@@ -75,7 +75,7 @@ def get_config() -> ml_collections.ConfigDict:
   }
   # 90 % of the vocabulary hidden at first, nothing after 1,000 steps; the
   # entropy bonus falls to nothing at the end.
-  config.curriculum = {"hidden": 0.9, "steps": 1_000, "explore_steps": 2_000}
+  config.curriculum = {"hidden": 0.9, "steps": 1_000, "explore_steps": 1_500}
   config.verifier = {"slots": 0.0, "edit": 0.0, "gain": 1.0, "reader": 0.0}
 
   # Keyword arguments of each pattern's make().

@@ -32,7 +32,7 @@ def test_a_config_builds_and_states_its_command(path, tmp_path):
     config.data.path = str(corpus)
     config.data.vocab_size = 320
   phases = build.phases(build.world(config, tmp_path))
-  assert [p.name for p in phases][0] == "base"
+  assert phases[0].name == "base"
   assert {p.name for p in phases} == {
     "base", "lead", "surprising", "sft", "english_rl", "code",
   }  # fmt: skip
