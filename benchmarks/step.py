@@ -90,122 +90,111 @@ def flops_per_token(params, seen: float) -> dict[str, float]:
   }
 
 
+def phases_of(world, arm, batch, given, params):
+  """The parts of a step as functions of the parameters, with their FLOPs."""
+  config, roles, policy = world.config, world.roles, world.policy
+  C, D = roles["C"], roles["D"].greedy()
+  B, G = config.batch_size, config.patterns.cdv.group
+  s, keys = batch.source, augment.row_keys(jax.random.key(0), batch.row)
+  sample_c = lambda p: rollout.sample(
+    policy, p, C, C.prompt(s), keys, samples=G, constraints=given
+  )
+  c = jax.jit(sample_c)(params)
+  code = prompts.flatten(prompts.without_end(c.output, C.end))
+  code_keys = jax.random.split(jax.random.key(1), B * G)
+  target = prompts.with_end(s, D.end)
+  target = Tokens(*(jnp.repeat(x, G, 0)[:, None] for x in target))
+  first = lambda t: Tokens(*(x[::G] for x in t))
+
+  def total_c(p):
+    scored, _ = rollout.score(policy, p, C, c.prompt, c.output, c.constraints)
+    return jnp.sum(scored)
+
+  def total_d(p):
+    prompt = D.prompt(first(code))
+    return jnp.sum(rollout.likelihood(policy, p, D, prompt, first(target)))
+
+  one = flops_per_token(params, s.ids.shape[1])
+  P, T, S = s.ids.shape[1] + 2, C.length, s.ids.shape[1] + 1
+  read = (T + 2 + S - 1) * one["block"] + S * one["logits"]
+  wrote = B * P * one["block"] + B * one["logits"]
+  wrote += B * G * (T - 1) * (one["block"] + one["logits"])
+  return {
+    "prefill C": (
+      lambda p: rollout._prefill(policy, p, C.prompt(s)),
+      B * P * one["block"],
+    ),
+    "decode C (prefill in it)": (sample_c, wrote),
+    "decode D, greedy": (
+      lambda p: rollout.sample(
+        policy, p, D, D.prompt(code), code_keys, samples=1
+      ),
+      B * G * read,
+    ),
+    "verify (likelihood of s)": (
+      lambda p: rollout.likelihood(policy, p, D, D.prompt(code), target),
+      B * G * read,
+    ),
+    "update C": (jax.grad(total_c), 3 * wrote),
+    "update D": (jax.grad(total_d), 3 * B * read),
+  }
+
+
+def time_step(arm, state, frozen, batch) -> tuple[float, list[float]]:
+  """-> seconds of the first whole step, and of each of the following."""
+
+  def step(state):
+    given = arm.given(0, state.curriculum, frozen, batch)
+    state, metrics = arm.step(state, frozen, batch, given)
+    return jax.block_until_ready(state), metrics
+
+  runs = []
+  for _ in range(1 + 3 * REPEATS.value):
+    begun = time.perf_counter()
+    state, _ = step(state)
+    runs.append(time.perf_counter() - begun)
+  return runs[0], runs[1:]
+
+
 def main(argv):
+  """Prints the table."""
   del argv
   config = CONFIG.value
   if BENCH.value == "larger":
     config = larger(config)
   config.only = "code"
   world = build.world(config, ROOT / ".cache")
-  roles, policy = world.roles, world.policy
-  C, D = roles["C"], roles["D"].greedy()
-  params = policy.init(jax.random.key(0))
-  frozen = {"base": params, "reader": params}
   _, arm = build.phases(world)
-  B, G = config.batch_size, config.patterns.cdv.group
+  params = jax.jit(world.policy.init)(jax.random.key(0))
+  frozen = {"base": params, "reader": params}
   batch = sharding.put(
-    sources.batch(world.corpus.train, 0, B), jax.devices()[0]
+    sources.batch(world.corpus.train, 0, config.batch_size), jax.devices()[0]
   )
   state = arm.init(jax.tree.map(jnp.copy, params))
   given = arm.given(0, state.curriculum, frozen, batch)
-  keys = augment.row_keys(jax.random.key(0), batch.row)
-  s = batch.source
 
-  def sample_c(params):
-    return rollout.sample(
-      policy, params, C, C.prompt(s), keys, samples=G, constraints=given
-    )
-
-  rate = matmul_rate()
-  c = jax.jit(sample_c)(params)
-  code = prompts.flatten(prompts.without_end(c.output, C.end))
-  code_keys = jax.random.split(jax.random.key(1), B * G)
-  target = prompts.with_end(s, D.end)
-  target = Tokens(*(jnp.repeat(x, G, 0)[:, None] for x in target))
-  one = flops_per_token(params, s.ids.shape[1])
-  P, T, S = s.ids.shape[1] + 2, C.length, s.ids.shape[1] + 1
-  codes = B * G
-
-  def update(params):
-    score = lambda p: jnp.sum(
-      rollout.score(policy, p, C, c.prompt, c.output, c.constraints)[0]
-    )
-    return jax.grad(score)(params)
-
-  def lesson(params):
-    rows = slice(None, None, G)
-    cut = lambda t: Tokens(*(x[rows] for x in t))
-    return jax.grad(
-      lambda p: jnp.sum(
-        rollout.likelihood(policy, p, D, D.prompt(cut(code)), cut(target))
-      )
-    )(params)
-
-  phases = {
-    "prefill C": (
-      lambda p: rollout._prefill(policy, p, C.prompt(s)),
-      B * P * one["block"],
-    ),
-    "decode C (prefill in it)": (
-      sample_c,
-      (B * P + codes * (T - 1)) * one["block"]
-      + (B + codes * (T - 1)) * one["logits"],
-    ),
-    "decode D, greedy": (
-      lambda p: rollout.sample(
-        policy, p, D, D.prompt(code), code_keys, samples=1
-      ),
-      codes * ((T + 2 + S - 1) * one["block"] + S * one["logits"]),
-    ),
-    "verify (likelihood of s)": (
-      lambda p: rollout.likelihood(policy, p, D, D.prompt(code), target),
-      codes * ((T + 2 + S - 1) * one["block"] + S * one["logits"]),
-    ),
-    "update C": (
-      update,
-      3
-      * (
-        (B * P + codes * (T - 1)) * one["block"]
-        + (B + codes * (T - 1)) * one["logits"]
-      ),
-    ),
-    "update D": (
-      lesson,
-      3 * B * ((T + 2 + S - 1) * one["block"] + S * one["logits"]),
-    ),
-  }
+  rate, total = matmul_rate(), 0.0
   table = Table("phase", "compile s", "ms", "MFLOP", "of matmul rate")
-  total = 0.0
-  for name, (f, work) in phases.items():
+  row = lambda name, first, seconds, work, style=None: table.add_row(
+    name, f"{first:.1f}", f"{1e3 * seconds:.2f}", f"{work / 1e6:.0f}",
+    f"{work / seconds / rate:.1%}", style=style,
+  )  # fmt: skip
+  for name, (f, work) in phases_of(world, arm, batch, given, params).items():
     first, seconds = timed(jax.jit(f), params)
     total += 0.0 if name == "prefill C" else work
-    table.add_row(
-      name, f"{first:.1f}", f"{1e3 * seconds:.2f}", f"{work / 1e6:.0f}",
-      f"{work / seconds / rate:.1%}",
-    )  # fmt: skip
-
-  begun = time.perf_counter()
-  state, metrics = arm.step(state, frozen, batch, given)
-  jax.block_until_ready(metrics)
-  compiled = time.perf_counter() - begun
-  runs = []
-  for _ in range(3 * REPEATS.value):
-    begun = time.perf_counter()
-    given = arm.given(0, state.curriculum, frozen, batch)
-    state, metrics = arm.step(state, frozen, batch, given)
-    jax.block_until_ready(metrics)
-    runs.append(time.perf_counter() - begun)
+    row(name, first, seconds, work)
+  first, runs = time_step(arm, state, frozen, batch)
   seconds = statistics.median(runs)
-  table.add_row(
-    "whole step", f"{compiled:.1f}", f"{1e3 * seconds:.2f}",
-    f"{total / 1e6:.0f}", f"{total / seconds / rate:.1%}", style="bold",
-  )  # fmt: skip
-  count = sum(x.size for x in jax.tree.leaves(params))
+  row("whole step", first, seconds, total, "bold")
+
   console = Console(width=100)
   console.print(table)
+  count = sum(x.size for x in jax.tree.leaves(params))
+  group = config.patterns.cdv.group
   console.print(
-    f"{count} parameters, {B} sources x {G} codes of at most {T} tokens, "
-    f"sources of {S - 1}; matrix product {rate / 1e9:.0f} GFLOP/s on "
+    f"{count} parameters, {config.batch_size} sources x {group} codes of at "
+    f"most {config.budget} tokens, sources of at most "
+    f"{batch.source.ids.shape[1]}; matrix product {rate / 1e9:.0f} GFLOP/s on "
     f"{jax.devices()[0].device_kind}; whole step: {1 / seconds:.1f} a second "
     f"({60 / seconds:.0f} a minute), spread "
     f"{1e3 * min(runs):.1f} to {1e3 * max(runs):.1f} ms.",

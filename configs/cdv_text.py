@@ -21,7 +21,8 @@ def get_config() -> ml_collections.ConfigDict:
   what the longer texts and the larger vocabulary ask for.
   """
   config = _tiny()
-  config.steps = 1_500
+  config.steps = 1_000
+  config.batch_size = 16
   config.budget = 4
   config.data = {
     "source": "text",
@@ -31,10 +32,11 @@ def get_config() -> ml_collections.ConfigDict:
     "min_tokens": 8,
     "heldout": 0.1,  # share of the documents, for each of two splits
   }
-  config.pretrain.steps = 1_500
-  config.pretrain.warmup_from = 700
+  config.pretrain.steps = 1_000
+  config.pretrain.warmup_from = 500
   config.pretrain.batch_size = 64
   config.verifier = {"slots": 0.0, "edit": 0.0, "gain": 1.0, "reader": 0.0}
+  config.curriculum = {"hidden": 0.9, "steps": 700, "explore_steps": 1_000}
   config.eval.rows = 256
   config.eval.batch_size = 256
   config.eval.test_rows = 2_048

@@ -4,6 +4,7 @@ import difflib
 import html
 import itertools
 import json
+import pathlib
 from typing import Any
 
 from rsrc_jax import figures, verdict
@@ -32,86 +33,7 @@ CAPTIONS = {
 # Scores of a sample that its card shows anyway.
 SEEN = ("exact_match", "mean_tokens", "novel_fraction")
 SHOWN = 8  # sources on the page; the file has all
-STYLE = """
-:root{color-scheme:light;--ink:#1f2933;--soft:#52606d;--faint:#7b8794;
---line:#e4e7eb;--paper:#fff;--arm:transparent}
-*{box-sizing:border-box}
-body{margin:0;background:#f5f6f7;color:var(--ink);
-font:15px/1.55 "Inter",system-ui,"Segoe UI","Liberation Sans",Arial,sans-serif}
-main{max-width:1140px;margin:0 auto;padding:28px 24px 60px}
-h1{font-size:30px;line-height:1.2;margin:2px 0 4px;letter-spacing:-.01em}
-h2{font-size:19px;line-height:1.3;margin:0 0 12px}
-p{margin:0 0 10px}small{color:var(--faint);font-size:12.5px;font-weight:400}
-header p{color:var(--soft);margin:0}
-header .over{font-size:12.5px;letter-spacing:.06em;text-transform:uppercase}
-header{margin-bottom:20px}
-section,.verdict,aside{background:var(--paper);border:1px solid var(--line);
-border-radius:10px;padding:20px 24px;margin:0 0 18px}
-aside{background:#fffbea;border-color:#f0e2b0}aside ul{margin:4px 0 0}
-.verdict{border-left:6px solid var(--faint)}
-.verdict p{max-width:100ch}
-.verdict.won{border-left-color:#d55e00}
-.verdict.lost,.verdict.mixed{border-left-color:#0072b2}
-.tiles{display:flex;flex-wrap:wrap;gap:12px 36px;margin-top:14px}
-.tile{color:var(--soft);font-size:13px}
-.tile b{display:block;font-size:27px;line-height:1.25;color:var(--ink);
-font-variant-numeric:tabular-nums}
-.tile[class*=arm-]:not(.arm-) b{color:var(--arm)}
-.wide{overflow-x:auto}
-table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
-th,td{padding:6px 10px;text-align:right;vertical-align:baseline}
-.results td{white-space:nowrap}.results th:first-child{width:38%}
-th:first-child,td:first-child{text-align:left;padding-left:0}
-thead th{font-size:12.5px;font-weight:600;color:var(--soft);
-border-bottom:1px solid #9aa5b1;line-height:1.3;vertical-align:bottom}
-tbody tr+tr>*{border-top:1px solid var(--line)}
-tbody tr.rule+tr>*{border-top-color:var(--line)}
-tbody tr+tr.rule>*{border-top:1px solid #9aa5b1}
-tbody th{font-weight:400}
-tbody th b{border-left:4px solid var(--arm);padding-left:8px;
-white-space:nowrap}
-.best{font-weight:700}.results tr.code{background:#fff6ef}
-.controls td,.controls th{color:var(--soft)}
-dl{margin:14px 0 0;columns:2;column-gap:36px;font-size:13px}
-dl div{break-inside:avoid;margin:0 0 5px}
-dt{display:inline;font-weight:600}dt::after{content:": "}
-dd{display:inline;margin:0;color:var(--soft);overflow-wrap:anywhere}
-dl.settings{columns:3;margin:0;
-font:12.5px/1.5 ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monospace}
-dl.settings dt{font-weight:400;color:var(--faint)}
-dl.settings dd{color:var(--ink)}
-figure{margin:0 0 26px}figure:last-child{margin:0}
-figure svg{display:block;width:100%;min-width:720px;height:auto}
-figcaption{color:var(--soft);font-size:13px;max-width:120ch;margin-top:2px}
-article{border-top:1px solid var(--line);padding:14px 0 10px}
-.source{font-size:16px;margin:0 0 4px}
-.source small{display:inline-block;min-width:82px}
-.cards{table-layout:fixed;min-width:760px}
-.cards th,.cards td{text-align:left;padding:5px 10px 5px 0}
-.cards thead th{border:0;padding-bottom:0;font-weight:400;color:var(--faint)}
-.cards tbody tr:first-child>*{border-top:1px solid var(--line)}
-.cards th:first-child{width:130px}.cards th:nth-child(2){width:27%}
-.cards th:last-child{width:180px}
-.scores{font-size:12.5px;color:var(--soft)}
-.scores span{white-space:nowrap;display:block}
-.scores b{color:var(--ink)}
-.legend{font-size:13px;color:var(--soft)}
-.chip{--nats:0%;display:inline-block;margin:1px 0;padding:0 6px 1px;
-border:1px solid #bcccdc;border-radius:5px;color:#243b53;
-font:13.5px/1.55 ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monospace;
-background:linear-gradient(#486581,#486581) 0 100%/var(--nats) 2px no-repeat,
-#eef3f8;white-space:pre-wrap;overflow-wrap:anywhere}
-.chip.novel{border-color:#e8a06a;color:#8a3b00;font-weight:700;
-background:linear-gradient(#d55e00,#d55e00) 0 100%/var(--nats) 2px no-repeat,
-#fff1e5}
-del{color:#a61b1b;text-decoration:line-through;background:#fdecec;
-border-radius:3px;padding:0 2px}
-ins{color:#52606d;text-decoration:none;font-size:.86em;
-border-bottom:1px dotted #9aa5b1}
-@media (max-width:760px){dl,dl.settings{columns:1}main{padding:16px 10px}
-section,.verdict,aside{padding:16px}}
-@media print{body{background:#fff}section,.verdict{break-inside:avoid}}
-"""
+STYLE = pathlib.Path(__file__).with_name("page.css").read_text()
 
 
 def page(

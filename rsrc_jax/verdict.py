@@ -256,6 +256,7 @@ def best(rows: list[Row]) -> dict[str, set[str]]:
 
 
 def shown(value: Any, metric: Metric) -> str:
+  """A number as the table prints it; a dash where there is none."""
   value = number(value)
   if value is None:
     return "—"
