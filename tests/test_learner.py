@@ -344,4 +344,8 @@ def test_golden_trajectory():
   np.testing.assert_allclose(got, GOLDEN, rtol=2e-3)
 
 
-GOLDEN = [[0.0, 0.0, 0.0]] * 3
+GOLDEN = [
+  [4.108377, 0.080317, 6.602178],
+  [3.697518, 0.099561, 5.366521],
+  [3.617846, 0.112377, 4.905339],
+]
