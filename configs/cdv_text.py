@@ -5,7 +5,7 @@
 
 Reads .txt, .md and .py (docstrings); the default is Python's standard library.
 A SentencePiece model is trained on the training split on first use and kept in
-the cache. Cost: about 12 minutes on two idle cores. Don't expect the effect of
+the cache. Cost: about 7 minutes on two idle cores. Don't expect the effect of
 configs/tiny.py at this size: see experiments/cdv_text.
 """
 
@@ -22,7 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
   what the longer texts and the larger vocabulary ask for.
   """
   config = _tiny()
-  config.steps = 1_000
+  config.steps = 600
   config.batch_size = 16
   config.budget = 4
   config.data = {
@@ -33,11 +33,11 @@ def get_config() -> ml_collections.ConfigDict:
     "min_tokens": 8,
     "heldout": 0.1,  # share of the documents, for each of two splits
   }
-  config.pretrain.steps = 1_000
-  config.pretrain.warmup_from = 500
+  config.pretrain.steps = 800
+  config.pretrain.warmup_from = 400
   config.pretrain.batch_size = 64
   config.verifier = {"slots": 0.0, "edit": 0.0, "gain": 1.0, "reader": 0.0}
-  config.curriculum = {"hidden": 0.9, "steps": 700, "explore_steps": 1_000}
+  config.curriculum = {"hidden": 0.9, "steps": 400, "explore_steps": 600}
   config.eval.rows = 256
   config.eval.batch_size = 256
   config.eval.test_rows = 2_048

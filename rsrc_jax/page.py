@@ -15,7 +15,7 @@ CAPTIONS = {
   "budget": (
     "What the first k tokens of each code are worth on held-out sources. "
     "Dashed: the log of the number of codes, which nothing can exceed. Dotted: "
-    "the most that any k tokens of s, kept in order, can carry."
+    "the most that k content words of s, kept in order, can carry."
   ),
   "learning": (
     "Left, greedy codes of validation sources. Right, sampled codes of "
@@ -140,7 +140,9 @@ def _tiles(summary: dict) -> str:
   channel = number(bounds.get("channel_bits"))
   used = number(summary.get("channel_utilisation"))
   if extract is not None:
-    tiles.append(("", f"{extract:.2f}", "bits, the most of any extract"))
+    tiles.append(
+      ("", f"{extract:.2f}", "bits, at most, in k words kept in order")
+    )
   if channel is not None:
     share = "" if used is None else f", {round(100 * used)} % used by the code"
     tiles.append(("", f"{channel:.2f}", f"bits, channel capacity{share}"))

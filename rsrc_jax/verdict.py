@@ -139,7 +139,7 @@ def _against_bounds(summary: dict, code: dict) -> list[str]:
   if extract is not None:
     side = "above" if bits > extract else "not above"
     sentences.append(
-      f"The code is {side} what any extract of the source could convey at "
+      f"The code is {side} what k content words kept in order can convey at "
       f"this budget ({extract:.2f} bits)."
     )
   if channel is not None and bits > channel:
