@@ -27,7 +27,7 @@ from rsrc_jax import (
 from rsrc_jax.data import sources, tokenizer
 from rsrc_jax.patterns import extract
 from rsrc_jax.roles import Role
-from rsrc_jax.types import Params, Policy, TrainState
+from rsrc_jax.types import Params, Pattern, Policy, TrainState
 
 
 class World(NamedTuple):
@@ -97,16 +97,15 @@ def _base(world: World) -> Phase:
     dropout=settings.dropout,
     reader=config.verifier.reader > 0,
   )
+  init = lambda p: TrainState(jnp.int32(0), p, tx.init(p), (), ())
   return Phase(
     name="base",
     steps=settings.steps,
     batch_size=settings.batch_size,
     data_seed=config.seed,
-    init=lambda params: TrainState(
-      jnp.int32(0), params, tx.init(params), (), ()
-    ),
+    init=init,
     given=lambda step, schedule, frozen, batch: (),
-    step=_jit(world.mesh, step),
+    step=_jit(world, step, init),
     write=None,
   )
 
@@ -116,13 +115,18 @@ def _arm(world: World, name: str, step_of: dict) -> Phase:
   config = world.config.copy_and_resolve_references()
   config.update_from_flattened_dict(dict(arm.overrides))
   policy, roles, seed = world.policy, world.roles, config.seed
+  pattern = _pattern(world, config, arm.pattern)
   relax = curriculum.linear(**config.curriculum)
   tx = learner.optimizer(
     steps=config.steps * config.updates, **config.optimizer
   )
+  init = lambda p: TrainState(
+    jnp.int32(0), p, tx.init(p), pattern.init(), relax.init()
+  )
   same = (arm.pattern, tuple(arm.overrides))
   if same not in step_of:
-    step_of[same] = _jit(world.mesh, _arm_step(world, config, arm, relax, tx))
+    step = _arm_step(world, config, pattern, relax, tx)
+    step_of[same] = _jit(world, step, init)
   if arm.pattern == "extract":
     rule = extract.writer(policy, roles, arm.write, config.budget)
     prepare = lambda frozen, batch, key, hidden: rule(frozen, batch, key)
@@ -145,16 +149,14 @@ def _arm(world: World, name: str, step_of: dict) -> Phase:
     steps=config.steps,
     batch_size=config.batch_size,
     data_seed=seed + 1,
-    init=lambda params: TrainState(
-      jnp.int32(0), params, tx.init(params), (), relax.init()
-    ),
+    init=init,
     given=jax.jit(given),
     step=step_of[same],
     write=jax.jit(write),
   )
 
 
-def _arm_step(world, config, arm, relax, tx) -> Callable:
+def _pattern(world, config, name: str) -> Pattern:
   policy, roles = world.policy, world.roles
   verify = verifier.make(
     policy,
@@ -162,16 +164,19 @@ def _arm_step(world, config, arm, relax, tx) -> Callable:
     weights=config.verifier.to_dict(),
     positions=world.corpus.slots,
   )
-  module = importlib.import_module(f"rsrc_jax.patterns.{arm.pattern}")
-  pattern = module.make(policy, roles, verify, **config.patterns[arm.pattern])
+  module = importlib.import_module(f"rsrc_jax.patterns.{name}")
+  return module.make(policy, roles, verify, **config.patterns[name])
+
+
+def _arm_step(world, config, pattern, relax, tx) -> Callable:
   return learner.make_step(
-    policy,
-    roles,
+    world.policy,
+    world.roles,
     pattern,
     relax,
     tx,
     seed=config.seed,
-    loss=learner.make_loss(policy, roles, **config.loss.to_dict()),
+    loss=learner.make_loss(world.policy, world.roles, **config.loss.to_dict()),
     updates=config.updates,
     micro_batches=config.micro_batches,
     normalize_std=config.normalize_std,
@@ -180,15 +185,15 @@ def _arm_step(world, config, arm, relax, tx) -> Callable:
   )
 
 
-def _jit(mesh: Mesh, step: Callable) -> Callable:
-  """Jits a step for states that stay where sharding's rules put them."""
+def _jit(world: World, step: Callable, init: Callable) -> Callable:
+  """Jits a step whose state comes back to where it came from.
 
-  def placed(state, frozen, batch, given):
-    state, metrics = step(state, frozen, batch, given)
-    where = sharding.shardings(mesh, state)
-    return jax.lax.with_sharding_constraint(state, where), metrics
-
-  return jax.jit(placed, donate_argnums=0)
+  Without saying where the state is put out, XLA may name the same place in
+  another way, and the second step would be compiled anew.
+  """
+  params = jax.eval_shape(world.policy.init, jax.random.key(0))
+  where = sharding.shardings(world.mesh, jax.eval_shape(init, params))
+  return jax.jit(step, donate_argnums=0, out_shardings=(where, None))
 
 
 def _roles(config, corpus) -> dict[str, Role]:

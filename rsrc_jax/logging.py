@@ -133,9 +133,13 @@ class Log:
 
 
 def mean(window: Iterable[dict[str, Any]]) -> dict[str, float]:
-  """Averages metrics over a window of steps, name by name."""
+  """Averages metrics over a window of steps, name by name.
+
+  In float64, so that a window that was saved half-way comes out the same.
+  """
   window = list(window)
-  return {k: float(np.mean([m[k] for m in window])) for k in window[0]}
+  average = lambda k: float(np.mean([float(m[k]) for m in window]))
+  return {k: average(k) for k in window[0]}
 
 
 def read_jsonl(path: Path) -> list[dict]:

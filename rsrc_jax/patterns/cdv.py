@@ -66,7 +66,8 @@ def make(
 
   def play(params, frozen, carry, batch: Batch, key, given: Constraints):
     s = batch.source
-    k_c, k_d, k_cut = jax.random.split(key, 3)
+    # The second child of the step's key is the constraints' (build.given).
+    k_c, _, k_cut, k_d = jax.random.split(key, 4)
 
     c = rollout.sample(
       policy, params, C, C.prompt(s), augment.row_keys(k_c, batch.row),
