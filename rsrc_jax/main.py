@@ -37,12 +37,16 @@ def main(argv: list[str]) -> None:
     summary = train.train(config, workdir)
   except train.Interrupted as stopped:
     command = shlex.join(["./tools/run", *sys.argv[1:]])
-    console.print(f"Stopped: {stopped}. Go on with:\n  {command}", style="bold")
+    # Not wrapped: the command is there to be copied.
+    text = f"Stopped: {stopped}. Go on with:\n  {command}"
+    console.print(text, style="bold", soft_wrap=True, markup=False)
     sys.exit(3)
   except (ValueError, FileNotFoundError, FloatingPointError) as error:
     if os.environ.get("RSRC_TRACEBACK"):
       raise
-    console.print(f"error: {error}", style="bold red", highlight=False)
+    console.print(
+      f"error: {error}", style="bold red", soft_wrap=True, markup=False
+    )
     sys.exit(2)
   path = report.write(workdir)
   Console().print(verdict.table(summary))

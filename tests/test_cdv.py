@@ -364,5 +364,6 @@ def test_keys_decide_what_is_written():
   output = one.rollouts["D"].output.ids
   empty = [not code for group in codes(one) for code in group]
   assert any(empty)
-  texts = output[empty].reshape(-1, S + 1).tolist()
-  assert len({tuple(text) for text in texts}) == len(texts)
+  # (A text of a token or two can be drawn twice by chance.)
+  texts = [t for t in output[empty].reshape(-1, S + 1).tolist() if t[2]]
+  assert len(texts) > 4 and len({tuple(t) for t in texts}) == len(texts)

@@ -30,7 +30,7 @@ def test_a_config_builds_and_states_its_command(path, tmp_path):
     line = "Sentence number {} speaks of {} red lamps and of little else."
     corpus.write_text("\n\n".join(line.format(i, i * i) for i in range(1_000)))
     config.data.path = str(corpus)
-    config.data.vocab_size = 320
+    config.data.vocab_size, config.data.max_tokens = 320, 60
   phases = build.phases(build.world(config, tmp_path))
   assert phases[0].name == "base"
   assert {p.name for p in phases} == {

@@ -309,7 +309,7 @@ def test_verdict_compares_with_the_best_english_arm():
   assert outcome == "won"
   # 16.4 - 12.6 of English RL, the best of the four.
   assert "3.80 bits better" in text and "English RL" in text
-  assert "above what any extract" in text
+  assert "above what k content words" in text
   assert "proves nothing over seeds" in text
 
 
@@ -319,7 +319,7 @@ def test_verdict_says_that_the_code_lost(tmp_path):
   outcome, sentences = verdict.verdict(summary)
   assert outcome == "lost"
   assert "1.50 bits worse" in sentences[0]  # 11.1 - 12.6
-  assert "not above what any extract" in " ".join(sentences)
+  assert "not above what k content words" in " ".join(sentences)
   page = page_of(make_run(tmp_path, summary=summary))
   assert "The code loses on this run" in page
   summary["heldout"]["code"] = scores(12.601, 0.81)
