@@ -168,9 +168,12 @@ def main(argv):
   params = jax.jit(world.policy.init)(jax.random.key(0))
   frozen = {"base": params, "reader": params}
   batch = sharding.put(
-    sources.batch(world.corpus.train, 0, config.batch_size), jax.devices()[0]
+    sources.batch(world.corpus.train, 0, config.batch_size),
+    sharding.batch_sharding(world.mesh),
   )
-  state = arm.init(jax.tree.map(jnp.copy, params))
+  # Placed as the loop places it, or the second step would compile anew.
+  put = lambda tree: sharding.put(tree, sharding.shardings(world.mesh, tree))
+  frozen, state = put(frozen), put(arm.init(jax.tree.map(jnp.copy, params)))
   given = arm.given(0, state.curriculum, frozen, batch)
 
   rate, total = matmul_rate(), 0.0
