@@ -106,7 +106,7 @@ class Log:
 
   def note(self, text: str) -> None:
     """One line to the reader, beside the display."""
-    self.console.print(text, highlight=False)
+    self.console.print(text, highlight=False, soft_wrap=True)
 
   def _say(self, text: str) -> None:
     self._said = time.monotonic()
