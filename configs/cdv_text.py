@@ -5,7 +5,7 @@
 
 Reads .txt, .md and .py (docstrings); the default is Python's standard library.
 A SentencePiece model is trained on the training split on first use and kept in
-the cache. Cost: about 7 minutes on two idle cores. Don't expect the effect of
+the cache. Cost: 10 minutes on one busy core. Don't expect the effect of
 configs/tiny.py at this size: see experiments/cdv_text.
 """
 
