@@ -111,6 +111,14 @@ def get_config() -> ml_collections.ConfigDict:
     "samples": 24,  # rows of the test split in samples.jsonl
   }
   config.checkpoint = {"every": 200, "keep_last": 2, "keep_best": 1}
+
+  # The books: what everything has cost, and what RSRC (ours) asks for.
+  config.ledger = {
+    "enabled": True,
+    "pue": 1.0,  # of the building: 1 charges the machine alone
+    "samples_served": 1_000_000,  # n of RSRC_t(n): declared, not measured
+    "service_seconds": 1.0,  # for which each of C and D is timed, an arm
+  }
   return config
 
 

@@ -25,6 +25,7 @@ from rsrc_jax import (
   verifier,
 )
 from rsrc_jax.data import sources, tokenizer
+from rsrc_jax.metrics import capability
 from rsrc_jax.patterns import extract
 from rsrc_jax.roles import Role
 from rsrc_jax.types import Params, Pattern, Policy, TrainState
@@ -51,6 +52,7 @@ class Phase(NamedTuple):
   given: Callable[..., Any]  # step, schedule, frozen, batch -> given
   step: Callable[..., Any]  # state, frozen, batch, given -> state, metrics
   write: Callable[..., Any] | None  # params, frozen, batch, key -> code
+  saved: Callable[..., Any] | None  # source, code, d -> capability.Saved
 
 
 def world(config: ml_collections.ConfigDict, cache: Path) -> World:
@@ -104,9 +106,10 @@ def _base(world: World) -> Phase:
     batch_size=settings.batch_size,
     data_seed=config.seed,
     init=init,
-    given=lambda step, schedule, frozen, batch: (),
+    given=jax.jit(lambda step, schedule, frozen, batch: ()),
     step=_jit(world, step, init),
     write=None,
+    saved=None,
   )
 
 
@@ -153,7 +156,29 @@ def _arm(world: World, name: str, step_of: dict) -> Phase:
     given=jax.jit(given),
     step=step_of[same],
     write=jax.jit(write),
+    saved=_saved(world, arm.write),
   )
+
+
+def _saved(world: World, write: str) -> Callable[..., capability.Saved]:
+  """Verified bits of an arm's codes, each arm by its own alphabet.
+
+  V knows the alphabet of the sources and nothing else.
+  """
+  vocab = world.corpus.vocab
+  words = int(vocab.text.sum())
+  english = write in (*extract.RULES, "source")
+  symbols = words if english else int(vocab.code.sum())
+
+  def saved(source, code, decoded, token_bits=None):
+    if token_bits is None:
+      token_bits = capability.uniform_bits(source, words)
+    return capability.verified_bits(
+      source, code, decoded, token_bits,
+      symbols=symbols, budget=world.config.budget,
+    )  # fmt: skip
+
+  return saved
 
 
 def _pattern(world, config, name: str) -> Pattern:

@@ -5,7 +5,7 @@ it. All arms are judged by the same greedy D of their own training.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,25 @@ import numpy as np
 
 from rsrc_jax import augment, prompts, rollout
 from rsrc_jax.data import sources
-from rsrc_jax.metrics import compression
+from rsrc_jax.metrics import capability, compression
 from rsrc_jax.roles import Role
 from rsrc_jax.types import Batch, Constraints, Params, Policy, Tokens
+
+
+class Examiner(NamedTuple):
+  """D reads a code, and the result is judged; parameters not yet bound."""
+
+  read: Callable[..., Tokens]  # params, code -> d
+  judge: Callable[
+    ..., dict[str, jax.Array]
+  ]  # params, source, code, d -> scores
+
+  def of(self, params: Params) -> tuple[Callable, Callable]:
+    """read(code) and judge(source, code, d) of these parameters."""
+    return (
+      lambda code: self.read(params, code),
+      lambda source, code, d: self.judge(params, source, code, d),
+    )
 
 
 def code_writer(
@@ -32,31 +48,42 @@ def code_writer(
   def write(params, frozen, batch, key):
     del frozen
     limits = constrain(key, batch, jnp.float32(0.0))
-    c = rollout.sample(
-      policy, params, C, C.prompt(batch.source),
-      augment.row_keys(key, batch.row), samples=1, constraints=limits,
-    )  # fmt: skip
+    with jax.named_scope("C"):
+      c = rollout.sample(
+        policy, params, C, C.prompt(batch.source),
+        augment.row_keys(key, batch.row), samples=1, constraints=limits,
+      )  # fmt: skip
     return Tokens(*(x[:, 0] for x in prompts.without_end(c.output, C.end)))
 
   return write
 
 
+def make_reader(policy: Policy, role: Role) -> Callable[..., Tokens]:
+  """read(params, code [B, k]) -> the free-running greedy d [B, T] of a role."""
+  D = role.greedy()
+
+  def read(params: Params, code: Tokens) -> Tokens:
+    keys = augment.row_keys(jax.random.key(0), jnp.arange(len(code.ids)))
+    with jax.named_scope("D"):
+      d = rollout.sample(policy, params, D, D.prompt(code), keys, samples=1)
+    return Tokens(*(x[:, 0] for x in prompts.without_end(d.output, D.end)))
+
+  return read
+
+
 def make_judge(policy: Policy, role: Role) -> Callable[..., dict[str, Any]]:
-  """judge(params, source [B, S], code [B, k]) -> scores [B] and d.
+  """judge(params, source [B, S], code [B, k], d [B, T]) -> scores [B].
 
   nll is teacher-forced, in bits, end token included; everything else is of the
   free-running greedy d.
   """
   D = role.greedy()
 
-  def judge(params: Params, source: Tokens, code: Tokens):
-    prompt = D.prompt(code)
-    keys = augment.row_keys(jax.random.key(0), jnp.arange(len(code.ids)))
-    d = rollout.sample(policy, params, D, prompt, keys, samples=1)
-    d = Tokens(*(x[:, 0] for x in prompts.without_end(d.output, D.end)))
+  def judge(params: Params, source: Tokens, code: Tokens, d: Tokens):
     target = Tokens(*(x[:, None] for x in prompts.with_end(source, D.end)))
-    nll = -rollout.likelihood(policy, params, D, prompt, target)[:, 0]
-    scores = {
+    with jax.named_scope("V"):
+      nll = -rollout.likelihood(policy, params, D, D.prompt(code), target)[:, 0]
+    return {
       "nll_bits": nll / jnp.log(2.0),
       "token_accuracy": compression.token_accuracy(source, d),
       "exact_match": compression.exact_match(source, d),
@@ -64,14 +91,49 @@ def make_judge(policy: Policy, role: Role) -> Callable[..., dict[str, Any]]:
       "mean_tokens": jnp.sum(code.mask, -1) * 1.0,
       "novel_fraction": compression.novel_fraction(source, code),
     }
-    return {"scores": scores, "decoded": d}
 
   return judge
 
 
+def make_coder(policy: Policy, role: Role) -> Callable[..., jax.Array]:
+  """length(params, s [B, S]) -> bits [B, S + 1] of each token and of the end.
+
+  A language model as an arithmetic coder without context: V's l_V(s).
+  """
+  plain = role.greedy()._replace(temperature=1.0)
+
+  def length(params: Params, source: Tokens) -> jax.Array:
+    empty = Tokens(source.ids[:, :0], source.mask[:, :0])
+    target = Tokens(*(x[:, None] for x in prompts.with_end(source, plain.end)))
+    log_probs, _ = rollout.score(
+      policy, params, plain, plain.prompt(empty), target
+    )
+    return -log_probs[:, 0] / jnp.log(2.0)
+
+  return length
+
+
+def make_answerer(policy: Policy, role: Role) -> Callable[..., Tokens]:
+  """answer(params, text [B, T]) -> one token [B, 1] after reading a text.
+
+  What a later question costs that is asked of s, or of its code.
+  """
+  A = role.greedy()._replace(length=1)
+
+  def answer(params: Params, text: Tokens) -> Tokens:
+    keys = augment.row_keys(jax.random.key(0), jnp.arange(len(text.ids)))
+    with jax.named_scope("D"):
+      a = rollout.sample(policy, params, A, A.prompt(text), keys, samples=1)
+    return Tokens(*(x[:, 0] for x in a.output))
+
+  return answer
+
+
 def judge_split(
   write: Callable[[Batch], Tokens],
-  judge: Callable[[Tokens, Tokens], dict[str, Any]],
+  read: Callable[[Tokens], Tokens],
+  judge: Callable[[Tokens, Tokens, Tokens], dict[str, Any]],
+  saved: Callable[[Tokens, Tokens, Tokens], capability.Saved],
   split: Tokens,
   *,
   rows: int,
@@ -83,7 +145,9 @@ def judge_split(
 
   Args:
     write: Batch -> code [B, k], parameters bound.
-    judge: (source, code) -> scores, parameters bound.
+    read: code -> d [B, T], parameters bound.
+    judge: (source, code, d) -> scores [B], parameters bound.
+    saved: (source, code, d) -> verified bits, under a V that knows nothing.
     split: [n, S].
     rows: how many sources; at most n.
     batch_size: B, one compiled shape.
@@ -97,17 +161,19 @@ def judge_split(
   found = []
   for start in range(0, rows, batch_size):
     batch = sources.batch(split, start, batch_size)
-    code = write(batch)
+    # Through the host: by whom it was written must not compile D anew.
+    code = jax.device_get(write(batch))
     if alter is not None:
       code = alter(batch, code)
-    out = judge(batch.source, code)
-    found.append(
-      jax.device_get(
-        {"row": batch.row, "source": batch.source, "code": code, **out}
-      )
-    )
+    d = read(code)
+    row = {"row": batch.row, "source": batch.source, "code": code, "decoded": d}
+    scores = judge(batch.source, code, d)
+    found.append(jax.device_get({**row, "scores": scores}))
   # The last batch wraps around: what it repeats is not counted twice.
   table = jax.tree.map(lambda *x: np.concatenate(x)[:rows], *found)
+  table["scores"]["verified_bits"] = saved(
+    table["source"], table["code"], table["decoded"]
+  ).bits
   means = {
     k: float(np.mean(v, dtype=np.float64)) for k, v in table["scores"].items()
   }

@@ -105,15 +105,16 @@ def make_step(
       role: grpo.advantages(r, normalize_std=normalize_std)
       for role, r in returns.items()
     }
-    old = _old_log_probs(policy, roles, state.params, episode, updates)
-    work = jax.lax.stop_gradient((episode, advantages, old))
-    params, opt_state = state.params, state.opt_state
-    for _ in range(updates):
-      value, watched, grads = _gradient(
-        loss, params, work, schedule.explore, micro_batches
-      )
-      change, opt_state = tx.update(grads, opt_state, params)
-      params = optax.apply_updates(params, change)
+    with jax.named_scope("update"):
+      old = _old_log_probs(policy, roles, state.params, episode, updates)
+      work = jax.lax.stop_gradient((episode, advantages, old))
+      params, opt_state = state.params, state.opt_state
+      for _ in range(updates):
+        value, watched, grads = _gradient(
+          loss, params, work, schedule.explore, micro_batches
+        )
+        change, opt_state = tx.update(grads, opt_state, params)
+        params = optax.apply_updates(params, change)
     metrics = {
       **episode.metrics,
       **watched,
@@ -255,9 +256,10 @@ def _shaped(policy, roles, frozen, episode, kl, rarity_bonus):
   for role, r in episode.rollouts.items():
     reward = episode.rewards[role]
     if kl:
-      reference, _ = rollout.score(
-        policy, frozen["base"], roles[role], r.prompt, r.output, r.constraints
-      )
+      with jax.named_scope("reference"):
+        reference, _ = rollout.score(
+          policy, frozen["base"], roles[role], r.prompt, r.output, r.constraints
+        )
       penalty = grpo.kl_penalty(r.log_probs, reference, r.output.mask)
       reward = reward - kl * penalty
     if role in rarity_bonus:

@@ -70,13 +70,15 @@ def make_step(
   def train_step(state: TrainState, frozen, batch: Batch, given):
     del frozen, given
     key = learner.step_key(seed, state.step)
-    taught = jax.lax.stop_gradient(lessons(state.params, batch, key))
+    with jax.named_scope("reference"):
+      taught = jax.lax.stop_gradient(lessons(state.params, batch, key))
     ready = (state.step >= warmup_from) * 1.0
-    (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(
-      state.params, taught, ready
-    )
-    change, opt_state = tx.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, change)
+    with jax.named_scope("update"):
+      (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(
+        state.params, taught, ready
+      )
+      change, opt_state = tx.update(grads, state.opt_state, state.params)
+      params = optax.apply_updates(state.params, change)
     metrics |= {"loss": value, "gradient_norm": optax.tree.norm(grads)}
     return state._replace(
       step=state.step + 1, params=params, opt_state=opt_state

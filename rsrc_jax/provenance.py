@@ -25,7 +25,7 @@ PACKAGES = [
 ]
 
 # Settings that may change when a run goes on: they don't touch its numbers.
-FREE = ("checkpoint.", "mesh.", "log_every")
+FREE = ("checkpoint.", "mesh.", "log_every", "ledger.")
 
 
 def record(config: ml_collections.ConfigDict, workdir: Path) -> None:

@@ -1,16 +1,16 @@
-"""The held-out comparison of a finished run: summary.json and samples.jsonl."""
+"""The held-out comparison of a finished run: scores, codes, what each cost."""
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from rsrc_jax import build, evaluate, logging
-from rsrc_jax.metrics import compression
+from rsrc_jax import build, economy, evaluate, logging
+from rsrc_jax.metrics import capability, compression
+from rsrc_jax.metrics.ledger import Ledger
 from rsrc_jax.patterns import extract
 from rsrc_jax.types import Params, Tokens
 
@@ -25,20 +25,35 @@ def evaluate_arms(
   world: build.World,
   arms: list[build.Phase],
   trained: dict[str, Params],
-  judge: Callable[..., Any],
+  examine: evaluate.Examiner,
   workdir: Path,
-) -> dict[str, Any]:
+  books: Ledger,
+) -> tuple[dict[str, Any], dict[str, economy.Measured]]:
   """Judges every arm on the test split, on which no setting was picked.
 
-  Writes samples.jsonl; returns the summary (its keys are listed in the README).
+  Writes samples.jsonl; returns the summary (its keys are listed in the README)
+  and what was measured of each arm's capability and service.
+
+  trained: parameters by arm, "base" and "untrained" among them.
   """
   config, corpus = world.config, world.corpus
+  capability.check_disjoint(corpus.train, corpus.test)
   frozen = {"base": trained["base"], "reader": trained["base"]}
   heldout = {"english": {}, "controls": {}, "budget_curve": {}}
-  lines, utilisation = [], None
+  lines, utilisation, measured = [], None, {}
+  ruler = economy.ruler(world, trained["base"], books)
   for arm in arms:
-    measure = _measure(world, arm, trained[arm.name], frozen, judge)
+    books.arm = arm.name
+    measure = _measure(world, arm, trained[arm.name], frozen, examine, books)
     metrics, table = measure(None)
+    raw = trained["untrained"]
+    nothing = {"base": raw, "reader": raw}
+    _, before = _measure(world, arm, raw, nothing, examine, books)(None)
+    if books.path is not None:
+      measured[arm.name] = economy.measure(
+        world, arm, trained[arm.name], frozen, table, before, ruler, examine,
+        books,
+      )  # fmt: skip
     if arm.name == "code":
       heldout["code"] = metrics
       for name, alter in CONTROLS.items():
@@ -59,7 +74,7 @@ def evaluate_arms(
     lines += samples(world, arm.name, table, config.eval.samples)
   text = "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines)
   logging.write_atomic(workdir / "samples.jsonl", text)
-  return {
+  summary = {
     "seed": config.seed,
     "source": config.data.source,
     "corpus": {
@@ -77,6 +92,7 @@ def evaluate_arms(
     "channel_utilisation": utilisation,
     "heldout": heldout,
   }
+  return summary, measured
 
 
 def bounds(world: build.World) -> dict[str, Any]:
@@ -132,19 +148,21 @@ def samples(
   return found
 
 
-def _measure(world, arm, params, frozen, judge):
+def _measure(world, arm, params, frozen, examine, books):
   config, key = world.config, jax.random.key(world.config.seed)
 
   def measure(alter):
-    return evaluate.judge_split(
-      lambda batch: arm.write(params, frozen, batch, key),
-      lambda source, code: judge(params, source, code),
-      world.corpus.test,
-      rows=config.eval.test_rows,
-      batch_size=config.eval.batch_size,
-      entropy_bits=world.corpus.entropy_bits,
-      alter=alter,
-    )
+    with books.phase("test"):
+      return evaluate.judge_split(
+        lambda batch: arm.write(params, frozen, batch, key),
+        *examine.of(params),
+        arm.saved,
+        world.corpus.test,
+        rows=config.eval.test_rows,
+        batch_size=config.eval.batch_size,
+        entropy_bits=world.corpus.entropy_bits,
+        alter=alter,
+      )
 
   return measure
 

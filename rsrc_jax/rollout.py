@@ -46,7 +46,8 @@ def sample(
     A Rollout with outputs [B, G, T].
   """
   rows, length = prompt.ids.shape[0], role.length
-  prefix, hidden = _prefill(policy, params, prompt)
+  with jax.named_scope("prefill"):
+    prefix, hidden = _prefill(policy, params, prompt)
   allowed = allowed_ids(role, constraints)
   start = jnp.sum(prompt.mask, -1, dtype=jnp.int32)[:, None, None]
   sample_keys = jax.vmap(
@@ -111,6 +112,14 @@ def sample(
   loop = (jnp.int32(1), token, token != role.end, cache, out)
   *_, (ids, mask, logp) = jax.lax.while_loop(unfinished, body, loop)
   return Rollout(prompt, Tokens(ids, mask), logp, constraints)
+
+
+def loops(output: Tokens) -> jax.Array:
+  """How often `sample` ran its loop for these outputs [B, G, T]. -> [] float32
+
+  The first token comes from the prompt; the loop ends when all rows have ended.
+  """
+  return jnp.sum(jnp.any(output.mask, (0, 1))) - 1.0
 
 
 def score(

@@ -53,6 +53,13 @@ def make_mesh(*, data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
   )
 
 
+def accelerators() -> tuple[str, ...]:
+  """Kinds of the devices of this process that are not its CPU."""
+  return tuple(
+    d.device_kind for d in jax.local_devices() if d.platform != "cpu"
+  )
+
+
 def check_batch(mesh: Mesh, name: str, size: int) -> None:
   """Raises ValueError where a batch can't be split over the mesh."""
   ways = mesh.shape["data"] * mesh.shape["fsdp"]

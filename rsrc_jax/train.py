@@ -8,7 +8,6 @@ checkpoints of its own, and what is finished is not done again.
 import contextlib
 import json
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,17 @@ import numpy as np
 from rsrc_jax import (
   build,
   checkpoint,
+  economy,
+  estimate,
   evaluate,
   logging,
+  metering,
   provenance,
   results,
   sharding,
 )
 from rsrc_jax.data import sources
+from rsrc_jax.metrics import energy, ledger
 from rsrc_jax.types import Params, TrainState
 
 
@@ -55,6 +58,8 @@ def train(
     FloatingPointError: the loss stopped being a number.
   """
   workdir = Path(workdir)
+  meter = energy.open_meter(accelerators=sharding.accelerators())
+  begun = meter.read()
   world = build.world(config, workdir)
   phases = build.phases(world)
   workdir.mkdir(parents=True, exist_ok=True)
@@ -63,45 +68,62 @@ def train(
   if done.exists():
     return json.loads(done.read_text())
   log = log or logging.Log(workdir)
-  base, *arms = phases
-  params = world.policy.init(jax.random.key(config.seed))
+  path = workdir / "ledger.jsonl" if config.ledger.enabled else None
+  books = ledger.Ledger(path, meter, since=begun)
   with stop_requests() as stop, contextlib.closing(log):
-    judge = jax.jit(evaluate.make_judge(world.policy, world.roles["D"]))
-    trained, seconds = {}, 0.0
-    for number, phase in enumerate(phases, 1):
-      if phase is not base:
-        params = trained["base"]
-      title = f"{phase.name} ({number}/{len(phases)})"
-      state, spent = run_phase(
-        world, phase, params, judge, workdir, log, title, stop
-      )
-      trained[phase.name] = state.params
-      seconds += spent
-    log.note("Evaluating on the test split.")
-    begun = time.monotonic()
-    summary = results.evaluate_arms(world, arms, trained, judge, workdir)
-    summary["seconds"] = round(seconds + time.monotonic() - begun, 1)
+    with contextlib.closing(books):
+      summary, measured = _train(world, phases, workdir, log, books, stop)
+    if path is not None:
+      summary |= economy.account(world, measured, books)
   logging.write_json(done, summary)
   return summary
+
+
+def _train(world, phases, workdir, log, books, stop):
+  """All phases, then the test split; -> results.evaluate_arms."""
+  C = metering.decoding("C", world.config.budget)
+  base, *arms = (
+    p._replace(write=p.write and metering.charged(books, "C", p.write, C))
+    for p in phases
+  )
+  with books.phase("compile") as spend:
+    untrained = spend(world.policy.init(jax.random.key(world.config.seed)))
+  D = world.roles["D"]
+  examine = evaluate.Examiner(
+    metering.charged(
+      books, "D", jax.jit(evaluate.make_reader(world.policy, D)),
+      metering.decoding("D", D.length),
+    ),
+    metering.charged(
+      books, "V", jax.jit(evaluate.make_judge(world.policy, D))
+    ),
+  )  # fmt: skip
+  trained = {}
+  for number, phase in enumerate((base, *arms), 1):
+    params = untrained if phase is base else trained["base"]
+    title = f"{phase.name} ({number}/{len(phases)})"
+    state = run_phase(
+      world, phase, params, examine, workdir, log, books, title, stop
+    )
+    trained[phase.name] = state.params
+  log.note("Evaluating on the test split.")
+  trained["untrained"] = untrained
+  return results.evaluate_arms(world, arms, trained, examine, workdir, books)
 
 
 def run_phase(
   world: build.World,
   phase: build.Phase,
   params: Params,
-  judge: Callable[..., Any],
+  examine: evaluate.Examiner,
   workdir: Path,
   log: logging.Log,
+  books: ledger.Ledger,
   title: str,
   stop: Callable[[], bool],
-) -> tuple[TrainState, float]:
-  """Trains one phase to its end, from its last checkpoint if there is one.
-
-  Returns:
-    The final state and the seconds spent on it, earlier sessions included.
-  """
+) -> TrainState:
+  """Trains one phase to its end, from its last checkpoint if there is one."""
   config = world.config
-  begun = time.monotonic()
   saver = checkpoint.open_saver(
     workdir / "checkpoints" / phase.name,
     keep_last=config.checkpoint.keep_last,
@@ -115,48 +137,90 @@ def run_phase(
   stream = sources.batches(
     world.corpus.train, batch_size=phase.batch_size, seed=phase.data_seed
   )
-  window, before = [], 0.0
+  window, host = [], {}
   if (found := checkpoint.restore(saver, state)) is not None:
     state, host = found
     stream.set_state(host["iterator"])
-    window, before = host["window"], host["seconds"]
-  first = int(state.step)
-  if first >= phase.steps:
+    window = host["window"]
+  step = int(state.step)
+  if step >= phase.steps:
     checkpoint.close(saver)
-    return state, before
-  log.start(phase.name, title, first, phase.steps)
-  where = sharding.batch_sharding(world.mesh)
-  for step in range(first, phase.steps):
-    batch = sharding.put(next(stream), where)
-    given = phase.given(step, state.curriculum, frozen, batch)
-    state, metrics = phase.step(state, frozen, batch, given)
-    window.append(metrics)
-    done = step + 1
-    if done == first + 1:
-      jax.block_until_ready(metrics)
-      log.compiled(done)
-    last = done == phase.steps
-    if last or done % config.log_every == 0:
-      window = _flush(log, title, done, window)
+    return state
+  books.resume(phase.name, host.get("ledger"))
+  log.start(phase.name, title, step, phase.steps)
+  counts = _compile(world, phase, state, frozen, books)
+  log.compiled(step)
+  every = (config.log_every, config.eval.every, config.checkpoint.every)
+  while step < phase.steps:
+    until = min(phase.steps, *((step // n + 1) * n for n in every))
+    state, found = _advance(
+      world, phase, state, frozen, stream, range(step, until), books, counts,
+      stop,
+    )  # fmt: skip
+    window, step = window + found, step + len(found)
+    last = step == phase.steps
+    if last or step % config.log_every == 0:
+      window = _flush(log, title, step, window, _spent(books, config))
     valid = {}
-    if phase.write and (last or done % config.eval.every == 0):
-      valid = _validate(world, phase, state, frozen, judge)
-      log.valid(done, valid)
-    if last or done % config.checkpoint.every == 0 or stop():
+    if phase.write and (last or step % config.eval.every == 0):
+      with books.phase("evaluation"):
+        valid = _validate(world, phase, state, frozen, examine)
+      log.valid(step, valid | _spent(books, config))
+    if last or step % config.checkpoint.every == 0 or stop():
       window = [{k: float(v) for k, v in m.items()} for m in window]
-      host = {
-        "iterator": stream.get_state(),
-        "window": window,
-        "seconds": before + time.monotonic() - begun,
-      }
-      checkpoint.save(saver, state, host, valid)
+      host = {"iterator": stream.get_state(), "window": window}
+      host["ledger"] = books.position()
+      with books.phase("checkpoint"):
+        checkpoint.save(saver, state, host, valid)
     if stop() and not last:
       log.end()
       checkpoint.close(saver)
-      raise Interrupted(f"{phase.name} saved at step {done} of {phase.steps}")
+      raise Interrupted(f"{phase.name} saved at step {step} of {phase.steps}")
   log.end()
   checkpoint.close(saver)
-  return state, before + time.monotonic() - begun
+  return state
+
+
+def _compile(world, phase, state, frozen, books):
+  """Compiles what a step runs before the first one; -> FLOPs of each part."""
+  batch = sources.batch(world.corpus.train, 0, phase.batch_size)
+  batch = sharding.put(batch, sharding.batch_sharding(world.mesh))
+  ready = (0, state.curriculum, frozen, batch)
+  given = phase.given(*ready)
+  roles = world.roles
+  counts = [
+    metering.compiled(books, "given", phase.given, *ready),
+    metering.compiled(
+      books, "step", phase.step, state, frozen, batch, given,
+      loops={role: roles[role].length - 1 for role in "CD"},
+      closed_form=estimate.step_flops(world, phase.name),
+    ),
+  ]  # fmt: skip
+  return counts if books.path is not None else []
+
+
+def _advance(
+  world, phase, state, frozen, stream, steps, books, counts, stop
+) -> tuple[TrainState, list[dict]]:
+  """Runs steps, one at least; -> the state and the metrics of each.
+
+  The host runs ahead of the device and waits for it once, at the end: what is
+  charged has been done.
+  """
+  where, found = sharding.batch_sharding(world.mesh), []
+  with books.phase("step") as spend:
+    for step in steps:
+      batch = sharding.put(next(stream), where)
+      given = phase.given(step, state.curriculum, frozen, batch)
+      state, metrics = phase.step(state, frozen, batch, given)
+      found.append(metrics)
+      if stop():
+        break
+    jax.block_until_ready(metrics)
+    loops = metering.loops_of(found)
+    executed = metering.work([(c, loops) for c in counts], len(found))
+    spend(step=step + 1, steps=len(found), **executed)
+  return state, found
 
 
 @contextlib.contextmanager
@@ -183,7 +247,19 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
       signal.signal(number, handler)
 
 
-def _flush(log, title, step, window):
+def _spent(books: ledger.Ledger, config) -> dict[str, float]:
+  """What an arm has cost so far, the base included; nothing if not counted."""
+  if books.path is None:
+    return {}
+  use, flops = books.spent("base", books.arm)
+  joules = ledger.joules(use, books.opening, config.ledger.pue)
+  found = {"flops": flops}
+  return (
+    found if joules is None else found | {"joules": float(np.median(joules))}
+  )
+
+
+def _flush(log, title, step, window, spent):
   """Logs the means of a window; returns an empty one."""
   means = logging.mean(jax.device_get(window))
   if not np.isfinite(means["loss"]):
@@ -191,15 +267,16 @@ def _flush(log, title, step, window):
       f"{title}: the loss is {means['loss']} at step {step}; the checkpoints "
       "before it are whole. Lower optimizer.learning_rate or clip_norm."
     )
-  log.train(step, means)
+  log.train(step, means | spent)
   return []
 
 
-def _validate(world, phase, state, frozen, judge):
+def _validate(world, phase, state, frozen, examine):
   config, key = world.config, jax.random.key(world.config.seed)
   metrics, _ = evaluate.judge_split(
     lambda batch: phase.write(state.params, frozen, batch, key),
-    lambda source, code: judge(state.params, source, code),
+    *examine.of(state.params),
+    phase.saved,
     world.corpus.valid,
     rows=config.eval.rows,
     batch_size=config.eval.batch_size,

@@ -204,6 +204,9 @@ def test_rewards_and_metrics_by_hand():
     "gain": gain.mean(),
     "gain_best": gain[np.arange(B), known.argmax(-1)].mean(),
     "novel_fraction": 0.0,  # C was given the words of s alone
+    # Up to the longest output and its end, less the one read off the prompt.
+    "C_loops": min(length.max() + 1, K) - 1,
+    "D_loops": S,  # a D that has read anything writes S words and an end
   }
   assert set(episode.metrics) == set(expected)
   for name, value in expected.items():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from rsrc_jax import evaluate
+from rsrc_jax.metrics import capability
 from rsrc_jax.types import Batch, Tokens
 
 SPLIT = Tokens(
@@ -15,30 +16,42 @@ def write(batch):
   return Tokens(batch.source.ids[:, :2], batch.source.mask[:, :2])
 
 
-def judge(source, code):
+def read(code):
+  return Tokens(code.ids + 1, code.mask)
+
+
+def judge(source, code, decoded):
   """Counts the code's first token as the bits that are left."""
-  return {
-    "scores": {"nll_bits": np.asarray(code.ids[:, 0], np.float32)},
-    "decoded": source,
-  }
+  np.testing.assert_array_equal(decoded.ids, code.ids + 1)
+  return {"nll_bits": np.asarray(code.ids[:, 0], np.float32)}
+
+
+def saved(source, code, decoded):
+  """Half of d's first token, less what the end token would cost."""
+  nothing = np.zeros(len(code.ids))
+  return capability.Saved(decoded.ids[:, 0] / 2, nothing, nothing + 1)
 
 
 @pytest.mark.parametrize("batch_size", [2, 3, 5])
 def test_every_row_counts_once_whatever_the_batch(batch_size):
   """First tokens 8, 12, 16, 20, 24: mean 16; 24 bits less 16 are 8."""
   metrics, table = evaluate.judge_split(
-    write, judge, SPLIT, rows=99, batch_size=batch_size, entropy_bits=24.0
-  )
-  assert metrics == {"bits_conveyed": 8.0, "nll_bits": 16.0}
+    write, read, judge, saved, SPLIT, rows=99, batch_size=batch_size,
+    entropy_bits=24.0,
+  )  # fmt: skip
+  # d starts with 9, 13, 17, 21, 25: half of them less 1 is 7.5 on average.
+  assert metrics == {
+    "bits_conveyed": 8.0, "nll_bits": 16.0, "verified_bits": 7.5,
+  }  # fmt: skip
   np.testing.assert_array_equal(table["row"], np.arange(5))
   np.testing.assert_array_equal(table["source"].ids, SPLIT.ids)
 
 
 def test_bits_are_null_where_the_entropy_is_not_known():
   metrics, _ = evaluate.judge_split(
-    write, judge, SPLIT, rows=3, batch_size=3, entropy_bits=None
+    write, read, judge, saved, SPLIT, rows=3, batch_size=3, entropy_bits=None
   )
-  assert metrics == {"bits_conveyed": None, "nll_bits": 12.0}
+  assert metrics["bits_conveyed"] is None and metrics["nll_bits"] == 12.0
 
 
 def test_controls():

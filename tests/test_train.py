@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from rsrc_jax import build, logging, train
+from rsrc_jax.metrics import ledger
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -38,6 +39,7 @@ SHRUNK = {
   "eval.samples": 3,
   "checkpoint.every": 4,
   "only": "english_rl,code",
+  "ledger.service_seconds": 0.02,
 }
 
 
@@ -71,9 +73,12 @@ def numbers(workdir):
   """All that must be equal between two runs; times are not among it."""
   lines = logging.read_jsonl(workdir / "metrics.jsonl")
   for line in lines:
-    line.pop("steps_per_second", None)
+    # What was done twice after a kill is on the bill.
+    for name in ("steps_per_second", "flops", "joules"):
+      line.pop(name, None)
   summary = json.loads((workdir / "summary.json").read_text())
-  summary.pop("seconds")
+  for name in ("seconds", "ledger", "rsrc"):
+    summary.pop(name, None)
   samples = (workdir / "samples.jsonl").read_text()
   return lines, summary, samples
 
@@ -132,11 +137,69 @@ def test_the_summary_holds_every_promised_key(whole):
   for arm in arms:
     assert set(arm) == {
       "bits_conveyed", "nll_bits", "token_accuracy", "exact_match",
-      "edit_similarity", "mean_tokens", "novel_fraction",
+      "edit_similarity", "mean_tokens", "novel_fraction", "verified_bits",
     }  # fmt: skip
     assert arm["bits_conveyed"] == pytest.approx(24.0 - arm["nll_bits"])
   assert heldout["english"]["english_rl"]["novel_fraction"] == 0.0
   assert heldout["controls"]["no_code"]["mean_tokens"] == 0.0
+
+
+def test_the_books_hold_all_of_the_time_and_every_phase(whole):
+  summary = json.loads((whole[0] / "summary.json").read_text())
+  books = summary["ledger"]
+  lines = logging.read_jsonl(whole[0] / "ledger.jsonl")
+  assert [x["kind"] for x in lines][:2] == ["open", "phase"]
+  wall = lines[-1]["at"] - lines[0]["at"]
+  wall += lines[1]["seconds"]  # the data were built before the books opened
+  assert books["wall_seconds"] == pytest.approx(wall, rel=0.01)
+  expected = {"compile", "prefill", "C", "D", "V", "update", "evaluation",
+              "checkpoint", "test", "service", "idle"}  # fmt: skip
+  assert set(books["phases"]["code"]) == expected
+  for by in books["phases"].values():
+    for phase in by.values():
+      assert phase["joules"]["median"] > 0 or phase["seconds"] == 0
+  code = books["programs"]["code"]
+  # Rollouts of full length, on paper and in the program.
+  assert code["walker"] == pytest.approx(code["closed_form"], rel=0.05)
+  assert code["xla_unknown_loops"] and code["peak_bytes"] > 0
+  assert (books["sessions"], books["failed"], books["lost"]) == (1, 0, [])
+
+
+def test_the_economy_of_every_arm_is_in_the_summary(whole):
+  summary = json.loads((whole[0] / "summary.json").read_text())
+  arms = summary["rsrc"]["arms"]
+  assert {"code", "english_rl", "untrained", "identity"} < set(arms)
+  base, code = (summary["ledger"]["phases"][x] for x in ("base", "code"))
+  after = ("test", "service")
+  spent = sum(
+    p["flops"] for by in (base, code) for n, p in by.items() if n not in after
+  )
+  assert arms["code"]["training_flops"] == pytest.approx(spent)
+  for name in ("code", "english_rl"):
+    arm = arms[name]
+    # Eight steps teach nothing: what was lost costs more than is saved.
+    assert arm["k"] == 0.0 == arm["rsrc_i"]["median"]
+    assert arm["bits_saved"]["median"] < 0
+    assert arm["state_bits"] == 32 * summary["params"]
+    assert arm["source"] == "modelled"
+  assert arms["identity"]["k"] == 0.0
+  assert arms["zlib"]["verified"]
+
+
+def test_metrics_lines_carry_what_was_spent(whole):
+  lines = logging.read_jsonl(whole[0] / "metrics.jsonl")
+  for split in ("train", "valid"):
+    flops = [
+      x["flops"] for x in lines if x["phase"] == "code" and x["split"] == split
+    ]
+    assert flops == sorted(flops) and flops[0] > 0
+  assert all(x["joules"] > 0 for x in lines)
+
+
+def test_books_change_nothing_that_is_learnt(whole, tmp_path):
+  train.train(shrunk(**{"ledger.enabled": False}), tmp_path / "run")
+  assert not (tmp_path / "run" / "ledger.jsonl").exists()
+  assert_same_run(tmp_path / "run", whole[0])
 
 
 def test_samples_show_tokens_and_text(whole):
@@ -196,6 +259,16 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(whole, tmp_path):
   assert child.returncode == 0
   assert kills >= 1
   assert_same_run(workdir, whole[0])
+  lines = logging.read_jsonl(workdir / "ledger.jsonl")
+  totals = ledger.totals(lines)
+  assert totals["sessions"] == kills + 1 or len(totals["lost"]) <= kills
+  once = ledger.totals(logging.read_jsonl(whole[0] / "ledger.jsonl"))
+  for arm in ("base", "english_rl", "code"):
+    flops = lambda books, arm=arm: sum(
+      p["flops"] for n, p in books["phases"][arm].items()
+      if n in ledger.SCOPES
+    )  # fmt: skip
+    assert flops(totals) >= flops(once)  # redone steps count twice
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

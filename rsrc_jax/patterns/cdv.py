@@ -69,21 +69,24 @@ def make(
     # The second child of the step's key is the constraints' (build.given).
     k_c, _, k_cut, k_d = jax.random.split(key, 4)
 
-    c = rollout.sample(
-      policy, params, C, C.prompt(s), augment.row_keys(k_c, batch.row),
-      samples=group, constraints=given,
-    )  # fmt: skip
+    with jax.named_scope("C"):
+      c = rollout.sample(
+        policy, params, C, C.prompt(s), augment.row_keys(k_c, batch.row),
+        samples=group, constraints=given,
+      )  # fmt: skip
     code = prompts.without_end(c.output, C.end)  # [B, G, k]: ids, never text
-    d = rollout.sample(
-      policy, params, D, D.prompt(prompts.flatten(code)),
-      _code_keys(k_d, batch.row, group), samples=decodes,
-    )  # fmt: skip
+    with jax.named_scope("D"):
+      d = rollout.sample(
+        policy, params, D, D.prompt(prompts.flatten(code)),
+        _code_keys(k_d, batch.row, group), samples=decodes,
+      )  # fmt: skip
     decoded = prompts.without_end(d.output, D.end)
     decoded = Tokens(*(x.reshape(-1, group, *x.shape[1:]) for x in decoded))
 
-    known = likelihood(params, s, code)
-    gain = verifier.relative_gain(known, _without(frozen, s)[:, None])
-    fidelity, scores = verify(frozen["reader"], s, decoded, gain)
+    with jax.named_scope("V"):
+      known = likelihood(params, s, code)
+      gain = verifier.relative_gain(known, _without(frozen, s)[:, None])
+      fidelity, scores = verify(frozen["reader"], s, decoded, gain)
 
     length = jnp.sum(code.mask, -1)
     reward = rewards.priced(
@@ -95,6 +98,8 @@ def make(
       returns["D"] = fidelity.reshape(-1, decodes)
     best = jnp.argmax(known, -1)
     metrics = scores | {
+      "C_loops": rollout.loops(c.output),
+      "D_loops": rollout.loops(d.output),
       "reward": jnp.mean(reward),
       "fidelity": jnp.mean(fidelity),
       "fidelity_best": jnp.mean(jnp.max(jnp.mean(fidelity, -1), -1)),

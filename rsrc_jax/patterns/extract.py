@@ -38,9 +38,19 @@ def make(
     code = Tokens(*(jnp.repeat(x, lessons, 0) for x in given))
     lesson = cdv.code_lesson(roles["D"], batch.source, code, key, dropout)
     metrics = {"length": jnp.mean(jnp.sum(given.mask, -1) * 1.0)}
+    metrics["C_loops"] = loops(given)
     return Episode({}, {}, {"D": lesson}, metrics), carry
 
   return Pattern(tuple, play)
+
+
+def loops(code: Tokens) -> jax.Array:
+  """How often `sample` ran its loop to write these codes [B, k], end cut off.
+
+  An upper bound for codes of a rule, which ran none.
+  """
+  spent = jnp.max(jnp.sum(code.mask, -1)) + 1.0  # the end too, if it fits
+  return jnp.minimum(spent, code.ids.shape[-1]) - 1.0
 
 
 def keep(s: Tokens, score: jax.Array, k: int) -> Tokens:
@@ -100,14 +110,16 @@ def writer(
 
   def surprising_k(frozen, batch, key):
     del key
-    score = surprisal(policy, frozen["base"], text, batch.source)
+    with jax.named_scope("C"):
+      score = surprisal(policy, frozen["base"], text, batch.source)
     return keep(batch.source, score, k)
 
   def taught(frozen, batch, key):
-    c = rollout.sample(
-      policy, frozen["base"], C, C.prompt(batch.source),
-      augment.row_keys(key, batch.row), samples=1,
-    )  # fmt: skip
+    with jax.named_scope("C"):
+      c = rollout.sample(
+        policy, frozen["base"], C, C.prompt(batch.source),
+        augment.row_keys(key, batch.row), samples=1,
+      )  # fmt: skip
     return Tokens(*(x[:, 0] for x in prompts.without_end(c.output, C.end)))
 
   if rule not in RULES:
