@@ -40,7 +40,7 @@ def evaluate_arms(
   capability.check_disjoint(corpus.train, corpus.test)
   frozen = {"base": trained["base"], "reader": trained["base"]}
   heldout = {"english": {}, "controls": {}, "budget_curve": {}}
-  lines, utilisation, measured = [], None, {}
+  lines, utilisation, measured, strange = [], None, {}, {}
   ruler = economy.ruler(world, trained["base"], books)
   for arm in arms:
     books.arm = arm.name
@@ -68,6 +68,8 @@ def evaluate_arms(
       heldout["english"][arm.name] = metrics
     else:
       heldout[arm.name] = metrics
+    if corpus.strange is not None:
+      strange[arm.name] = measure(None, corpus.strange)[0]
     heldout["budget_curve"][arm.name] = {
       str(k): measure(evaluate.cut_to(k))[0] for k in config.eval.budgets
     }
@@ -91,6 +93,7 @@ def evaluate_arms(
     "bounds": bounds(world),
     "channel_utilisation": utilisation,
     "heldout": heldout,
+    "strange": {"name": corpus.strange_name, "arms": strange},
   }
   return summary, measured
 
@@ -151,16 +154,16 @@ def samples(
 def _measure(world, arm, params, frozen, examine, books):
   config, key = world.config, jax.random.key(world.config.seed)
 
-  def measure(alter):
+  def measure(alter, split=None):
     with books.phase("test"):
       return evaluate.judge_split(
         lambda batch: arm.write(params, frozen, batch, key),
         *examine.of(params),
         arm.saved,
-        world.corpus.test,
+        world.corpus.test if split is None else split,
         rows=config.eval.test_rows,
         batch_size=config.eval.batch_size,
-        entropy_bits=world.corpus.entropy_bits,
+        entropy_bits=None if split else world.corpus.entropy_bits,
         alter=alter,
       )
 

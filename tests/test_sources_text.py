@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rsrc_jax.data import sources
+from rsrc_jax.metrics import capability
 
 WORDS = """river stone house garden winter letter window paper teacher market
   bridge morning forest silver candle engine harbour village mountain shadow"""
@@ -75,3 +76,16 @@ def test_corpus_refuses(tmp_path, count, changes, message):
   with pytest.raises(ValueError, match=message) as error:
     corpus(tmp_path / "a.txt", tmp_path / "cache", **changes)
   assert "\n" not in str(error.value)
+
+
+def test_another_kind_of_text_shares_nothing_with_training(
+  tmp_path, monkeypatch
+):
+  (tmp_path / "a.txt").write_text(story(2, 300, 5))
+  found = corpus(tmp_path / "a.txt", tmp_path / "cache", max_tokens=200)
+  assert "numpy" in found.strange_name and len(found.strange.ids) > 100
+  capability.check_disjoint(found.train, found.strange)
+  # Where hardly any of it fits, there is none.
+  monkeypatch.setattr(sources.texts, "others", lambda docs, train: train[:9])
+  few = corpus(tmp_path / "a.txt", tmp_path / "cache")
+  assert few.strange is None

@@ -198,3 +198,14 @@ def test_batch_wraps_around():
   assert sources.batch(SPLIT, 0, 25).row.tolist() == [
     i % ROWS for i in range(25)
   ]
+
+
+def test_strange_sentences_are_the_same_words_in_other_slots():
+  vocab = synthetic.vocabulary(128)
+  usual = synthetic.sentences(vocab, 500, 0)
+  strange = synthetic.sentences(vocab, 500, 0, synthetic.STRANGE)
+  assert set(strange.ravel()) <= set(usual.ravel())
+  for place, name in enumerate(synthetic.FRAME):
+    same = set(usual[:, place]) == set(strange[:, place])
+    apart = not set(usual[:, place]) & set(strange[:, place])
+    assert apart if name in synthetic.SWAPPED else same

@@ -1,7 +1,9 @@
 """Where sources come from: split once by content, then streamed by grain."""
 
 import hashlib
+import importlib.util
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import grain
@@ -25,6 +27,8 @@ class Corpus(NamedTuple):
   entropy_bits: float | None  # of a source, where it is known exactly
   slots: tuple[int, ...] | None  # positions of the facts, where there are any
   digest: str  # sha256 of the encoded splits
+  strange: Tokens | None  # [n, S] of another distribution, never trained on
+  strange_name: str  # what they are
 
 
 def facts(
@@ -39,8 +43,7 @@ def facts(
       f"of config.data.sentences={sentences} to train on."
     )
   # Distinct draws of a uniform grammar: any cut is a split by content.
-  splits = np.split(ids, [heldout, 2 * heldout])
-  test, valid, train = (Tokens(x, np.ones(x.shape, bool)) for x in splits)
+  test, valid, train = map(_whole, np.split(ids, [heldout, 2 * heldout]))
   return Corpus(
     "facts",
     vocab,
@@ -50,6 +53,8 @@ def facts(
     synthetic.ENTROPY_BITS,
     synthetic.POSITIONS,
     digest(train, valid, test),
+    _whole(synthetic.sentences(vocab, heldout, seed, synthetic.STRANGE)),
+    "the same words in other slots",
   )
 
 
@@ -99,14 +104,12 @@ def text(
     splits.train, vocab_size=vocab_size, cache_dir=cache_dir
   )
   vocab = tokenizer.from_sentencepiece(model)
-  fitting = [
-    [
-      ids
-      for sentence in split
-      if min_tokens <= len(ids := vocab.encode(sentence)) <= max_tokens
-    ]
-    for split in splits
+  fit = lambda split: [
+    ids
+    for sentence in split
+    if min_tokens <= len(ids := vocab.encode(sentence)) <= max_tokens
   ]
+  fitting = [fit(split) for split in splits]
   _check_sizes(
     path,
     fitting,
@@ -114,8 +117,20 @@ def text(
     f"data.min_tokens={min_tokens}",
   )
   train, valid, test = (_pad(rows, max_tokens) for rows in fitting)
+  # A corpus of another kind that is always at hand, as numpy is.
+  folder = Path(importlib.util.find_spec("numpy").origin).parent / "lib"
+  strange = fit(texts.others(texts.documents(str(folder)), splits.train))
   return Corpus(
-    "text", vocab, train, valid, test, None, None, digest(train, valid, test)
+    "text",
+    vocab,
+    train,
+    valid,
+    test,
+    None,
+    None,
+    digest(train, valid, test),
+    _pad(strange, max_tokens) if len(strange) >= LEAST else None,
+    f"docstrings of numpy.lib {np.__version__}",
   )
 
 
@@ -127,6 +142,11 @@ def _check_sizes(path: str | None, splits: Sequence, remedy: str) -> None:
       f"data.path={path!r} gives {train} sentences to train, {valid} to "
       f"validate and {test} to test, and {LEAST} of each are needed: {remedy}."
     )
+
+
+def _whole(ids: np.ndarray) -> Tokens:
+  """Rows without pads."""
+  return Tokens(ids, np.ones(ids.shape, bool))
 
 
 def _pad(rows: list[list[int]], length: int) -> Tokens:

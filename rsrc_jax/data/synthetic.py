@@ -38,6 +38,11 @@ FRAME = [
   "day",
   ".",
 ]
+# The same words where they never stand in FRAME: out of distribution.
+SWAPPED = {
+  "giver": "taker", "taker": "giver", "number": "colour", "colour": "number",
+}  # fmt: skip
+STRANGE = [SWAPPED.get(name, name) for name in FRAME]
 BLANKS = "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ∀∃∇∂∫∏∑√∞∈∉⊂⊕⊗⇒⇔≈≤≥⌬∅"
 POSITIONS = tuple(i for i, name in enumerate(FRAME) if name in SLOTS)
 LENGTH = len(FRAME)
@@ -60,12 +65,20 @@ def vocabulary(size: int) -> tokenizer.Vocabulary:
   return tokenizer.from_words(words, list(BLANKS[:blanks]))
 
 
-def sentences(vocab: tokenizer.Vocabulary, count: int, seed: int) -> np.ndarray:
-  """`count` distinct sentences, [count, 12] int32, uniform over the grammar."""
+def sentences(
+  vocab: tokenizer.Vocabulary,
+  count: int,
+  seed: int,
+  frame: list[str] | None = None,
+) -> np.ndarray:
+  """`count` distinct sentences, [count, 12] int32, uniform over the grammar.
+
+  frame: FRAME, or STRANGE.
+  """
   rng = np.random.default_rng(seed)
   frame = [
     vocab.encode(SLOTS[name]) if name in SLOTS else vocab.encode(name)
-    for name in FRAME
+    for name in frame or FRAME
   ]
   total = math.prod(len(choices) for choices in frame)
   if count > total // 4:

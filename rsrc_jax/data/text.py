@@ -160,6 +160,12 @@ def split(docs: list[Document], *, heldout: float, seed: int = 0) -> Splits:
   return Splits(splits.train, valid, test)
 
 
+def others(docs: list[Document], train: list[str]) -> list[str]:
+  """Different sentences of other documents that share nothing with `train`."""
+  found = {normalise(x): x for doc in docs for x in sentences(doc)}
+  return without_overlap(list(found.values()), train)
+
+
 def assign(text: str, *, heldout: float, seed: int = 0) -> str:
   """The split of a document; the other documents don't matter to it."""
   salted = f"{seed}\n{' '.join(text.split())}".encode(errors="surrogatepass")
