@@ -73,6 +73,9 @@ def train(
   with stop_requests() as stop, contextlib.closing(log):
     with contextlib.closing(books):
       summary, measured = _train(world, phases, workdir, log, books, stop)
+    made = provenance.environment()
+    kept = ("git", "python", "packages", "backend", "devices")
+    summary["made_with"] = {name: made[name] for name in kept}
     if path is not None:
       summary |= economy.account(world, measured, books)
   logging.write_json(done, summary)
