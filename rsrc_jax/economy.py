@@ -156,6 +156,22 @@ def account(
   return {"seconds": seconds, "ledger": totals, "rsrc": _plain(block)}
 
 
+def scalars(summary: dict[str, Any]) -> dict[str, float]:
+  """The blocks of `account` as numbers with names, infinities left out."""
+  found = {}
+  for arm, phases in summary["ledger"]["phases"].items():
+    for phase, entry in phases.items():
+      joules = (entry["joules"] or {}).get("median")
+      numbers = {k: entry[k] for k in ("seconds", "flops")} | {"joules": joules}
+      found |= {f"ledger/{arm}/{phase}/{k}": v for k, v in numbers.items()}
+  for arm, entry in summary["rsrc"]["arms"].items():
+    for name in ("bits_saved", "rsrc_i", "rsrc_t", "rsrc_life"):
+      found[f"rsrc/{arm}/{name}"] = (entry[name] or {}).get("median")
+    for name in ("k", "break_even_samples", "net_bits"):
+      found[f"rsrc/{arm}/{name}"] = entry.get(name)
+  return {k: v for k, v in found.items() if isinstance(v, int | float)}
+
+
 def _arm(world, name, found, books, draws, peers) -> dict[str, Any]:
   """An arm's entry: intervals over documents and over the energy model."""
   settings = world.config.ledger

@@ -47,13 +47,16 @@ def step_flops(world: build.World, name: str) -> float | None:
     return None
   G, J, M = settings.group, settings.decodes, settings.lessons
   write, decode = read(B, prompt["C"], k, G), read(B * G, prompt["D"], S, J)
+  hears = J > 1 or any(
+    weight > 0 and name != "gain" for name, weight in config.verifier.items()
+  )
   # V: how likely D holds s given each code, and the base without one.
   verify = read(B * G, prompt["D"], S) + read(B, prompt["text"], S)
   update = 3 * write * (config.loss.weights.C > 0)
   update += 3 * read(B * M, prompt["D"], S) * (M > 0)
   update += 3 * decode * (J > 1)
   reference = (write + decode * (J > 1)) * (config.kl > 0)
-  return write + decode + verify + update + reference
+  return write + decode * hears + verify + update + reference
 
 
 def _read(world: build.World) -> Callable[..., float]:

@@ -91,6 +91,13 @@ class Log:
     """Logs an evaluation on the validation split."""
     self._write(step, "valid", metrics)
 
+  def totals(self, scalars: dict[str, float]) -> None:
+    """Writes numbers of the whole run to TensorBoard, beside the phases."""
+    board = SummaryWriter(str(self.workdir / "tensorboard" / "run"))
+    for name, value in scalars.items():
+      board.add_scalar(name, value, 0)
+    board.close()
+
   def close(self) -> None:
     """Ends the open phase, whatever happened."""
     self.end()

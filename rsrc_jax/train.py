@@ -30,7 +30,7 @@ from rsrc_jax import (
   sharding,
 )
 from rsrc_jax.data import sources
-from rsrc_jax.metrics import energy, ledger
+from rsrc_jax.metrics import energy, flops, ledger
 from rsrc_jax.types import Params, TrainState
 
 
@@ -78,6 +78,7 @@ def train(
     summary["made_with"] = {name: made[name] for name in kept}
     if path is not None:
       summary |= economy.account(world, measured, books)
+      log.totals(economy.scalars(summary))
   logging.write_json(done, summary)
   return summary
 
@@ -151,12 +152,12 @@ def run_phase(
     return state
   books.resume(phase.name, host.get("ledger"))
   log.start(phase.name, title, step, phase.steps)
-  counts = _compile(world, phase, state, frozen, books)
+  counts = compile_step(world, phase, state, frozen, books)
   log.compiled(step)
   every = (config.log_every, config.eval.every, config.checkpoint.every)
   while step < phase.steps:
     until = min(phase.steps, *((step // n + 1) * n for n in every))
-    state, found = _advance(
+    state, found = advance(
       world, phase, state, frozen, stream, range(step, until), books, counts,
       stop,
     )  # fmt: skip
@@ -184,8 +185,18 @@ def run_phase(
   return state
 
 
-def _compile(world, phase, state, frozen, books):
-  """Compiles what a step runs before the first one; -> FLOPs of each part."""
+def compile_step(
+  world: build.World,
+  phase: build.Phase,
+  state: TrainState,
+  frozen: Any,
+  books: ledger.Ledger,
+) -> list[flops.Count]:
+  """Compiles what a step runs, before the first one.
+
+  Returns:
+    The FLOPs of its parts, as `advance` takes them; none if nothing is booked.
+  """
   batch = sources.batch(world.corpus.train, 0, phase.batch_size)
   batch = sharding.put(batch, sharding.batch_sharding(world.mesh))
   ready = (0, state.curriculum, frozen, batch)
@@ -202,13 +213,24 @@ def _compile(world, phase, state, frozen, books):
   return counts if books.path is not None else []
 
 
-def _advance(
-  world, phase, state, frozen, stream, steps, books, counts, stop
-) -> tuple[TrainState, list[dict]]:
-  """Runs steps, one at least; -> the state and the metrics of each.
+def advance(
+  world: build.World,
+  phase: build.Phase,
+  state: TrainState,
+  frozen: Any,
+  stream: Iterator[Any],
+  steps: range,
+  books: ledger.Ledger,
+  counts: list[flops.Count],
+  stop: Callable[[], bool],
+) -> tuple[TrainState, list[dict[str, Any]]]:
+  """Runs `steps`, or fewer if `stop` says so, one at least.
 
   The host runs ahead of the device and waits for it once, at the end: what is
   charged has been done.
+
+  Returns:
+    The state, and the metrics of each step.
   """
   where, found = sharding.batch_sharding(world.mesh), []
   with books.phase("step") as spend:
@@ -254,9 +276,9 @@ def _spent(books: ledger.Ledger, config) -> dict[str, float]:
   """What an arm has cost so far, the base included; nothing if not counted."""
   if books.path is None:
     return {}
-  use, flops = books.spent("base", books.arm)
+  use, executed = books.spent("base", books.arm)
   joules = ledger.joules(use, books.opening, config.ledger.pue)
-  found = {"flops": flops}
+  found = {"flops": executed}
   return (
     found if joules is None else found | {"joules": float(np.median(joules))}
   )

@@ -9,6 +9,7 @@ is reported teacher-forced and never alone.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,13 +22,25 @@ from rsrc_jax.types import Metrics, Params, Policy, Tokens
 SCORERS = ("slots", "edit", "gain", "reader")
 
 
+class Verifier(NamedTuple):
+  """V as a function, and whether it has to be given a decode.
+
+  score(frozen, s [B, S], d [B, G, J, T], gain [B, G]) -> fidelity [B, G, J] in
+  [0, 1], and the mean of each scorer used. One that does not hear d takes None
+  for it, and J is 1.
+  """
+
+  score: Callable[..., tuple[jax.Array, Metrics]]
+  hears: bool
+
+
 def make(
   policy: Policy,
   reader: Role,
   *,
   weights: dict[str, float],
   positions: tuple[int, ...] | None,
-) -> Callable[..., tuple[jax.Array, Metrics]]:
+) -> Verifier:
   """Builds V.
 
   Args:
@@ -38,10 +51,6 @@ def make(
       (log-likelihood gain about s of a frozen model that reads d); normalised
       to sum to 1.
     positions: of the slots, None where the source has no facts.
-
-  Returns:
-    verify(frozen, s [B, S], d [B, G, J, T], gain [B, G]) -> fidelity
-    [B, G, J] in [0, 1], and the mean of each scorer used.
 
   Raises:
     ValueError: unknown scorers, no positive weight, slots without positions.
@@ -59,13 +68,12 @@ def make(
     )
   total = sum(used.values())
 
-  def verify(
-    frozen: Params, source: Tokens, decoded: Tokens, gain: jax.Array
+  def score(
+    frozen: Params, source: Tokens, decoded: Tokens | None, gain: jax.Array
   ) -> tuple[jax.Array, Metrics]:
+    shape = (*gain.shape, 1) if decoded is None else decoded.ids.shape[:3]
     s = Tokens(*(x[:, None, None] for x in source))
-    s = Tokens(
-      *(jnp.broadcast_to(x, (*decoded.ids.shape[:3], x.shape[-1])) for x in s)
-    )
+    s = Tokens(*(jnp.broadcast_to(x, (*shape, x.shape[-1])) for x in s))
     scorers = {
       "slots": lambda: compression.slots(s, decoded, positions),
       "edit": lambda: compression.edit_similarity(s, decoded),
@@ -74,10 +82,10 @@ def make(
     }
     scores = {name: scorers[name]() for name in used}
     fidelity = sum(used[name] / total * scores[name] for name in used)
-    fidelity = jnp.broadcast_to(fidelity, decoded.ids.shape[:3])
+    fidelity = jnp.broadcast_to(fidelity, shape)
     return fidelity, {f"v_{n}": jnp.mean(x) for n, x in scores.items()}
 
-  return verify
+  return Verifier(score, set(used) != {"gain"})
 
 
 def relative_gain(given: jax.Array, without: jax.Array) -> jax.Array:

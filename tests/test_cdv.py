@@ -215,6 +215,25 @@ def test_rewards_and_metrics_by_hand():
     )
 
 
+def test_a_verifier_that_does_not_hear_d_has_none_decoded():
+  """The likelihood alone: the same reward, and no loop of D."""
+  deaf = verifier.make(
+    POLICY, tiny.ROLES["V"], weights={"gain": 1.0}, positions=None
+  )
+  assert not deaf.hears and VERIFY.hears
+  pattern = cdv.make(
+    POLICY, tiny.ROLES, deaf, group=G, decodes=1, length_price=PRICE,
+    lessons=2, dropout=0.0,
+  )  # fmt: skip
+  found = batch()
+  episode = play(pattern, UNSURE, found)
+  gain = table(episode, found, worth)[..., 1]
+  length = table(episode, found, lambda s, code: len(code))
+  reward = np.clip(gain, 0, 1) * (1 - PRICE * length / K)
+  np.testing.assert_allclose(episode.rewards["C"], reward, atol=1e-5)
+  assert "D_loops" not in episode.metrics and "C_loops" in episode.metrics
+
+
 def test_a_code_is_worth_the_mean_of_its_decodes():
   """Each decode is paid for its own slots; all of a code share its gain."""
   found = batch()

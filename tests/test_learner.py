@@ -253,7 +253,8 @@ def test_distance_from_the_base_is_taken_off_the_reward():
   """With no other reward, a step along the KL penalty lowers the KL."""
   batch = tiny.batch()
   limits = given(batch)
-  no_reward = lambda *_: (jnp.zeros((8, tiny.GROUP, 2)), {})
+  nothing = lambda *_: (jnp.zeros((8, tiny.GROUP, 2)), {})
+  no_reward = verifier.Verifier(nothing, hears=True)
   pattern = cdv.make(
     tiny.POLICY, tiny.ROLES, no_reward,
     group=tiny.GROUP, decodes=2, length_price=0.0, lessons=0, dropout=0.0,

@@ -63,7 +63,7 @@ def make(**weights):
 
 @functools.cache
 def compiled(weights):
-  return jax.jit(make(**dict(weights)))
+  return jax.jit(make(**dict(weights)).score)
 
 
 def sentence(*words):
@@ -113,7 +113,7 @@ def test_gain_is_clipped_and_the_same_for_all_decodes_of_a_code():
   verify = make(gain=2.0)
   s, d = stack([S, S], 2), stack([S] * 12, 2, 3, 2)
   gain = jnp.array([[0.25, -3.0, 1.0], [0.5, 0.0, 1.5]])
-  found, scores = verify(FROZEN, s, d, gain)
+  found, scores = verify.score(FROZEN, s, d, gain)
   expected = np.array([[0.25, 0.0, 1.0], [0.5, 0.0, 1.0]])
   np.testing.assert_allclose(found, expected[..., None].repeat(2, -1))
   assert set(scores) == {"v_gain"}
@@ -246,7 +246,7 @@ def test_v_is_read_and_never_trained():
   def play(params, frozen, carry, batch, key, given):
     del params, key, given
     decoded = Tokens(*(x[:, :, None] for x in d))
-    fidelity, _ = verify(frozen, batch.source, decoded, jnp.zeros((2, 3)))
+    fidelity, _ = verify.score(frozen, batch.source, decoded, jnp.zeros((2, 3)))
     out = Rollout(ROLE.prompt(batch.source), d, jnp.zeros(d.ids.shape), None)
     metrics = {"fidelity": jnp.mean(fidelity)}
     return Episode({"V": out}, {"V": fidelity[..., 0]}, {}, metrics), carry

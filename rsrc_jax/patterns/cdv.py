@@ -1,8 +1,5 @@
 """C -> D -> V: compress, decompress, verify."""
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -25,7 +22,7 @@ from rsrc_jax.types import (
 def make(
   policy: Policy,
   roles: dict[str, Role],
-  verify: Callable[..., Any],
+  verify: verifier.Verifier,
   *,
   group: int,
   decodes: int,
@@ -42,7 +39,8 @@ def make(
     verify: V, from verifier.make.
     group: codes of a source, G.
     decodes: free-running decodes of a code, J. With one, D is decoded greedily
-      and gets no policy gradient: a group of one has none to give.
+      and gets no policy gradient, a group of one having none to give; and not
+      at all if V does not hear d.
     length_price: share of the reward that a code at full budget costs.
     lessons: how many of a group's codes, the best by D's likelihood of s, D
       learns s from by likelihood. 0 turns that off and leaves D to GRPO. With
@@ -75,18 +73,20 @@ def make(
         samples=group, constraints=given,
       )  # fmt: skip
     code = prompts.without_end(c.output, C.end)  # [B, G, k]: ids, never text
-    with jax.named_scope("D"):
-      d = rollout.sample(
-        policy, params, D, D.prompt(prompts.flatten(code)),
-        _code_keys(k_d, batch.row, group), samples=decodes,
-      )  # fmt: skip
-    decoded = prompts.without_end(d.output, D.end)
-    decoded = Tokens(*(x.reshape(-1, group, *x.shape[1:]) for x in decoded))
+    d = decoded = None
+    if verify.hears or decodes > 1:
+      with jax.named_scope("D"):
+        d = rollout.sample(
+          policy, params, D, D.prompt(prompts.flatten(code)),
+          _code_keys(k_d, batch.row, group), samples=decodes,
+        )  # fmt: skip
+      decoded = prompts.without_end(d.output, D.end)
+      decoded = Tokens(*(x.reshape(-1, group, *x.shape[1:]) for x in decoded))
 
     with jax.named_scope("V"):
       known = likelihood(params, s, code)
       gain = verifier.relative_gain(known, _without(frozen, s)[:, None])
-      fidelity, scores = verify(frozen["reader"], s, decoded, gain)
+      fidelity, scores = verify.score(frozen["reader"], s, decoded, gain)
 
     length = jnp.sum(code.mask, -1)
     reward = rewards.priced(
@@ -99,7 +99,6 @@ def make(
     best = jnp.argmax(known, -1)
     metrics = scores | {
       "C_loops": rollout.loops(c.output),
-      "D_loops": rollout.loops(d.output),
       "reward": jnp.mean(reward),
       "fidelity": jnp.mean(fidelity),
       "fidelity_best": jnp.mean(jnp.max(jnp.mean(fidelity, -1), -1)),
@@ -110,6 +109,8 @@ def make(
         compression.novel_fraction(Tokens(*(x[:, None] for x in s)), code)
       ),
     }
+    if d is not None:
+      metrics["D_loops"] = rollout.loops(d.output)
     taught = {}
     if lessons:
       taught["D"] = lesson(s, code, known, k_cut)

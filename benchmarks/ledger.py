@@ -1,0 +1,115 @@
+"""What keeping the books costs: 200 steps with them and without, in turn.
+
+  ./.venv/bin/python benchmarks/ledger.py
+
+The loop is the default config's own (train.advance): the same data, the same
+steps, from the same state. Prints each pair's ratio of wall time, and whether
+the losses are equal bit for bit.
+"""
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from ml_collections import config_flags
+
+from rsrc_jax import build, metering, sharding, train
+from rsrc_jax.data import sources
+from rsrc_jax.metrics import energy, ledger
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = config_flags.DEFINE_config_file(
+  "config", str(ROOT / "configs" / "tiny.py"), "Whose loop to time."
+)
+STEPS = flags.DEFINE_integer("steps", 200, "Steps of a run.")
+PAIRS = flags.DEFINE_integer("pairs", 5, "Runs with the books, and without.")
+
+
+def run(world, arm, params, frozen, path) -> tuple[float, np.ndarray]:
+  """-> seconds of the loop, and its losses [steps]."""
+  config = world.config
+  state = arm.init(jax.tree.map(jnp.copy, params))
+  state = sharding.put(state, sharding.shardings(world.mesh, state))
+  stream = sources.batches(
+    world.corpus.train, batch_size=arm.batch_size, seed=arm.data_seed
+  )
+  books = ledger.Ledger(path, energy.open_meter())
+  books.resume(arm.name, None)
+  counts = train.compile_step(world, arm, state, frozen, books)
+  losses, step = [], 0
+  jax.block_until_ready(state)
+  begun = time.perf_counter()
+  while step < STEPS.value:
+    until = min(step + config.log_every, STEPS.value)
+    state, found = train.advance(
+      world, arm, state, frozen, stream, range(step, until), books, counts,
+      lambda: False,
+    )  # fmt: skip
+    losses += [m["loss"] for m in found]
+    step = until
+  jax.block_until_ready(state)
+  seconds = time.perf_counter() - begun
+  books.close()
+  return seconds, np.asarray(jax.device_get(losses))
+
+
+def main(argv):
+  """Prints a line a pair and the verdict."""
+  del argv
+  config = CONFIG.value
+  config.only = "code"
+  world = build.world(config, ROOT / ".cache")
+  _, arm = build.phases(world)
+  params = jax.jit(world.policy.init)(jax.random.key(config.seed))
+  frozen = {"base": params, "reader": params}
+  frozen = sharding.put(frozen, sharding.shardings(world.mesh, frozen))
+  ratios, equal = [], True
+  with tempfile.TemporaryDirectory() as folder:
+    run(world, arm, params, frozen, None)  # compiles, warms up
+    for pair in range(PAIRS.value):
+      path = Path(folder) / f"{pair}.jsonl"
+      # Which comes first changes, so that a drift of the machine cancels.
+      order = [path, None] if pair % 2 else [None, path]
+      found = {p: run(world, arm, params, frozen, p) for p in order}
+      (on, with_books), (off, without) = found[path], found[None]
+      ratios.append(on / off)
+      equal &= with_books.tobytes() == without.tobytes()
+      print(
+        f"pair {pair}: {on:.3f} s with the books, {off:.3f} s without, ratio "
+        f"{ratios[-1]:.4f}",
+        flush=True,
+      )
+    lines = len(path.read_text().splitlines())
+  print(
+    f"{STEPS.value} steps, {lines} lines: median ratio "
+    f"{statistics.median(ratios):.4f} ({min(ratios):.4f} to "
+    f"{max(ratios):.4f}); losses bitwise equal: {equal}"
+  )
+  cost = per_phase()
+  share = cost * STEPS.value / config.log_every / off
+  print(
+    f"one phase costs {1e6 * cost:.0f} us: {100 * share:.4f} % of the loop, "
+    f"which opens one every {config.log_every} steps"
+  )
+
+
+def per_phase(calls: int = 2_000) -> float:
+  """Seconds that an empty phase takes, FLOPs of a step and all."""
+  with tempfile.TemporaryDirectory() as folder:
+    books = ledger.Ledger(Path(folder) / "x.jsonl", energy.open_meter())
+    begun = time.perf_counter()
+    for step in range(calls):
+      with books.phase("step") as spend:
+        spend(step=step, **metering.work([]), steps=20)
+    seconds = (time.perf_counter() - begun) / calls
+    books.close()
+  return seconds
+
+
+if __name__ == "__main__":
+  app.run(main)
