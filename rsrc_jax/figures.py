@@ -1,71 +1,30 @@
-"""The figures of a run: dicts that were read from its files in, SVG out.
+"""The figures of a run: dicts that were read from its files in, SVG out."""
 
-One style, one colour and one marker for every arm. Nothing here depends on a
-clock, a font outside matplotlib or a random name, so equal runs give equal
-bytes.
-"""
-
-import io
 import math
-import pathlib
-import re
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from rsrc_jax import drawing
+from rsrc_jax.drawing import (
+  ENGLISH,
+  FAINT,
+  INK,
+  PHASES,
+  End,
+  arm,
+  arm_label,
+  arms_of,
+  number,
+  ordered,
+  phases_of,
+)
 
-class Arm(NamedTuple):
-  """How an arm is called and drawn everywhere."""
-
-  label: str
-  color: str
-  marker: str
-  about: str
-
-
-# Okabe and Ito's palette, two of its colours darkened to be legible as text.
-ARMS = {
-  "code": Arm(
-    "code", "#d55e00", "o", "our codes: C by RL under forced vocabulary"
-  ),
-  "english_rl": Arm(
-    "English RL", "#0072b2", "s", "C by RL, tokens of the source only"
-  ),
-  "sft": Arm("SFT", "#00855f", "^", "C by supervision only"),
-  "surprising": Arm(
-    "surprising k", "#a8487f", "D", "the k most surprising tokens, in order"
-  ),
-  "lead": Arm("lead k", "#6b6b6b", "v", "the first k tokens"),
-}
-ENGLISH = tuple(name for name in ARMS if name != "code")
-INK, FAINT = "#1f2933", "#7b8794"
-STYLE = {
-  "font.family": "DejaVu Sans",
-  "font.size": 9.5,
-  "text.color": INK,
-  "axes.edgecolor": "#9aa5b1",
-  "axes.labelcolor": "#3e4c59",
-  "axes.titlesize": 10.5,
-  "axes.titleweight": "bold",
-  "axes.titlelocation": "left",
-  "axes.titlepad": 10.0,
-  "axes.spines.top": False,
-  "axes.spines.right": False,
-  "axes.grid": True,
-  "axes.grid.axis": "y",
-  "grid.color": "#e4e7eb",
-  "xtick.color": "#616e7c",
-  "ytick.color": "#616e7c",
-  "lines.linewidth": 1.7,
-  "lines.markersize": 5.0,
-  "lines.solid_capstyle": "round",
-  "svg.fonttype": "path",
-}
 Series = tuple[np.ndarray, np.ndarray]  # steps [n], values [n]
 
 
@@ -80,14 +39,6 @@ class Panel(NamedTuple):
   zero: bool = False  # start the axis at zero
   down: bool = False  # less is better, so less is up
   english: bool = True  # holds for the English arms too
-
-
-class End(NamedTuple):
-  """The last value of a line, which is where its name goes."""
-
-  y: float
-  label: str
-  color: str
 
 
 SCORE = Panel(
@@ -109,24 +60,9 @@ HIDDEN = Panel(
 )  # fmt: skip
 LENGTH = Panel("length", "Length of the code", "tokens", zero=True)
 ENTROPY = Panel("entropy", "Entropy of C", "nats a token", zero=True)
-
-
-def arm(name: str) -> Arm:
-  """The looks of an arm; one that is not known keeps its own name."""
-  return ARMS.get(name, Arm(name, FAINT, ".", ""))
-
-
-def ordered(names: Iterable[str]) -> list[str]:
-  """Known arms in their fixed order, then the others by name."""
-  names = set(names)
-  return [n for n in ARMS if n in names] + sorted(names - set(ARMS))
-
-
-def number(value: Any) -> float | None:
-  """A finite float, or None for whatever else a file may hold."""
-  if isinstance(value, bool) or not isinstance(value, int | float):
-    return None
-  return float(value) if math.isfinite(value) else None
+VERIFIED = Panel(
+  "verified_bits", "Verified bits saved, validation", "bits a source", "valid"
+)
 
 
 def series(metrics: list[dict], phase: str, split: str, key: str) -> Series:
@@ -145,38 +81,24 @@ def series(metrics: list[dict], phase: str, split: str, key: str) -> Series:
 
 def draw(summary: dict, metrics: list[dict]) -> dict[str, Callable[[], Figure]]:
   """File name -> a function that draws it, in the order of the report."""
-  return {
+  makers = {
     "budget": lambda: budget(summary),
     "learning": lambda: learning(metrics),
     "vocabulary": lambda: over_steps(metrics, NOVEL, HIDDEN),
     "length": lambda: over_steps(metrics, LENGTH, ENTROPY),
   }
-
-
-def save(name: str, make: Callable[[], Figure], folder: pathlib.Path) -> str:
-  """Writes folder/name.png and .svg; returns the SVG to put into a page.
-
-  A figure without a line in it is not written, and its SVG is empty.
-  """
-  # The salt names the clip paths; without it they are random.
-  with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
-    figure, stream = make(), io.StringIO()
-    if not any(axes.lines for axes in figure.axes):
-      return ""
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(stream, format="svg", metadata=nothing)
-    figure.savefig(folder / f"{name}.png", dpi=160, metadata={"Software": None})
-  svg = stream.getvalue()
-  (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
-  # The figures of one page share its ids.
-  drawing = svg[svg.index("<svg") :]
-  return re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", drawing)
+  # Runs from before the ledger have neither; that is no gap in their report.
+  if any(number(m.get("flops")) is not None for m in metrics):
+    makers["compute"] = lambda: compute(metrics)
+  if (summary.get("ledger") or {}).get("phases"):
+    makers["ledger"] = lambda: ledger(summary["ledger"])
+  return makers
 
 
 def budget(summary: dict) -> Figure:
   """What each arm conveys, and how well d reads, against the budget k."""
   curves = (summary.get("heldout") or {}).get("budget_curve") or {}
-  figure, (left, right) = _panels()
+  figure, (left, right) = drawing.panels()
   bits = any(
     number((m or {}).get("bits_conveyed")) is not None
     for points in curves.values()
@@ -191,13 +113,13 @@ def budget(summary: dict) -> Figure:
     ends = _curves(left, curves, "nll_bits")
     left.set(title="Bits of s that c leaves open", ylabel=OPEN_LABEL)
     left.invert_yaxis()
-  _label(left, ends)
+  drawing.label(left, ends)
   ends = _curves(right, curves, "edit_similarity")
   right.set(
     title="How close the free-running d is to s", ylabel="edit similarity"
   )
   right.set_ylim(0.0, 1.03)
-  _label(right, ends)
+  drawing.label(right, ends)
   for axes in (left, right):
     axes.set_xlabel("budget k, tokens of the code")
     axes.set_xticks(sorted(_budgets(curves)))
@@ -210,9 +132,84 @@ def learning(metrics: list[dict]) -> Figure:
   return over_steps(metrics, SCORE if bits else OPEN, REWARD)
 
 
+def compute(metrics: list[dict]) -> Figure:
+  """Held-out capability of every arm against what training it has cost."""
+  figure, both = drawing.panels()
+  panel = next(
+    p
+    for p in (VERIFIED, SCORE, OPEN)
+    if p is OPEN or any(number(m.get(p.key)) is not None for m in metrics)
+  )
+  phases = {str(m["phase"]) for m in metrics if m.get("phase")} - {"base"}
+  for axes, key, unit in zip(
+    both, ("flops", "joules"), ("training FLOPs", "training joules"),
+    strict=True,
+  ):  # fmt: skip
+    found = {n: _against(metrics, n, panel.key, key) for n in ordered(phases)}
+    found = {n: xy for n, xy in found.items() if xy[0].size}
+    top = max((x[-1] for x, _ in found.values()), default=1.0)
+    power = _thousands(top)
+    ends = [
+      drawing.line(axes, name, x / 10.0**power, y)
+      for name, (x, y) in found.items()
+    ]
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.set(title=panel.title, ylabel=panel.unit)
+    axes.set_xlabel(f"{unit} up to here, base included{_times(power)}")
+    if panel.down:
+      axes.invert_yaxis()
+    drawing.label(axes, ends)
+  return figure
+
+
+def ledger(books: dict) -> Figure:
+  """Seconds and FLOPs of every arm, phase by phase, as bars."""
+  arms = arms_of(books["phases"])
+  shown = {n: books["phases"][n] or {} for n in arms}
+  figure = Figure(figsize=(10.8, 1.35 + 0.34 * len(arms)))
+  figure.subplots_adjust(
+    left=0.125, right=0.985, bottom=0.62 / figure.get_figheight(),
+    top=1 - 0.28 / figure.get_figheight(), wspace=0.1,
+  )  # fmt: skip
+  both = figure.subplots(1, 2, sharey=True)
+  seen = {}
+  flops = [_total(by, "flops") for by in shown.values()]
+  power = _thousands(max(flops, default=0.0))
+  titles = {"seconds": "Seconds", "flops": f"FLOPs{_times(power)}"}
+  for axes, key in zip(both, ("seconds", "flops"), strict=True):
+    for row, name in enumerate(arms):
+      left = 0.0
+      for phase in phases_of(shown[name]):
+        entry = shown[name][phase] or {}
+        value = number(entry.get(key)) or 0.0
+        value /= 10.0**power if key == "flops" else 1.0
+        if value > 0:
+          seen[phase] = PHASES.get(phase, INK)
+          # Seconds within one program are shares of it, not readings.
+          shared = key == "seconds" and entry.get("measured") is False
+          axes.barh(
+            row, value, 0.68, left, color=seen[phase], edgecolor="white",
+            lw=0.6, hatch="//////" if shared else "",
+          )  # fmt: skip
+        left += value
+    axes.set_title(titles[key])
+    axes.grid(axis="x")
+    axes.grid(visible=False, axis="y")
+    axes.set_axisbelow(True)
+  both[0].set_yticks(range(len(arms)), [arm_label(name) for name in arms])
+  both[0].set_ylim(len(arms) - 0.45, -0.55)
+  legend = [Patch(color=seen[phase], label=phase) for phase in phases_of(seen)]
+  figure.legend(
+    handles=legend, loc="lower center", ncols=max(len(legend), 1),
+    frameon=False, fontsize=8.5, handlelength=1.0, columnspacing=1.1,
+    borderaxespad=0.1,
+  )  # fmt: skip
+  return figure
+
+
 def over_steps(metrics: list[dict], *panels: Panel) -> Figure:
   """All arms over their steps, one panel beside the other."""
-  figure, both = _panels()
+  figure, both = drawing.panels()
   phases = {str(m["phase"]) for m in metrics if m.get("phase")} - {"base"}
   for axes, panel in zip(both, panels, strict=True):
     ends = []
@@ -224,8 +221,8 @@ def over_steps(metrics: list[dict], *panels: Panel) -> Figure:
         if steps.size:
           if panel.noisy:
             axes.plot(steps, values, color=arm(name).color, alpha=0.2, lw=0.9)
-            values = _smooth(values)
-          ends.append(_line(axes, name, steps, values))
+            values = drawing.smooth(values)
+          ends.append(drawing.line(axes, name, steps, values))
           break
     axes.set(title=panel.title, ylabel=panel.unit, xlabel="step of the arm")
     if panel.zero and ends:
@@ -234,21 +231,29 @@ def over_steps(metrics: list[dict], *panels: Panel) -> Figure:
       axes.set_ylim(-0.03 * top, 1.07 * top)
     if panel.down:
       axes.invert_yaxis()
-    _label(axes, ends)
+    drawing.label(axes, ends)
   return figure
 
 
-def _panels() -> tuple[Figure, np.ndarray]:
-  """Two panels, each with room for the names of its lines on the right."""
-  figure = Figure(figsize=(10.8, 3.7))
-  figure.subplots_adjust(
-    left=0.072, right=0.885, bottom=0.14, top=0.9, wspace=0.53
-  )
-  both = figure.subplots(1, 2)
-  for axes in both:
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(6))
-  return figure, both
+def _thousands(top: float) -> int:
+  """A power of ten in thousands; matplotlib's offset would be overlooked."""
+  return 3 * math.floor(math.log10(top) / 3) if top > 0 else 0
+
+
+def _times(power: int) -> str:
+  return f", $10^{{{power}}}$" if power else ""
+
+
+def _total(phases: dict, key: str) -> float:
+  return sum(number((entry or {}).get(key)) or 0.0 for entry in phases.values())
+
+
+def _against(metrics: list[dict], phase: str, y: str, x: str) -> Series:
+  """Validation scores of an arm against a running total, step by step."""
+  at, spent = series(metrics, phase, "valid", x)
+  steps, scores = series(metrics, phase, "valid", y)
+  both = np.intersect1d(at, steps)
+  return spent[np.isin(at, both)], scores[np.isin(steps, both)]
 
 
 def _budgets(curves: dict) -> set[int]:
@@ -264,19 +269,8 @@ def _curves(axes: Axes, curves: dict, key: str) -> list[End]:
     }
     k = sorted(k for k, value in points.items() if value is not None)
     if k:
-      ends.append(_line(axes, name, k, [points[i] for i in k]))
+      ends.append(drawing.line(axes, name, k, [points[i] for i in k]))
   return ends
-
-
-def _line(axes: Axes, name: str, x: Any, y: Any) -> End:
-  """Draws an arm; at most about eight markers, the code in front."""
-  look, code = arm(name), name == "code"
-  axes.plot(
-    x, y, color=look.color, marker=look.marker, markeredgecolor="white",
-    markeredgewidth=0.7, markevery=max(1, math.ceil(len(x) / 8)),
-    lw=2.6 if code else 1.7, zorder=4 if code else 3,
-  )  # fmt: skip
-  return End(float(y[-1]), look.label, look.color)
 
 
 def _bounds(axes: Axes, summary: dict, ks: list[int]) -> list[End]:
@@ -306,59 +300,3 @@ def _bounds(axes: Axes, summary: dict, ks: list[int]) -> list[End]:
     axes.axhline(entropy, color="#cbd2d9", lw=1.2, zorder=1)
     ends.append(End(entropy, "all of s", FAINT))
   return ends
-
-
-def _label(axes: Axes, ends: list[End]) -> None:
-  """Names lines at their right end, in their colour, moved apart."""
-  if not ends:
-    axes.set(xticks=[], yticks=[])
-    axes.text(
-      0.5, 0.5, "nothing recorded", color=FAINT, ha="center", va="center",
-      transform=axes.transAxes,
-    )  # fmt: skip
-    return
-  ends = sorted(ends, key=lambda e: _height(axes, e))
-  # 0.062 of an axis is a line of this type.
-  heights = _apart([_height(axes, e) for e in ends], 0.062)
-  for end, y in zip(ends, heights, strict=True):
-    axes.annotate(
-      end.label, (1.0, y), xycoords="axes fraction", xytext=(7, 0),
-      textcoords="offset points", va="center", color=end.color, fontsize=9,
-      parse_math=False,
-      fontstyle="italic" if end.color in (INK, FAINT) else "normal",
-      fontweight="bold" if end.label == ARMS["code"].label else "normal",
-    )  # fmt: skip
-
-
-def _height(axes: Axes, end: End) -> float:
-  """Where a value is, as a fraction of the axis."""
-  low, high = axes.get_ylim()
-  return (end.y - low) / (high - low)
-
-
-def _apart(heights: list[float], gap: float) -> list[float]:
-  """Heights from 0 to 1, ascending, moved until they are `gap` apart.
-
-  They move as little as that takes (least squares: neighbours in conflict are
-  pooled around their mean), and stay beside the axis.
-  """
-  groups = []  # [[sum of wished starts, members]]
-  for i, y in enumerate(heights):
-    groups.append([y - i * gap, 1])
-    while len(groups) > 1 and (
-      groups[-2][0] / groups[-2][1] > groups[-1][0] / groups[-1][1]
-    ):
-      total, members = groups.pop()
-      groups[-1] = [groups[-1][0] + total, groups[-1][1] + members]
-  starts = [total / n for total, n in groups for _ in range(n)]
-  top = 1 - (len(starts) - 1) * gap
-  return [min(max(y, 0.0), top) + i * gap for i, y in enumerate(starts)]
-
-
-def _smooth(values: np.ndarray) -> np.ndarray:
-  """Mean over a window of a twentieth of the run, cut off at the ends."""
-  half = len(values) // 40
-  total = np.concatenate([[0.0], np.cumsum(values)])
-  i = np.arange(len(values))
-  low, high = np.maximum(i - half, 0), np.minimum(i + half + 1, len(values))
-  return (total[high] - total[low]) / (high - low)

@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
   # Imported late: flags are checked, and refused, without waiting for jax.
   from rich.console import Console
 
-  from rsrc_jax import report, train, verdict
+  from rsrc_jax import accounts, report, train, verdict
 
   config = CONFIG.value
   name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
@@ -49,7 +49,13 @@ def main(argv: list[str]) -> None:
     )
     sys.exit(2)
   path = report.write(workdir)
-  Console().print(verdict.table(summary))
+  tables = [verdict.table(summary)]
+  if verdict.strange_rows(summary):
+    tables.append(verdict.strange_table(summary))
+  if accounts.marks(summary):
+    tables.append(accounts.rsrc_table(summary))
+  for table in tables:
+    Console().print(table, end="\n\n")
   print(f"report: {path}")
 
 

@@ -1,35 +1,16 @@
 """The page of a report: strings of HTML from what a run has written."""
 
 import difflib
-import html
 import itertools
 import json
 import pathlib
 from typing import Any
 
-from rsrc_jax import figures, verdict
-from rsrc_jax.figures import ARMS, ENGLISH, arm, number, ordered
+from rsrc_jax import accounts_page, figures, verdict
+from rsrc_jax.drawing import ARMS, ENGLISH, arm, number, ordered, short
+from rsrc_jax.markup import figure, section, text
 from rsrc_jax.verdict import CONTROLS, HEADLINES, METRICS, PLAIN
 
-CAPTIONS = {
-  "budget": (
-    "What the first k tokens of each code are worth on held-out sources. "
-    "Dashed: the log of the number of codes, which nothing can exceed. Dotted: "
-    "the most that k content words of s, kept in order, can carry."
-  ),
-  "learning": (
-    "Left, greedy codes of validation sources. Right, sampled codes of "
-    "training sources: as logged in pale, a moving average on top."
-  ),
-  "vocabulary": (
-    "How far the codes have left the words of their sources, and how much of "
-    "the vocabulary the curriculum hides from C, at random for each source."
-  ),
-  "length": (
-    "Tokens that C spends, and how undecided it is about each: an entropy that "
-    "falls to zero early means that exploration has ended."
-  ),
-}
 # Scores of a sample that its card shows anyway.
 SEEN = ("exact_match", "mean_tokens", "novel_fraction")
 SHOWN = 8  # sources on the page; the file has all
@@ -40,38 +21,28 @@ def page(
   name: str, run: dict, missing: list[str], drawings: dict[str, str]
 ) -> str:
   """The whole document. `drawings` are the figures as SVG, by name."""
+  apart = ("survival_map", "ledger")  # figures that have a section of their own
+  plots = {n: d for n, d in drawings.items() if n not in apart}
   sections = [
     _header(name, run["summary"]),
     _missing(missing),
     _verdict(run["summary"]),
     _results(run["summary"]),
-    _section("Figures", "".join(_figure(n, d) for n, d in drawings.items())),
-    _section(
-      "Sources, codes and what D made of them", _samples(run["samples"])
-    ),
-    _section("Training", _progress(run["metrics"])),
-    _section("Config", _settings(run["config"], "config.json")),
-    _section("Environment", _settings(run["environment"], "environment.json")),
+    _strange(run["summary"]),
+    section("Figures", "".join(figure(n, d) for n, d in plots.items())),
+    accounts_page.rsrc(run["summary"], drawings.get("survival_map", "")),
+    section("Sources, codes and what D made of them", _samples(run["samples"])),
+    accounts_page.ledger(run["summary"], drawings.get("ledger", "")),
+    section("Training", _progress(run["metrics"])),
+    section("Config", _settings(run["config"], "config.json")),
+    section("Environment", _settings(run["environment"], "environment.json")),
   ]
   return (
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    f"<title>{_text(name)} · rsrc-jax</title><style>{STYLE}{_arm_styles()}"
+    f"<title>{text(name)} · rsrc-jax</title><style>{STYLE}{_arm_styles()}"
     f"</style></head>\n<body><main>\n{''.join(sections)}</main></body></html>\n"
   )
-
-
-def _text(value: Any) -> str:
-  """Any text as HTML; what has no glyph (control, surrogate) by its number."""
-  shown = (
-    c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}"
-    for c in str(value)
-  )  # fmt: skip
-  return html.escape("".join(shown), quote=True)
-
-
-def _section(title: str, body: str) -> str:
-  return f"<section><h2>{_text(title)}</h2>\n{body}</section>\n"
 
 
 def _header(name: str, summary: dict) -> str:
@@ -90,20 +61,20 @@ def _header(name: str, summary: dict) -> str:
   ]
   return (
     '<header><p class="over">rsrc-jax · report of a run</p>'
-    f"<h1>{_text(name)}</h1><p>{_text(' · '.join(facts))}</p></header>\n"
+    f"<h1>{text(name)}</h1><p>{text(' · '.join(facts))}</p></header>\n"
   )
 
 
 def _missing(missing: list[str]) -> str:
   if not missing:
     return ""
-  items = "".join(f"<li>{_text(m)}</li>" for m in missing)
+  items = "".join(f"<li>{text(m)}</li>" for m in missing)
   return f"<aside><b>This report is incomplete.</b><ul>{items}</ul></aside>\n"
 
 
 def _verdict(summary: dict) -> str:
   outcome, sentences = verdict.verdict(summary)
-  paragraph = " ".join(_text(s) for s in sentences)
+  paragraph = " ".join(text(s) for s in sentences)
   return (
     f'<div class="verdict {outcome}"><h2>{HEADLINES[outcome]}</h2>'
     f"<p>{paragraph}</p>{_tiles(summary)}</div>\n"
@@ -147,7 +118,7 @@ def _tiles(summary: dict) -> str:
     share = "" if used is None else f", {round(100 * used)} % used by the code"
     tiles.append(("", f"{channel:.2f}", f"bits, channel capacity{share}"))
   cells = "".join(
-    f'<div class="tile arm-{_text(name)}"><b>{value}</b>{_text(label)}</div>'
+    f'<div class="tile arm-{text(name)}"><b>{value}</b>{text(label)}</div>'
     for name, value, label in tiles
   )
   return f'<div class="tiles">{cells}</div>' if tiles else ""
@@ -156,10 +127,10 @@ def _tiles(summary: dict) -> str:
 def _results(summary: dict) -> str:
   rows = verdict.rows_of(summary)
   if not rows:
-    return _section("Held-out results", "<p>None were written.</p>")
+    return section("Held-out results", "<p>None were written.</p>")
   top = verdict.best(rows)
   head = "".join(
-    f'<th scope="col" title="{_text(m.about)}">{_text(m.label)}</th>'
+    f'<th scope="col" title="{text(m.about)}">{text(m.label)}</th>'
     for m in METRICS
   )
   body, before = "", ""
@@ -171,33 +142,42 @@ def _results(summary: dict) -> str:
     )
     line = f"{group} rule" if group != before else group
     body += (
-      f'<tr class="{line}"><th scope="row" class="arm-{_text(name)}">'
-      f"<b>{_text(label)}</b> <small>{_text(about)}</small></th>{cells}</tr>\n"
+      f'<tr class="{line}"><th scope="row" class="arm-{text(name)}">'
+      f"<b>{text(label)}</b> <small>{text(about)}</small></th>{cells}</tr>\n"
     )
     before = group
   absent = [arm(n).label for n in ENGLISH if n not in {r[1] for r in rows}]
   absent += [CONTROLS[n][0] for n in CONTROLS if n not in {r[1] for r in rows}]
-  note = f"<p>Not run: {_text(', '.join(absent))}.</p>" if absent else ""
+  note = f"<p>Not run: {text(', '.join(absent))}.</p>" if absent else ""
   terms = "".join(
-    f"<div><dt>{_text(m.label)}</dt><dd>{_text(m.about)}</dd></div>"
+    f"<div><dt>{text(m.label)}</dt><dd>{text(m.about)}</dd></div>"
     for m in METRICS
   )
-  return _section(
+  return section(
     "Held-out results",
     f'<div class="wide"><table class="results"><thead><tr><th>arm</th>{head}'
     f"</tr></thead><tbody>{body}</tbody></table></div>{note}<dl>{terms}</dl>",
   )
 
 
-def _figure(name: str, drawing: str) -> str:
-  if not drawing:
-    return f"<p>Nothing was recorded for the figure “{_text(name)}”.</p>\n"
-  caption = _text(CAPTIONS.get(name, ""))
-  label = f'<svg role="img" aria-label="{caption}"'
-  drawing = drawing.replace("<svg", label, 1)
-  return (
-    f'<figure><div class="wide">{drawing}</div>'
-    f"<figcaption>{caption}</figcaption></figure>\n"
+def _strange(summary: dict) -> str:
+  """Held-out sources against ones of another distribution, and the gap."""
+  rows = verdict.strange_rows(summary)
+  if not rows:
+    return ""
+  body = "".join(
+    f'<tr><th scope="row" class="arm-{text(name)}"><b>{text(arm(name).label)}'
+    f"</b></th><td>{text(label)}</td><td>{short(ours)}</td>"
+    f"<td>{short(theirs)}</td><td>{short(ours - theirs)}</td></tr>\n"
+    for name, label, ours, theirs in rows
+  )
+  name = (summary.get("strange") or {}).get("name")
+  return section(
+    "Out of distribution",
+    f"<p>Held-out sources against {text(name)}, never trained on. RSRC (ours) "
+    'uses the held-out ones alone.</p><div class="wide"><table><thead><tr>'
+    "<th>arm</th><th>score</th><th>held-out</th><th>strange</th><th>gap</th>"
+    f"</tr></thead><tbody>{body}</tbody></table></div>",
   )
 
 
@@ -228,8 +208,8 @@ def _card(row: str, arms: dict[str, dict]) -> str:
   first = next(iter(arms.values()))
   rows = "".join(_card_row(name, arms[name]) for name in ordered(arms))
   return (
-    f'<article><p class="source"><small>s · row {_text(row)}</small> '
-    f"{_text(first.get('source', ''))}</p>"
+    f'<article><p class="source"><small>s · row {text(row)}</small> '
+    f"{text(first.get('source', ''))}</p>"
     '<div class="wide"><table class="cards"><thead><tr><th>arm</th>'
     "<th>c, what C wrote</th><th>d, what D read in it</th><th>scores</th></tr>"
     f"</thead><tbody>{rows}</tbody></table></div></article>\n"
@@ -241,14 +221,14 @@ def _card_row(name: str, sample: dict) -> str:
   known = {m.key: m for m in METRICS}
   order = [*known, *scores].index
   cells = "".join(
-    f"<span>{_text(known[k].label if k in known else k)} "
+    f"<span>{text(known[k].label if k in known else k)} "
     f"<b>{verdict.shown(v, known.get(k, PLAIN))}</b></span>"
     for k, v in sorted(scores.items(), key=lambda item: order(item[0]))
     if k not in SEEN
   )
   return (
-    f'<tr><th scope="row" class="arm-{_text(name)}"><b>'
-    f"{_text(arm(name).label)}</b></th><td>{_chips(sample)}</td>"
+    f'<tr><th scope="row" class="arm-{text(name)}"><b>'
+    f"{text(arm(name).label)}</b></th><td>{_chips(sample)}</td>"
     f'<td class="text">{_difference(sample)}</td>'
     f'<td class="scores">{cells}</td></tr>\n'
   )
@@ -269,7 +249,7 @@ def _chips(sample: dict) -> str:
       bar = f' style="--nats:{min(100.0, 100 * nats / 6):.0f}%"'
     chips.append(
       f'<span class="chip{" novel" * bool(novel)}"{bar} '
-      f'title="{_text(", ".join(title))}">{_text(piece)}</span>'
+      f'title="{text(", ".join(title))}">{text(piece)}</span>'
     )
   return " ".join(chips) or "<small>nothing</small>"
 
@@ -279,15 +259,15 @@ def _difference(sample: dict) -> str:
   s = sample.get("source_pieces") or []
   d = sample.get("decoded_pieces") or []
   if not d:
-    return _text(sample.get("decoded") or "") or "<small>nothing</small>"
+    return text(sample.get("decoded") or "") or "<small>nothing</small>"
   matcher = difflib.SequenceMatcher(None, s, d, autojunk=False)
   parts = []
   for what, i, j, k, n in matcher.get_opcodes():
     if what == "equal":
-      parts.append(_text(_join(d[k:n])))
+      parts.append(text(_join(d[k:n])))
     else:
-      parts += [f"<del>{_text(_join(d[k:n]))}</del>"] * (n > k)
-      parts += [f"<ins>{_text(_join(s[i:j]))}</ins>"] * (j > i)
+      parts += [f"<del>{text(_join(d[k:n]))}</del>"] * (n > k)
+      parts += [f"<ins>{text(_join(s[i:j]))}</ins>"] * (j > i)
   return " ".join(parts)
 
 
@@ -313,7 +293,7 @@ def _progress(metrics: list[dict]) -> str:
   phases = {str(m["phase"]) for m in metrics if m.get("phase")}
   if not phases:
     return "<p>No step was logged.</p>"
-  head = "".join(f"<th>{_text(title)}</th>" for _, _, title in columns)
+  head = "".join(f"<th>{text(title)}</th>" for _, _, title in columns)
   body = ""
   for phase in ["base"] * ("base" in phases) + ordered(phases - {"base"}):
     steps = [number(m.get("step")) for m in metrics if m.get("phase") == phase]
@@ -323,8 +303,8 @@ def _progress(metrics: list[dict]) -> str:
       values = figures.series(metrics, phase, split, key)[1]
       cells += f"<td>{_short(values[-1]) if values.size else '—'}</td>"
     body += (
-      f'<tr><th scope="row" class="arm-{_text(phase)}"><b>'
-      f"{_text(arm(phase).label)}</b></th><td>{last:,.0f}</td>{cells}</tr>\n"
+      f'<tr><th scope="row" class="arm-{text(phase)}"><b>'
+      f"{text(arm(phase).label)}</b></th><td>{last:,.0f}</td>{cells}</tr>\n"
     )
   return (
     '<p>The last value that each phase logged.</p><div class="wide"><table>'
@@ -339,9 +319,9 @@ def _short(value: float) -> str:
 
 def _settings(values: dict, name: str) -> str:
   if not values:
-    return f"<p>{_text(name)} is missing.</p>"
+    return f"<p>{text(name)} is missing.</p>"
   lines = "".join(
-    f"<div><dt>{_text(key)}</dt><dd>{_text(value)}</dd></div>"
+    f"<div><dt>{text(key)}</dt><dd>{text(value)}</dd></div>"
     for key, value in _flat(values)
   )
   return f'<dl class="settings">{lines}</dl>'

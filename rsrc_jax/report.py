@@ -10,7 +10,8 @@ import json
 import pathlib
 import sys
 
-from rsrc_jax import figures
+from rsrc_jax import accounts, drawing, figures
+from rsrc_jax.metrics import survival_map
 from rsrc_jax.page import page
 
 
@@ -33,9 +34,11 @@ def write(run_dir: str | pathlib.Path) -> pathlib.Path:
   folder = run_dir / "figures"
   folder.mkdir(exist_ok=True)
   drawings = {
-    name: figures.save(name, make, folder)
+    name: drawing.save(name, make, folder)
     for name, make in figures.draw(run["summary"], run["metrics"]).items()
   }
+  if marks := accounts.marks(run["summary"]):
+    drawings["survival_map"] = survival_map.write(marks, folder)
   path = run_dir / "report.html"
   name = run_dir.resolve().name
   path.write_text(page(name, run, missing, drawings), encoding="utf-8")

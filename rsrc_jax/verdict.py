@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from rsrc_jax.figures import ARMS, ENGLISH, arm, number, ordered
+from rsrc_jax.drawing import ARMS, ENGLISH, arm, number, ordered, short
 
 
 class Metric(NamedTuple):
@@ -265,3 +265,47 @@ def shown(value: Any, metric: Metric) -> str:
   if metric.percent:
     return f"{100 * value:.{metric.digits}f}\N{NO-BREAK SPACE}%"
   return f"{value:.{metric.digits}f}".replace("-", "−")
+
+
+def strange_rows(summary: dict) -> list[tuple[str, str, float, float]]:
+  """Arms on held-out sources and on ones of another distribution.
+
+  -> (arm, metric's label, held-out, strange); verified bits, then tokens right.
+  RSRC (ours) uses the held-out ones alone.
+  """
+  arms = (summary.get("strange") or {}).get("arms") or {}
+  known = {
+    name: scores
+    for group, name, _, _, scores in rows_of(summary)
+    if group != "controls"
+  }
+  rows = []
+  for name in ordered(set(arms) & set(known)):
+    for key, label in (
+      ("verified_bits", "verified bits"),
+      ("token_accuracy", "tokens right"),
+    ):
+      ours, theirs = number(known[name].get(key)), number(arms[name].get(key))
+      if ours is not None and theirs is not None:
+        rows.append((name, label, ours, theirs))
+  return rows
+
+
+def strange_table(summary: dict) -> Table:
+  """The same for a terminal, with the gap."""
+  name = (summary.get("strange") or {}).get("name") or "another distribution"
+  result = Table(
+    title=f"Held-out against {name}",
+    box=box.SIMPLE_HEAD,
+    padding=(0, 1, 0, 0),
+    show_edge=False,
+    title_justify="left",
+  )
+  for column in ("arm", "score"):
+    result.add_column(column)
+  for column in ("held-out", "strange", "gap"):
+    result.add_column(column, justify="right")
+  for who, label, ours, theirs in strange_rows(summary):
+    cells = (short(x) for x in (ours, theirs, ours - theirs))
+    result.add_row(arm(who).label, label, *cells)
+  return result

@@ -146,7 +146,7 @@ def mean_bits(cheat):
   "cheat",
   [
     lambda s: (s[:3], s[:3]),  # truncation: the rest has to be sent
-    lambda s: (s + [1, 2, 3, 4], s),  # appended vocabulary
+    lambda s: ([*s, 1, 2, 3, 4], s),  # appended vocabulary
     lambda s: (s, s),  # a copy
     lambda s: ([], []),  # silence
     lambda s: ([], CORPUS[0]),  # one memorised training text for everything

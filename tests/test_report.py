@@ -1,17 +1,33 @@
 """The report: a small run directory of plausible numbers in, one page out."""
 
+import copy
+import html
 import io
 import json
+import math
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
+import test_survival_map as made_up
 from rich.console import Console
 
-from rsrc_jax import figures, page, report, verdict
+from rsrc_jax import (
+  accounts,
+  accounts_page,
+  books,
+  drawing,
+  figures,
+  page,
+  report,
+  verdict,
+)
+from rsrc_jax.metrics import survival_map
 
 BITS = {
   "lead": 8.9,
@@ -41,7 +57,7 @@ def fake_summary() -> dict:
   """What a finished run on facts writes."""
   heldout = {
     "code": scores(BITS["code"], 0.81),
-    "english": {name: scores(BITS[name]) for name in figures.ENGLISH},
+    "english": {name: scores(BITS[name]) for name in drawing.ENGLISH},
     "controls": {
       "no_code": scores(-0.1, k=0),
       "shuffled_code": scores(-7.4, 0.99),
@@ -196,7 +212,7 @@ def test_page_is_self_contained_and_names_every_arm(run_dir):
   assert all(target.startswith("#") for target in targets)
   assert "<script" not in page and "@import" not in page
   assert not re.findall(r"url\((?!#)", page)
-  for look in figures.ARMS.values():
+  for look in drawing.ARMS.values():
     assert f"<b>{look.label}</b>" in page
   assert page.count("<svg") == 4
   ids = re.findall(r' id="([^"]*)"', page)
@@ -365,19 +381,317 @@ def test_differences_are_marked_against_the_source():
 
 def test_labels_are_moved_apart_and_no_further():
   # 0.5 and 0.5 share their middle; 0.9 is far enough to stay.
-  assert figures._apart([0.5, 0.5, 0.9], 0.1) == pytest.approx(
-    [0.45, 0.55, 0.9]
-  )
-  assert figures._apart([], 0.1) == []
+  assert drawing.apart([0.5, 0.5, 0.9], 0.1) == pytest.approx([0.45, 0.55, 0.9])
+  assert drawing.apart([], 0.1) == []
 
 
 def test_table_for_the_terminal():
   stream = io.StringIO()
   Console(file=stream, width=140).print(verdict.table(fake_summary()))
   text = stream.getvalue()
-  for look in figures.ARMS.values():
+  for look in drawing.ARMS.values():
     assert look.label in text
   assert "16.40" in text and "the code wins" in text
   stream = io.StringIO()
   Console(file=stream, width=140).print(verdict.table({}))
   assert "no verdict" in stream.getvalue()
+
+
+def accounted(**changes) -> dict:
+  """A finished run with a ledger; changes are of the code's RSRC entry."""
+  found = {"rsrc": made_up.fake_rsrc(), "ledger": made_up.fake_ledger()}
+  found["rsrc"]["arms"]["code"] |= changes
+  return fake_summary() | found
+
+
+@pytest.fixture(scope="module")
+def accounted_dir(tmp_path_factory) -> pathlib.Path:
+  """A run with ledger and RSRC, and its report."""
+  metrics = fake_metrics()
+  for line in metrics:
+    line |= {"flops": 1e9 * line["step"], "joules": 0.3 * line["step"]}
+  folder = make_run(
+    tmp_path_factory.mktemp("runs") / "accounted",
+    summary=accounted(),
+    metrics=metrics,
+    samples=fake_samples(),
+  )
+  report.write(folder)
+  return folder
+
+
+def test_older_runs_have_no_empty_sections(run_dir):
+  page = (run_dir / "report.html").read_text()
+  assert "<h2>Ledger" not in page and "<h2>RSRC" not in page
+  assert accounts.rsrc_sentences(fake_summary()) == []
+  assert accounts.rsrc_rows(fake_summary()) == []
+
+
+def test_page_with_a_ledger_is_self_contained(accounted_dir):
+  page = (accounted_dir / "report.html").read_text()
+  targets = re.findall(r'(?:src|href)="([^"]*)"', page)
+  assert targets and all(target.startswith("#") for target in targets)
+  assert page.count("<script") == page.count("</script>") == 2
+  assert page.count("<h2>RSRC (ours)</h2>") == 1
+  assert page.count("<h2>Ledger</h2>") == 1
+  assert page.count("<svg") == 7  # the four, compute, the ledger's, the map
+  ids = re.findall(r' id="([^"]*)"', page)
+  assert len(ids) == len(set(ids))
+  names = {path.name for path in (accounted_dir / "figures").iterdir()}
+  assert {f"survival_map.{x}" for x in ("png", "svg", "csv", "json")} <= names
+  assert {"ledger.svg", "compute.svg"} <= names
+  # What the script is given is what the map is drawn from.
+  found = re.search(r'id="survival-map-data">(.*?)</script>', page, re.S)
+  drawn = json.loads((accounted_dir / "figures/survival_map.json").read_text())
+  assert json.loads(found.group(1))["points"] == drawn["points"]
+  files = [*sorted((accounted_dir / "figures").iterdir())]
+  before = [path.read_bytes() for path in files]
+  report.write(accounted_dir)
+  assert [path.read_bytes() for path in files] == before
+  assert (accounted_dir / "report.html").read_text() == page
+
+
+def test_text_of_a_ledger_is_escaped():
+  hostile = "</script><script>\"&'"
+  summary = accounted(label=hostile, source=hostile)
+  summary["rsrc"]["arms"][hostile] = summary["rsrc"]["arms"].pop("zlib")
+  summary["rsrc"]["arms"][hostile] |= {"label": hostile}
+  books = summary["ledger"]
+  books["machine"]["name"] = books["terms"][0]["source"] = hostile
+  books["phases"]["code"][hostile] = books["phases"]["code"]["C"]
+  books["phases"][hostile] = books["phases"]["code"]
+  books["programs"][hostile] = books["programs"]["code"]
+  sections = accounts_page.rsrc(summary, "") + accounts_page.ledger(summary, "")
+  assert sections.count("<script") == sections.count("</script>") == 2
+  assert sections.count("&lt;/script&gt;&lt;script&gt;&quot;&amp;") > 5
+  assert "\\u003c/script>" in sections
+
+
+def test_sentences_say_how_far_zlib_is_ahead():
+  text = " ".join(accounts.rsrc_sentences(accounted()))
+  # 45.2 / 1e-6 against 40.1 / 1.1e-3: log10(4.52e7 / 36455) = 3.09; against
+  # RSRC_life, 2048 * 40.1 / (1500 + 2.25) = 54.7: log10(4.52e7 / 54.7) = 5.92.
+  assert "3.1 orders of magnitude above the code's RSRC_i (ours)" in text
+  assert "5.9 above its RSRC_life(n) (ours)" in text
+  assert "zlib, which nobody trained, saves 45.2 bits a sample, more" in text
+  assert "n* is ∞ against zlib, lzma" in text
+  assert "saves 15.8 more" in text  # 40.1 - 24.3 of English RL
+  # 1500 / (1500 + 2048 * 1.1e-3), and 1500 / 1.1e-3.
+  assert "99.9 % of that energy" in text and "1.4×10⁶ samples" in text
+  assert "a factor of 1.9 either way" in text
+  assert "not the paper's" in text
+  # A model that takes a thousandth of zlib's energy.
+  cheap = accounted(
+    rsrc_i=made_up.three(4.52e10), rsrc_life=made_up.three(4.52e9)
+  )
+  text = " ".join(accounts.rsrc_sentences(cheap))
+  assert "beats it, training included, by 2.0 orders" in text
+  young = accounted(rsrc_i=made_up.three(4.52e8))
+  text = " ".join(accounts.rsrc_sentences(young))
+  assert "1.0 orders of magnitude below" in text and "not paid yet" in text
+
+
+@pytest.mark.parametrize(
+  ("changes", "said"),
+  [
+    ({}, "−3.98 [−4.42, −3.58] bits: sending s"),
+    ({"bits_saved_frozen": made_up.three(7.0, 1.1)}, "saves 7.00 [6.36, 7.70]"),
+    ({"bits_saved_frozen": None}, "frozen language model is unknown"),
+    ({}, "∞ by joules and 9.40 by FLOPs. It does not change the picture"),
+    ({"m_star": {"joules": 12.0, "flops": 9.4}}, "That changes the picture"),
+    ({"m_star": {"joules": None, "flops": 3.0}}, "not known whether reuse"),
+    ({"m_star": None}, "m* is unknown"),
+    ({"k": 0.0, "bits_saved": made_up.three(-3.0)}, "saves −3.00 of 84.0 bits"),
+    ({"rsrc_i": made_up.three(0.0)}, "no logarithm to compare"),
+    (
+      {"n_star": {"bz2": 1e4}},
+      "n*, samples after which training has paid: bz2",
+    ),
+    ({"source": "rapl"}, "counted, but for code: their source is “modelled”"),
+  ],
+)
+def test_sentences_follow_the_numbers(changes, said):
+  assert said in " ".join(accounts.rsrc_sentences(accounted(**changes)))
+
+
+def test_counted_joules_are_called_counted():
+  summary = accounted()
+  for entry in summary["rsrc"]["arms"].values():
+    entry["source"] = "rapl"
+  text = " ".join(accounts.rsrc_sentences(summary))
+  assert "All joules were counted (rapl)" in text and "prior" not in text
+
+
+def test_ledger_adds_up_and_marks_what_is_apportioned():
+  found = made_up.fake_ledger()
+  rows = {(g, label): [c for c, _ in cells]
+          for g, _, label, cells in books.sum_rows(found)}  # fmt: skip
+  entries = [e for by in found["phases"].values() for e in by.values()]
+  seconds = sum(e["seconds"] for e in entries)
+  # Charged at 6 W, and 1.9 either way for all alike.
+  joules = drawing.Interval(6 * seconds, 6 * seconds / 1.9, 11.4 * seconds)
+  total = rows["total", "in all"]
+  assert total[:2] == [f"≈ {drawing.short(seconds)}", "100.0 %"]
+  assert total[3] == drawing.spread(joules)
+  assert rows["phase", "compile"][0] == "37.8"  # 0.09 * (25 + ... + 115) s
+  assert rows["phase", "C"][0].startswith("≈ ")
+  shares = [float(rows[key][1].rstrip(" %")) for key in rows if key[0] == "arm"]
+  assert sum(shares) == pytest.approx(100, abs=0.5)
+  text = " ".join(books.sentences(found))
+  for part in ("cpu: modelled, boundary IT", "PUE 1.", "2 sessions", "3.20 s",
+               "phases that failed: 1", "at most 12.5 s", "75 % of the seconds",
+               # 4.4 / 4.1 - 1, 3 / 21 - 1, 2 / 2.1 - 1
+               "+7.3 %", "−85.7 %", "−4.8 %"):  # fmt: skip
+    assert part in text
+  found["phases"]["code"]["C"]["joules"] = None  # unknown is not zero
+  total = books.sum_rows(found)[-1][3][3][0]
+  assert total.startswith("≥ ")
+  quiet = {"rolled_back": {"seconds": 0.0}, "failed": 0, "lost": []}
+  assert "Nothing was rolled back" in " ".join(books.sentences(quiet))
+
+
+def test_any_value_may_be_missing():
+  whole = accounted()
+
+  def leaves(value, path=()):
+    if isinstance(value, dict) and value:
+      for key in value:
+        yield (*path, key)
+        yield from leaves(value[key], (*path, key))
+
+  arms = ("code", "zlib", "untrained")
+  rsrc = {**whole["rsrc"], "arms": {n: whole["rsrc"]["arms"][n] for n in arms}}
+  phases = {n: whole["ledger"]["phases"][n] for n in ("", "code")}
+  small = {"rsrc": rsrc, "ledger": {**whole["ledger"], "phases": phases}}
+  tried = 0
+  for path in leaves(small):
+    for gone in (True, False):
+      summary = copy.deepcopy(small)
+      inner = summary
+      for key in path[:-1]:
+        inner = inner[key]
+      if gone:
+        del inner[path[-1]]
+      else:
+        inner[path[-1]] = None
+      # Neither an exception nor a Python name of nothing on the page.
+      sections = accounts_page.ledger(summary, "")
+      sections += accounts_page.rsrc(summary, "").partition("<script")[0]
+      assert not re.search(r">(None|nan)<|\bnan\b", sections)
+      tried += 1
+  assert tried > 300
+
+
+@pytest.mark.parametrize("key", ["verified_bits", "bits_conveyed", "nll_bits"])
+def test_compute_falls_back_to_a_score_that_exists(key):
+  metrics = [
+    {"phase": "code", "split": "valid", "step": i, "flops": 2e12 * i,
+     "joules": 3.0 * i, key: 5.0 + i} for i in (1, 2, 3)
+  ]  # fmt: skip
+  left, right = figures.compute(metrics).axes
+  titles = {"verified_bits": "Verified bits saved, validation",
+            "bits_conveyed": "Bits conveyed, validation",
+            "nll_bits": "Bits of s that c leaves open, validation"}  # fmt: skip
+  assert (left.get_title() or left.get_title(loc="left")) == titles[key]
+  np.testing.assert_allclose(left.lines[0].get_xdata(), [2, 4, 6])
+  assert "10^{12}" in left.get_xlabel()
+  np.testing.assert_allclose(right.lines[0].get_xdata(), [3, 6, 9])
+  np.testing.assert_allclose(right.lines[0].get_ydata(), [6, 7, 8])
+
+
+@pytest.mark.parametrize(
+  ("value", "shown"),
+  [
+    (40.1234, "40.1"), (-3.976, "−3.98"), (2048, "2,048"), (9.999, "10.0"),
+    (4.52e7, "4.5×10⁷"), (0.0011, "1.1×10⁻³"), (9.96e6, "1.0×10⁷"), (0, "0"),
+    ("inf", "∞"), ("-inf", "−∞"), (math.inf, "∞"), (None, "—"), ("x", "—"),
+    (math.nan, "—"), (True, "—"),
+  ],
+)  # fmt: skip
+def test_numbers_are_short(value, shown):
+  assert drawing.short(value) == shown
+
+
+def test_intervals_share_a_power_of_ten():
+  spread = lambda *x: drawing.spread(drawing.Interval(*x))
+  assert spread(4.52e7, 2.4e7, 1.1e8) == "4.5 [2.4, 11.0] ×10⁷"
+  assert spread(40.1, 39.3, 40.9) == "40.1 [39.3, 40.9]"
+  assert spread(math.inf, math.inf, math.inf) == "∞"
+  assert spread(3.0, None, None) == "3.00" and drawing.spread(None) == "—"
+  assert drawing.count(1_234_567) == "1,234,567"
+
+
+def test_rsrc_table_for_the_terminal():
+  stream = io.StringIO()
+  Console(file=stream, width=80).print(accounts.rsrc_table(accounted()))
+  text = stream.getvalue()
+  for label in ("code", "English RL", "zlib dictionary", "identity"):
+    assert label in text
+  assert "3.6×10⁴" in text and "4.5×10⁷" in text and "54.7" in text
+  assert "…" not in text and "n = 2,048" in text
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs a browser")
+def test_script_agrees_with_the_metric(tmp_path):
+  summary = accounted()
+  probe = """<script>
+    const slider = document.querySelector(".samples");
+    const focus = () => document.querySelector("[data-name=code].mark").focus();
+    const told = () => document.querySelector(".tip").innerText;
+    const rows = () => Object.fromEntries([...document.querySelectorAll(
+      ".lives tr")].map((r) => [r.dataset.name,
+        [...r.querySelectorAll("td")].map((d) => d.textContent)]));
+    const found = { before: rows() };
+    slider.value = 6; slider.dispatchEvent(new Event("input"));
+    focus();
+    found.after = rows(); found.told = told();
+    found.fixed = document.querySelector(".fixed").hidden;
+    document.querySelector(".reset").click();
+    found.reset = rows();
+    const out = document.createElement("pre");
+    out.id = "out"; out.textContent = JSON.stringify(found);
+    document.body.append(out);
+  </script>"""
+  page = f"<!doctype html><body>{accounts_page.rsrc(summary, '')}{probe}"
+  (tmp_path / "page.html").write_text(page, encoding="utf-8")
+  with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+    done = subprocess.run(
+      ["chromium", "--headless", "--no-sandbox", "--disable-gpu",
+       f"--user-data-dir={profile}", "--virtual-time-budget=2000",
+       "--dump-dom", (tmp_path / "page.html").as_uri()],
+      capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+  text = re.search(r'<pre id="out">(.*?)</pre>', done.stdout, re.S).group(1)
+  found = json.loads(html.unescape(text))
+  assert found["reset"] == found["before"] and found["fixed"] is True
+  points = survival_map.points([summary])
+  for n, key in ((2048, "before"), (1e6, "after")):
+    for point in points:
+      moved = survival_map.at(point, n)
+      assert found[key][point["name"]][:3] == [
+        drawing.short(moved[x]) for x in ("rsrc_life", "rsrc_t", "rsrc_i")
+      ]
+    assert found[key]["zlib"][4] == "of all"
+    assert found[key]["code"][4] == "of trained arms"
+  assert found["after"]["code"][0] != found["before"]["code"][0]
+  code = survival_map.at(next(p for p in points if p["name"] == "code"), 1e6)
+  for axis in ("rsrc_i", "rsrc_t", "rsrc_life"):
+    ends = (code[axis], code[f"{axis}_p5"], code[f"{axis}_p95"])
+    assert drawing.spread(drawing.Interval(*ends)) in found["told"]
+
+
+def test_out_of_distribution_stands_beside_held_out_with_the_gap():
+  """Hand-derived: 40 - 31.5 = 8.5 bits, 0.8 - 0.5 = 0.3 of the tokens."""
+  score = lambda bits, right: {"verified_bits": bits, "token_accuracy": right}
+  summary = {
+    "heldout": {"code": score(40.0, 0.8), "controls": {"no_code": {}}},
+    "strange": {"name": "<other> slots", "arms": {"code": score(31.5, 0.5)}},
+  }
+  rows = verdict.strange_rows(summary)
+  assert rows == [
+    ("code", "verified bits", 40.0, 31.5), ("code", "tokens right", 0.8, 0.5),
+  ]  # fmt: skip
+  run = {"summary": summary, "metrics": [], "samples": []}
+  made = page.page("x", run | {"config": {}, "environment": {}}, [], {})
+  assert "&lt;other&gt; slots" in made and "<td>8.5</td>" in made
+  assert verdict.strange_rows({"heldout": summary["heldout"]}) == []
