@@ -693,5 +693,5 @@ def test_out_of_distribution_stands_beside_held_out_with_the_gap():
   ]  # fmt: skip
   run = {"summary": summary, "metrics": [], "samples": []}
   made = page.page("x", run | {"config": {}, "environment": {}}, [], {})
-  assert "&lt;other&gt; slots" in made and "<td>8.5</td>" in made
+  assert "&lt;other&gt; slots" in made and "<td>8.50</td>" in made
   assert verdict.strange_rows({"heldout": summary["heldout"]}) == []
