@@ -19,6 +19,7 @@ from rsrc_jax.types import Params, Tokens
 
 DICTIONARY = 32_768  # bytes of training text that zlib is given at most
 BOOTSTRAP = 1_000
+TRAJECTORY = ("step", "flops", "joules", "verified_bits")
 
 
 class Measured(NamedTuple):
@@ -170,6 +171,20 @@ def scalars(summary: dict[str, Any]) -> dict[str, float]:
     for name in ("k", "break_even_samples", "net_bits"):
       found[f"rsrc/{arm}/{name}"] = entry.get(name)
   return {k: v for k, v in found.items() if isinstance(v, int | float)}
+
+
+def trajectory(lines: list[dict]) -> dict[str, list[dict]]:
+  """Capability against what it had cost by then, from metrics.jsonl.
+
+  -> arm -> its evaluations on validation sources: step, flops and joules so
+  far, the base's included, and bits saved.
+  """
+  found = {}
+  for line in lines:
+    if line["split"] == "valid":
+      kept = {k: line.get(k) for k in TRAJECTORY}
+      found.setdefault(line["phase"], []).append(kept)
+  return found
 
 
 def _arm(world, name, found, books, draws, peers) -> dict[str, Any]:

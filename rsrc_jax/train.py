@@ -78,6 +78,7 @@ def train(
     summary["made_with"] = {name: made[name] for name in kept}
     if path is not None:
       summary |= economy.account(world, measured, books)
+      summary["trajectory"] = economy.trajectory(logging.read_jsonl(log.path))
       log.totals(economy.scalars(summary))
   logging.write_json(done, summary)
   return summary

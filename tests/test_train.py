@@ -77,7 +77,7 @@ def numbers(workdir):
     for name in ("steps_per_second", "flops", "joules"):
       line.pop(name, None)
   summary = json.loads((workdir / "summary.json").read_text())
-  for name in ("seconds", "ledger", "rsrc"):
+  for name in ("seconds", "ledger", "rsrc", "trajectory"):
     summary.pop(name, None)
   samples = (workdir / "samples.jsonl").read_text()
   return lines, summary, samples
@@ -209,6 +209,18 @@ def test_metrics_lines_carry_what_was_spent(whole):
     ]
     assert flops == sorted(flops) and flops[0] > 0
   assert all(x["joules"] > 0 for x in lines)
+
+
+def test_the_trajectory_is_what_was_logged(whole):
+  summary = json.loads((whole[0] / "summary.json").read_text())
+  found = summary["trajectory"]
+  assert set(found) == {"english_rl", "code"}
+  assert [x["step"] for x in found["code"]] == [4, 8]
+  assert found["code"][0]["flops"] < found["code"][1]["flops"]
+  assert (
+    found["code"][1]["flops"]
+    == summary["rsrc"]["arms"]["code"]["training_flops"]
+  )
 
 
 def test_books_change_nothing_that_is_learnt(whole, tmp_path):

@@ -3,15 +3,24 @@
   ./.venv/bin/python experiments/rsrc_map/plot.py
 
 Reads experiments/*/results/VARIANT-SEED.json, leaves out those without an
-`rsrc` block, and writes survival_map.{png,svg,csv,json} and table.md beside
-this file, the same bytes every time. An experiment joins the map by storing its
-summaries: its arms appear as EXPERIMENT/VARIANT arm.
+`rsrc` block, and writes beside this file, the same bytes every time:
+
+  survival_map.{png,svg,csv,json}  RSRC_t(n) (ours) against RSRC_i (ours)
+  compute.{png,svg,csv}            bits saved against FLOPs over training
+  table.md                         the means over seeds
+
+An experiment joins by storing its summaries: its arms appear as
+EXPERIMENT/VARIANT arm.
 """
 
+import csv
 import json
 import math
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
+from rsrc_jax import drawing
 from rsrc_jax.metrics import survival_map
 
 HERE = Path(__file__).resolve().parent
@@ -30,18 +39,70 @@ def load(root: Path) -> tuple[list[dict], list[str]]:
       absent.append(f"{experiment}/{path.name}")
       continue
     digest = summary["corpus"]["digest"]
+    plain = (experiment, variant) == PLAIN
+    prefix = "" if plain else f"{experiment}/{variant} "
     arms = {
-      name if (experiment, variant) == PLAIN else f"{experiment}/{variant} "
-      f"{name}": entry
+      prefix + name: entry
       for name, entry in summary["rsrc"]["arms"].items()
       if entry["kind"] not in SHARED or digest not in corpora
-    }  # fmt: skip
+    }
     corpora.add(digest)
     for name, entry in arms.items():
       entry["label"] = name
+    # The trajectories go by the same names.
+    summary["trajectory"] = {
+      new: summary["trajectory"][old]
+      for new, old in ((n, n.rsplit(" ", 1)[-1]) for n in arms)
+      if old in summary["trajectory"]
+    }
     summary["rsrc"]["arms"] = arms
     found.append(summary)
   return found, absent
+
+
+def curves(summaries: list[dict]) -> list[dict]:
+  """Rows of compute.csv: every evaluation of every arm and seed."""
+  return [
+    {"arm": arm, "seed": summary["seed"], **point}
+    for summary in summaries
+    for arm, points in summary["trajectory"].items()
+    for point in points
+  ]
+
+
+def compute(rows: list[dict]) -> Figure:
+  """Bits saved on validation sources against FLOPs; seeds pale, means bold."""
+  figure = Figure(figsize=(8.2, 4.6), constrained_layout=True)
+  axes = figure.subplots()
+  for name in dict.fromkeys(row["arm"] for row in rows):
+    known, last = name in drawing.ARMS, name.rsplit(" ", 1)[-1]
+    look = drawing.arm(name if known else last)
+    style = {"color": look.color, "ls": "-" if known else "--"}
+    mine = [row for row in rows if row["arm"] == name]
+    for seed in dict.fromkeys(row["seed"] for row in mine):
+      one = [row for row in mine if row["seed"] == seed]
+      axes.plot(*_xy(one), alpha=0.25, lw=0.9, **style)
+    steps = dict.fromkeys(row["step"] for row in mine)
+    same = [[row for row in mine if row["step"] == step] for step in steps]
+    mean = lambda key, rows: sum(row[key] for row in rows) / len(rows)
+    average = [
+      {k: mean(k, x) for k in ("flops", "verified_bits")} for x in same
+    ]
+    axes.plot(
+      *_xy(average), marker=look.marker, markersize=4,
+      label=look.label if known else name, **style,
+    )  # fmt: skip
+  axes.set_xscale("log")
+  axes.set(
+    xlabel="training FLOPs so far, base included",
+    ylabel="bits saved a sample, validation (uniform V)",
+  )
+  axes.legend(frameon=False, fontsize=8)
+  return figure
+
+
+def _xy(rows: list[dict]) -> tuple[list[float], list[float]]:
+  return [r["flops"] for r in rows], [r["verified_bits"] for r in rows]
 
 
 def table(points: list[dict]) -> str:
@@ -77,6 +138,12 @@ def main():
   summaries, absent = load(HERE.parent)
   points = survival_map.points(summaries)
   survival_map.write(points, HERE)
+  rows = curves(summaries)
+  with (HERE / "compute.csv").open("w", newline="") as file:
+    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+  drawing.save("compute", lambda: compute(rows), HERE)
   text = table(points)
   (HERE / "table.md").write_text(text)
   print(text)
