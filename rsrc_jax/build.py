@@ -66,6 +66,8 @@ def world(config: ml_collections.ConfigDict, cache: Path) -> World:
   mesh = sharding.make_mesh(**config.mesh)
   _check(config, mesh)
   corpus = _corpus(config, cache)
+  for split in (corpus.valid, corpus.test):
+    capability.check_disjoint(corpus.train, split)
   module = importlib.import_module(f"rsrc_jax.models.{config.model_name}")
   policy = module.make(vocab_size=corpus.vocab.size, **config.model)
   return World(config, corpus, policy, _roles(config, corpus), mesh)

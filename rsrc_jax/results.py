@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from rsrc_jax import build, economy, evaluate, logging
-from rsrc_jax.metrics import capability, compression
+from rsrc_jax.metrics import compression
 from rsrc_jax.metrics.ledger import Ledger
 from rsrc_jax.patterns import extract
 from rsrc_jax.types import Params, Tokens
@@ -37,7 +37,6 @@ def evaluate_arms(
   trained: parameters by arm, "base" and "untrained" among them.
   """
   config, corpus = world.config, world.corpus
-  capability.check_disjoint(corpus.train, corpus.test)
   frozen = {"base": trained["base"], "reader": trained["base"]}
   heldout = {"english": {}, "controls": {}, "budget_curve": {}}
   lines, utilisation, measured, strange = [], None, {}, {}

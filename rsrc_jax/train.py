@@ -165,7 +165,8 @@ def run_phase(
     window, step = window + found, step + len(found)
     last = step == phase.steps
     if last or step % config.log_every == 0:
-      window = _flush(log, title, step, window, _spent(books, config))
+      with books.phase("idle"):  # closed as failed if the loss is no number
+        window = _flush(log, title, step, window, _spent(books, config))
     valid = {}
     if phase.write and (last or step % config.eval.every == 0):
       with books.phase("evaluation"):

@@ -305,6 +305,14 @@ def test_unknown_joules_are_null_and_unavailable(tmp_path, files):
   assert found["energy"]["arms"]["code"]["source"] == "unavailable"
 
 
+def test_what_nobody_trained_needs_no_training(tmp_path, files):
+  arms = files["summary.json"]["rsrc"]["arms"]
+  arms |= {"zlib": {"kind": "compressor"}, "untrained": {"kind": "untrained"}}
+  folder = write(tmp_path / "run", files, [opened(0, RAPL), phase(0, 3.0, 5.0)])
+  assert card.main([str(folder)]) == 0
+  assert set(written(folder)["energy"]["arms"]) == {"code"}
+
+
 def test_siblings(run, files, tmp_path):
   """Finished, broken off, failed: each is paid for; globs may name the run."""
   sibling = {"config.json": {"seed": 4}}

@@ -319,6 +319,19 @@ def test_a_stopped_run_saves_and_says_how_to_go_on(whole, tmp_path, number):
   assert_same_run(workdir, whole[0])
 
 
+def test_a_run_that_fails_is_on_the_bill(tmp_path):
+  workdir = tmp_path / "run"
+  with pytest.raises(FloatingPointError, match="learning_rate"):
+    train.train(
+      shrunk(**{"pretrain.optimizer.learning_rate": 1e30, "only": "code"}),
+      workdir,
+    )
+  lines = logging.read_jsonl(workdir / "ledger.jsonl")
+  totals = ledger.totals(lines)
+  assert totals["failed"] == 1 and lines[-1]["kind"] == "close"
+  assert totals["phases"]["base"]["update"]["flops"] > 0
+
+
 def test_nothing_is_compiled_after_the_first_step(tmp_path, monkeypatch):
   """One program a phase, and one for both RL arms: their limits are data."""
   built, real = [], build.phases

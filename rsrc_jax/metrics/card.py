@@ -39,6 +39,7 @@ REQUIRED = {
 }  # fmt: skip
 # Counted by independent ways. XLA's raw figure has loops once: known as wrong.
 COUNTS = ("walker", "xla_corrected", "closed_form")
+BASELINES = ("compressor", "untrained")  # kinds that nobody trained
 
 
 class Spent(NamedTuple):
@@ -249,9 +250,11 @@ def _priced(some: Spent) -> dict[str, Any]:
 
 
 def _arms(arms: dict[str, dict], run: Path) -> dict[str, dict]:
-  """Training cost of each arm; unknown joules have no source."""
+  """Training cost of each trained arm; unknown joules have no source."""
   found = {}
   for name, arm in arms.items():
+    if arm.get("kind") in BASELINES:
+      continue
     where = run / "summary.json"
     for key in ("training_joules", "training_flops", "source"):
       if key not in arm:
