@@ -221,6 +221,11 @@ def test_a_verifier_that_does_not_hear_d_has_none_decoded():
     POLICY, tiny.ROLES["V"], weights={"gain": 1.0}, positions=None
   )
   assert not deaf.hears and VERIFY.hears
+  with pytest.raises(ValueError, match=r"config\.patterns\.cdv\.decodes=2"):
+    cdv.make(
+      POLICY, tiny.ROLES, deaf, group=G, decodes=2, length_price=PRICE,
+      lessons=2, dropout=0.0,
+    )  # fmt: skip
   pattern = cdv.make(
     POLICY, tiny.ROLES, deaf, group=G, decodes=1, length_price=PRICE,
     lessons=2, dropout=0.0,

@@ -34,10 +34,14 @@ FLAGS = {
   "expert_iteration": [
     ONLY, "--config.patterns.cdv.imitate=True", "--config.loss.weights.C=0.0",
   ],
+  # D's decodes differ only to a V that hears them.
   "d_by_grpo": [
     ONLY, "--config.patterns.cdv.lessons=0", "--config.patterns.cdv.decodes=2",
+    "--config.verifier.slots=1.0",
   ],
-  "d_by_both": [ONLY, "--config.patterns.cdv.decodes=2"],
+  "d_by_both": [
+    ONLY, "--config.patterns.cdv.decodes=2", "--config.verifier.slots=1.0",
+  ],
 }  # fmt: skip
 
 

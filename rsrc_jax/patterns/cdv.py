@@ -59,6 +59,12 @@ def make(
     raise ValueError(
       "config.temperature=0 samples equal codes, from which C learns nothing."
     )
+  if decodes > 1 and not verify.hears:
+    raise ValueError(
+      f"config.patterns.cdv.decodes={decodes}: a V that does not hear d "
+      "rewards all decodes alike, and D learns nothing from them. Set it to 1, "
+      "or weigh config.verifier.slots, edit or reader."
+    )
   C = roles["C"]
   D = roles["D"] if decodes > 1 else roles["D"].greedy()
 
@@ -74,7 +80,7 @@ def make(
       )  # fmt: skip
     code = prompts.without_end(c.output, C.end)  # [B, G, k]: ids, never text
     d = decoded = None
-    if verify.hears or decodes > 1:
+    if verify.hears:
       with jax.named_scope("D"):
         d = rollout.sample(
           policy, params, D, D.prompt(prompts.flatten(code)),
