@@ -15,7 +15,7 @@ from rsrc_jax import build, evaluate, metering
 from rsrc_jax.data import sources
 from rsrc_jax.metrics import capability, compressors, energy, ledger, rsrc
 from rsrc_jax.patterns import extract
-from rsrc_jax.types import Params, Tokens
+from rsrc_jax.types import Params, Tokens, TrainState
 
 DICTIONARY = 32_768  # bytes of training text that zlib is given at most
 BOOTSTRAP = 1_000
@@ -124,20 +124,40 @@ def _serve(
   return energy.times(use, 1 / (calls * samples)), flops / samples
 
 
+def state_bits(state: TrainState) -> dict[str, int]:
+  """Bits that serving an arm takes beside its codes, as they are stored.
+
+  Every weight counts, since the headline V knows nothing that training found;
+  the carry is memory, replay and codebooks.
+  """
+  bits = lambda tree: sum(8 * x.nbytes for x in jax.tree.leaves(tree))
+  return {"weights": bits(state.params), "carry": bits(state.carry)}
+
+
 def account(
-  world: build.World, measured: dict[str, Measured], books: ledger.Ledger
+  world: build.World,
+  measured: dict[str, Measured],
+  kept: dict[str, dict[str, int]],
+  books: ledger.Ledger,
 ) -> dict[str, Any]:
-  """The blocks `ledger` and `rsrc` of summary.json, and `seconds`."""
+  """The blocks `ledger` and `rsrc` of summary.json, and `seconds`.
+
+  kept: `state_bits` by arm.
+  """
   settings, lines = world.config.ledger, books.read()
   totals = ledger.totals(lines, pue=settings.pue)
-  peers = _compressors(world, settings)
+  peers = _compressors(world, settings, books.meter.read)
   draws = lambda use: ledger.joules(use, books.opening, settings.pue)
+  # A compressor is charged the host, whose parts alone it uses.
+  host = [x for x in books.opening["terms"] if x["name"] == "host"]
+  host = books.opening | {"terms": host}
+  on_host = lambda use: ledger.joules(use, host, settings.pue)
   priced = {
-    name: (peer, draws(peer.encode), draws(peer.decode))
+    name: (peer, on_host(peer.encode), on_host(peer.decode))
     for name, peer in peers.items()
   }
   arms = {
-    name: _arm(world, name, found, books, draws, priced)
+    name: _arm(world, name, found, kept[name], books, draws, priced)
     for name, found in measured.items()
   }
   arms["untrained"] = _untrained(measured, draws)
@@ -187,7 +207,7 @@ def trajectory(lines: list[dict]) -> dict[str, list[dict]]:
   return found
 
 
-def _arm(world, name, found, books, draws, peers) -> dict[str, Any]:
+def _arm(world, name, found, state, books, draws, peers) -> dict[str, Any]:
   """An arm's entry: intervals over documents and over the energy model."""
   settings = world.config.ledger
   n, bits = settings.samples_served, found.saved.bits
@@ -197,8 +217,7 @@ def _arm(world, name, found, books, draws, peers) -> dict[str, Any]:
   use = {"train": train, **found.use}
   joules = {part: draws(x) for part, x in use.items()}
   total = _sum(joules["C"], joules["D"])
-  state = {"weights": _weights_bits(world), "carry": 0}
-  state_bits = sum(state.values())
+  stored = sum(state.values())
   arm = world.config.arms[name]
   english = arm.write in (*extract.RULES, "source")
   return {
@@ -223,10 +242,10 @@ def _arm(world, name, found, books, draws, peers) -> dict[str, Any]:
     "training_joules": rsrc.interval(train_joules := joules["train"]),
     "training_flops": executed,
     **_rsrc(n, drawn, k_0, train_joules, total),
-    "state_bits": state_bits,
+    "state_bits": stored,
     "state": state,
-    "break_even_samples": rsrc.break_even_samples(k, state_bits),
-    "net_bits": rsrc.net_bits(n, k, state_bits),
+    "break_even_samples": rsrc.break_even_samples(k, stored),
+    "net_bits": rsrc.net_bits(n, k, stored),
     "n_star": {
       peer: _n_star(k, train_joules, total, other, encode, decode)
       for peer, (other, encode, decode) in peers.items()
@@ -310,7 +329,7 @@ def _m_star(joules, flops) -> dict[str, Any]:
   }
 
 
-def _compressors(world, settings) -> dict[str, compressors.Baseline]:
+def _compressors(world, settings, read) -> dict[str, compressors.Baseline]:
   """General compressors on the same test sources, given as packed ids."""
   config, corpus = world.config, world.corpus
   test = Tokens(*(x[: config.eval.test_rows] for x in corpus.test))
@@ -323,25 +342,14 @@ def _compressors(world, settings) -> dict[str, compressors.Baseline]:
   words = int(corpus.vocab.text.sum())
   raw = capability.uniform_bits(test, words)
   spent = np.arange(raw.shape[1]) <= np.sum(test.mask, -1)[:, None]
-  return {
-    name: peer._replace(
-      encode=energy.Use(*peer.encode, {}), decode=energy.Use(*peer.decode, {})
-    )
-    for name, peer in compressors.measure(
-      pack(test),
-      np.sum(raw * spent, -1),
-      dictionary=b"".join(pack(some))[:DICTIONARY],
-      seconds=min(0.3, settings.service_seconds),
-    ).items()
-    if peer.decode is not None
-  }
-
-
-def _weights_bits(world) -> int:
-  """Every weight counts: V's code knows nothing that training has found."""
-  params = jax.eval_shape(world.policy.init, jax.random.key(0))
-  leaves = jax.tree.leaves(params)
-  return sum(8 * x.size * x.dtype.itemsize for x in leaves)
+  found = compressors.measure(
+    pack(test),
+    np.sum(raw * spent, -1),
+    dictionary=b"".join(pack(some))[:DICTIONARY],
+    seconds=min(0.3, settings.service_seconds),
+    read=read,
+  )
+  return {name: peer for name, peer in found.items() if peer.decode is not None}
 
 
 def _parts(c, d, total) -> dict[str, Any]:

@@ -72,12 +72,12 @@ def train(
   books = ledger.Ledger(path, meter, since=begun)
   with stop_requests() as stop, contextlib.closing(log):
     with contextlib.closing(books):
-      summary, measured = _train(world, phases, workdir, log, books, stop)
+      summary, *found = _train(world, phases, workdir, log, books, stop)
     made = provenance.environment()
     kept = ("git", "python", "packages", "backend", "devices")
     summary["made_with"] = {name: made[name] for name in kept}
     if path is not None:
-      summary |= economy.account(world, measured, books)
+      summary |= economy.account(world, *found, books)
       summary["trajectory"] = economy.trajectory(logging.read_jsonl(log.path))
       log.totals(economy.scalars(summary))
   logging.write_json(done, summary)
@@ -85,7 +85,10 @@ def train(
 
 
 def _train(world, phases, workdir, log, books, stop):
-  """All phases, then the test split; -> results.evaluate_arms."""
+  """All phases, then the test split.
+
+  -> results.evaluate_arms, and the bits of what each arm's service has to keep.
+  """
   C = metering.decoding("C", world.config.budget)
   base, *arms = (
     p._replace(write=p.write and metering.charged(books, "C", p.write, C))
@@ -103,7 +106,7 @@ def _train(world, phases, workdir, log, books, stop):
       books, "V", jax.jit(evaluate.make_judge(world.policy, D))
     ),
   )  # fmt: skip
-  trained = {}
+  trained, kept = {}, {}
   for number, phase in enumerate((base, *arms), 1):
     params = untrained if phase is base else trained["base"]
     title = f"{phase.name} ({number}/{len(phases)})"
@@ -111,9 +114,11 @@ def _train(world, phases, workdir, log, books, stop):
       world, phase, params, examine, workdir, log, books, title, stop
     )
     trained[phase.name] = state.params
+    kept[phase.name] = economy.state_bits(state)
   log.note("Evaluating on the test split.")
   trained["untrained"] = untrained
-  return results.evaluate_arms(world, arms, trained, examine, workdir, books)
+  found = results.evaluate_arms(world, arms, trained, examine, workdir, books)
+  return *found, kept
 
 
 def run_phase(

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsrc_jax.metrics import compressors, rsrc
+from rsrc_jax.metrics import compressors, energy, rsrc
 from rsrc_jax.metrics.compressors import Coder
 
 few = settings(deadline=None, max_examples=40)
@@ -288,3 +289,18 @@ def test_no_jax():
   root = Path(compressors.__file__).parents[2]
   done = subprocess.run([sys.executable, "-c", code], cwd=root, check=False)
   assert done.returncode == 0
+
+
+def test_a_counter_is_charged_by_the_median_time():
+  """A counter of 50 W: a sample's joules are 50 times its seconds."""
+  begun = time.perf_counter()
+  joules = lambda: 50 * (time.perf_counter() - begun)
+  clock = lambda: energy.Use(0.0, 0.0, {"host": joules()})
+  rows = [b"one two three " * 40] * 50
+  found = compressors.measure(
+    rows, raw(rows), dictionary=b"", seconds=FAST, read=clock
+  )
+  for peer in found.values():
+    assert peer.encode.counted["host"] == pytest.approx(
+      50 * peer.encode.seconds, rel=0.05
+    )

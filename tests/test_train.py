@@ -185,7 +185,7 @@ def test_the_economy_of_every_arm_is_in_the_summary(whole):
     # Eight steps teach nothing: what was lost costs more than is saved.
     assert arm["k"] == 0.0 == arm["rsrc_i"]["median"]
     assert arm["bits_saved"]["median"] < 0
-    assert arm["state_bits"] == 32 * summary["params"]
+    assert arm["state"] == {"weights": 32 * summary["params"], "carry": 0}
     assert arm["source"] == "modelled"
   assert arms["identity"]["k"] == 0.0
   assert arms["zlib"]["verified"]

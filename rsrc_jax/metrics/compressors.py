@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rsrc_jax.metrics import energy
+
 WINDOW = 32_768  # bytes that deflate looks back, into a dictionary too
 SHORTEST = 1e-3  # s: a timed stretch, well above what reading two clocks takes
 LZMA2 = ({"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 1 << 23},)
@@ -34,21 +36,14 @@ class Coder(NamedTuple):
   raw: bool = False  # c is s itself, on the wire of V
 
 
-class Cost(NamedTuple):
-  """Of one sample, one direction."""
-
-  seconds: float
-  cpu_seconds: float  # all threads of this process
-
-
 class Baseline(NamedTuple):
   """What a coder saves, and what it takes."""
 
   bits_saved: np.ndarray  # [rows] float64, b(s), signed; 0 if not verified
   state_bits: int
   verified: bool  # every row came back, byte for byte
-  encode: Cost
-  decode: Cost | None  # None if it failed
+  encode: energy.Use  # of a sample
+  decode: energy.Use | None  # None if it failed
 
 
 def measure(
@@ -57,6 +52,7 @@ def measure(
   *,
   dictionary: bytes,
   seconds: float = 0.3,
+  read: Callable[[], energy.Use] | None = None,
 ) -> dict[str, Baseline]:
   """All baselines on held-out samples.
 
@@ -65,12 +61,13 @@ def measure(
     raw_bits: [rows], l_V(s), what the wire of V asks for each.
     dictionary: training text, disjoint from the rows; its last 32 KiB are used.
     seconds: wall time given to each coder in each direction.
+    read: of an energy.Meter, for its counters; None has none.
 
   Raises:
     ValueError: no rows, raw_bits of another length, negative or not finite.
   """
   found = coders(dictionary)
-  return {n: score(c, rows, raw_bits, seconds) for n, c in found.items()}
+  return {n: score(c, rows, raw_bits, seconds, read) for n, c in found.items()}
 
 
 def coders(dictionary: bytes = b"") -> dict[str, Coder]:
@@ -97,6 +94,7 @@ def score(
   rows: list[bytes],
   raw_bits: np.ndarray,
   seconds: float = 0.3,
+  read: Callable[[], energy.Use] | None = None,
 ) -> Baseline:
   """One coder: coded, decoded, compared, timed.
 
@@ -120,7 +118,9 @@ def score(
       f"raw_bits has {bad[0]:g} bits among them: a wire takes 0 or more."
     )
   given = list(rows)  # a coder may spoil its own list, not what is compared
-  payloads, encode = _timed(lambda: coder.encode(given), seconds, len(rows))
+  payloads, encode = _timed(
+    lambda: coder.encode(given), seconds, len(rows), read
+  )
   if len(payloads) not in (1, len(rows)) or any(
     not isinstance(p, bytes) for p in payloads
   ):
@@ -132,7 +132,9 @@ def score(
   if len(payloads) == 1:
     bits = np.full(len(rows), bits[0] / len(rows))
   try:
-    decoded, decode = _timed(lambda: coder.decode(payloads), seconds, len(rows))
+    decoded, decode = _timed(
+      lambda: coder.decode(payloads), seconds, len(rows), read
+    )
   except Exception:  # whatever stops a decoder, the rows are not back
     decoded, decode = None, None
   verified = decoded == list(rows)
@@ -218,17 +220,21 @@ def _split(data: bytes) -> list[bytes]:
 
 
 def _timed(
-  work: Callable[[], Any], seconds: float, rows: int
-) -> tuple[Any, Cost]:
+  work: Callable[[], Any],
+  seconds: float,
+  rows: int,
+  read: Callable[[], energy.Use] | None,
+) -> tuple[Any, energy.Use]:
   """Its result, and the median cost a row of repeats that fill `seconds`.
 
   The first call warms up. Short work is repeated within one reading of the
-  clocks, until both have moved: 0 s would be 0 J, which nothing takes.
+  clocks, until both have moved: 0 s would be 0 J, which nothing takes. Counters
+  are slower: theirs are the mean power of it all, for the median time.
   """
   result = work()
   repeats, costs = 1, []
-  end = time.perf_counter() + seconds
-  while not costs or time.perf_counter() < end:
+  begun, first = time.perf_counter(), read() if read else None
+  while not costs or time.perf_counter() < begun + seconds:
     wall, cpu = time.perf_counter(), time.process_time()
     for _ in range(repeats):
       work()
@@ -237,5 +243,9 @@ def _timed(
       repeats *= 2
     else:
       costs.append((wall / repeats / rows, cpu / repeats / rows))
-  wall, cpu = np.median(costs, axis=0)
-  return result, Cost(float(wall), float(cpu))
+  wall, cpu = (float(x) for x in np.median(costs, axis=0))
+  counted = energy.minus(read(), first).counted if read else {}
+  share = wall / (time.perf_counter() - begun)
+  return result, energy.Use(
+    wall, cpu, {k: v * share for k, v in counted.items()}
+  )
