@@ -8,6 +8,7 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rsrc_jax import verifier
 from rsrc_jax.data import tokenizer
 from rsrc_jax.patterns import cdv, extract
 from rsrc_jax.types import Batch, Cache, Policy, Tokens
@@ -226,7 +227,8 @@ def test_every_arm_teaches_d_equally_many_pairs(lessons):
   found = batch(tiny.ROWS)
   given = keep(found.source, extract.lead(found.source), K)
   mine = play(found, given, lessons=lessons, dropout=0.1).lessons["D"]
-  verify = lambda frozen, s, d, gain: (jnp.zeros(d.ids.shape[:3]), {})
+  score = lambda frozen, s, d, gain: (jnp.zeros(d.ids.shape[:3]), {})
+  verify = verifier.Verifier(score, hears=True)
   pattern = cdv.make(
     POLICY, tiny.ROLES, verify, group=4, decodes=1, length_price=0.0,
     lessons=lessons, dropout=0.1,
