@@ -169,7 +169,8 @@ def _saved(world: World, write: str) -> Callable[..., capability.Saved]:
   """
   vocab = world.corpus.vocab
   words = int(vocab.text.sum())
-  english = write in (*extract.RULES, "source")
+  # What was taught on extracts may still write any symbol.
+  english = write in ("lead", "surprising", "source")
   symbols = words if english else int(vocab.code.sum())
 
   def saved(source, code, decoded, token_bits=None):
@@ -266,7 +267,7 @@ def _check(config, mesh: Mesh) -> None:
   """Refuses what could not work, before anything is read or compiled."""
   positive = ("steps", "budget", "batch_size", "log_every", "updates",
               "micro_batches", "pretrain.steps", "pretrain.batch_size",
-              "eval.every", "eval.rows", "eval.batch_size",
+              "eval.every", "eval.rows", "eval.batch_size", "eval.test_rows",
               "checkpoint.every", "checkpoint.keep_last")  # fmt: skip
   for name in positive:
     if (value := _at(config, name)) < 1:
@@ -278,6 +279,14 @@ def _check(config, mesh: Mesh) -> None:
       f"config.micro_batches={config.micro_batches} does not divide "
       f"config.batch_size={config.batch_size}."
     )
+  books = config.ledger
+  for name, least in (
+    ("pue", 1.0),
+    ("samples_served", 1),
+    ("service_seconds", 0.01),
+  ):
+    if not books[name] >= least:
+      raise ValueError(f"config.ledger.{name}={books[name]}: at least {least}.")
   for k in config.eval.budgets:
     if not 1 <= k <= config.budget:
       raise ValueError(

@@ -19,6 +19,7 @@ from rsrc_jax.types import Params, Tokens, TrainState
 
 DICTIONARY = 32_768  # bytes of training text that zlib is given at most
 BOOTSTRAP = 1_000
+ROUNDS = 5  # in which the arms' service is timed, one after the other
 TRAJECTORY = ("step", "flops", "joules", "verified_bits")
 
 
@@ -30,6 +31,15 @@ class Measured(NamedTuple):
   untrained: np.ndarray  # [rows] bits, by the same program before any training
   use: dict[str, energy.Use]  # of a sample: C, D, read_s, read_c
   flops: dict[str, float]  # of a sample, likewise
+  spread: dict[str, list[float]]  # seconds of the fastest and slowest round
+
+
+class Part(NamedTuple):
+  """A call that serves one batch of samples."""
+
+  f: Callable  # jitted
+  loops: Callable[[Any], dict[str, float]]  # output -> passes of its loops
+  args: tuple
 
 
 class Ruler(NamedTuple):
@@ -67,8 +77,8 @@ def measure(
   ruler: Ruler,
   examine: evaluate.Examiner,
   books: ledger.Ledger,
-) -> Measured:
-  """Capability and service of one trained arm.
+) -> tuple[Measured, dict[str, Part]]:
+  """Capability of one trained arm, and the parts of its service, untimed.
 
   Args:
     world: of the run.
@@ -79,7 +89,7 @@ def measure(
     before: the same with untrained parameters.
     ruler: from `ruler`.
     examine: reads codes.
-    books: where the time of the service is charged.
+    books: where the time is charged.
   """
   s, c, d = table["source"], table["code"], table["decoded"]
   with books.phase("test"):
@@ -89,39 +99,70 @@ def measure(
   batch, code = sources.batch(s, 0, rows), sources.batch(c, 0, rows).source
   key = jax.random.key(world.config.seed)
   none = lambda out: {"D": 0}  # one token needs no loop
-  calls = {
-    "C": (arm.write.uncharged, arm.write.loops, params, frozen, batch, key),
-    "D": (examine.read.uncharged, examine.read.loops, params, code),
-    "read_s": (ruler.answer, none, params, batch.source),
-    "read_c": (ruler.answer, none, params, code),
+  write, read = arm.write, examine.read
+  parts = {
+    "C": Part(write.uncharged, write.loops, (params, frozen, batch, key)),
+    "D": Part(read.uncharged, read.loops, (params, code)),
+    "read_s": Part(ruler.answer, none, (params, batch.source)),
+    "read_c": Part(ruler.answer, none, (params, code)),
   }
-  seconds = world.config.ledger.service_seconds
-  served = {n: _serve(books, n, rows, seconds, *x) for n, x in calls.items()}
-  return Measured(
-    arm.saved(s, c, d),
-    with_frozen.bits,
-    before["scores"]["verified_bits"],
-    {name: use for name, (use, _) in served.items()},
-    {name: work for name, (_, work) in served.items()},
-  )
+  bits = before["scores"]["verified_bits"]
+  saved = arm.saved(s, c, d)
+  return Measured(saved, with_frozen.bits, bits, {}, {}, {}), parts
 
 
-def _serve(
-  books, name, samples, seconds, f, loops, *args
-) -> tuple[energy.Use, float]:
-  """Calls f again and again for `seconds`; -> use and FLOPs of a sample."""
-  with books.phase("service") as spend:
-    count = metering.compiled(books, f"service {name}", f, *args)
-    executed = metering.work([(count, loops(f(*args)))])
-    begun, calls = books.meter.read(), 0
-    use = ledger.NOTHING
-    while use.seconds < seconds:
-      jax.block_until_ready(f(*args))
-      use, calls = energy.minus(books.meter.read(), begun), calls + 1
-    total = metering.work([(count, loops(f(*args)))], calls)
-    spend(samples=calls * samples, **total)
-  flops = sum(executed["flops"].values())
-  return energy.times(use, 1 / (calls * samples)), flops / samples
+def serve(
+  world: build.World,
+  measured: dict[str, Measured],
+  parts: dict[str, dict[str, Part]],
+  books: ledger.Ledger,
+) -> dict[str, Measured]:
+  """Times the service of all arms, in turn, round after round.
+
+  A machine drifts: what stands side by side is timed side by side. A part's use
+  is that of its median round.
+  """
+  samples, settings = world.config.eval.batch_size, world.config.ledger
+  every = [(arm, name) for arm in parts for name in parts[arm]]
+  counts, rounds = {}, {key: [] for key in every}
+  for arm, name in every:
+    books.arm, part = arm, parts[arm][name]
+    with books.phase("service"):
+      title = f"service {name}"
+      counts[arm, name] = metering.compiled(books, title, part.f, *part.args)
+  for arm, name in every * ROUNDS:
+    books.arm, part = arm, parts[arm][name]
+    with books.phase("service") as spend:
+      use, calls, out = _window(part, settings.service_seconds / ROUNDS, books)
+      work = metering.work([(counts[arm, name], part.loops(out))], calls)
+      spend(samples=calls * samples, **work)
+    flops = sum(work["flops"].values()) / (calls * samples)
+    rounds[arm, name].append((energy.times(use, 1 / (calls * samples)), flops))
+
+  def timed(arm: str) -> Measured:
+    found = {
+      name: sorted(rounds[arm, name], key=lambda x: x[0].seconds)
+      for name in parts[arm]
+    }
+    return measured[arm]._replace(
+      use={name: x[len(x) // 2][0] for name, x in found.items()},
+      flops={name: x[0][1] for name, x in found.items()},
+      spread={
+        name: [x[0][0].seconds, x[-1][0].seconds] for name, x in found.items()
+      },
+    )
+
+  return {arm: timed(arm) for arm in parts}
+
+
+def _window(part: Part, seconds: float, books: ledger.Ledger):
+  """Calls a part again and again; -> its use, how many calls, an output."""
+  out = jax.block_until_ready(part.f(*part.args))
+  begun, calls, use = books.meter.read(), 0, ledger.NOTHING
+  while use.seconds < seconds:
+    jax.block_until_ready(part.f(*part.args))
+    use, calls = energy.minus(books.meter.read(), begun), calls + 1
+  return use, calls, out
 
 
 def state_bits(state: TrainState) -> dict[str, int]:
@@ -138,15 +179,20 @@ def account(
   world: build.World,
   measured: dict[str, Measured],
   kept: dict[str, dict[str, int]],
+  peers: dict[str, compressors.Baseline],
   books: ledger.Ledger,
 ) -> dict[str, Any]:
   """The blocks `ledger` and `rsrc` of summary.json, and `seconds`.
 
-  kept: `state_bits` by arm.
+  Args:
+    world: of the run.
+    measured: of `serve`, by arm.
+    kept: `state_bits` by arm, the base's among them.
+    peers: of the function of that name.
+    books: closed.
   """
   settings, lines = world.config.ledger, books.read()
   totals = ledger.totals(lines, pue=settings.pue)
-  peers = _compressors(world, settings, books.meter.read)
   draws = lambda use: ledger.joules(use, books.opening, settings.pue)
   # A compressor is charged the host, whose parts alone it uses.
   host = [x for x in books.opening["terms"] if x["name"] == "host"]
@@ -156,8 +202,11 @@ def account(
     name: (peer, on_host(peer.encode), on_host(peer.decode))
     for name, peer in peers.items()
   }
+  source = energy.weakest(books.meter.terms)
   arms = {
-    name: _arm(world, name, found, kept[name], books, draws, priced)
+    name: _arm(
+      world, name, found, _kept(world, name, kept), lines, draws, priced, source
+    )
     for name, found in measured.items()
   }
   arms["untrained"] = _untrained(measured, draws)
@@ -207,15 +256,26 @@ def trajectory(lines: list[dict]) -> dict[str, list[dict]]:
   return found
 
 
-def _arm(world, name, found, state, books, draws, peers) -> dict[str, Any]:
+def _kept(world, name, kept) -> dict[str, int]:
+  """What serves an arm: a rule that reads the base's model keeps that too."""
+  if world.config.arms[name].write in ("surprising", "sft"):
+    return kept[name] | {"base": kept["base"]["weights"]}
+  return kept[name]
+
+
+def _arm(
+  world, name, found, state, lines, draws, peers, source
+) -> dict[str, Any]:
   """An arm's entry: intervals over documents and over the energy model."""
   settings = world.config.ledger
   n, bits = settings.samples_served, found.saved.bits
   k, k_0 = rsrc.capability(bits), rsrc.capability(found.untrained)
   drawn = rsrc.bootstrap(bits, BOOTSTRAP)
-  train, executed = books.spent("base", name)
+  arms = ("", "base", name)
+  train, executed = ledger.spending([x for x in lines if x["arm"] in arms])
   use = {"train": train, **found.use}
-  joules = {part: draws(x) for part, x in use.items()}
+  joules = {part: draws(x) for part, x in found.use.items()}
+  joules["train"] = ledger.training_joules(lines, arms, settings.pue)
   total = _sum(joules["C"], joules["D"])
   stored = sum(state.values())
   arm = world.config.arms[name]
@@ -251,7 +311,8 @@ def _arm(world, name, found, state, books, draws, peers) -> dict[str, Any]:
       for peer, (other, encode, decode) in peers.items()
     },
     "m_star": _m_star(joules, found.flops),
-    "source": energy.weakest(books.meter.terms),
+    "service_seconds": found.spread,
+    "source": source,
   }
 
 
@@ -329,9 +390,11 @@ def _m_star(joules, flops) -> dict[str, Any]:
   }
 
 
-def _compressors(world, settings, read) -> dict[str, compressors.Baseline]:
+def peers(
+  world: build.World, meter: energy.Meter
+) -> dict[str, compressors.Baseline]:
   """General compressors on the same test sources, given as packed ids."""
-  config, corpus = world.config, world.corpus
+  config, corpus, settings = world.config, world.corpus, world.config.ledger
   test = Tokens(*(x[: config.eval.test_rows] for x in corpus.test))
   dtype = np.uint8 if corpus.vocab.size <= 256 else np.dtype("<u2")
   pack = lambda split: [
@@ -347,7 +410,7 @@ def _compressors(world, settings, read) -> dict[str, compressors.Baseline]:
     np.sum(raw * spent, -1),
     dictionary=b"".join(pack(some))[:DICTIONARY],
     seconds=min(0.3, settings.service_seconds),
-    read=read,
+    read=meter.read,
   )
   return {name: peer for name, peer in found.items() if peer.decode is not None}
 

@@ -21,21 +21,19 @@ def step_flops(world: build.World, name: str) -> float | None:
     None for a model or a pattern whose closed form is not known here.
   """
   config = world.config
-  if config.model_name != "transformer":
+  if config.model_name != "transformer" or config.verifier.reader > 0:
     return None
   longest = world.corpus.train.ids.shape[1]
   roles, read = world.roles, _read(world)
   k, S = roles["C"].length, longest + 1  # ends included
   # A tag and a separator stand around the text (roles.Role.prompt).
-  prompt = {"C": longest + 2, "V": longest + 2, "D": k + 2, "text": 2}
+  prompt = {"C": longest + 2, "D": k + 2, "text": 2}
 
   if name == "base":
     B = config.pretrain.batch_size
     # The language, an extract written and one read; the extract's scores.
     taught = read(B, prompt["text"], S) + read(B, prompt["D"], S)
     taught += read(B, prompt["C"], k + 1)
-    if config.verifier.reader > 0:
-      taught += read(B, prompt["V"], S)
     return 3 * taught + read(B, prompt["text"], S - 1)
 
   B, arm = config.batch_size, config.arms[name]
@@ -52,10 +50,14 @@ def step_flops(world: build.World, name: str) -> float | None:
   )
   # V: how likely D holds s given each code, and the base without one.
   verify = read(B * G, prompt["D"], S) + read(B, prompt["text"], S)
-  update = 3 * write * (config.loss.weights.C > 0)
+  update = 3 * write
+  update += 3 * read(B, prompt["C"], k) * settings.get("imitate", False)
   update += 3 * read(B * M, prompt["D"], S) * (M > 0)
   update += 3 * decode * (J > 1)
   reference = (write + decode * (J > 1)) * (config.kl > 0)
+  # More than one update scores what was sampled once more, before they begin.
+  again = (write + decode * (J > 1)) * (config.updates > 1)
+  update = config.updates * update + again
   return write + decode * hears + verify + update + reference
 
 

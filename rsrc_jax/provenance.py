@@ -25,7 +25,10 @@ PACKAGES = [
 ]
 
 # Settings that may change when a run goes on: they don't touch its numbers.
-FREE = ("checkpoint.", "mesh.", "log_every", "ledger.")
+FREE = (
+  "checkpoint.", "mesh.", "log_every", "ledger.pue", "ledger.samples_served",
+  "ledger.service_seconds",
+)  # fmt: skip
 
 
 def record(config: ml_collections.ConfigDict, workdir: Path) -> None:
@@ -47,6 +50,8 @@ def record(config: ml_collections.ConfigDict, workdir: Path) -> None:
         f"now it is {now!r}: give another --workdir, or the same settings "
         "to go on with that run."
       )
+  if (workdir / "summary.json").exists():
+    return  # what made a finished run stays as it was
   logging.write_json(path, mine)
   logging.write_json(workdir / "environment.json", environment())
 

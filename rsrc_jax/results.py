@@ -40,6 +40,7 @@ def evaluate_arms(
   frozen = {"base": trained["base"], "reader": trained["base"]}
   heldout = {"english": {}, "controls": {}, "budget_curve": {}}
   lines, utilisation, measured, strange = [], None, {}, {}
+  parts = {}
   ruler = economy.ruler(world, trained["base"], books)
   for arm in arms:
     books.arm = arm.name
@@ -49,7 +50,7 @@ def evaluate_arms(
     nothing = {"base": raw, "reader": raw}
     _, before = _measure(world, arm, raw, nothing, examine, books)(None)
     if books.path is not None:
-      measured[arm.name] = economy.measure(
+      measured[arm.name], parts[arm.name] = economy.measure(
         world, arm, trained[arm.name], frozen, table, before, ruler, examine,
         books,
       )  # fmt: skip
@@ -94,7 +95,7 @@ def evaluate_arms(
     "heldout": heldout,
     "strange": {"name": corpus.strange_name, "arms": strange},
   }
-  return summary, measured
+  return summary, economy.serve(world, measured, parts, books)
 
 
 def bounds(world: build.World) -> dict[str, Any]:

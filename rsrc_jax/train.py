@@ -63,6 +63,7 @@ def train(
   world = build.world(config, workdir)
   phases = build.phases(world)
   workdir.mkdir(parents=True, exist_ok=True)
+  made = provenance.environment()  # before: the tree may change under a run
   provenance.record(config, workdir)
   done = workdir / "summary.json"
   if done.exists():
@@ -73,11 +74,11 @@ def train(
   with stop_requests() as stop, contextlib.closing(log):
     with contextlib.closing(books):
       summary, *found = _train(world, phases, workdir, log, books, stop)
-    made = provenance.environment()
+      peers = economy.peers(world, meter)  # while there is a meter
     kept = ("git", "python", "packages", "backend", "devices")
     summary["made_with"] = {name: made[name] for name in kept}
     if path is not None:
-      summary |= economy.account(world, *found, books)
+      summary |= economy.account(world, *found, peers, books)
       summary["trajectory"] = economy.trajectory(logging.read_jsonl(log.path))
       log.totals(economy.scalars(summary))
   logging.write_json(done, summary)
@@ -152,6 +153,7 @@ def run_phase(
     state, host = found
     stream.set_state(host["iterator"])
     window = host["window"]
+    books.carry(host.get("ledger"))
   step = int(state.step)
   if step >= phase.steps:
     checkpoint.close(saver)

@@ -179,9 +179,76 @@ def test_a_lost_file_is_made_good_from_the_checkpoint(tmp_path):
   saved = books.position()
   path.unlink()
   again = ledger.Ledger(path, clock.meter())
+  again.carry(saved)
   again.resume("code", saved)
   use, flops = again.spent("code")
   assert (use.seconds, flops) == (5.0, 15.0)
+  # Killed again and again before the next checkpoint: it is carried once.
+  for _ in range(3):
+    with again.phase("step"):
+      clock.pass_(1.0)
+    again = ledger.Ledger(path, clock.meter())
+    again.carry(saved)
+    again.resume("code", saved)
+  assert again.spent("code")[0].seconds == 8.0
+  assert ledger.totals(again.read())["rolled_back"]["seconds"] == 3.0
+
+
+def test_a_cut_file_is_made_good_by_what_is_missing_and_no_more(tmp_path):
+  path, clock = tmp_path / "ledger.jsonl", Clock()
+  books = ledger.Ledger(path, clock.meter())
+  for arm in ("base", "code"):
+    books.resume(arm, None)
+    for _ in range(3):
+      with books.phase("step"):
+        clock.pass_(1.0)
+  saved = books.position()
+  lines = path.read_text().splitlines(keepends=True)
+  path.write_text("".join(lines[:4]))  # open, resume?, and some of the base
+  again = ledger.Ledger(path, clock.meter())
+  again.carry(saved)
+  assert again.spent("base", "code")[0].seconds == 6.0
+  again.carry(saved)
+  assert again.spent("base", "code")[0].seconds == 6.0
+
+
+def test_compiling_is_shared_and_an_arm_named_twice_counts_once(tmp_path):
+  clock = Clock()
+  books = ledger.Ledger(tmp_path / "ledger.jsonl", clock.meter())
+  books.resume("base", None)
+  with books.phase("compile"):
+    clock.pass_(4.0)
+  with books.phase("step"):
+    clock.pass_(1.0)
+  books.resume("code", None)
+  with books.phase("evaluation"), books.phase("compile"):
+    clock.pass_(2.0)
+  with books.phase("test"), books.phase("compile"):
+    clock.pass_(9.0)
+  assert phases(books.read())[""]["compile"] == 6.0
+  assert books.spent("base", "base")[0].seconds == 7.0
+  assert books.spent("lead")[0].seconds == 6.0
+
+
+def test_every_session_is_priced_by_its_own_meter(tmp_path):
+  path, clock = tmp_path / "ledger.jsonl", Clock()
+  counted = energy.Term("host", "rapl", "package", 0.001)
+  first = clock.meter()._replace(
+    terms=(counted,),
+    read=lambda: energy.Use(
+      clock.seconds, clock.cpu, {"host": 100.0 * clock.seconds}
+    ),
+  )
+  for meter in (first, clock.meter()):
+    books = ledger.Ledger(path, meter)
+    books.resume("code", None)
+    with books.phase("step"):
+      clock.pass_(10.0, cpu=10.0)
+    books.close()
+  lines = books.read()
+  found = ledger.training_joules(lines, ("code",), 1.0)
+  modelled = ledger.joules(energy.Use(10.0, 10.0, {}), books.opening, 1.0)
+  np.testing.assert_allclose(found, 1000.0 + modelled)
 
 
 def test_unawaited_work_is_charged_where_it_was_asked_for(tmp_path):

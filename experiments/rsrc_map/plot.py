@@ -84,7 +84,7 @@ def compute(rows: list[dict]) -> Figure:
       axes.plot(*_xy(one), alpha=0.25, lw=0.9, **style)
     steps = dict.fromkeys(row["step"] for row in mine)
     same = [[row for row in mine if row["step"] == step] for step in steps]
-    mean = lambda key, rows: sum(row[key] for row in rows) / len(rows)
+    mean = lambda key, rows: math.fsum(row[key] for row in rows) / len(rows)
     average = [
       {k: mean(k, x) for k in ("flops", "verified_bits")} for x in same
     ]

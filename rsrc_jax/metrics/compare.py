@@ -303,12 +303,24 @@ def _joules(run: Run, part: str) -> np.ndarray:
   """Joules of "train", or a sample's of "C" or "D", [draws]."""
   use = _get(run.path, run.summary, "rsrc", "arms", run.arm, "use", part)
   ledger = _get(run.path, run.summary, "ledger")
+  entry = _get(run.path, run.summary, "rsrc", "arms", run.arm)
+  if len(ledger.get("machines", ())) > 1:
+    raise ValueError(
+      f"{run.path} ran on {', '.join(ledger['machines'])}: its joules can't be "
+      "paired with another run's; use --metric k"
+    )
+  # A compressor uses the host alone, and is charged for nothing else.
+  terms = [
+    term
+    for term in ledger.get("terms", ())
+    if entry.get("kind") != "compressor" or term.get("name") == "host"
+  ]
   make = lambda kind, facts: kind(*(facts[name] for name in kind._fields))
   try:
     found = energy.joules(
       make(energy.Use, use),
       make(energy.Machine, ledger["machine"]),
-      [make(energy.Term, term) for term in ledger["terms"]],
+      [make(energy.Term, term) for term in terms],
       pue=ledger["pue"],
     )
   except (KeyError, TypeError) as error:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from rsrc_jax import logging
 from rsrc_jax.metrics import energy
@@ -69,7 +70,7 @@ class Ledger:
       logging.write_atomic(path, kept)
     # Line by line: a kill loses no line that was written.
     self._file = path.open("a", buffering=1, encoding="utf-8")
-    self.lines = len(before)
+    self.lines = before[-1]["n"] + 1 if before else 0
     for line in before:
       self._sum(line)
     self.session = sum(line["kind"] == "open" for line in before)
@@ -119,7 +120,9 @@ class Ledger:
       line = {"phase": path, **own._asdict(), "status": status, **facts}
       if idle is not None:
         line["idle"] = idle._asdict()
-      self._write("phase", **line)
+      # Programs are shared and cached: who comes first must not pay for all.
+      shared = name == "compile" and path.split("/")[0] not in AFTER
+      self._write("phase", arm="" if shared else self.arm, **line)
 
   def program(self, **facts: Any) -> None:
     """Notes a compiled program: its FLOPs, XLA's figures, its memory."""
@@ -132,25 +135,40 @@ class Ledger:
     checkpoint, and everything that the arm has spent was for nothing.
     """
     self.arm = arm
-    lines = saved["lines"] if saved else 0
-    if saved and lines > self.lines:
-      # The file was lost or cut: the checkpoint still knows the sum.
-      self._write("phase", phase="carried", status="ok", **saved["carried"])
-    elif self.path is not None and self.lines > 1:
-      self._write("resume", line=lines)
+    if self.lines > 1:
+      self._write("resume", line=saved["lines"] if saved else 0)
+
+  def carry(self, saved: dict[str, Any] | None) -> None:
+    """Makes good what a lost or cut file no longer holds, from a checkpoint.
+
+    saved: as for `resume`; asked once for each checkpoint that is restored.
+    """
+    if self.path is None or not saved or saved["lines"] <= self.lines:
+      return
+    for arm, known in saved["carried"].items():
+      before, executed = self._spent.get(arm, (NOTHING, 0.0))
+      missing = energy.minus(energy.Use(**known["use"]), before)
+      flops = {"carried": known["flops"] - executed}
+      self._write(
+        "phase", arm=arm, phase="carried", status="ok", flops=flops,
+        **missing._asdict(),
+      )  # fmt: skip
+    self.lines = saved["lines"]
 
   def spent(self, *arms: str) -> tuple[energy.Use, float]:
     """What some arms, and what they share, have cost until now: use, FLOPs."""
     use, flops = NOTHING, 0.0
-    for arm in ("", *arms):
+    for arm in dict.fromkeys(("", *arms)):
       more, executed = self._spent.get(arm, (NOTHING, 0.0))
       use, flops = energy.add(use, more), flops + executed
     return use, flops
 
   def position(self) -> dict[str, Any]:
-    """For a checkpoint: how long the books are, and this arm's sum so far."""
-    use, flops = self._spent.get(self.arm, (NOTHING, 0.0))
-    carried = {**use._asdict(), "flops": {"carried": flops}}
+    """For a checkpoint: how long the books are, and their sums so far."""
+    carried = {
+      arm: {"use": use._asdict(), "flops": flops}
+      for arm, (use, flops) in self._spent.items()
+    }
     return {"lines": self.lines, "carried": carried}
 
   def read(self) -> list[dict]:
@@ -170,8 +188,8 @@ class Ledger:
   def _write(self, kind: str, **facts: Any) -> None:
     if self.path is None:
       return
-    line = {"kind": kind, "session": self.session, "arm": self.arm}
-    line |= {"at": time.time(), **facts}
+    line = {"kind": kind, "n": self.lines, "session": self.session}
+    line |= {"arm": self.arm, "at": time.time(), **facts}
     self._file.write(json.dumps(line) + "\n")  # a line a write: never cut
     self.lines += 1
     self._sum(line)
@@ -200,6 +218,7 @@ def totals(lines: list[dict], *, pue: float = 1.0) -> dict[str, Any]:
   machine = sessions[-1]["machine"] if sessions else {}
   return {
     "machine": machine,
+    "machines": sorted({x["machine"]["name"] for x in sessions}),
     "terms": sessions[-1]["terms"] if sessions else [],
     "pue": pue,
     "phases": {
@@ -225,6 +244,27 @@ def totals(lines: list[dict], *, pue: float = 1.0) -> dict[str, Any]:
     "failed": failed,
     "programs": _programs(lines),
   }
+
+
+def training_joules(lines: list[dict], arms: tuple[str, ...], pue: float):
+  """E_t of some arms and of what all share, [draws]; None where unknown.
+
+  Each session is priced by the meter that it had.
+  """
+  total = 0.0
+  for session in (x for x in lines if x["kind"] == "open"):
+    mine = [
+      x
+      for x in lines
+      if x["session"] == session["session"] and x["arm"] in ("", *arms)
+    ]
+    use, _ = spending(mine)
+    if use.seconds > 0:
+      found = joules(use, session, pue)
+      if found is None:
+        return None
+      total = total + found
+  return total if np.ndim(total) else None
 
 
 def spending(lines: list[dict]) -> tuple[energy.Use, float]:
@@ -331,17 +371,17 @@ def _rolled_back(lines: list[dict]) -> list[dict]:
   for line in lines:
     if line["kind"] != "resume":
       continue
-    for i in range(line["line"], len(lines)):
-      other = lines[i]
+    for i, other in enumerate(lines):
       if other is line:
         break
       if (
         other["kind"] == "phase"
+        and other["n"] >= line["line"]
         and other["arm"] == line["arm"]
         and other["phase"].split("/")[0] not in ("checkpoint", *AFTER)
       ):
         gone[i] = other
-  return [gone[i] for i in sorted(gone)]
+  return list(gone.values())
 
 
 def _programs(lines: list[dict]) -> dict[str, dict]:

@@ -290,10 +290,11 @@ def _mean(seeds: list[Point]) -> Point:
         or values
       )
     elif key in THRESHOLDS or key.startswith("n_star_"):
-      known = [v for v in values if v is not None]
-      mean[key] = statistics.median_high(known) if known else None
+      # Undefined on one seed is undefined for all: no verdict is dropped.
+      mean[key] = None if None in values else statistics.median_high(values)
     elif stem in (*INTERVALS, *NUMBERS):
-      mean[key] = None if None in values else sum(values) / len(values)
+      # fsum: the same on every version of Python.
+      mean[key] = None if None in values else math.fsum(values) / len(values)
   if len({p["source"] for p in seeds}) > 1:
     mean["source"] = "several"
   return mean
@@ -304,7 +305,7 @@ def _geometric(values: list[float | None]) -> float | None:
     return None
   if min(values) <= 0:
     return min(values)
-  return math.exp(sum(map(math.log, values)) / len(values))
+  return math.exp(math.fsum(map(math.log, values)) / len(values))
 
 
 def _with_fronts(found: list[Point]) -> list[Point]:
