@@ -49,7 +49,7 @@ class Ruler(NamedTuple):
   answer: Callable[..., Tokens]  # reads a text and answers with one token
 
 
-def ruler(world: build.World, base: Params, books: ledger.Ledger) -> Ruler:
+def ruler(world: build.World, base: Params) -> Ruler:
   """Jits what `measure` needs. base: the parameters of the frozen V."""
   policy, roles = world.policy, world.roles
   coder = jax.jit(evaluate.make_coder(policy, roles["text"]))

@@ -41,7 +41,7 @@ def evaluate_arms(
   heldout = {"english": {}, "controls": {}, "budget_curve": {}}
   lines, utilisation, measured, strange = [], None, {}, {}
   parts = {}
-  ruler = economy.ruler(world, trained["base"], books)
+  ruler = economy.ruler(world, trained["base"])
   for arm in arms:
     books.arm = arm.name
     measure = _measure(world, arm, trained[arm.name], frozen, examine, books)

@@ -10,7 +10,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from rsrc_jax.metrics import card, energy
+from rsrc_jax.metrics import card, energy, rsrc
 
 VM = {"name": "a VM", "vcpus": 2, "gib": 8.0, "accelerators": []}
 RAPL = {
@@ -383,7 +383,7 @@ def test_modelled_joules_share_their_draws(tmp_path, files):
   )
   found = written(folder)["energy"]
   assert found["source"] == "modelled"
-  for key, value in energy.interval(whole).items():
+  for key, value in rsrc.interval(whole).items():
     np.testing.assert_allclose(found["joules"][key], value)
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsrc_jax.metrics import crosscheck, energy
+from rsrc_jax.metrics import crosscheck, energy, rsrc
 from rsrc_jax.metrics.energy import Machine, Term, Use
 
 VM = Machine("a kind of VM", 4, 16.0, ())
@@ -160,7 +160,7 @@ def test_nvml_counter(tmp_path, opened):
   np.testing.assert_allclose(
     total - energy.joules(use, meter.machine, host), 3.5, rtol=1e-9
   )
-  assert energy.interval(energy.joules(use, meter.machine, board)) == {
+  assert rsrc.interval(energy.joules(use, meter.machine, board)) == {
     "median": 3.5, "p5": 3.5, "p95": 3.5
   }  # fmt: skip
 
@@ -206,7 +206,7 @@ def test_nvml_that_fails_is_unavailable(tmp_path, opened, fake):
   assert use.counted == {}
   assert energy.joules(use, meter.machine, meter.terms) is None
   assert energy.joules(use, meter.machine, meter.terms[:1]).min() > 0
-  assert energy.interval(None) is None
+  assert rsrc.interval(None) is None
   assert energy.weakest(meter.terms) == "unavailable"
 
 
@@ -265,7 +265,7 @@ def truth(rng, use, machine):
 )
 def test_the_interval_is_honest(use, gib):
   rng, machine = np.random.default_rng(0), VM._replace(gib=gib)
-  found = energy.interval(energy.joules(use, machine, MODELLED))
+  found = rsrc.interval(energy.joules(use, machine, MODELLED))
   true = np.array([truth(rng, use, machine) for _ in range(1000)])
   covered = np.mean((found["p5"] <= true) & (true <= found["p95"]))
   assert 0.85 <= covered <= 0.95

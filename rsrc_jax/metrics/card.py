@@ -18,7 +18,7 @@ import jsonschema
 import numpy as np
 
 from rsrc_jax import logging
-from rsrc_jax.metrics import energy
+from rsrc_jax.metrics import energy, rsrc
 
 SCHEMA = Path(__file__).with_name("card_schema.json")
 REQUIRED = {
@@ -246,7 +246,7 @@ def _reproduce(run: Path, environment: dict) -> dict[str, Any]:
 
 
 def _priced(some: Spent) -> dict[str, Any]:
-  return {"joules": energy.interval(some.joules), "source": some.source}
+  return {"joules": rsrc.interval(some.joules), "source": some.source}
 
 
 def _arms(arms: dict[str, dict], run: Path) -> dict[str, dict]:

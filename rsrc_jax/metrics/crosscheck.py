@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from rsrc_jax.metrics import energy
+from rsrc_jax.metrics import energy, rsrc
 
 # What another tool found: term -> (joules or None, how it came by them).
 Found = dict[str, tuple[float | None, str]]
@@ -180,7 +180,7 @@ def _busy(seconds: float) -> None:
 
 
 def _joules_text(draws: np.ndarray | None) -> str:
-  found = energy.interval(draws)
+  found = rsrc.interval(draws)
   if found is None:
     return "unavailable"
   low, high = found["p5"], found["p95"]

@@ -157,14 +157,6 @@ def joules(
   return pue * np.sum(parts, axis=0)
 
 
-def interval(draws: np.ndarray | None) -> dict[str, float] | None:
-  """Median and 5-95 % of draws; None stays None."""
-  if draws is None:
-    return None
-  p5, median, p95 = (float(x) for x in np.percentile(draws, (5, 50, 95)))
-  return {"median": median, "p5": p5, "p95": p95}
-
-
 def weakest(terms: Sequence[Term]) -> str:
   """The source of a sum of terms: that of the least known among them."""
   if not terms:

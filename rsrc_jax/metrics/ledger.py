@@ -23,7 +23,7 @@ import jax
 import numpy as np
 
 from rsrc_jax import logging
-from rsrc_jax.metrics import energy
+from rsrc_jax.metrics import energy, rsrc
 
 # Of a training step that is one program, in the order in which they run. Their
 # FLOPs are counted apart; their seconds are shares of the step's.
@@ -349,7 +349,7 @@ def _priced(entry: dict, sessions: list[dict], pue: float) -> dict:
     "cpu_seconds": sum(use.cpu_seconds for use in entry["use"].values()),
     "flops": entry["flops"],
     "recompute": entry["recompute"],
-    "joules": energy.interval(sum(draws)) if known else None,
+    "joules": rsrc.interval(sum(draws)) if known else None,
     "measured": entry["measured"],
     "calls": entry["calls"],
   }
