@@ -37,7 +37,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.pretrain.warmup_from = 400
   config.pretrain.batch_size = 64
   config.verifier = {"slots": 0.0, "edit": 0.0, "gain": 1.0, "reader": 0.0}
-  config.curriculum = {"hidden": 0.9, "steps": 400, "explore_steps": 600}
+  config.curriculum.steps, config.curriculum.explore_steps = 400, 600
   config.eval.rows = 256
   config.eval.batch_size = 256
   config.eval.test_rows = 2_048

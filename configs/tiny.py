@@ -17,6 +17,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.seed = 0
   config.steps = 1_500  # of every arm
   config.budget = 3  # k: tokens of a code
+  config.budgets = ()  # drawn for each source, up to `budget`; empty: always k
   config.batch_size = 32  # B: sources a step
   config.log_every = 20
   config.only = ""  # names of arms, comma-separated; empty: all of them
@@ -51,6 +52,7 @@ def get_config() -> ml_collections.ConfigDict:
     "warmup_from": 150,  # the roles are taught from this step on
     "batch_size": 128,
     "dropout": 0.1,
+    "demonstrate": "",  # weave, append: what C is shown to do with the N
     "optimizer": _optimizer(2e-3),
   }
 
@@ -77,7 +79,22 @@ def get_config() -> ml_collections.ConfigDict:
   }
   # 90 % of the vocabulary hidden at first, nothing after 1,000 steps; the
   # entropy bonus falls to nothing at the end.
-  config.curriculum = {"hidden": 0.9, "steps": 1_000, "explore_steps": 1_500}
+  config.curriculum = {
+    "name": "linear",
+    "every": 0,  # steps between two looks at held-out reward, for a plateau
+    "hidden": 0.9,
+    "steps": 1_000,
+    "explore_steps": 1_500,
+  }
+  # What C is asked to write with: configs/random_vocabulary.py asks for some.
+  config.augment = {
+    "inject": 0,  # N: ids injected for each source
+    "ban": 0,  # M: tokens of each source that its codes should not use
+    "pool": 0,  # draw the N from the last so many ids; 0: from all
+    "force": True,  # by masks; False: C is only asked
+    "fixed_length": False,  # codes fill their budget, without an end token
+    "seed": -1,  # of the draws; -1: the run's
+  }
   config.verifier = {"slots": 0.0, "edit": 0.0, "gain": 1.0, "reader": 0.0}
 
   # Keyword arguments of each pattern's make().
@@ -88,6 +105,7 @@ def get_config() -> ml_collections.ConfigDict:
       "length_price": 0.0,
       "lessons": 1,  # codes of each group from which D learns s
       "dropout": 0.1,  # share of lessons whose code is cut short
+      "gate": None,  # injection.make: what using the N is paid
     },
     "extract": {"lessons": 1, "dropout": 0.1},
   }

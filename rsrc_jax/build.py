@@ -22,10 +22,12 @@ from rsrc_jax import (
   learner,
   pretrain,
   sharding,
+  types,
   verifier,
 )
 from rsrc_jax.data import sources, tokenizer
 from rsrc_jax.metrics import capability
+from rsrc_jax.ops import rewards
 from rsrc_jax.patterns import extract
 from rsrc_jax.roles import Role
 from rsrc_jax.types import Params, Pattern, Policy, TrainState
@@ -51,8 +53,11 @@ class Phase(NamedTuple):
   init: Callable[[Params], TrainState]
   given: Callable[..., Any]  # step, schedule, frozen, batch -> given
   step: Callable[..., Any]  # state, frozen, batch, given -> state, metrics
-  write: Callable[..., Any] | None  # params, frozen, batch, key -> code
+  write: Callable[..., Any] | None  # params, frozen, batch, key[, k] -> code
   saved: Callable[..., Any] | None  # source, code, d -> capability.Saved
+  # state, frozen, batch, given -> state, metrics; a held-out batch, not learnt
+  observe: Callable[..., Any] | None = None
+  observe_every: int = 0  # steps; 0: never
 
 
 def world(config: ml_collections.ConfigDict, cache: Path) -> World:
@@ -91,15 +96,18 @@ def phases(world: World) -> list[Phase]:
 def _base(world: World) -> Phase:
   config, settings = world.config, world.config.pretrain
   tx = learner.optimizer(steps=settings.steps, **settings.optimizer)
+  constrain = _constrain(world, config, "free")
   step = pretrain.make_step(
     world.policy,
     world.roles,
     tx,
+    constrain,
     seed=config.seed,
     budget=config.budget,
     warmup_from=settings.warmup_from,
     dropout=settings.dropout,
     reader=config.verifier.reader > 0,
+    demonstrate=settings.demonstrate,
   )
   init = lambda p: TrainState(jnp.int32(0), p, tx.init(p), (), ())
   return Phase(
@@ -117,11 +125,10 @@ def _base(world: World) -> Phase:
 
 def _arm(world: World, name: str, step_of: dict) -> Phase:
   arm = world.config.arms[name]
-  config = world.config.copy_and_resolve_references()
-  config.update_from_flattened_dict(dict(arm.overrides))
-  policy, roles, seed = world.policy, world.roles, config.seed
+  config = settings(world.config, name)
+  seed = config.seed
   pattern = _pattern(world, config, arm.pattern)
-  relax = curriculum.linear(**config.curriculum)
+  relax, every = _curriculum(config)
   tx = learner.optimizer(
     steps=config.steps * config.updates, **config.optimizer
   )
@@ -132,23 +139,18 @@ def _arm(world: World, name: str, step_of: dict) -> Phase:
   if same not in step_of:
     step = _arm_step(world, config, pattern, relax, tx)
     step_of[same] = _jit(world, step, init)
-  if arm.pattern == "extract":
-    rule = extract.writer(policy, roles, arm.write, config.budget)
-    prepare = lambda frozen, batch, key, hidden: rule(frozen, batch, key)
-    write = lambda params, frozen, batch, key: rule(frozen, batch, key)
-  else:
-    code = world.corpus.vocab.code
-    limit = augment.make(arm.write, code, draws=config.subsets)
-    prepare = lambda frozen, batch, key, hidden: limit(key, batch, hidden)
-    relaxed = augment.make("source" if arm.write == "source" else "free", code)
-    write = evaluate.code_writer(policy, roles["C"], relaxed)
+  prepare, write = (_ruled if arm.pattern == "extract" else _written)(
+    world, config, arm.write
+  )
 
-  def given(step, schedule, frozen, batch):
+  def given(step, state, frozen, batch):
     # Apart from the key of the rollouts, which folds in the step alone.
-    key = jax.random.fold_in(learner.step_key(seed, step), 1)
-    hidden = relax.update(schedule, step).hidden
-    return prepare(frozen, batch, key, hidden)
+    drawn = config.augment.seed if config.augment.seed >= 0 else seed
+    key = jax.random.fold_in(learner.step_key(drawn, step), 1)
+    schedule = relax.update(state, step).schedule
+    return prepare(frozen, batch, key, schedule)
 
+  watched = every and arm.pattern != "extract"
   return Phase(
     name=name,
     steps=config.steps,
@@ -159,7 +161,120 @@ def _arm(world: World, name: str, step_of: dict) -> Phase:
     step=step_of[same],
     write=jax.jit(write),
     saved=_saved(world, arm.write),
+    observe=_observe(world, config, arm.pattern, relax) if watched else None,
+    observe_every=every if watched else 0,
   )
+
+
+def settings(
+  config: ml_collections.ConfigDict, arm: str
+) -> ml_collections.ConfigDict:
+  """The config as one arm sees it: its overrides applied."""
+  mine = config.copy_and_resolve_references()
+  mine.update_from_flattened_dict(dict(config.arms[arm].overrides))
+  return mine
+
+
+def _curriculum(config) -> tuple[curriculum.Curriculum, int]:
+  """-> the curriculum, and after how many steps held-out reward is measured."""
+  block = config.curriculum.to_dict()
+  name, every = block.pop("name"), block.pop("every")
+  kinds = {"linear": curriculum.linear, "plateau": curriculum.plateau}
+  if name not in kinds:
+    raise ValueError(f"config.curriculum.name={name!r} is not in {list(kinds)}.")
+  if name == "plateau" and every < 1:
+    raise ValueError(
+      f"config.curriculum.every={every}: a plateau is seen in the held-out "
+      "reward; give the steps between two measurements, at least 1."
+    )
+  return kinds[name](**block), every
+
+
+def _ruled(world: World, config, rule: str) -> tuple[Callable, Callable]:
+  """Codes by a rule: -> what is given to a step, and write()."""
+  vocab, budgets = world.corpus.vocab, tuple(config.budgets)
+  make = lambda rule: extract.writer(
+    world.policy, world.roles, rule, config.budget,
+    idf=extract.inverse_frequency(world.corpus.train, vocab.size),
+    code=vocab.code,
+  )  # fmt: skip
+  # D learns from the best of some extracts what the greedy search will give.
+  taught = make("sampled_oracle" if rule == "oracle" else rule)
+  written = make(rule)
+
+  def prepare(frozen, batch, key, schedule):
+    keys = augment.row_keys(key, batch.row)
+    drawn = augment.draw_budget(keys, schedule.budgets, budgets)
+    budget = None if drawn is None else drawn[:, 0]
+    return taught(frozen["base"], frozen, batch, key, budget)
+
+  def write(params, frozen, batch, key, budget=None):
+    return written(params, frozen, batch, key, _budget(config, batch, budget))
+
+  return prepare, write
+
+
+def _written(world: World, config, mode: str) -> tuple[Callable, Callable]:
+  """Codes by C: -> what is given to a step, and write()."""
+  constrain = _constrain(world, config, mode)
+  vocab = world.corpus.vocab
+  limits = augment.relaxed(
+    mode, vocab.code, words=_words(vocab, mode), end=_end(config)
+  )
+  greedy = evaluate.code_writer(world.policy, world.roles["C"], limits)
+
+  def write(params, frozen, batch, key, budget=None):
+    return greedy(params, frozen, batch, key, _budget(config, batch, budget))
+
+  return lambda _, batch, key, schedule: constrain(key, batch, schedule), write
+
+
+def _constrain(world: World, config, mode: str) -> Callable[..., types.Ask]:
+  asked, vocab = config.augment, world.corpus.vocab
+  return augment.make(
+    mode,
+    vocab.code,
+    words=_words(vocab, mode),
+    draws=config.subsets,
+    inject=asked.inject,
+    ban=asked.ban,
+    pool=asked.pool,
+    force=asked.force,
+    end=_end(config),
+    budgets=tuple(config.budgets),
+  )
+
+
+def _budget(config, batch, budget):
+  """[B] int32: as asked, or the largest; None where there is but one."""
+  if not config.budgets:
+    return None
+  budget = config.budget if budget is None else budget
+  return jnp.broadcast_to(jnp.int32(budget), batch.row.shape)
+
+
+def _words(vocab, mode: str):
+  return vocab.text if mode == "words" else None
+
+
+def _end(config) -> int | None:
+  return tokenizer.END if config.augment.fixed_length else None
+
+
+def _observe(world: World, config, kind: str, relax) -> Callable:
+  """Plays a held-out batch and shows its reward to the curriculum."""
+  pattern = _pattern(world, config, kind, monitor=True)
+
+  def observe(state, frozen, batch, given):
+    key = jax.random.fold_in(learner.step_key(config.seed, state.step), 2)
+    episode, _ = pattern.play(
+      state.params, frozen, state.carry, batch, key, given
+    )
+    seen = relax.observe(state.curriculum, episode.metrics["reward"])
+    metrics = {f"held_{k}": v for k, v in episode.metrics.items()}
+    return state._replace(curriculum=seen), metrics
+
+  return jax.jit(observe)
 
 
 def _saved(world: World, write: str) -> Callable[..., capability.Saved]:
@@ -184,7 +299,7 @@ def _saved(world: World, write: str) -> Callable[..., capability.Saved]:
   return saved
 
 
-def _pattern(world, config, name: str) -> Pattern:
+def _pattern(world, config, name: str, monitor: bool = False) -> Pattern:
   policy, roles = world.policy, world.roles
   verify = verifier.make(
     policy,
@@ -193,7 +308,17 @@ def _pattern(world, config, name: str) -> Pattern:
     positions=world.corpus.slots,
   )
   module = importlib.import_module(f"rsrc_jax.patterns.{name}")
-  return module.make(policy, roles, verify, **config.patterns[name])
+  kwargs = config.patterns[name].to_dict()
+  if kwargs.get("gate"):
+    rewards.check_bonus(
+      bonus=kwargs["gate"]["bonus"],
+      price=kwargs["length_price"],
+      listed=config.augment.inject,
+      budget=config.budget,
+      beyond=kwargs["gate"].pop("beyond_bound"),
+    )
+    kwargs["monitor"] = monitor
+  return module.make(policy, roles, verify, **kwargs)
 
 
 def _arm_step(world, config, pattern, relax, tx) -> Callable:
@@ -238,6 +363,10 @@ def _roles(config, corpus) -> dict[str, Role]:
     return Role(tag, separator, stop, length, support | end)
 
   sampling = {"temperature": config.temperature, "top_p": config.top_p}
+  asks = vocab.asks
+  sampling |= {"use": asks.get("use"), "avoid": asks.get("avoid")}
+  if config.budgets:
+    sampling["slot"] = asks.get("slot")
   return {
     "text": role(tokenizer.TEXT, longest + 1, vocab.text),
     "C": role(tokenizer.C, config.budget, vocab.code)._replace(**sampling),

@@ -23,6 +23,8 @@ def step_flops(world: build.World, name: str) -> float | None:
   config = world.config
   if config.model_name != "transformer" or config.verifier.reader > 0:
     return None
+  if config.budgets or config.augment.inject or config.augment.ban:
+    return None
   longest = world.corpus.train.ids.shape[1]
   roles, read = world.roles, _read(world)
   k, S = roles["C"].length, longest + 1  # ends included

@@ -37,21 +37,22 @@ class Examiner(NamedTuple):
 def code_writer(
   policy: Policy,
   role: Role,
-  constrain: Callable[..., Constraints],
+  limits: Callable[[Batch, jax.Array | None], Constraints],
 ) -> Callable[..., Tokens]:
-  """write(params, frozen, batch, key) -> greedy codes [B, k] of a policy.
+  """write(params, frozen, batch, key, budget) -> greedy codes [B, k].
 
-  constrain: what the arm may write when nothing is hidden any more.
+  limits: what the arm may write when nothing is forced any more, from
+  augment.relaxed. budget: [B] int32, or None for the role's length.
   """
   C = role.greedy()
 
-  def write(params, frozen, batch, key):
+  def write(params, frozen, batch, key, budget=None):
     del frozen
-    limits = constrain(key, batch, jnp.float32(0.0))
+    limited = limits(batch, budget)
     with jax.named_scope("C"):
       c = rollout.sample(
-        policy, params, C, C.prompt(batch.source),
-        augment.row_keys(key, batch.row), samples=1, constraints=limits,
+        policy, params, C, C.prompt(batch.source, limited),
+        augment.row_keys(key, batch.row), samples=1, constraints=limited,
       )  # fmt: skip
     return Tokens(*(x[:, 0] for x in prompts.without_end(c.output, C.end)))
 

@@ -93,7 +93,8 @@ def make_step(
 
   def train_step(state: TrainState, frozen, batch: Batch, given):
     key = step_key(seed, state.step)
-    schedule = curriculum.update(state.curriculum, state.step)
+    relaxed = curriculum.update(state.curriculum, state.step)
+    schedule = relaxed.schedule
     episode, carry = pattern.play(
       state.params, frozen, state.carry, batch, key, given
     )
@@ -122,7 +123,9 @@ def make_step(
       "gradient_norm": optax.tree.norm(grads),
       **schedule._asdict(),
     }
-    state = TrainState(state.step + 1, params, opt_state, carry, schedule)
+    # A line of metrics already has a phase: which loop it is of.
+    metrics["curriculum_phase"] = metrics.pop("phase")
+    state = TrainState(state.step + 1, params, opt_state, carry, relaxed)
     return state, metrics
 
   return train_step

@@ -91,6 +91,10 @@ class Log:
     """Logs an evaluation on the validation split."""
     self._write(step, "valid", metrics)
 
+  def held(self, step: int, metrics: dict[str, float]) -> None:
+    """Logs what the curriculum saw of a held-out batch."""
+    self._write(step, "held", metrics)
+
   def totals(self, scalars: dict[str, float]) -> None:
     """Writes numbers of the whole run to TensorBoard, beside the phases."""
     board = SummaryWriter(str(self.workdir / "tensorboard" / "run"))

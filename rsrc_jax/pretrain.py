@@ -8,24 +8,32 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from rsrc_jax import augment, learner, prompts
+from rsrc_jax.curriculum import Schedule
 from rsrc_jax.patterns import cdv, extract
 from rsrc_jax.roles import Role
-from rsrc_jax.types import Batch, Lesson, Policy, Tokens, TrainState
+from rsrc_jax.types import Ask, Batch, Lesson, Policy, Tokens, TrainState
+
+
+DEMONSTRATIONS = ("", "weave", "append")
+FULL = Schedule(*[np.float32(1.0)] * 7, np.int32(0))  # nothing relaxed yet
 
 
 def make_step(
   policy: Policy,
   roles: dict[str, Role],
   tx: optax.GradientTransformation,
+  constrain: Callable[..., Ask],
   *,
   seed: int,
   budget: int,
   warmup_from: int,
   dropout: float,
   reader: bool,
+  demonstrate: str = "",
 ) -> Callable:
   """Builds train_step(state, frozen, batch, given) -> (state, metrics).
 
@@ -33,27 +41,54 @@ def make_step(
     policy: the model's functions.
     roles: "text", "C", "D" and "V".
     tx: the optimizer.
+    constrain: from augment.make: budgets, and what C is asked to use.
     seed: of the extracts.
     budget: tokens of an extract.
     warmup_from: the step from which the roles are taught beside the language.
     dropout: share of D's extracts that are cut short.
     reader: also teach V to read a noisy text back into the clean one.
+    demonstrate: what C is shown to do with injected ids, on half of the
+      sources: see DEMONSTRATIONS. Nothing of it means anything to D.
   """
+  if demonstrate not in DEMONSTRATIONS:
+    raise ValueError(
+      f"config.pretrain.demonstrate={demonstrate!r} is none of "
+      f"{', '.join(map(repr, DEMONSTRATIONS))}."
+    )
 
   def lessons(params, batch: Batch, key) -> dict[str, Lesson]:
     s, (k_c, k_cut, k_v) = batch.source, jax.random.split(key, 3)
+    # A fourth child, so that the three stay what they are.
+    k_ask = jax.random.fold_in(key, 3)
+    asked = constrain(k_ask, batch, FULL).constraints
     empty = Tokens(s.ids[:, :0], s.mask[:, :0])
     text = _lesson(roles["text"], empty, s)
     score = extract.surprisal(policy, params, roles["text"], s)
-    code = extract.keep(s, extract.noisy(score, k_c, batch.row), budget)
+    size = None if asked.budget is None else asked.budget[:, 0]
+    code = extract.keep(s, extract.noisy(score, k_c, batch.row), budget, size)
+    shown, asked = shows(code, asked, k_ask, batch.row)
     taught = {
       "text": text,
-      "C": _lesson(roles["C"], s, code),
+      "C": _lesson(roles["C"], s, shown, asked),
       "D": cdv.code_lesson(roles["D"], s, code, k_cut, dropout),
     }
     if reader:
       taught["V"] = _lesson(roles["V"], noised(s, k_v, batch.row), s)
     return taught
+
+  def shows(code, asked, key, rows):
+    """What C is shown to write, and the asks that it is shown with."""
+    if asked.injected is None:
+      return code, asked
+    k_heard, k_shown = jax.random.split(jax.random.fold_in(key, 1))
+    heard = jax.vmap(jax.random.bernoulli)(augment.row_keys(k_heard, rows))
+    used = jnp.where(heard[:, None, None], asked.injected, -1)
+    asked = asked._replace(injected=used)
+    if demonstrate == "weave":
+      return weave(code, used[:, 0], k_shown, rows), asked
+    if demonstrate == "append":
+      return append(code, used[:, 0], asked.budget), asked
+    return code, asked
 
   def loss(params, taught, ready):
     losses = {
@@ -100,7 +135,38 @@ def noised(s: Tokens, key: jax.Array, rows: jax.Array) -> Tokens:
   return Tokens(jnp.where(hit & other.mask & s.mask, other.ids, s.ids), s.mask)
 
 
-def _lesson(role: Role, prompt: Tokens, target: Tokens) -> Lesson:
+def weave(code: Tokens, used: jax.Array, key, rows: jax.Array) -> Tokens:
+  """Puts each injected id [B, N] in the place of some token of a code [B, k].
+
+  No more than half of a code, and nothing that says anything about it.
+  """
+  count = min(used.shape[-1], code.ids.shape[-1])
+  room = jnp.sum(code.mask, -1, keepdims=True) // 2
+  draw = lambda k: jax.random.uniform(k, code.ids.shape[1:])
+  noise = jax.vmap(draw)(augment.row_keys(key, rows))
+  _, place = jax.lax.top_k(jnp.where(code.mask, noise, -1.0), count)
+  new = used[:, :count]
+  here = (new >= 0) & (jnp.arange(count) < room)
+  row = jnp.arange(len(used))[:, None]
+  old = jnp.take_along_axis(code.ids, place, 1)
+  return code._replace(ids=code.ids.at[row, place].set(jnp.where(here, new, old)))
+
+
+def append(code: Tokens, used: jax.Array, budget: jax.Array | None) -> Tokens:
+  """Puts the injected ids behind a code cut to make room for them. [B, k]"""
+  k, count = code.ids.shape[-1], jnp.sum(used >= 0, -1)
+  limit = k if budget is None else budget[:, 0]
+  length = jnp.minimum(jnp.sum(code.mask, -1), jnp.maximum(limit - count, 1))
+  place = jnp.arange(k) - length[:, None]
+  last = jnp.minimum(length + count, limit)[:, None]
+  tail = (place >= 0) & (jnp.arange(k) < last)
+  index = jnp.clip(place, 0, used.shape[-1] - 1)
+  ids = jnp.where(tail, jnp.take_along_axis(used, index, 1), code.ids)
+  mask = tail | (jnp.arange(k) < length[:, None])
+  return Tokens(jnp.where(mask, ids, 0), mask)
+
+
+def _lesson(role: Role, prompt: Tokens, target: Tokens, asked=None) -> Lesson:
   target = Tokens(*(x[:, None] for x in prompts.with_end(target, role.end)))
   weights = jnp.ones(target.ids.shape[:2])
-  return Lesson(role.prompt(prompt), target, weights)
+  return Lesson(role.prompt(prompt, asked), target, weights)

@@ -70,8 +70,12 @@ def evaluate_arms(
       heldout[arm.name] = metrics
     if corpus.strange is not None:
       strange[arm.name] = measure(None, corpus.strange)[0]
+    # A policy that knows its budget is asked for k tokens, others are cut off.
     heldout["budget_curve"][arm.name] = {
-      str(k): measure(evaluate.cut_to(k))[0] for k in config.eval.budgets
+      str(k): (
+        measure(None, k=k) if config.budgets else measure(evaluate.cut_to(k))
+      )[0]
+      for k in config.eval.budgets
     }
     lines += samples(world, arm.name, table, config.eval.samples)
   text = "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines)
@@ -154,10 +158,11 @@ def samples(
 def _measure(world, arm, params, frozen, examine, books):
   config, key = world.config, jax.random.key(world.config.seed)
 
-  def measure(alter, split=None):
+  def measure(alter, split=None, k=None):
+    budget = () if k is None else (np.int32(k),)
     with books.phase("test"):
       return evaluate.judge_split(
-        lambda batch: arm.write(params, frozen, batch, key),
+        lambda batch: arm.write(params, frozen, batch, key, *budget),
         *examine.of(params),
         arm.saved,
         world.corpus.test if split is None else split,

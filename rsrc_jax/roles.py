@@ -6,10 +6,11 @@ the same weights: the first token of the prompt says who is speaking.
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from rsrc_jax import prompts
-from rsrc_jax.types import Tokens
+from rsrc_jax.types import Constraints, Tokens
 
 
 class Role(NamedTuple):
@@ -25,16 +26,46 @@ class Role(NamedTuple):
   support: np.ndarray  # [V] bool: ids that the role may ever write
   temperature: float = 1.0  # 0: greedy
   top_p: float = 1.0
+  # Tokens that announce an ask; None where the role hears none of that kind.
+  use: int | None = None
+  avoid: int | None = None
+  slot: int | None = None
 
-  def prompt(self, text: Tokens) -> Tokens:
-    """text [N, S] -> prompt [N, S + 2]."""
+  def prompt(
+    self, text: Tokens, constraints: Constraints | None = None
+  ) -> Tokens:
+    """text [N, S] -> prompt [N, P]: tag, text, what is asked for, separator.
+
+    Of the constraints, those that the role hears: the injected ids behind
+    `use`, the avoided ones behind `avoid`, the budget as that many `slot`s. An
+    ask of nothing is masked: such a prompt is one without it.
+    """
     rows = text.ids.shape[0]
-    return prompts.concat(
-      prompts.constant(self.tag, rows),
-      text,
-      prompts.constant(self.separator, rows),
-    )
+    pieces = [prompts.constant(self.tag, rows), text]
+    if constraints is not None:
+      for token, ids in (
+        (self.use, constraints.injected),
+        (self.avoid, constraints.avoided),
+      ):
+        if token is not None and ids is not None:
+          pieces.append(_ask(token, ids[:, 0]))
+      if self.slot is not None and constraints.budget is not None:
+        slots = Tokens(
+          jnp.full((rows, self.length), self.slot, jnp.int32),
+          jnp.ones((rows, self.length), bool),
+        )
+        pieces.append(prompts.cut(slots, constraints.budget[:, 0]))
+    return prompts.concat(*pieces, prompts.constant(self.separator, rows))
 
   def greedy(self) -> "Role":
     """The same role, always taking its most likely token."""
     return self._replace(temperature=0.0)
+
+
+def _ask(token: int, ids) -> Tokens:
+  """`token` and the ids [N, K] behind it, -1 pads; all masked if all pads."""
+  real = ids >= 0
+  ids = jnp.pad(jnp.where(real, ids, 0), ((0, 0), (1, 0)), constant_values=0)
+  mask = jnp.concatenate([jnp.any(real, -1, keepdims=True), real], -1)
+  ids = ids.at[:, 0].set(jnp.where(mask[:, 0], token, 0))
+  return Tokens(ids.astype(jnp.int32), mask)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rsrc_jax import prompts
-from rsrc_jax.ops import distributions
+from rsrc_jax.ops import distributions, token_stats
 from rsrc_jax.roles import Role
 from rsrc_jax.types import (
   Cache,
@@ -17,6 +17,7 @@ from rsrc_jax.types import (
   Policy,
   Rollout,
   Tokens,
+  TokenStats,
 )
 
 
@@ -29,6 +30,7 @@ def sample(
   *,
   samples: int,
   constraints: Constraints | None = None,
+  stats: bool = False,
 ) -> Rollout:
   """Samples `samples` outputs of each prompt, until all have ended.
 
@@ -40,7 +42,10 @@ def sample(
     keys: [B] random keys, one a row, consumed. A row's outputs are a function
       of its own key and prompt, whatever batch it stands in.
     samples: G.
-    constraints: ids banned and allowed, [B, 1, K] or [B, G, K].
+    constraints: ids banned and allowed, [B, 1, K] or [B, G, K], and what else
+      an output is held to; it ends at its budget without an end token.
+    stats: also record the statistics of what was sampled from, the injected ids
+      of the constraints among them: masked, but untempered and untruncated.
 
   Returns:
     A Rollout with outputs [B, G, T].
@@ -49,6 +54,10 @@ def sample(
   with jax.named_scope("prefill"):
     prefix, hidden = _prefill(policy, params, prompt)
   allowed = allowed_ids(role, constraints)
+  injected = _injected(constraints, rows, samples)
+  budget = length
+  if constraints is not None and constraints.budget is not None:
+    budget = constraints.budget
   start = jnp.sum(prompt.mask, -1, dtype=jnp.int32)[:, None, None]
   sample_keys = jax.vmap(
     lambda key: jax.vmap(lambda g: jax.random.fold_in(key, g))(
@@ -57,11 +66,12 @@ def sample(
   )(keys)
 
   def choose(hidden, t):
-    """Hidden state [B, g, D] -> the token at t and its log-prob, [B, G]."""
+    """Hidden state [B, g, D] -> token at t, log-prob and statistics, [B, G]."""
+    logits = policy.unembed(params, hidden)
     logp = distributions.log_probs(
-      policy.unembed(params, hidden),
+      logits,
       allowed,
-      temperature=role.temperature,
+      temperature=_temperature(role, constraints),
       top_p=role.top_p,
     )
     logp = jnp.broadcast_to(logp, (rows, samples, logp.shape[-1]))
@@ -72,7 +82,13 @@ def sample(
         jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, t)))
       )(sample_keys)
       token = distributions.draw(uniform, logp)
-    return token, distributions.pick(logp, token)
+    return token, (distributions.pick(logp, token), *measure(logits, token))
+
+  def measure(logits, token):
+    if not stats:
+      return ()
+    logits = jnp.broadcast_to(logits, (rows, samples, logits.shape[-1]))
+    return token_stats.from_logits(logits, token, injected, allowed)
 
   def write(arrays, values, t):
     return tuple(
@@ -90,28 +106,35 @@ def sample(
       cache=cache,
       index=t - 1,
     )
-    token, logp = choose(hidden[:, :, 0], t)
+    token, found = choose(hidden[:, :, 0], t)
     token = jnp.where(active, token, 0)
-    out = write(out, (token, active, jnp.where(active, logp, 0.0)), t)
-    return t + 1, token, active & (token != role.end), cache, out
+    found = [jnp.where(active, x, 0.0) for x in found]
+    out = write(out, (token, active, *found), t)
+    return t + 1, token, active & more(token, t), cache, out
+
+  def more(token, t):
+    """Who goes on after writing this token at t. [B, G]"""
+    return (token != role.end) & (t + 1 < budget)
 
   def unfinished(loop):
     t, _, active, _, _ = loop
     return (t < length) & jnp.any(active)
 
   shape = (rows, samples, length)
+  measured = len(TokenStats._fields) if stats else 0
   out = (
     jnp.zeros(shape, jnp.int32),
     jnp.zeros(shape, bool),
-    jnp.zeros(shape, jnp.float32),
+    *[jnp.zeros(shape, jnp.float32)] * (1 + measured),
   )
-  token, logp = choose(hidden, 0)
+  token, found = choose(hidden, 0)
   everyone = jnp.ones((rows, samples), bool)
-  out = write(out, (token, everyone, logp), 0)
+  out = write(out, (token, everyone, *found), 0)
   cache = policy.init_cache(rows, samples, max(length - 1, 1))
-  loop = (jnp.int32(1), token, token != role.end, cache, out)
-  *_, (ids, mask, logp) = jax.lax.while_loop(unfinished, body, loop)
-  return Rollout(prompt, Tokens(ids, mask), logp, constraints)
+  loop = (jnp.int32(1), token, more(token, 0), cache, out)
+  *_, (ids, mask, logp, *found) = jax.lax.while_loop(unfinished, body, loop)
+  found = TokenStats(*found) if stats else None
+  return Rollout(prompt, Tokens(ids, mask), logp, constraints, found)
 
 
 def loops(output: Tokens) -> jax.Array:
@@ -156,7 +179,8 @@ def likelihood(
 def allowed_ids(role: Role, constraints: Constraints | None) -> jax.Array:
   """What each row may write: bool [B, g, V], or [1, 1, V] if unconstrained.
 
-  The end token is allowed whatever `constraints.allowed` says, unless banned.
+  The end token is allowed whatever `constraints.allowed` says, unless banned;
+  where nothing else is left it is allowed all the same.
   """
   support = jnp.asarray(role.support)
   if constraints is None:
@@ -165,7 +189,25 @@ def allowed_ids(role: Role, constraints: Constraints | None) -> jax.Array:
   free = ~jnp.any(constraints.allowed >= 0, -1, keepdims=True)
   end = jnp.arange(support.size) == role.end
   banned = _scatter(constraints.banned, support.size)
-  return support & (only | free | end) & ~banned
+  allowed = support & (only | free | end) & ~banned
+  return allowed | (end & ~jnp.any(allowed, -1, keepdims=True))
+
+
+def _temperature(role: Role, constraints: Constraints | None):
+  """The role's own, or times the constraints', [B, g, 1]; greedy stays so."""
+  if constraints is None or constraints.temperature is None:
+    return role.temperature
+  if role.temperature == 0:
+    return 0.0
+  return role.temperature * constraints.temperature[..., None]
+
+
+def _injected(constraints, rows, samples):
+  """U of every sample, [B, G, N]; N is 0 where nothing is injected."""
+  if constraints is None or constraints.injected is None:
+    return jnp.zeros((rows, samples, 0), jnp.int32)
+  ids = constraints.injected
+  return jnp.broadcast_to(ids, (rows, samples, ids.shape[-1]))
 
 
 def _scatter(ids: jax.Array, vocab_size: int) -> jax.Array:
@@ -203,10 +245,13 @@ def _log_probs(policy, params, role, prompt, output, constraints):
       prefix=prefix,
     )
     hidden = jnp.concatenate([hidden, rest], 2)
+  temperature = _temperature(role, constraints)
+  if isinstance(temperature, jax.Array):
+    temperature = temperature[:, :, None]
   return distributions.log_probs(
     policy.unembed(params, hidden),
     allowed_ids(role, constraints)[:, :, None],
-    temperature=role.temperature,
+    temperature=temperature,
     top_p=role.top_p,
     keep=output.ids,
   )

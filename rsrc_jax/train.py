@@ -91,8 +91,14 @@ def _train(world, phases, workdir, log, books, stop):
   -> results.evaluate_arms, and the bits of what each arm's service has to keep.
   """
   C = metering.decoding("C", world.config.budget)
+  observed = lambda out: {r: out[1][f"held_{r}_loops"] for r in "CD"
+                          if f"held_{r}_loops" in out[1]}  # fmt: skip
   base, *arms = (
-    p._replace(write=p.write and metering.charged(books, "C", p.write, C))
+    p._replace(
+      write=p.write and metering.charged(books, "C", p.write, C),
+      observe=p.observe
+      and metering.charged(books, "evaluation", p.observe, observed),
+    )
     for p in phases
   )
   with books.phase("compile") as spend:
@@ -162,7 +168,8 @@ def run_phase(
   log.start(phase.name, title, step, phase.steps)
   counts = compile_step(world, phase, state, frozen, books)
   log.compiled(step)
-  every = (config.log_every, config.eval.every, config.checkpoint.every)
+  every = [config.log_every, config.eval.every, config.checkpoint.every]
+  every += [phase.observe_every] if phase.observe else []
   while step < phase.steps:
     until = min(phase.steps, *((step // n + 1) * n for n in every))
     state, found = advance(
@@ -171,6 +178,9 @@ def run_phase(
     )  # fmt: skip
     window, step = window + found, step + len(found)
     last = step == phase.steps
+    if phase.observe and step % phase.observe_every == 0:
+      state, held = _held_out(world, phase, state, frozen)
+      log.held(step, held)
     if last or step % config.log_every == 0:
       with books.phase("idle"):  # closed as failed if the loss is no number
         window = _flush(log, title, step, window, _spent(books, config))
@@ -303,6 +313,16 @@ def _flush(log, title, step, window, spent):
     )
   log.train(step, means | spent)
   return []
+
+
+def _held_out(world, phase, state, frozen):
+  """The present constraints on rows that are not learnt from."""
+  step, size = int(state.step), phase.batch_size
+  batch = sources.batch(world.corpus.valid, step * size, size)
+  batch = sharding.put(batch, sharding.batch_sharding(world.mesh))
+  given = phase.given(step, state.curriculum, frozen, batch)
+  state, metrics = phase.observe(state, frozen, batch, given)
+  return state, {k: float(v) for k, v in jax.device_get(metrics).items()}
 
 
 def _validate(world, phase, state, frozen, examine):

@@ -40,6 +40,34 @@ class Constraints(NamedTuple):
 
   banned: jax.Array  # [B, g, K] int32: never sampled
   allowed: jax.Array  # [B, g, K'] int32: a row of only -1 allows everything
+  # None where the arm knows no such thing.
+  injected: jax.Array | None = None  # [B, 1, N] int32: U, asked to be used
+  avoided: jax.Array | None = None  # [B, 1, M] int32: asked not to be used
+  temperature: jax.Array | None = None  # [B, 1]: times the role's own
+  budget: jax.Array | None = None  # [B, 1] int32: most tokens of the code
+
+
+class Ask(NamedTuple):
+  """What is decided about the codes of a batch before they are written."""
+
+  constraints: Constraints
+  decoys: jax.Array  # [B, 1, N] int32: another draw of U, that C never sees
+  bonus: jax.Array  # [] share of the injection bonus that is paid
+  phase: jax.Array  # [] int32: of the curriculum
+
+
+class TokenStats(NamedTuple):
+  """What a next-token distribution says of itself, each [...], in nats.
+
+  Of the masked, untempered, untruncated distribution p.
+  """
+
+  lse: jax.Array  # ln of the sum of exp(logits)
+  log_prob: jax.Array  # ln p of the sampled id
+  entropy: jax.Array  # H = E[-ln p]
+  varentropy: jax.Array  # V = Var[-ln p], nats squared
+  collision: jax.Array  # H2 = -ln sum p^2
+  mass: jax.Array  # m: sum of p over the injected ids
 
 
 class Cache(NamedTuple):
@@ -66,6 +94,7 @@ class Rollout(NamedTuple):
   output: Tokens  # [B, G, T]; the mask covers the end token where sampled
   log_probs: jax.Array  # [B, G, T] under the distribution that was sampled
   constraints: Constraints | None  # [B, g, K]
+  stats: TokenStats | None = None  # [B, G, T], as sampled, where asked for
 
 
 class Lesson(NamedTuple):

@@ -43,6 +43,19 @@ def test_from_words():
     tokenizer.from_words(["red"], ["red"])
 
 
+def test_words_with_asks():
+  """8 specials, 2 words and a blank: the asks are ids 11 to 14."""
+  plain = tokenizer.from_words(["red", "blue"], ["@"])
+  vocab = tokenizer.from_words(["red", "blue"], ["@"], asks=True)
+  assert plain.asks == {} and plain.size == 11 and vocab.size == 15
+  assert vocab.asks == {"use": 11, "avoid": 12, "slot": 13, "question": 14}
+  assert vocab.pieces(range(15)) == [*plain.pieces(range(11)), *tokenizer.ASKS]
+  for mask, other in ((vocab.text, plain.text), (vocab.code, plain.code)):
+    assert mask.tolist() == [*other, False, False, False, False]
+  with pytest.raises(ValueError, match="must all differ"):
+    tokenizer.from_words(["<use>"], [], asks=True)
+
+
 def test_ids_and_masks(vocab):
   """Specials, then 256 byte pieces, then what was learnt."""
   assert vocab.size == SIZE
@@ -58,15 +71,65 @@ def test_first_word_is_like_others(vocab):
   assert vocab.encode("") == [] and vocab.decode([]) == ""
 
 
-specials = st.sampled_from((*tokenizer.SPECIALS, "<0x41>", "▁", " ", "\0", "é"))
+@pytest.fixture(scope="module")
+def asking(model):
+  return tokenizer.from_sentencepiece(model, asks=True)
+
+
+def test_asks_stand_behind_the_model(vocab, asking):
+  ids = list(range(SIZE, SIZE + 4))
+  assert asking.size == SIZE + 4 and asking.pieces(ids) == list(tokenizer.ASKS)
+  assert list(asking.asks.values()) == ids and vocab.asks == {}
+  for mask, other in ((asking.text, vocab.text), (asking.code, vocab.code)):
+    assert mask.tolist() == [*other, False, False, False, False]
+  assert asking.pieces(range(SIZE)) == vocab.pieces(range(SIZE))
+  # They are left out, as the other control symbols are.
+  dog = vocab.encode("the dog")
+  assert asking.decode([ids[0], *dog, ids[3], tokenizer.V]) == "the dog"
+  assert asking.decode(np.array([*dog, ids[1]], np.int32)) == "the dog"
+
+
+def test_models_without_asks_are_what_they_were(tmp_path):
+  """Golden: name and sha256 of sentencepiece 0.2.3's model, before asks."""
+  if sentencepiece.__version__ != "0.2.3":
+    pytest.skip("the bytes of a model are those of a version")
+  path, _ = tokenizer.cached_sentencepiece(
+    SENTENCES, vocab_size=SIZE, cache_dir=str(tmp_path)
+  )
+  assert Path(path).name == "2fd700c17acd6c17-83681fcce92a1e40.model"
+
+
+def test_asks_take_their_room_from_the_model(tmp_path):
+  """V = 330 with asks is the model of 326 and four ids."""
+  cached = lambda size, **asks: tokenizer.cached_sentencepiece(
+    SENTENCES, vocab_size=size, cache_dir=str(tmp_path), **asks
+  )
+  path, trained = cached(SIZE, asks=True)
+  assert trained and tokenizer.from_sentencepiece(path, True).size == SIZE
+  assert cached(SIZE - 4) == (path, False)
+  assert cached(SIZE)[0] != path
+  # The bounds that the messages name are of V.
+  for size in (270, 1000):
+    with pytest.raises(ValueError, match=f"data.vocab_size={size}: ") as error:
+      cached(size, asks=True)
+    bound = int(re.search(r"(?:take|fills) (\d+)", str(error.value))[1])
+    found = tokenizer.from_sentencepiece(cached(bound, asks=True)[0], True)
+    assert found.size == bound
+
+
+specials = st.sampled_from(
+  (*tokenizer.SPECIALS, "<use>", "<0x41>", "▁", " ", "\0", "é")
+)
 
 
 @settings(deadline=None)
 @given(st.text() | st.lists(specials | st.text(max_size=3)).map("".join))
 @example("▁a ▁ b")
 @example("<C><D>")
-def test_any_text_comes_back_and_holds_no_special(vocab, text):
+@example("<use><avoid> <slot> <question>")
+def test_any_text_comes_back_and_holds_no_special(vocab, asking, text):
   ids = vocab.encode(text)
+  assert asking.encode(text) == ids and asking.decode(ids) == text
   assert vocab.decode(ids) == text
   assert vocab.decode(np.array(ids, np.int32)) == text
   assert all(i > tokenizer.UNKNOWN for i in ids)

@@ -2,8 +2,9 @@
 
 import hashlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import grain
@@ -29,14 +30,44 @@ class Corpus(NamedTuple):
   digest: str  # sha256 of the encoded splits
   strange: Tokens | None  # [n, S] of another distribution, never trained on
   strange_name: str  # what they are
+  # (question's id, position of its answer) a slot; None: nothing to ask about.
+  questions: tuple[tuple[int, int], ...] | None = None
+  # Never trained on either, by what is new in them; {} where there are none.
+  shifts: Mapping[str, Tokens] = MappingProxyType({})  # [n, S'] each
+  shift_slots: Mapping[str, tuple[int, ...]] = MappingProxyType({})
 
 
 def facts(
-  *, vocab_size: int, sentences: int, heldout: int, seed: int
+  *,
+  vocab_size: int,
+  sentences: int,
+  heldout: int,
+  seed: int,
+  asks: bool = False,
+  withheld: str | None = None,
 ) -> Corpus:
-  """Facts of the synthetic grammar; all splits disjoint."""
-  vocab = synthetic.vocabulary(vocab_size)
-  ids = synthetic.sentences(vocab, sentences, seed)
+  """Facts of the synthetic grammar; all splits disjoint.
+
+  Args:
+    vocab_size: V, asks included.
+    sentences: of all three splits.
+    heldout: sentences of valid, of test, and of each shift.
+    seed: which ones.
+    asks: whether the vocabulary has tokenizer.ASKS.
+    withheld: "object,city": sentences that pair these slots in one of eight
+      ways are in no split and no shift but "combinations".
+
+  Returns:
+    Corpus with the shifts "longer" (four more tokens, two more slots),
+    "second_grammar" (the phrases in another order) and, where some were
+    withheld, "combinations".
+
+  Raises:
+    ValueError: a field is out of range.
+  """
+  vocab = synthetic.vocabulary(vocab_size, asks)
+  apart = synthetic.pair(withheld)
+  ids = synthetic.sentences(vocab, sentences, seed, withheld=apart)
   if heldout < 1 or 2 * heldout >= sentences:
     raise ValueError(
       f"config.data.heldout={heldout} must be at least 1 and leave something "
@@ -50,12 +81,38 @@ def facts(
     train,
     valid,
     test,
-    synthetic.ENTROPY_BITS,
+    synthetic.WITHHELD_BITS if apart else synthetic.ENTROPY_BITS,
     synthetic.POSITIONS,
     digest(train, valid, test),
     _whole(synthetic.sentences(vocab, heldout, seed, synthetic.STRANGE)),
     "the same words in other slots",
+    synthetic.questions(vocab),
+    *_shifts(vocab, heldout, seed, apart),
   )
+
+
+def _shifts(
+  vocab: tokenizer.Vocabulary,
+  count: int,
+  seed: int,
+  apart: tuple[str, str] | None,
+) -> tuple[dict[str, Tokens], dict[str, tuple[int, ...]]]:
+  """`count` sentences of each shift, and where their content stands.
+
+  One thing is new in each: only "combinations" has what was withheld.
+  """
+  frames = {"longer": synthetic.LONGER, "second_grammar": synthetic.SECOND}
+  if apart:
+    frames = {"combinations": synthetic.FRAME, **frames}
+  drawn = {
+    name: _whole(
+      synthetic.sentences(
+        vocab, count, seed, frame, apart, only_withheld=name == "combinations"
+      )
+    )
+    for name, frame in frames.items()
+  }
+  return drawn, {name: synthetic.positions(x) for name, x in frames.items()}
 
 
 def text(
@@ -67,18 +124,20 @@ def text(
   heldout: float = 0.1,
   seed: int = 0,
   cache_dir: str = ".cache",
+  asks: bool = False,
 ) -> Corpus:
   """Sentences of real text in a vocabulary made from the training split.
 
   Args:
     path: a .txt, .md or .py file, a folder of them, or None for the docstrings
       of Python's standard library.
-    vocab_size: V.
+    vocab_size: V, asks included.
     max_tokens: S; longer sentences are left out, none is cut.
     min_tokens: shorter sentences are left out.
     heldout: the fraction of documents in valid, and again in test.
     seed: which documents are held out.
     cache_dir: where the vocabulary is kept.
+    asks: whether the vocabulary has tokenizer.ASKS.
 
   Returns:
     Corpus with splits that share no document and no 13 words in a row.
@@ -101,9 +160,9 @@ def text(
     f"data.heldout={heldout}",
   )
   model, _ = tokenizer.cached_sentencepiece(
-    splits.train, vocab_size=vocab_size, cache_dir=cache_dir
+    splits.train, vocab_size=vocab_size, cache_dir=cache_dir, asks=asks
   )
-  vocab = tokenizer.from_sentencepiece(model)
+  vocab = tokenizer.from_sentencepiece(model, asks)
   fit = lambda split: [
     ids
     for sentence in split

@@ -9,6 +9,7 @@ tokens of s, there are 234,005 codes of at most three tokens: 17.8 bits.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -43,26 +44,83 @@ SWAPPED = {
   "giver": "taker", "taker": "giver", "number": "colour", "colour": "number",
 }  # fmt: skip
 STRANGE = [SWAPPED.get(name, name) for name in FRAME]
-BLANKS = "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ∀∃∇∂∫∏∑√∞∈∉⊂⊕⊗⇒⇔≈≤≥⌬∅"
-POSITIONS = tuple(i for i, name in enumerate(FRAME) if name in SLOTS)
+# Another clause, of words that are known: out of distribution by length.
+LONGER = [*FRAME[:-1], "to", "taker", "in", "city", "."]
+# The phrases of FRAME in another order: no slot stands where it does there.
+SECOND = [
+  "in", "city", "on", "day", "to", "taker",
+  "giver", "verb", "number", "colour", "object", ".",
+]  # fmt: skip
+# One word asks for one slot. They are blanks: no sentence contains them.
+QUESTIONS = {
+  "giver": "who",
+  "verb": "how",
+  "number": "many",
+  "colour": "which",
+  "object": "what",
+  "taker": "whom",
+  "city": "where",
+  "day": "when",
+}
+SYMBOLS = "ικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ∀∃∇∂∫∏∑√∞∈∉⊂⊕⊗⇒⇔≈≤≥⌬∅"
+BLANKS = (*QUESTIONS.values(), *SYMBOLS)
+
+
+def positions(frame: Sequence[str]) -> tuple[int, ...]:
+  """Where the content of a frame stands."""
+  return tuple(i for i, name in enumerate(frame) if name in SLOTS)
+
+
+POSITIONS = positions(FRAME)
 LENGTH = len(FRAME)
 ENTROPY_BITS = float(
   sum(math.log2(len(words.split())) for words in SLOTS.values())
 )
+# What is left of them where two slots never hold equal indices: 56 of 64 ways.
+WITHHELD_BITS = ENTROPY_BITS + math.log2(7 / 8)
 
 
-def vocabulary(size: int) -> tokenizer.Vocabulary:
-  """Specials, the grammar's words, and blank symbols up to `size`."""
+def vocabulary(size: int, asks: bool = False) -> tokenizer.Vocabulary:
+  """Specials, the grammar's words, blank symbols up to `size`.
+
+  asks: tokenizer.ASKS too, the last of `size` ids.
+  """
   words = [w for choices in SLOTS.values() for w in choices.split()]
   words += [w for w in FRAME if w not in SLOTS]
-  blanks = size - len(words) - len(tokenizer.SPECIALS)
+  least = len(words) + len(tokenizer.SPECIALS) + asks * len(tokenizer.ASKS)
+  blanks = size - least
   if not 0 <= blanks <= len(BLANKS):
-    least = len(words) + len(tokenizer.SPECIALS)
     raise ValueError(
       f"data.vocab_size={size}: the grammar takes "
       f"{least} to {least + len(BLANKS)}."
     )
-  return tokenizer.from_words(words, list(BLANKS[:blanks]))
+  return tokenizer.from_words(words, list(BLANKS[:blanks]), asks)
+
+
+def questions(
+  vocab: tokenizer.Vocabulary,
+) -> tuple[tuple[int, int], ...] | None:
+  """(id of the question, position of its answer in FRAME) of each slot.
+
+  None where the vocabulary is too small to hold them all.
+  """
+  ids = vocab.encode(" ".join(QUESTIONS.values()))
+  if tokenizer.UNKNOWN in ids:
+    return None
+  return tuple(zip(ids, map(FRAME.index, QUESTIONS), strict=True))
+
+
+def pair(names: str | None) -> tuple[str, str] | None:
+  """Two slots as the config names them: "object,city"; "" is None."""
+  if not names:
+    return None
+  found = tuple(name.strip() for name in names.split(","))
+  if len(set(found)) != 2 or len(found) != 2 or not set(found) <= set(SLOTS):
+    raise ValueError(
+      f"config.data.withheld={names!r}: name two of {', '.join(SLOTS)}, with a "
+      "comma between, or nothing."
+    )
+  return found
 
 
 def sentences(
@@ -70,24 +128,40 @@ def sentences(
   count: int,
   seed: int,
   frame: list[str] | None = None,
+  withheld: tuple[str, str] | None = None,
+  only_withheld: bool = False,
 ) -> np.ndarray:
-  """`count` distinct sentences, [count, 12] int32, uniform over the grammar.
+  """`count` distinct sentences, [count, len(frame)] int32, all equally likely.
 
-  frame: FRAME, or STRANGE.
+  frame: FRAME, or another.
+  withheld: two slots; leaves out the sentences in which both hold the word of
+    the same index in SLOTS, one in eight. Of slots that stand there twice, the
+    first.
+  only_withheld: those sentences, and no others.
   """
   rng = np.random.default_rng(seed)
-  frame = [
+  frame = frame or FRAME
+  choices = [
     vocab.encode(SLOTS[name]) if name in SLOTS else vocab.encode(name)
-    for name in frame or FRAME
+    for name in frame
   ]
-  total = math.prod(len(choices) for choices in frame)
+  sizes, place = [len(column) for column in choices], None
+  if withheld:
+    # The second word is told by its distance from the first: 0 is withheld.
+    place, other = (frame.index(name) for name in reversed(withheld))
+    sizes[place] = 1 if only_withheld else sizes[place] - 1
+  total = math.prod(sizes)
   if count > total // 4:
     raise ValueError(
       f"data.sentences={count}: at most {total // 4}, a quarter of the grammar."
     )
   facts = rng.choice(total, size=count, replace=False, shuffle=True)
-  columns = []
-  for choices in frame:
-    facts, digit = np.divmod(facts, len(choices))
-    columns.append(np.asarray(choices, np.int32)[digit])
-  return np.stack(columns, -1)
+  digits = []
+  for size in sizes:
+    facts, digit = np.divmod(facts, size)
+    digits.append(digit)
+  if withheld:
+    digits[place] += digits[other] + (not only_withheld)
+    digits[place] %= len(choices[place])
+  columns = zip(choices, digits, strict=True)
+  return np.stack([np.asarray(ids, np.int32)[i] for ids, i in columns], -1)

@@ -6,8 +6,9 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,8 @@ SPECIALS = (
   "<unk>",
 )
 PAD, END, TEXT, C, D, V, SEPARATOR, UNKNOWN = range(len(SPECIALS))
+# The last ids of a vocabulary whose prompts may ask for something.
+ASKS = ("<use>", "<avoid>", "<slot>", "<question>")
 
 # SentencePiece writes a space as this symbol, also one that it reads.
 SPACE = "\u2581"
@@ -60,16 +63,24 @@ class Vocabulary(NamedTuple):
   encode: Callable[[str], list[int]]
   decode: Callable[[list[int]], str]
   pieces: Callable[[list[int]], list[str]]  # one printable string an id
+  # use, avoid, slot, question -> id; in neither mask. {}: none was asked for.
+  asks: Mapping[str, int] = MappingProxyType({})
 
 
-def from_words(words: list[str], blanks: list[str]) -> Vocabulary:
-  """One id a word, and `blanks`: symbols that no text contains."""
-  names = [*SPECIALS, *words, *blanks]
+def from_words(
+  words: list[str], blanks: list[str], asks: bool = False
+) -> Vocabulary:
+  """One id a word, and `blanks`: symbols that no text contains.
+
+  asks: ASKS too, behind all the others, so that no id moves.
+  """
+  names = [*SPECIALS, *words, *blanks, *(ASKS if asks else ())]
   if len(set(names)) != len(names):
     raise ValueError("words and blanks must all differ.")
   index = {name: i for i, name in enumerate(names)}
   ids = np.arange(len(names))
-  special = ids < len(SPECIALS)
+  last = len(SPECIALS) + len(words) + len(blanks)
+  special = (ids < len(SPECIALS)) | (ids >= last)
 
   def pieces(sequence: list[int]) -> list[str]:
     return [names[i] for i in sequence]
@@ -81,10 +92,17 @@ def from_words(words: list[str], blanks: list[str]) -> Vocabulary:
     encode=lambda text: [index.get(w, UNKNOWN) for w in text.split()],
     decode=lambda sequence: " ".join(pieces(sequence)),
     pieces=pieces,
+    asks=_ask_ids(len(names)) if asks else {},
   )
 
 
-def from_sentencepiece(model_path: str) -> Vocabulary:
+def _ask_ids(size: int) -> dict[str, int]:
+  """ASKS are the last of `size` ids."""
+  first = size - len(ASKS)
+  return {name.strip("<>"): first + i for i, name in enumerate(ASKS)}
+
+
+def from_sentencepiece(model_path: str, asks: bool = False) -> Vocabulary:
   """A model of train_sentencepiece; decode(encode(text)) is any text.
 
   A space goes before the first word, so that it is the same id there as
@@ -93,10 +111,12 @@ def from_sentencepiece(model_path: str) -> Vocabulary:
 
   Args:
     model_path: file of the model.
+    asks: ASKS too, behind the ids of the model: it knows nothing of them, so
+      no text can write one, and decode leaves them out as it does specials.
 
   Returns:
-    Vocabulary whose sources may hold all but the specials, and whose codes may
-    hold neither specials nor byte pieces.
+    Vocabulary whose sources may hold all but the specials and ASKS, and whose
+    codes may hold neither them nor byte pieces.
 
   Raises:
     FileNotFoundError: there is no such file.
@@ -132,7 +152,8 @@ def from_sentencepiece(model_path: str) -> Vocabulary:
     return ids
 
   def decode(sequence: list[int]) -> str:
-    return model.decode([int(i) for i in sequence]).removeprefix(" ")
+    known = [int(i) for i in sequence if i < model.vocab_size()]
+    return model.decode(known).removeprefix(" ")
 
   probe = f" {SPACE} {''.join(SPECIALS)}\n\u00e9"
   if (
@@ -143,13 +164,16 @@ def from_sentencepiece(model_path: str) -> Vocabulary:
       f"ids 0 to {UNKNOWN} must be {' '.join(SPECIALS)}, and every text must "
       "come back as it was; make one with train_sentencepiece."
     )
+  names += ASKS if asks else ()
+  real = np.arange(len(names)) < len(normal)
   return Vocabulary(
     size=len(names),
-    text=np.arange(len(names)) >= UNKNOWN,
-    code=normal,
+    text=real & (np.arange(len(names)) >= UNKNOWN),
+    code=np.pad(normal, (0, len(names) - len(normal))),
     encode=encode,
     decode=decode,
     pieces=lambda sequence: [names[i] for i in sequence],
+    asks=_ask_ids(len(names)) if asks else {},
   )
 
 
@@ -168,7 +192,7 @@ def train_sentencepiece(
 
 
 def cached_sentencepiece(
-  sentences: list[str], *, vocab_size: int, cache_dir: str
+  sentences: list[str], *, vocab_size: int, cache_dir: str, asks: bool = False
 ) -> tuple[str, bool]:
   """Trains on first use and finds the model again after that.
 
@@ -179,6 +203,8 @@ def cached_sentencepiece(
     sentences: the training split, and nothing that is held out.
     vocab_size: V.
     cache_dir: a folder, made where there is none.
+    asks: leave room in V for ASKS: the model has that many pieces less, and is
+      the very one of such a V without them.
 
   Returns:
     The path of the model, and whether it was trained now.
@@ -186,13 +212,15 @@ def cached_sentencepiece(
   Raises:
     ValueError: `cache_dir` can't be used, or see train_sentencepiece.
   """
-  made_from = (sentences, vocab_size, SENTENCEPIECE, sentencepiece.__version__)
+  room = len(ASKS) if asks else 0
+  pieces = vocab_size - room
+  made_from = (sentences, pieces, SENTENCEPIECE, sentencepiece.__version__)
   key = _hash(json.dumps(made_from, sort_keys=True).encode())
   try:
     for path in sorted(Path(cache_dir).glob(f"{key}-*.model")):
       if path.stem == f"{key}-{_hash(path.read_bytes())}":
         return str(path), False
-    model = _train(sentences, vocab_size)
+    model = _train(sentences, pieces, room)
     path = Path(cache_dir, f"{key}-{_hash(model)}.model")
     _write(path, model)
   except OSError as error:
@@ -216,8 +244,8 @@ def _write(path: Path, data: bytes) -> None:
     os.replace(part, path)
 
 
-def _train(sentences: list[str], vocab_size: int) -> bytes:
-  """A serialised model."""
+def _train(sentences: list[str], pieces: int, room: int = 0) -> bytes:
+  """A serialised model. room: ids that go behind it, for the messages."""
   if not sentences:
     raise ValueError("a tokenizer needs sentences to train on: got none.")
   model = io.BytesIO()
@@ -225,7 +253,7 @@ def _train(sentences: list[str], vocab_size: int) -> bytes:
     sentencepiece.SentencePieceTrainer.train(
       sentence_iterator=iter([f" {sentence}" for sentence in sentences]),
       model_writer=model,
-      vocab_size=max(vocab_size, len(SPECIALS)),  # less: no remedy
+      vocab_size=max(pieces, len(SPECIALS)),  # less: no remedy
       minloglevel=2,
       **SENTENCEPIECE,
     )
@@ -233,12 +261,14 @@ def _train(sentences: list[str], vocab_size: int) -> bytes:
     most = re.search(r"value <= (\d+)", str(error))
     least = re.search(r"required_chars\. -?\d+ vs (\d+)", str(error))
     if most:
-      remedy = f"the training split fills {most[1]} at most; lower it"
+      bound = int(most[1]) + room
+      remedy = f"the training split fills {bound} at most; lower it"
     elif least:
-      remedy = f"specials, bytes and characters take {least[1]}; raise it"
+      bound = int(least[1]) + room
+      remedy = f"specials, bytes and characters take {bound}; raise it"
     else:
       raise
     raise ValueError(
-      f"data.vocab_size={vocab_size}: {remedy} or change the text."
+      f"data.vocab_size={pieces + room}: {remedy} or change the text."
     ) from error
   return model.getvalue()

@@ -10,18 +10,21 @@ def log_probs(
   logits: jax.Array,
   allowed: jax.Array,
   *,
-  temperature: float = 1.0,
+  temperature: float | jax.Array = 1.0,
   top_p: float = 1.0,
   keep: jax.Array | None = None,
 ) -> jax.Array:
   """Log-probabilities after masking, temperature and truncation, in that order.
 
   logits, allowed (bool) [..., V] -> [..., V]; what is cut holds NEG_INF.
-  temperature 0 means greedy decoding, whose distribution is reported at 1.
+  temperature: a number, where 0 means greedy decoding, whose distribution is
+  reported at 1; or an array [..., 1] of positive ones.
   `keep` [...] int32 is never truncated by top_p: the learner passes the sampled
   id, so that a rounding difference at the nucleus' edge can't make it -inf.
   """
-  scaled = logits.astype(jnp.float32) / (temperature or 1.0)
+  if not isinstance(temperature, jax.Array):
+    temperature = temperature or 1.0
+  scaled = logits.astype(jnp.float32) / temperature
   logp = jax.nn.log_softmax(jnp.where(allowed, scaled, NEG_INF))
   if top_p < 1.0:
     nucleus = _nucleus(logp, top_p)

@@ -1,7 +1,17 @@
-"""What a code is worth: fidelity, and a length that is priced on success."""
+"""What a code is worth: fidelity, a length priced on success, a gated bonus.
+
+T_U, the uses of a list U, are a code's first occurrences of each listed id.
+Gates and load are rewards: no gradient passes through them.
+"""
 
 import jax
 import jax.numpy as jnp
+
+from rsrc_jax.types import TokenStats
+
+GATES = ("none", "literal", "density", "counterfactual")
+MODES = ("bonus", "multiply")
+ROUNDING = 1e-3  # nats: a law without spread is typical of itself in fp32
 
 
 def rarity(ids: jax.Array, mask: jax.Array, vocab_size: int) -> jax.Array:
@@ -39,3 +49,279 @@ def priced(
   """
   used = length.astype(jnp.float32) / budget
   return jnp.maximum(fidelity, 0.0) * (1.0 - price * used)
+
+
+def gate(
+  name: str,
+  stats: TokenStats,
+  *,
+  v0: jax.Array | float,
+  h0: jax.Array | float,
+  pmi: jax.Array | None = None,
+  typical: float | None = None,
+) -> jax.Array:
+  """How far a token is a choice that mattered, in [0, 1]. -> [..., T].
+
+  "none": 1.
+  "literal": V / (V + v0), more varentropy, more reward, as the founding
+    document words it ("Theory of RSI on LLMs through ordinary RL", varentropy
+    gate). A half-learned habit with a fat tail passes it.
+  "density": min(1, 4 (1 - m)^2 rho(H2/h0) rho(V/v0)) with rho(x) = x / (1 + x):
+    other ids than the listed were likely, many of them, and unevenly so. The 4
+    makes it about 1 at a typical token of content. Ours.
+  "counterfactual": 1 - exp(-max(pmi, 0)): likelier for this source than for
+    others. Ours.
+
+  No gradient passes: a policy should choose other tokens, not fatten its tails.
+
+  Args:
+    name: one of GATES.
+    stats: [..., T] of the laws that the tokens were drawn from, at temperature
+      1 and before truncation.
+    v0, h0: medians of V (nats squared) and H2 (nats) where no listed id was
+      written; positive.
+    pmi: [..., T] nats, of `pmi`; for "counterfactual".
+    typical: kappa; a token is paid only where its surprisal is within kappa
+      standard deviations of the entropy (locally typical sampling, Meister et
+      al. 2022), so that a slip into the tail earns nothing. None: no such test.
+
+  Raises:
+    ValueError: an unknown name, or no pmi for "counterfactual".
+  """
+  if name not in GATES:
+    raise ValueError(
+      f"config.patterns.cdv.gate.name {name!r} is none of {GATES}."
+    )
+  rho = lambda x, typical_x: x / (x + typical_x)
+  if name == "none":
+    value = jnp.ones_like(stats.varentropy)
+  elif name == "literal":
+    value = rho(stats.varentropy, v0)
+  elif name == "density":
+    shape = rho(stats.collision, h0) * rho(stats.varentropy, v0)
+    value = 4.0 * (1.0 - stats.mass) ** 2 * shape
+  elif pmi is None:
+    raise ValueError(
+      "config.patterns.cdv.gate.name 'counterfactual' needs pmi: "
+      "log-probabilities of the codes given other sources."
+    )
+  else:
+    value = -jnp.expm1(-jnp.maximum(pmi, 0.0))
+  if typical is not None:
+    off = jnp.abs(-stats.log_prob - stats.entropy)
+    value = value * (off <= typical * jnp.sqrt(stats.varentropy) + ROUNDING)
+  return jax.lax.stop_gradient(jnp.clip(value, 0.0, 1.0))
+
+
+def first_uses(
+  ids: jax.Array, mask: jax.Array, injected: jax.Array
+) -> jax.Array:
+  """Where a code uses a listed id for the first time. -> bool [B, G, T].
+
+  Args:
+    ids: [B, G, T] int32.
+    mask: [B, G, T] bool, the tokens that were chosen: False on pads and on
+      tokens that were forced.
+    injected: [B, 1, N] int32, the listed ids; -1 pads.
+  """
+  same = _same(ids, injected) & mask[..., None]
+  return jnp.any(same & (jnp.cumsum(same, -2) == 1), -1)
+
+
+def swap(
+  ids: jax.Array, uses: jax.Array, injected: jax.Array, decoys: jax.Array
+) -> jax.Array:
+  """The code without what its listed ids say: each becomes its decoy.
+
+  All copies of an id that `uses` marks are replaced, not the marked one alone:
+  what an id says must be gone, and a second copy would say it still. Equal ids
+  get equal decoys, so the pattern of repetitions, which a decompressor may have
+  learnt to read, stays. Replacing keeps positions; deleting would move them.
+
+  Args:
+    ids: [B, G, T] int32.
+    uses: [B, G, T] bool, of `first_uses`; one of them alone to leave one out.
+    injected: [B, 1, N] int32; -1 pads.
+    decoys: [B, 1, N] int32, the replacement of the id at the same index,
+      distinct; an id without one (-1) stays.
+
+  Returns:
+    [B, G, T] int32.
+  """
+  same = _same(ids, injected)
+  used = jnp.any(same & uses[..., None], -2, keepdims=True)
+  decoys = decoys[..., None, :].astype(ids.dtype)
+  decoy = jnp.max(jnp.where(same & used, decoys, -1), -1)
+  return jnp.where(decoy >= 0, decoy, ids)
+
+
+def pmi(own: jax.Array, others: jax.Array) -> jax.Array:
+  """How much likelier tokens are for their source than for others, in nats.
+
+  ln p(c_t; s) - ln (1/J) sum_j p(c_t; s_j), prefix and list held fixed. A habit
+  is as likely whatever the source: 0.
+
+  own [B, G, T], others [J, B, G, T] (log-probabilities) -> [B, G, T]
+  """
+  mean = jax.nn.logsumexp(others, 0) - jnp.log(others.shape[0])
+  return jax.lax.stop_gradient(own - mean)
+
+
+def load_bearing(
+  gap: jax.Array,
+  uses_count: jax.Array,
+  *,
+  threshold: jax.Array | float,
+  nats_per_token: float,
+) -> jax.Array:
+  """L: how much of a source hangs on a code's listed ids, in [0, 1]. [B, G]
+
+  clip((gap - threshold) / (nats_per_token * uses), 0, 1); 0 without a use.
+  Ours.
+
+  Args:
+    gap: [B, G] nats that D's surprise at s rises by when they are swapped.
+    uses_count: [B, G] how many are used.
+    threshold: nats that a list that says nothing reaches seldom (the 95th
+      percentile of its gap), else the positive half of noise would be paid.
+    nats_per_token: what a use must carry for L to be 1.
+  """
+  needed = nats_per_token * jnp.maximum(uses_count, 1)
+  share = jnp.clip((gap - threshold) / needed, 0.0, 1.0)
+  return jax.lax.stop_gradient(jnp.where(uses_count > 0, share, 0.0))
+
+
+def load_bearing_tokens(
+  gaps: jax.Array,
+  uses: jax.Array,
+  *,
+  threshold: jax.Array | float,
+  nats_per_token: float,
+) -> jax.Array:
+  """L of each listed id alone, so that one that works carries no others.
+
+  gaps [B, G, T]: nats that D's surprise at s rises by when this id alone is
+  swapped; uses [B, G, T] bool -> [B, G, T], 0 where there is no use. The other
+  arguments as in `load_bearing`.
+  """
+  return load_bearing(
+    gaps,
+    uses.astype(jnp.int32),
+    threshold=threshold,
+    nats_per_token=nats_per_token,
+  )
+
+
+def gated(
+  fidelity: jax.Array,
+  length: jax.Array,
+  gates: jax.Array,
+  uses: jax.Array,
+  load: jax.Array,
+  *,
+  budget: int | jax.Array,
+  price: float,
+  listed: jax.Array,
+  bonus: jax.Array | float,
+  mode: str,
+  share: float,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """The reward of a code that was asked to use listed ids. [B, G]
+
+  "bonus": priced + bonus * fidelity * (1/N) sum over uses of load * gate
+  "multiply": priced * (1 - share + share * mean gate of the uses)
+
+  Both are multiplied by fidelity: what nobody can read earns nothing. Without a
+  list (N = 0) both are `priced`; with a list that no token uses the sum and
+  the mean are 0. `load` has no part in "multiply", the founding document's
+  wording; to have it there, pass gates * load.
+
+  Args:
+    fidelity: [B, G] in [0, 1], clipped at 0 below.
+    length: [B, G] tokens of the code, the end token not counted.
+    gates: [B, G, T] of `gate`.
+    uses: [B, G, T] bool, of `first_uses`.
+    load: [B, G] of a code or [B, G, T] of a token.
+    budget: the most tokens that a code can have, a constant of the run or, as
+      [B, 1], of the prompt.
+    price: share of the reward that a code at full budget gives up.
+    listed: [B] or [B, 1], N: ids in the list.
+    bonus: beta, [] or [B, G]; see `largest_bonus`.
+    mode: "bonus" or "multiply".
+    share: gamma in [0, 1], of "multiply".
+
+  Returns:
+    The reward and its components, each [B, G], without gradients: the clipped
+    `fidelity`, `priced`, `bonus` (what the list adds: reward = priced + bonus;
+    never positive in "multiply"), `gate` and `load` (means over the uses, 0
+    without one) and `uses` (how many).
+
+  Raises:
+    ValueError: an unknown mode.
+  """
+  if mode not in MODES:
+    raise ValueError(
+      f"config.patterns.cdv.gate.mode {mode!r} is none of {MODES}."
+    )
+  if load.ndim < uses.ndim:
+    load = load[..., None]
+  # where, not a product: what stands at other tokens may be anything.
+  total = lambda x: jnp.sum(jnp.where(uses, x, 0.0), -1)
+  count = jnp.sum(uses, -1)
+  mean = lambda x: total(x) / jnp.maximum(count, 1)
+  worth = priced(fidelity, length, budget=budget, price=price)
+  fidelity = jnp.maximum(fidelity, 0.0)
+  listed = jnp.reshape(listed, (-1, 1))
+  if mode == "bonus":
+    added = bonus * fidelity * total(load * gates) / jnp.maximum(listed, 1)
+  else:
+    added = worth * share * (mean(gates) - 1.0)
+  added = jnp.where(listed > 0, added, 0.0)
+  parts = {
+    "fidelity": fidelity,
+    "priced": worth,
+    "bonus": added,
+    "gate": mean(gates),
+    "load": mean(load),
+    "uses": count.astype(jnp.float32),
+  }
+  return jax.lax.stop_gradient((worth + added, parts))
+
+
+def largest_bonus(*, price: float, listed: int, budget: int) -> float:
+  """The largest beta at which appending a useless listed id never pays.
+
+  The id costs price * R / budget and earns at most beta * R / N: they meet at
+  beta = price * N / budget. Putting a listed id in the place of another token
+  costs no length and is paid under any beta. `listed` is the smallest N that a
+  code is asked for, `budget` the largest of the run; gate and load are taken as
+  given. Ours.
+  """
+  return price * listed / budget
+
+
+def check_bonus(
+  *, bonus: float, price: float, listed: int, budget: int, beyond: bool
+) -> None:
+  """Refuses a bonus beyond `largest_bonus` that was not asked for.
+
+  Raises:
+    ValueError: it is larger, and `beyond` is False.
+  """
+  most = largest_bonus(price=price, listed=listed, budget=budget)
+  if beyond or not listed or bonus <= most * (1.0 + 1e-6):
+    return
+  raise ValueError(
+    f"config.patterns.cdv.gate.bonus {bonus:g} is above {most:g}, which is "
+    f"config.patterns.cdv.length_price ({price:g}) * config.augment.inject "
+    f"({listed}) / config.budget ({budget}): a useless appended token would "
+    f"earn up to {bonus / listed:.3g} R and cost {price / budget:.3g} R, and "
+    f"pay wherever gate * load is above {most / bonus:.3g}. Lower it, or set "
+    "config.patterns.cdv.gate.beyond_bound=True to rely on gate and load alone."
+  )
+
+
+def _same(ids: jax.Array, injected: jax.Array) -> jax.Array:
+  """ids [B, G, T], injected [B, 1, N] -> bool [B, G, T, N]."""
+  injected = injected[..., None, :]
+  return (ids[..., None] == injected) & (injected >= 0)

@@ -1,15 +1,17 @@
 """C -> D -> V: compress, decompress, verify."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
-from rsrc_jax import augment, prompts, rollout, verifier
+from rsrc_jax import augment, injection, prompts, rollout, verifier
 from rsrc_jax.metrics import compression
 from rsrc_jax.ops import rewards
 from rsrc_jax.roles import Role
 from rsrc_jax.types import (
+  Ask,
   Batch,
-  Constraints,
   Episode,
   Lesson,
   Pattern,
@@ -30,6 +32,8 @@ def make(
   lessons: int,
   dropout: float,
   imitate: bool = False,
+  gate: dict[str, Any] | None = None,
+  monitor: bool = False,
 ) -> Pattern:
   """Builds the pattern.
 
@@ -50,6 +54,9 @@ def make(
       length, the empty code among them, so that D knows what no code means.
     imitate: C also learns the best code of its group by likelihood. Alone, with
       no weight on the policy gradient, that is expert iteration and not GRPO.
+    gate: settings of injection.make, for an arm that injects ids; None: C is
+      paid for fidelity and length alone.
+    monitor: measure the use of injected ids even where it is not paid for.
   """
   if not 0 <= lessons <= group:
     raise ValueError(
@@ -66,17 +73,21 @@ def make(
       "or weigh config.verifier.slots, edit or reader."
     )
   C = roles["C"]
+  paid = gate and injection.make(
+    policy, C, length_price=length_price, monitor=monitor, **gate
+  )
   D = roles["D"] if decodes > 1 else roles["D"].greedy()
 
-  def play(params, frozen, carry, batch: Batch, key, given: Constraints):
+  def play(params, frozen, carry, batch: Batch, key, given: Ask):
     s = batch.source
     # The second child of the step's key is the constraints' (build.given).
     k_c, _, k_cut, k_d = jax.random.split(key, 4)
 
     with jax.named_scope("C"):
       c = rollout.sample(
-        policy, params, C, C.prompt(s), augment.row_keys(k_c, batch.row),
-        samples=group, constraints=given,
+        policy, params, C, C.prompt(s, given.constraints),
+        augment.row_keys(k_c, batch.row), samples=group,
+        constraints=given.constraints, stats=bool(paid),
       )  # fmt: skip
     code = prompts.without_end(c.output, C.end)  # [B, G, k]: ids, never text
     d = decoded = None
@@ -95,15 +106,23 @@ def make(
       fidelity, scores = verify.score(frozen["reader"], s, decoded, gain)
 
     length = jnp.sum(code.mask, -1)
+    budget = given.constraints.budget
+    budget = C.length if budget is None else budget
     reward = rewards.priced(
-      jnp.mean(fidelity, -1), length, budget=C.length, price=length_price
+      jnp.mean(fidelity, -1), length, budget=budget, price=length_price
     )
+    extra = {}
+    if paid:
+      reward, extra, carry = paid.pay(
+        params, carry, s, c, code, jnp.mean(fidelity, -1), known, likelihood,
+        given,
+      )  # fmt: skip
     rollouts, returns = {"C": c}, {"C": reward}
     if decodes > 1:
       rollouts["D"] = d
       returns["D"] = fidelity.reshape(-1, decodes)
     best = jnp.argmax(known, -1)
-    metrics = scores | {
+    metrics = scores | extra | {
       "C_loops": rollout.loops(c.output),
       "reward": jnp.mean(reward),
       "fidelity": jnp.mean(fidelity),
@@ -149,7 +168,7 @@ def make(
     best = Tokens(*(jnp.take_along_axis(x, index[..., None], 1) for x in code))
     return code_lesson(D, s, prompts.flatten(best), key, dropout)
 
-  return Pattern(tuple, play)
+  return Pattern(paid.init if paid else tuple, play)
 
 
 def code_lesson(

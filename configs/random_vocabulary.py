@@ -1,0 +1,120 @@
+"""The research question: forced vocabulary and a gated reward against English.
+
+  ./tools/run --config=configs/random_vocabulary.py --workdir=runs/rv-0
+  ./.venv/bin/python experiments/random_vocabulary/run.py    (all seeds)
+
+Facts of 24 bits less what is withheld, codes of 2 to 8 tokens by one policy an
+arm, told its budget. F is the full method; every other arm differs from it in
+the switches that it names and in nothing else. Cost and what to expect:
+experiments/random_vocabulary.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import ml_collections
+
+# What each arm switches off or on, against F.
+NO_GATE = (
+  ("patterns.cdv.gate.name", "none"),
+  ("patterns.cdv.gate.load_bearing", "none"),
+)
+NO_BANS = (("augment.ban", 0),)
+NO_INJECTION = (
+  ("augment.inject", 0),
+  ("curriculum.hidden", 0.0),
+  ("patterns.cdv.gate", None),
+)
+PLAIN = NO_INJECTION + NO_BANS
+# A nat of distance from the English base costs the nat that it can convey.
+ENGLISH_KL = (("kl", 0.06),)
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The CPU tier on facts."""
+  config = _tiny()
+  config.steps = 1_500
+  config.budget = 8
+  config.budgets = (2, 3, 4, 6, 8)
+  config.data.vocab_size = 132  # the default's, and four tokens that ask
+  config.data.asks = True
+  config.data.withheld = "object,city"
+  config.model.absolute = 48
+  config.pretrain.steps = 600
+  config.pretrain.demonstrate = "weave"
+  config.augment = {
+    "inject": 4,
+    "ban": 4,
+    "pool": 0,
+    "force": True,
+    "fixed_length": True,
+    "seed": 1_000,
+  }
+  config.curriculum = {
+    "name": "plateau",
+    "every": 20,
+    "hidden": 0.9,
+    "levels": 4,
+    "temperature": 1.0,
+    "budgets": 1.0,
+    "decay": 0.7,
+    "patience": 4,
+    "margin": 0.003,
+    "settle": 2,
+    "min_steps": 80,
+    "max_steps": 250,
+    "explore_steps": 1_500,
+  }
+  config.patterns.cdv.gate = gate()
+  config.eval.budgets = (2, 3, 4, 6, 8)
+  config.eval.test_rows = 512
+  config.eval.every = 500
+  config.checkpoint.every = 500
+  config.ledger.service_seconds = 0.5
+  config.arms = {
+    "E1": _arm("extract", "lead"),
+    "E2": _arm("extract", "surprising"),
+    "E3": _arm("extract", "tfidf"),
+    "E3o": _arm("extract", "oracle"),
+    "E4": _arm("cdv", "source", *PLAIN),
+    "E5": _arm("cdv", "words", *PLAIN, *ENGLISH_KL),
+    "B1": _arm("cdv", "force", *PLAIN),
+    "B2": _arm("cdv", "force", *NO_BANS, *NO_GATE),
+    "B4": _arm("cdv", "force", *NO_BANS),
+    "B5": _arm("cdv", "force", *NO_INJECTION),
+    "F": _arm("cdv", "force"),
+    "F_ask": _arm("cdv", "force", ("augment.force", False)),
+    "X1": _arm("extract", "hash"),
+  }
+  return config
+
+
+def gate() -> dict:
+  """Density and leave-one-message load, paid as a bonus: the default."""
+  return {
+    "name": "density",
+    "load_bearing": "message",
+    "bonus": 0.1,
+    "mode": "bonus",
+    "share": 0.5,  # gamma of "multiply"
+    "threshold": 0.2,  # tau, nats
+    "nats_per_token": 0.5,  # lambda_b
+    "others": 1,  # J of "counterfactual"
+    "typical": None,
+    "decay": 0.95,
+    # Codes fill their budget: no token is ever appended, the price has no
+    # margin, and what is left to gate is junk in the place of content.
+    "beyond_bound": True,
+  }
+
+
+def _arm(pattern: str, write: str, *overrides) -> dict:
+  return {"pattern": pattern, "write": write, "overrides": overrides}
+
+
+def _tiny() -> ml_collections.ConfigDict:
+  path = Path(__file__).with_name("tiny.py")
+  spec = importlib.util.spec_from_file_location("tiny", path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return ml_collections.ConfigDict(module.get_config().to_dict())

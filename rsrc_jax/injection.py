@@ -1,0 +1,249 @@
+"""What it is worth to have written with the injected ids: gate, L, bonus.
+
+The bonus invites C to install meaning in ids that it did not choose; the gate
+withholds it from ids that were only appended ("Theory of RSI ...",
+Augmentation). Rewards are constants to the learner: nothing here is
+differentiated.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rsrc_jax import rollout
+from rsrc_jax.ops import rewards
+from rsrc_jax.roles import Role
+from rsrc_jax.types import (
+  Ask,
+  Metrics,
+  Params,
+  Policy,
+  Rollout,
+  Tokens,
+)
+
+FLOOR = 1e-3  # of v0 and h0
+
+
+class Norms(NamedTuple):
+  """What is typical where nothing was injected; the carry of a gated arm.
+
+  v0 and h0 are what the gate divides by: the running medians as they were when
+  the curriculum's phase began.
+  """
+
+  v: jax.Array  # [] running median of varentropy
+  h: jax.Array  # [] running median of collision entropy
+  v0: jax.Array  # []
+  h0: jax.Array  # []
+  phase: jax.Array  # [] int32; -1 before the first batch
+
+
+class Gate(NamedTuple):
+  """init() -> carry; pay(...) -> (reward [B, G], metrics, carry)."""
+
+  init: Callable[[], Any]
+  pay: Callable[..., tuple[jax.Array, Metrics, Any]]
+
+
+def make(
+  policy: Policy,
+  role: Role,
+  *,
+  name: str,
+  load_bearing: str,
+  bonus: float,
+  mode: str,
+  share: float,
+  threshold: float,
+  nats_per_token: float,
+  others: int,
+  typical: float | None,
+  decay: float,
+  length_price: float,
+  monitor: bool = False,
+) -> Gate:
+  """Builds the gate.
+
+  Args:
+    policy: the model's functions.
+    role: C.
+    name: one of rewards.GATES.
+    load_bearing: "none"; "message": L, one a code; "token": leave-one-out, one
+      an injected token.
+    bonus: beta, reward of a code that uses all its injected ids fully.
+    mode: "bonus" or "multiply", see rewards.gated.
+    share: gamma of "multiply".
+    threshold: tau in nats: what swapping rote tokens costs D by chance.
+    nats_per_token: nats an injected token has to carry for L = 1.
+    others: J, other sources that "counterfactual" scores a code against.
+    typical: kappa of the locally-typical test; None: off.
+    decay: of the running medians, a batch.
+    length_price: see rewards.priced.
+    monitor: measure L even where it is not paid for.
+  """
+  if name not in rewards.GATES or load_bearing not in LOADS:
+    raise ValueError(
+      f"config.patterns.cdv.gate: name={name!r} must be one of {rewards.GATES} "
+      f"and load_bearing={load_bearing!r} one of {LOADS}."
+    )
+  if name == "counterfactual" and others < 1:
+    raise ValueError(
+      f"config.patterns.cdv.gate.others={others}: the counterfactual gate "
+      "needs at least one other source."
+    )
+
+  def pay(
+    params: Params,
+    carry: Norms,
+    s: Tokens,
+    c: Rollout,
+    code: Tokens,
+    fidelity: jax.Array,
+    known: jax.Array,
+    likelihood: Callable[[Params, Tokens, Tokens], jax.Array],
+    ask: Ask,
+  ) -> tuple[jax.Array, Metrics, Norms]:
+    """Args: fidelity, known (ln p_D(s|c)) [B, G]; likelihood(params, s, code).
+
+    Returns the reward of C, its components by name, and the new carry.
+    """
+    injected = c.constraints.injected
+    uses = rewards.first_uses(code.ids, code.mask, injected)
+    carry = _observe(carry, c, code.mask & ~uses, ask.phase, decay)
+    pmi = None
+    if name == "counterfactual":
+      with jax.named_scope("C"):
+        pmi = _pmi(policy, params, role, s, c, others)
+    gates = rewards.gate(
+      name, c.stats, v0=carry.v0, h0=carry.h0, pmi=pmi, typical=typical
+    )
+    count, gap = jnp.sum(uses, -1), None
+    load = jnp.ones(count.shape)
+    if load_bearing != "none" or monitor:
+      with jax.named_scope("V"):
+        swapped = rewards.swap(code.ids, uses, injected, ask.decoys)
+        gap = known - likelihood(params, s, code._replace(ids=swapped))
+    if load_bearing == "message":
+      load = rewards.load_bearing(
+        gap, count, threshold=threshold, nats_per_token=nats_per_token
+      )
+    elif load_bearing == "token":
+      with jax.named_scope("V"):
+        gaps = known[..., None] - _one_by_one(
+          lambda x: likelihood(params, s, code._replace(ids=x)),
+          code.ids, uses, injected, ask.decoys,
+        )  # fmt: skip
+      load = rewards.load_bearing_tokens(
+        gaps, uses, threshold=threshold, nats_per_token=nats_per_token
+      )
+    budget = role.length
+    if c.constraints.budget is not None:
+      budget = c.constraints.budget
+    reward, parts = rewards.gated(
+      fidelity, jnp.sum(code.mask, -1), gates, uses, load,
+      budget=budget, price=length_price,
+      listed=jnp.sum(injected >= 0, -1), bonus=bonus * ask.bonus, mode=mode,
+      share=share,
+    )  # fmt: skip
+    metrics = {f"pay_{k}": jnp.mean(v) for k, v in parts.items()}
+    metrics |= monitors(c, code, uses, gap, threshold)
+    return reward, metrics | {"v0": carry.v0, "h0": carry.h0}, carry
+
+  return Gate(_init, pay)
+
+
+LOADS = ("none", "message", "token")
+
+
+def monitors(
+  c: Rollout, code: Tokens, uses: jax.Array, gap, threshold: float
+) -> Metrics:
+  """How injected ids are used: means over codes, or over the users among them.
+
+  use_rate: codes that use any; used: ids used a code; tail_share: users whose
+  injected ids stand in one unbroken run at the end, and are not all of the
+  code; rote_share: users that lose no more than `threshold` nats when they are
+  swapped; swap_bits: bits lost for an id that was swapped; mass, varentropy and
+  collision at the uses and elsewhere.
+  """
+  count = jnp.sum(uses, -1)
+  user = count > 0
+  users = jnp.maximum(jnp.sum(user), 1)
+  hit = hits(code, c.constraints.injected)
+  later = jnp.flip(jnp.cumprod(jnp.flip(hit | ~code.mask, -1), -1), -1)
+  tail = jnp.all(~hit | (later == 1), -1) & jnp.any(~hit & code.mask, -1)
+  found = {
+    "use_rate": jnp.mean(user * 1.0),
+    "used": jnp.mean(count * 1.0),
+    "tail_share": jnp.sum(user & tail) / users,
+  }
+  if gap is not None:
+    found["rote_share"] = jnp.sum(user & (gap <= threshold)) / users
+    each = jnp.where(user, gap / jnp.maximum(count, 1), 0.0)
+    found["swap_bits"] = jnp.sum(each) / users / jnp.log(2.0)
+  for field in ("mass", "varentropy", "collision"):
+    x = getattr(c.stats, field)
+    for where, mask in (("used", uses), ("other", code.mask & ~uses)):
+      total = jnp.sum(jnp.where(mask, x, 0.0))
+      found[f"{field}_{where}"] = total / jnp.maximum(jnp.sum(mask), 1)
+  return found
+
+
+def hits(code: Tokens, injected: jax.Array) -> jax.Array:
+  """Which tokens [B, G, T] are of the injected ids [B, 1, N]. bool"""
+  same = code.ids[..., None] == injected[:, :, None]
+  return code.mask & jnp.any(same & (injected >= 0)[:, :, None], -1)
+
+
+def _init() -> Norms:
+  return Norms(*(jnp.ones(()) for _ in range(4)), jnp.int32(-1))
+
+
+def _observe(carry: Norms, c: Rollout, plain, phase, decay: float) -> Norms:
+  """Moves the medians; fixes v0 and h0 where a phase begins."""
+
+  def move(before, x):
+    # Without a single such position the median stays.
+    median = jnp.nanmedian(jnp.where(plain, x, jnp.nan))
+    median = jnp.where(jnp.isnan(median), before, jnp.maximum(median, FLOOR))
+    mixed = decay * before + (1.0 - decay) * median
+    return jnp.where(carry.phase < 0, median, mixed)
+
+  v, h = move(carry.v, c.stats.varentropy), move(carry.h, c.stats.collision)
+  new = carry.phase != phase
+  return Norms(
+    v, h, jnp.where(new, v, carry.v0), jnp.where(new, h, carry.h0),
+    jnp.asarray(phase, jnp.int32),
+  )  # fmt: skip
+
+
+def _pmi(policy, params, role, s, c, others):
+  """Pointwise mutual information of each token of c with s. [B, G, T]
+
+  The other sources are the next rows of the batch; U stays that of the code.
+  """
+
+  def given(shift):
+    other = Tokens(*(jnp.roll(x, shift, 0) for x in s))
+    prompt = role.prompt(other, c.constraints)
+    return rollout.score(policy, params, role, prompt, c.output, c.constraints)[
+      0
+    ]
+
+  apart = jnp.stack([given(shift) for shift in range(1, others + 1)])
+  return rewards.pmi(given(0), apart)
+
+
+def _one_by_one(likelihood, ids, uses, injected, decoys):
+  """ln p_D(s|c) with one injected token swapped at a time. [B, G, T]"""
+  swapped = rewards.swap(ids, uses, injected, decoys)
+
+  def at(t):
+    here = jnp.arange(ids.shape[-1]) == t
+    return likelihood(jnp.where(here & uses, swapped, ids))
+
+  found = jax.lax.map(at, jnp.arange(ids.shape[-1]))
+  return jnp.moveaxis(found, 0, -1)

@@ -1,0 +1,403 @@
+"""What a next-token distribution says of itself, in one pass over the ids.
+
+Entropy H, varentropy V (the variance of the surprisal), collision entropy H2
+and the mass on a list of injected ids: what the gate of "Theory of RSI on LLMs
+through ordinary RL (Kolmogorov Compressor)" reads ("varentropy of the logits").
+
+The vocabulary may be taken whole, in blocks, or in shards of a mesh axis. Each
+part is summed relative to its own peak, and parts are merged as Chan, Golub and
+LeVeque (1983) merge means and variances: a difference of raw moments would
+lose V, and absolute logits would lose everything at an offset of 1e4.
+
+Gradients are closed forms. With p the distribution, u = ln p + H and Q = sum
+p^2: dH/dz = -p u, dV/dz = p (u^2 + 2 u - V), dH2/dz = 2 p (1 - p / Q), dm/dz =
+p (1[injected] - m), dlse/dz = p, dlog_prob/dz = 1[sampled] - p. All are exactly
+0 where an entry is masked. They can be taken once, not twice.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rsrc_jax.ops.distributions import NEG_INF
+from rsrc_jax.types import TokenStats
+
+BLOCK = 2048
+
+
+class Sums(NamedTuple):
+  """Of a part of the vocabulary, each [...], with s = logits - peak.
+
+  Nothing that is read off merged sums depends on what the peak is, so that it
+  is a constant of every derivative. A part that is all masked has weight 0.
+  """
+
+  peak: jax.Array  # the largest logit; NEG_INF if all are masked
+  weight: jax.Array  # sum of exp(s)
+  mean: jax.Array  # of s, under exp(s) / weight
+  square: jax.Array  # sum of exp(s) (s - mean)^2
+  power: jax.Array  # sum of exp(2 s)
+  picked: jax.Array  # [..., 1 + N] logits of the ids; NEG_INF if not here
+
+
+def from_logits(
+  logits: jax.Array,
+  sampled: jax.Array,
+  injected: jax.Array,
+  mask: jax.Array | None = None,
+) -> TokenStats:
+  """Statistics of softmax(logits) over the allowed ids.
+
+  logits [..., V] of any float dtype, sampled [...] int32, injected [..., N]
+  int32 (N may be 0; an id counts once; ids outside of the vocabulary are pads),
+  mask bool, broadcastable to [..., V] -> float32 [...].
+
+  A logit of -inf is as good as a False mask. A sampled id that is masked, or a
+  pad, has a log-probability of NEG_INF without a gradient. A row that is all
+  masked has an lse of NEG_INF and zeros.
+  """
+  _check(logits, sampled, injected, "logits")
+  ids = _ids(sampled, injected, logits.shape[:-1])
+  logits = logits.astype(jnp.float32)
+  return finish(_logit_sums(*_vary_alike(logits, mask, ids)))
+
+
+def from_hidden_plain(
+  hidden: jax.Array,
+  unembedding: jax.Array,
+  sampled: jax.Array,
+  injected: jax.Array,
+  mask: jax.Array | None = None,
+) -> TokenStats:
+  """The same of hidden [..., D] @ unembedding [V, D], whole: the yardstick."""
+  _check(hidden, sampled, injected, "hidden")
+  logits = _unembed(hidden, unembedding)
+  return from_logits(logits, sampled, injected, mask)
+
+
+def from_hidden(
+  hidden: jax.Array,
+  unembedding: jax.Array,
+  sampled: jax.Array,
+  injected: jax.Array,
+  mask: jax.Array | None = None,
+  *,
+  block: int = BLOCK,
+) -> TokenStats:
+  """from_hidden_plain that never stores logits, forward or backward.
+
+  hidden [..., D], unembedding [V, D], mask [V] or [..., V]; the rest as in
+  from_logits. Logits exist for `block` ids at a time (V need not be a multiple)
+  and are computed again for the gradient, which flows to hidden and unembedding
+  and is accumulated in float32.
+
+  Raises:
+    ValueError: if block is not positive, or shapes do not fit.
+  """
+  _check_head(hidden, unembedding, sampled, injected, mask, block)
+  ids = _ids(sampled, injected, hidden.shape[:-1])
+  arrays = _vary_alike(hidden, unembedding, mask, ids)
+  return finish(_hidden_sums(block, *arrays))
+
+
+def from_hidden_sharded(
+  hidden: jax.Array,
+  unembedding_shard: jax.Array,
+  sampled: jax.Array,
+  injected: jax.Array,
+  mask_shard: jax.Array | None = None,
+  *,
+  axis_name: str,
+  block: int = BLOCK,
+) -> TokenStats:
+  """from_hidden inside jax.shard_map, the vocabulary cut along axis_name.
+
+  unembedding_shard [V / n, D] and mask_shard [V / n] or [..., V / n] are the
+  axis_index-th of n equal parts; hidden, sampled and injected (global ids) are
+  the same on all of the axis, and so are the results.
+  """
+  _check_head(hidden, unembedding_shard, sampled, injected, mask_shard, block)
+  ids = _ids(sampled, injected, hidden.shape[:-1])
+  ids = ids - lax.axis_index(axis_name) * unembedding_shard.shape[0]
+  arrays = _vary_alike(hidden, unembedding_shard, mask_shard, ids)
+  return finish(merge_shards(_hidden_sums(block, *arrays), axis_name))
+
+
+def merge(one: Sums, two: Sums) -> Sums:
+  """The sums of two parts together. Associative and commutative."""
+  peak = jnp.maximum(one.peak, two.peak)
+  one, two = _at_peak(one, peak), _at_peak(two, peak)
+  weight = one.weight + two.weight
+  share = two.weight / _nonzero(weight)
+  delta = two.mean - one.mean
+  return Sums(
+    peak,
+    weight,
+    one.mean + delta * share,
+    one.square + two.square + delta**2 * one.weight * share,
+    one.power + two.power,
+    jnp.maximum(one.picked, two.picked),  # an id is in one part only
+  )
+
+
+def merge_shards(sums: Sums, axis_name: str) -> Sums:
+  """merge over a mesh axis. Its derivative is that of the collectives."""
+  # An id is in one shard only; a sum keeps the derivative that a max lacks.
+  real = ~(sums.picked <= NEG_INF / 2)
+  found = lax.psum(real.astype(jnp.int32), axis_name) > 0
+  picked = lax.psum(jnp.where(real, sums.picked, 0.0), axis_name)
+  peak = lax.pmax(lax.stop_gradient(sums.peak), axis_name)
+  sums = _at_peak(sums, peak)
+  weight = lax.psum(sums.weight, axis_name)
+  mean = lax.psum(sums.weight * sums.mean, axis_name) / _nonzero(weight)
+  square = sums.square + sums.weight * (sums.mean - mean) ** 2
+  return Sums(
+    peak,
+    weight,
+    mean,
+    lax.psum(square, axis_name),
+    lax.psum(sums.power, axis_name),
+    jnp.where(found, picked, NEG_INF),
+  )
+
+
+def finish(sums: Sums) -> TokenStats:
+  """Reads the statistics off the sums of the whole vocabulary."""
+  weight = _nonzero(sums.weight)
+  log_weight = jnp.log(weight)
+  real = ~(sums.picked <= NEG_INF / 2)
+  # Shifted logits, not lse: at an offset of 1e4 that is off by up to 4e-4.
+  shifted = jnp.where(real, sums.picked - sums.peak[..., None], 0.0)
+  masses = jnp.where(real, jnp.exp(shifted), 0.0)[..., 1:]
+  return TokenStats(
+    lse=sums.peak + log_weight,
+    log_prob=jnp.where(real[..., 0], shifted[..., 0] - log_weight, NEG_INF),
+    entropy=log_weight - sums.mean,
+    varentropy=sums.square / weight,
+    collision=2 * log_weight - jnp.log(_nonzero(sums.power)),
+    mass=jnp.sum(masses, -1) / weight,
+  )
+
+
+def part_sums(logits, mask, ids) -> Sums:
+  """Sums of logits [..., V] float32; ids [..., M] are counted from here."""
+  allowed = _allowed(logits, mask)
+  logits = jnp.where(allowed, logits, NEG_INF)
+  peak = jnp.max(logits, -1)
+  shifted = logits - peak[..., None]
+  e = jnp.where(allowed, jnp.exp(shifted), 0.0)
+  weight = jnp.sum(e, -1)
+  # 0 times a huge number is 0 here: the product is cut, not the factor.
+  mean = jnp.sum(jnp.where(e == 0, 0.0, e * shifted), -1) / _nonzero(weight)
+  apart = (shifted - mean[..., None]) ** 2
+  here = (ids >= 0) & (ids < logits.shape[-1])
+  picked = jnp.take_along_axis(logits, jnp.where(here, ids, 0), -1)
+  return Sums(
+    peak,
+    weight,
+    mean,
+    jnp.sum(jnp.where(e == 0, 0.0, e * apart), -1),
+    jnp.sum(e * e, -1),
+    jnp.where(here, picked, NEG_INF),
+  )
+
+
+def logit_gradient(logits, mask, ids, sums: Sums, d: Sums) -> jax.Array:
+  """Cotangent of logits [..., V], a part of what `sums` is of. -> [..., V]
+
+  d: the cotangents of the sums; that of the peak is not read.
+  """
+  size = logits.shape[-1]
+  column = functools.partial(jnp.expand_dims, axis=-1)
+  shifted = logits - column(sums.peak)
+  e = jnp.where(_allowed(logits, mask), jnp.exp(shifted), 0.0)
+  u = jnp.where(e == 0, 0.0, shifted - column(sums.mean))
+  # dweight = e, dmean = e (1 + u) / weight, dsquare = e (u^2 + 2 u).
+  slope = d.mean / _nonzero(sums.weight)
+  line = column(slope + 2 * d.square) + column(d.square) * u
+  dz = column(d.weight + slope) + u * line + 2 * column(d.power) * e
+  here = (ids >= 0) & (ids < size)
+  return _add_at(e * dz, jnp.where(here, ids, size), d.picked)
+
+
+@jax.custom_vjp
+def _logit_sums(logits, mask, ids):
+  return part_sums(logits, mask, ids)
+
+
+def _logit_sums_forward(logits, mask, ids):
+  sums = part_sums(logits, mask, ids)
+  return sums, (logits, mask, ids, sums)
+
+
+def _logit_sums_backward(kept, d):
+  return logit_gradient(*kept, d), None, None
+
+
+_logit_sums.defvjp(_logit_sums_forward, _logit_sums_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _hidden_sums(block, hidden, unembedding, mask, ids):
+  def part(start, size):
+    logits = _unembed(hidden, _cut(unembedding, start, size, 0))
+    return part_sums(logits, _cut(mask, start, size, -1), ids - start)
+
+  first, block, starts = _blocks(unembedding.shape[0], block)
+  sums, _ = lax.scan(
+    lambda sums, start: (merge(sums, part(start, block)), None),
+    part(0, first),
+    starts,
+  )
+  return sums
+
+
+def _hidden_sums_forward(block, hidden, unembedding, mask, ids):
+  sums = _hidden_sums(block, hidden, unembedding, mask, ids)
+  return sums, (hidden, unembedding, mask, ids, sums)
+
+
+def _hidden_sums_backward(block, kept, d):
+  hidden, unembedding, mask, ids, sums = kept
+  rows = tuple(range(hidden.ndim - 1))
+
+  def part(start, size):
+    weights = _cut(unembedding, start, size, 0)
+    allowed = _cut(mask, start, size, -1)
+    logits = _unembed(hidden, weights)
+    dz = logit_gradient(logits, allowed, ids - start, sums, d)
+    dw = jnp.tensordot(
+      dz, hidden, (rows, rows), preferred_element_type=jnp.float32
+    )
+    return _unembed(dz, weights.T), dw.astype(unembedding.dtype)
+
+  def step(carry, start):
+    d_hidden, d_unembedding = carry
+    dh, dw = part(start, block)
+    d_unembedding = lax.dynamic_update_slice_in_dim(d_unembedding, dw, start, 0)
+    return (d_hidden + dh, d_unembedding), None
+
+  first, block, starts = _blocks(unembedding.shape[0], block)
+  d_hidden, dw = part(0, first)
+  d_unembedding = lax.dynamic_update_slice_in_dim(
+    jnp.zeros(unembedding.shape, unembedding.dtype), dw, 0, 0
+  )
+  (d_hidden, d_unembedding), _ = lax.scan(
+    step, (d_hidden, d_unembedding), starts
+  )
+  return d_hidden.astype(hidden.dtype), d_unembedding, None, None
+
+
+_hidden_sums.defvjp(_hidden_sums_forward, _hidden_sums_backward)
+
+
+def _unembed(hidden, unembedding):
+  """[..., D] and [V, D] -> [..., V] float32."""
+  return jnp.einsum(
+    "...d,vd->...v", hidden, unembedding, preferred_element_type=jnp.float32
+  )
+
+
+def _blocks(size, block):
+  """The sizes of the first block and of the others, and where those start.
+
+  The first takes the remainder: all others are alike, and none overlap.
+  """
+  block = min(block, size)
+  first = (size - 1) % block + 1
+  return first, block, jnp.arange(first, size, block)
+
+
+def _cut(x, start, size, axis):
+  if x is None:
+    return None
+  return lax.dynamic_slice_in_dim(x, start, size, axis)
+
+
+def _allowed(logits, mask):
+  real = ~(logits <= NEG_INF / 2)  # nan stays, to be seen
+  return real if mask is None else real & mask
+
+
+def _nonzero(x):
+  """A divisor, or what a logarithm is taken of, where 0 means nothing there."""
+  return jnp.where(x == 0, 1.0, x)
+
+
+def _at_peak(sums, peak):
+  """The same sums relative to a higher peak."""
+  drop = sums.peak - peak
+  scale = jnp.exp(drop)
+  weight = sums.weight * scale
+  # What has no weight left has no mean: its drop may be 1e30.
+  mean = jnp.where(weight == 0, 0.0, sums.mean + drop)
+  return sums._replace(
+    peak=peak,
+    weight=weight,
+    mean=mean,
+    square=sums.square * scale,
+    power=sums.power * scale**2,
+  )
+
+
+def _ids(sampled, injected, shape):
+  """[..., 1 + N]: the sampled id, then each injected one once, -1 pads."""
+  ordered = jnp.sort(injected, -1)
+  again = ordered[..., 1:] == ordered[..., :-1]
+  once = jnp.where(again, -1, ordered[..., 1:])
+  ids = jnp.concatenate([sampled[..., None], ordered[..., :1], once], -1)
+  return jnp.broadcast_to(ids, (*shape, ids.shape[-1]))
+
+
+@functools.partial(jnp.vectorize, signature="(v),(m),(m)->(v)")
+def _add_at(row, ids, values):
+  """row [..., V] with values [..., M] added at ids; V is nowhere."""
+  return row.at[ids].add(values, mode="drop")
+
+
+def _vary_alike(*arrays):
+  """Casts all to vary over every manual mesh axis that one of them does.
+
+  Outside of jax.shard_map nothing happens. Inside, the transpose of the cast is
+  the sum over devices that the gradient of what they share needs.
+  """
+  varying = [
+    frozenset() if x is None else jax.typeof(x).mat.varying for x in arrays
+  ]
+  axes = frozenset().union(*varying)
+  return tuple(
+    x if x is None else lax.pcast(x, tuple(sorted(axes - own)), to="varying")
+    for x, own in zip(arrays, varying, strict=True)
+  )
+
+
+def _check(rows, sampled, injected, name):
+  """Raises ValueError if the ids do not belong to rows [..., V or D]."""
+  for field, ids, shape in (
+    ("sampled", sampled, sampled.shape),
+    ("injected", injected, injected.shape[:-1]),
+  ):
+    if shape != rows.shape[:-1]:
+      raise ValueError(
+        f"{field} {ids.shape} does not fit {name} {rows.shape}; "
+        "sampled is [...] and injected [..., N]"
+      )
+
+
+def _check_head(hidden, unembedding, sampled, injected, mask, block):
+  _check(hidden, sampled, injected, "hidden")
+  if block < 1:
+    raise ValueError(f"block is {block}; a block holds at least one id")
+  if unembedding.ndim != 2 or hidden.shape[-1] != unembedding.shape[1]:
+    raise ValueError(
+      f"unembedding {unembedding.shape} does not fit hidden {hidden.shape}; "
+      "it is [V, D]"
+    )
+  if mask is not None and mask.shape[-1:] != unembedding.shape[:1]:
+    raise ValueError(
+      f"mask {mask.shape} does not fit unembedding {unembedding.shape}; "
+      "it is [V] or [..., V]"
+    )

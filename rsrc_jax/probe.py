@@ -1,0 +1,100 @@
+"""Question probes: what can be answered from a code, from d, from nothing.
+
+A reader is fine-tuned on frozen codes with questions about their sources, the
+same way for every arm, and asked about sources that nobody was trained on. It
+tells what a code holds for someone who wants one fact of it. C and D know
+nothing of the questions.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from rsrc_jax import learner, prompts, rollout
+from rsrc_jax.roles import Role
+from rsrc_jax.types import Batch, Lesson, Params, Policy, Tokens
+
+Questions = tuple[tuple[int, int], ...]  # (question id, position of its answer)
+
+
+def make(
+  policy: Policy, role: Role, questions: Questions, *, learning_rate: float
+) -> tuple[Callable, Callable, optax.GradientTransformation]:
+  """Builds (step, answer, tx).
+
+  step(params, opt_state, source, text, key) -> (params, opt_state, loss):
+  learns to answer one question, drawn a row, after reading `text` [B, T] about
+  `source` [B, S]. answer(params, source, text) -> right [B, Q] bool: all
+  questions, by the likeliest word.
+  """
+  asked = jnp.asarray([q for q, _ in questions], jnp.int32)
+  place = jnp.asarray([p for _, p in questions], jnp.int32)
+  tx = optax.adam(learning_rate)
+
+  def prompt(text: Tokens, which: jax.Array) -> Tokens:
+    """text [B, T], which [B] of the questions -> [B, T + 3]."""
+    ids = asked[which][:, None]
+    return role.prompt(
+      prompts.concat(text, Tokens(ids, jnp.ones_like(ids, bool)))
+    )
+
+  def step(params, opt_state, source: Tokens, text: Tokens, key):
+    which = jax.random.randint(key, (len(text.ids),), 0, len(questions))
+    target = jnp.take_along_axis(source.ids, place[which][:, None], 1)[:, None]
+    target = Tokens(target, jnp.ones_like(target, bool))
+    lesson = Lesson(prompt(text, which), target, jnp.ones(target.ids.shape[:2]))
+    loss = lambda p: learner.lesson_loss(
+      policy, p, role, lesson, jnp.float32(len(text.ids))
+    )
+    value, grads = jax.value_and_grad(loss)(params)
+    change, opt_state = tx.update(grads, opt_state, params)
+    return optax.apply_updates(params, change), opt_state, value
+
+  def answer(params, source: Tokens, text: Tokens):
+    def one(which):
+      rows = jnp.full(len(text.ids), which)
+      keys = jax.vmap(jax.random.key)(jnp.arange(len(text.ids)))
+      a = rollout.sample(
+        policy, params, role.greedy(), prompt(text, rows), keys, samples=1
+      )
+      return a.output.ids[:, 0, 0] == source.ids[:, place[which]]
+
+    return jnp.stack([one(q) for q in range(len(questions))], -1)
+
+  return jax.jit(step), jax.jit(answer), tx
+
+
+def train(
+  probe: tuple[Callable, Callable, optax.GradientTransformation],
+  params: Params,
+  write: Callable[[Batch, int], Tokens],
+  batches: Any,
+  *,
+  steps: int,
+  budgets: Sequence[int],
+  seed: int,
+) -> Params:
+  """A copy of `params` that answers from what `write(batch, k)` has written."""
+  step, _, tx = probe
+  opt_state = tx.init(params)
+  for number in range(steps):
+    batch = next(batches)
+    text = write(batch, budgets[number % len(budgets)])
+    key = jax.random.fold_in(jax.random.key(seed), number)
+    params, opt_state, _ = step(params, opt_state, batch.source, text, key)
+  return params
+
+
+def accuracy(
+  probe: tuple[Callable, Callable, optax.GradientTransformation],
+  params: Params,
+  source: Tokens,
+  text: Tokens,
+) -> np.ndarray:
+  """Share of the questions that are answered rightly, by row. [n]"""
+  _, answer, _ = probe
+  return np.mean(np.asarray(answer(params, source, text)), -1)
