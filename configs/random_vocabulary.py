@@ -33,15 +33,19 @@ ENGLISH_KL = (("kl", 0.06),)
 def get_config() -> ml_collections.ConfigDict:
   """The CPU tier on facts."""
   config = _tiny()
-  config.steps = 1_500
+  config.steps = 1_000
   config.budget = 8
   config.budgets = (2, 3, 4, 6, 8)
   config.data.vocab_size = 132  # the default's, and four tokens that ask
   config.data.asks = True
   config.data.withheld = "object,city"
   config.model.absolute = 48
+  config.model.dense_lookup = True
   config.pretrain.steps = 600
   config.pretrain.demonstrate = "weave"
+  config.pretrain.empty = True
+  config.patterns.cdv.empty = config.patterns.extract.empty = True
+  config.patterns.cdv.group = 8
   config.augment = {
     "inject": 4,
     "ban": 4,
@@ -50,20 +54,23 @@ def get_config() -> ml_collections.ConfigDict:
     "fixed_length": True,
     "seed": 1_000,
   }
+  # The default's pressure at three tokens, whatever the budget.
+  config.loss.entropy_per_code = True
+  config.loss.entropy_bonus.C = 0.9
   config.curriculum = {
     "name": "plateau",
     "every": 20,
     "hidden": 0.9,
-    "levels": 4,
+    "levels": 3,
     "temperature": 1.0,
     "budgets": 1.0,
     "decay": 0.7,
     "patience": 4,
     "margin": 0.003,
     "settle": 2,
-    "min_steps": 80,
-    "max_steps": 250,
-    "explore_steps": 1_500,
+    "min_steps": 60,
+    "max_steps": 160,
+    "explore_steps": 1_000,
   }
   config.patterns.cdv.gate = gate()
   config.eval.budgets = (2, 3, 4, 6, 8)

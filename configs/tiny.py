@@ -43,6 +43,7 @@ def get_config() -> ml_collections.ConfigDict:
     "absolute": 32,  # learned positions too: see LOG.md, 2026-11-22
     "tied": True,
     "scan": False,
+    "dense_lookup": False,
     "dtype": "float32",
   }
 
@@ -52,6 +53,7 @@ def get_config() -> ml_collections.ConfigDict:
     "warmup_from": 150,  # the roles are taught from this step on
     "batch_size": 128,
     "dropout": 0.1,
+    "empty": False,  # codes that are cut are dropped whole
     "demonstrate": "",  # weave, append: what C is shown to do with the N
     "optimizer": _optimizer(2e-3),
   }
@@ -76,6 +78,7 @@ def get_config() -> ml_collections.ConfigDict:
     "clip_high": 0.28,
     "importance_cap": 2.0,
     "per_token": False,
+    "entropy_per_code": False,
   }
   # 90 % of the vocabulary hidden at first, nothing after 1,000 steps; the
   # entropy bonus falls to nothing at the end.
@@ -105,9 +108,10 @@ def get_config() -> ml_collections.ConfigDict:
       "length_price": 0.0,
       "lessons": 1,  # codes of each group from which D learns s
       "dropout": 0.1,  # share of lessons whose code is cut short
+      "empty": False,  # or dropped whole
       "gate": None,  # injection.make: what using the N is paid
     },
-    "extract": {"lessons": 1, "dropout": 0.1},
+    "extract": {"lessons": 1, "dropout": 0.1, "empty": False},
   }
 
   # `write`: a rule (lead, surprising, sft), or what a policy may write

@@ -48,6 +48,7 @@ def make(
     inject: N, ids drawn for each source from `code` without the tokens of s.
     ban: M, tokens of each source that its codes are asked not to use.
     pool: draw the injected ids from the last `pool` of `code`; 0: from all.
+      Decoys are always drawn from all.
     force: hide and ban by masks too. Otherwise C is only asked.
     end: banned as well, so that every code fills its budget; None: codes may
       end when they like.
@@ -63,11 +64,12 @@ def make(
   """
   if mode not in MODES:
     raise ValueError(f"augment mode {mode!r} is none of {sorted(MODES)}.")
-  eligible = _pool(code, pool)
-  if not 0 <= 2 * inject <= eligible.sum():
+  drawable = jnp.asarray(_pool(code, pool))
+  if not 0 <= inject <= min(drawable.sum(), code.sum() // 2):
     raise ValueError(
-      f"config.augment.inject={inject}: that many and as many decoys don't fit "
-      f"into {eligible.sum()} ids; lower it or raise config.augment.pool."
+      f"config.augment.inject={inject}: the vocabulary has {code.sum()} ids to "
+      f"inject and to swap for, and config.augment.pool={pool} keeps "
+      f"{drawable.sum()} of them; lower it or raise the pool."
     )
   if ban < 0:
     raise ValueError(f"config.augment.ban={ban} can't be negative.")
@@ -108,10 +110,13 @@ def make(
     # Tokens of s, the banned ones among them, are nobody's gift.
     there = jnp.zeros((len(s), code.size + 1), bool)
     there = there.at[jnp.arange(len(s))[:, None], s].set(True)[:, :-1]
-    free = jnp.asarray(eligible) & ~there
+    free = jnp.asarray(code) & ~there
     every = jnp.broadcast_to(jnp.arange(code.size), free.shape)
-    both = _some(_fold(keys, 1), every, free, 2 * inject)
-    used, decoys = both[:, :inject], both[:, inject:]
+    used = _some(_fold(keys, 1), every, free & drawable, inject)
+    # Decoys are what else might have been there: never an injected id.
+    taken = jnp.zeros((len(s), code.size + 1), bool)
+    taken = taken.at[jnp.arange(len(s))[:, None], used].set(True)[:, :-1]
+    decoys = _some(_fold(keys, 4), every, free & ~taken, inject)
     count = schedule.inject * inject
     return _first(used, count), avoided, _first(decoys, count)
 

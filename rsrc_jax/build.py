@@ -107,6 +107,7 @@ def _base(world: World) -> Phase:
     warmup_from=settings.warmup_from,
     dropout=settings.dropout,
     reader=config.verifier.reader > 0,
+    empty=settings.empty,
     demonstrate=settings.demonstrate,
   )
   init = lambda p: TrainState(jnp.int32(0), p, tx.init(p), (), ())
@@ -161,7 +162,11 @@ def _arm(world: World, name: str, step_of: dict) -> Phase:
     step=step_of[same],
     write=jax.jit(write),
     saved=_saved(world, arm.write),
-    observe=_observe(world, config, arm.pattern, relax) if watched else None,
+    observe=(
+      _jit(world, _observe(world, config, arm.pattern, relax), init)
+      if watched
+      else None
+    ),
     observe_every=every if watched else 0,
   )
 
@@ -173,6 +178,12 @@ def settings(
   mine = config.copy_and_resolve_references()
   mine.update_from_flattened_dict(dict(config.arms[arm].overrides))
   return mine
+
+
+def english(config: ml_collections.ConfigDict, arm: str) -> bool:
+  """Whether an arm's codes are English: made of words alone, by no code."""
+  known = (*extract.RULES, "source", "words")
+  return config.arms[arm].write in known and config.arms[arm].write != "hash"
 
 
 def _curriculum(config) -> tuple[curriculum.Curriculum, int]:
@@ -274,7 +285,30 @@ def _observe(world: World, config, kind: str, relax) -> Callable:
     metrics = {f"held_{k}": v for k, v in episode.metrics.items()}
     return state._replace(curriculum=seen), metrics
 
-  return jax.jit(observe)
+  return observe
+
+
+def watched(
+  world: World, arm: str, gate: dict[str, Any]
+) -> Callable[..., types.Episode]:
+  """play(params, frozen, batch, key, schedule) -> Episode, to look at its use.
+
+  Of an arm of C -> D -> V under the constraints of the whole config's
+  augmentation, whatever the arm was trained with: `gate` says what is measured,
+  nothing is learnt and no medians are kept.
+  """
+  config = settings(world.config, arm)
+  config.augment = world.config.augment
+  config.patterns.cdv.gate = gate
+  pattern = _pattern(world, config, "cdv", monitor=True)
+  constrain = _constrain(world, config, world.config.arms[arm].write)
+
+  def play(params, frozen, batch, key, schedule):
+    k_ask, k_play = jax.random.split(key)
+    ask = constrain(k_ask, batch, schedule)
+    return pattern.play(params, frozen, pattern.init(), batch, k_play, ask)[0]
+
+  return jax.jit(play)
 
 
 def _saved(world: World, write: str) -> Callable[..., capability.Saved]:
@@ -285,8 +319,9 @@ def _saved(world: World, write: str) -> Callable[..., capability.Saved]:
   vocab = world.corpus.vocab
   words = int(vocab.text.sum())
   # What was taught on extracts may still write any symbol.
-  english = write in ("lead", "surprising", "source")
-  symbols = words if english else int(vocab.code.sum())
+  written_in_words = write in (*extract.RULES, "source", "words")
+  written_in_words &= write not in ("sft", "hash")
+  symbols = words if written_in_words else int(vocab.code.sum())
 
   def saved(source, code, decoded, token_bits=None):
     if token_bits is None:

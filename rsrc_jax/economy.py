@@ -14,7 +14,6 @@ import numpy as np
 from rsrc_jax import build, evaluate, metering
 from rsrc_jax.data import sources
 from rsrc_jax.metrics import capability, compressors, energy, ledger, rsrc
-from rsrc_jax.patterns import extract
 from rsrc_jax.types import Params, Tokens, TrainState
 
 DICTIONARY = 32_768  # bytes of training text that zlib is given at most
@@ -278,11 +277,9 @@ def _arm(
   joules["train"] = ledger.training_joules(lines, arms, settings.pue)
   total = _sum(joules["C"], joules["D"])
   stored = sum(state.values())
-  arm = world.config.arms[name]
-  english = arm.write in (*extract.RULES, "source")
   return {
     "label": name,
-    "kind": "english" if english else "code",
+    "kind": "english" if build.english(world.config, name) else "code",
     "bits_saved": rsrc.interval(rsrc.bootstrap(bits, BOOTSTRAP, clip=False)),
     "bits_saved_frozen": rsrc.interval(
       rsrc.bootstrap(found.saved_frozen, BOOTSTRAP, clip=False)

@@ -147,6 +147,7 @@ def make_loss(
   clip_high: float,
   importance_cap: float,
   per_token: bool,
+  entropy_per_code: bool = False,
 ) -> Callable[..., tuple[jax.Array, Metrics]]:
   """Builds loss(params, work, counts, explore) -> (scalar, metrics).
 
@@ -155,7 +156,9 @@ def make_loss(
   add up. Each role's sum is divided by its own count and then weighted, so that
   long d's don't drown short codes. `old` holds the log-probs before a series of
   updates; None means that this is the only one, whose ratio is 1. `explore`
-  scales the entropy bonus.
+  scales the entropy bonus, which is paid for every token, or, with
+  `entropy_per_code`, for the mean over an output's tokens: the pressure to
+  explore then does not grow with the budget, as credit for a reward doesn't.
   """
 
   def loss(params: Params, work, counts, explore):
@@ -171,7 +174,11 @@ def make_loss(
         clip_low=clip_low, clip_high=clip_high, importance_cap=importance_cap,
       )  # fmt: skip
       sequences, sampled = counts[role]
-      bonus = explore * entropy_bonus.get(role, 0.0) * jnp.sum(entropy)
+      spread = entropy
+      if entropy_per_code:
+        length = jnp.sum(r.output.mask, -1, keepdims=True)
+        spread = entropy / jnp.maximum(length, 1)
+      bonus = explore * entropy_bonus.get(role, 0.0) * jnp.sum(spread)
       size = sampled if per_token else sequences
       total += weights[role] * (surrogate - bonus) / size
       metrics |= {f"{role}_{k}": v / sampled for k, v in watched.items()}

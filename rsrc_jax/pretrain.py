@@ -33,6 +33,7 @@ def make_step(
   warmup_from: int,
   dropout: float,
   reader: bool,
+  empty: bool = False,
   demonstrate: str = "",
 ) -> Callable:
   """Builds train_step(state, frozen, batch, given) -> (state, metrics).
@@ -46,6 +47,7 @@ def make_step(
     budget: tokens of an extract.
     warmup_from: the step from which the roles are taught beside the language.
     dropout: share of D's extracts that are cut short.
+    empty: those are dropped whole instead.
     reader: also teach V to read a noisy text back into the clean one.
     demonstrate: what C is shown to do with injected ids, on half of the
       sources: see DEMONSTRATIONS. Nothing of it means anything to D.
@@ -61,8 +63,8 @@ def make_step(
     # A fourth child, so that the three stay what they are.
     k_ask = jax.random.fold_in(key, 3)
     asked = constrain(k_ask, batch, FULL).constraints
-    empty = Tokens(s.ids[:, :0], s.mask[:, :0])
-    text = _lesson(roles["text"], empty, s)
+    nothing = Tokens(s.ids[:, :0], s.mask[:, :0])
+    text = _lesson(roles["text"], nothing, s)
     score = extract.surprisal(policy, params, roles["text"], s)
     size = None if asked.budget is None else asked.budget[:, 0]
     code = extract.keep(s, extract.noisy(score, k_c, batch.row), budget, size)
@@ -70,7 +72,7 @@ def make_step(
     taught = {
       "text": text,
       "C": _lesson(roles["C"], s, shown, asked),
-      "D": cdv.code_lesson(roles["D"], s, code, k_cut, dropout),
+      "D": cdv.code_lesson(roles["D"], s, code, k_cut, dropout, empty),
     }
     if reader:
       taught["V"] = _lesson(roles["V"], noised(s, k_v, batch.row), s)

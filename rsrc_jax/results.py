@@ -11,7 +11,6 @@ import numpy as np
 from rsrc_jax import build, economy, evaluate, logging
 from rsrc_jax.metrics import compression
 from rsrc_jax.metrics.ledger import Ledger
-from rsrc_jax.patterns import extract
 from rsrc_jax.types import Params, Tokens
 
 CONTROLS = {
@@ -64,7 +63,7 @@ def evaluate_arms(
         ids=int(corpus.vocab.code.sum()),
         budget=config.budget,
       )
-    elif config.arms[arm.name].write in (*extract.RULES, "source"):
+    elif build.english(config, arm.name):
       heldout["english"][arm.name] = metrics
     else:
       heldout[arm.name] = metrics

@@ -111,7 +111,7 @@ def batch(words=K, seed=0, order=None):
 def given(batch):
   """C may write the words of s; lists are shared by the group."""
   banned = np.full((B, 1, 1), -1, np.int32)
-  return Constraints(banned, batch.source.ids[:, None])
+  return tiny.ask(Constraints(banned, batch.source.ids[:, None]))
 
 
 def play(pattern, params, batch, seed=0):
@@ -394,3 +394,20 @@ def test_keys_decide_what_is_written():
   # (A text of a token or two can be drawn twice by chance.)
   texts = [t for t in output[empty].reshape(-1, S + 1).tolist() if t[2]]
   assert len(texts) > 4 and len({tuple(t) for t in texts}) == len(texts)
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_dropout_cuts_its_share_of_the_lessons(empty):
+  """One in ten: to 0, 1 or 2 of three tokens equally often, or to none."""
+  rows = 6_000
+  s = Tokens(jnp.full((rows, 2), 9), jnp.ones((rows, 2), bool))
+  code = Tokens(jnp.full((rows, K), 10), jnp.ones((rows, K), bool))
+  lesson = jax.jit(
+    lambda key: cdv.code_lesson(tiny.ROLES["D"], s, code, key, 0.1, empty)
+  )(jax.random.key(0))
+  left = np.asarray(lesson.prompt.mask)[:, 1:-1].sum(-1)
+  counts = np.bincount(left, minlength=K + 1)
+  chances = [0.1, 0, 0, 0.9] if empty else [0.1 / 3] * 3 + [0.9]
+  for count, chance in zip(counts, chances, strict=True):
+    bound = 4 * np.sqrt(rows * chance * (1 - chance))
+    assert abs(count - rows * chance) <= bound

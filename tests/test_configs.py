@@ -23,7 +23,10 @@ def load(path):
 def test_a_config_builds_and_states_its_command(path, tmp_path):
   module = load(path)
   text = module.__doc__ + module.get_config.__doc__
-  assert "./tools/run" in text and "minute" in text
+  assert "./tools/run" in text
+  assert "minute" in text or "Cost and what to expect:" in " ".join(
+    text.split()
+  )
   config = module.get_config()
   if config.data.source == "text":
     corpus = tmp_path / "corpus.txt"
@@ -33,6 +36,107 @@ def test_a_config_builds_and_states_its_command(path, tmp_path):
     config.data.vocab_size, config.data.max_tokens = 320, 60
   phases = build.phases(build.world(config, tmp_path))
   assert phases[0].name == "base"
-  assert {p.name for p in phases} == {
-    "base", "lead", "surprising", "sft", "english_rl", "code",
-  }  # fmt: skip
+  assert [p.name for p in phases] == ["base", *config.arms]
+  if path.stem in ("tiny", "cdv_text"):
+    assert set(config.arms) == {
+      "lead", "surprising", "sft", "english_rl", "code",
+    }  # fmt: skip
+
+
+# What every arm of the research question has otherwise than F, besides what
+# writes its codes.
+GATED = "patterns.cdv.gate"
+NO_BANS = {"augment.ban": 0}
+NO_INJECTION = {"augment.inject": 0, "curriculum.hidden": 0.0, GATED: None}
+NO_GATE = {f"{GATED}.name": "none", f"{GATED}.load_bearing": "none"}
+PLAIN = NO_INJECTION | NO_BANS
+DIFFERENCES = {
+  "E1": ("extract", "lead", {}),
+  "E2": ("extract", "surprising", {}),
+  "E3": ("extract", "tfidf", {}),
+  "E3o": ("extract", "oracle", {}),
+  "E4": ("cdv", "source", PLAIN),
+  "E5": ("cdv", "words", PLAIN | {"kl": 0.06}),
+  "B1": ("cdv", "force", PLAIN),
+  "B2": ("cdv", "force", NO_BANS | NO_GATE),
+  "B4": ("cdv", "force", NO_BANS),
+  "B5": ("cdv", "force", NO_INJECTION),
+  "F": ("cdv", "force", {}),
+  "F_ask": ("cdv", "force", {"augment.force": False}),
+  "X1": ("extract", "hash", {}),
+}
+# Equal across arms: what RL and D's training cost.
+EQUAL = (
+  "seed", "steps", "batch_size", "budget", "budgets", "data", "model",
+  "model_name", "pretrain", "optimizer", "updates", "verifier", "temperature",
+  "top_p", "loss", "eval",
+)  # fmt: skip
+
+
+def flat(block, prefix=""):
+  """Dotted names -> values. A block that is None is a value."""
+  found = {}
+  for key, value in block.items():
+    name = f"{prefix}{key}"
+    if hasattr(value, "items"):
+      found |= flat(value, f"{name}.")
+    else:
+      found[name] = value
+  return found
+
+
+@pytest.mark.parametrize(
+  "stem", ["random_vocabulary", "random_vocabulary_text"]
+)
+def test_every_arm_differs_from_f_in_its_switches_alone(stem):
+  config = load(CONFIGS[0].parent / f"{stem}.py").get_config()
+  assert set(config.arms) == set(DIFFERENCES)
+  full = build.settings(config, "F")
+  for name, (pattern, write, expected) in DIFFERENCES.items():
+    arm, mine = config.arms[name], build.settings(config, name)
+    assert (arm.pattern, arm.write) == (pattern, write), name
+    a, b = flat(mine), flat(full)
+    found = {k: a.get(k) for k in a | b if a.get(k) != b.get(k)}
+    if mine.patterns.cdv.gate is None:  # its settings count as one switch
+      found = {k: v for k, v in found.items() if not k.startswith(f"{GATED}.")}
+      found[GATED] = None
+    assert found == expected, name
+    for block in EQUAL:
+      assert mine[block] == full[block], (name, block)
+    assert mine.augment.seed == full.augment.seed
+    # Lessons a source: with the batch and the steps D's training budget.
+    lessons = {mine.patterns[p].lessons for p in ("cdv", "extract")}
+    dropped = {mine.patterns[p].dropout for p in ("cdv", "extract")}
+    assert lessons == {full.patterns.cdv.lessons} and dropped == {0.1}, name
+    assert mine.patterns.cdv.group == full.patterns.cdv.group
+
+
+def test_arms_of_a_run_start_and_draw_alike(tmp_path):
+  """One base, one order of the data, one number of steps."""
+  config = load(CONFIGS[0].parent / "random_vocabulary.py").get_config()
+  config.data.sentences, config.data.heldout = 400, 32
+  _, *arms = build.phases(build.world(config, tmp_path))
+  assert len({(p.steps, p.batch_size, p.data_seed) for p in arms}) == 1
+  watched = {p.name for p in arms if p.observe}
+  assert watched == {k for k, v in config.arms.items() if v.pattern == "cdv"}
+
+
+def test_a_bonus_beyond_the_bound_has_to_be_asked_for(tmp_path):
+  """At price 0 any bonus pays for appending; the remedies are named."""
+  config = load(CONFIGS[0].parent / "random_vocabulary.py").get_config()
+  config.data.sentences, config.data.heldout = 400, 32
+  world = build.world(config, tmp_path)
+  config.patterns.cdv.gate.beyond_bound = False
+  with pytest.raises(ValueError) as error:
+    build.phases(world._replace(config=config))
+  said = str(error.value)
+  assert "\n" not in said and "bonus" in said
+  assert "config.patterns.cdv.gate.beyond_bound=True" in said
+  assert "config.patterns.cdv.length_price" in said
+  # At a price of 0.2, 4 ids and a budget of 8 the bound is 0.1: F's bonus.
+  config.patterns.cdv.length_price = 0.2
+  config.only = "F"
+  build.phases(world._replace(config=config))
+  config.patterns.cdv.gate.bonus = 0.101
+  with pytest.raises(ValueError, match=r"0\.101"):
+    build.phases(world._replace(config=config))

@@ -61,7 +61,7 @@ def make_state(tx=None, seed=0):
 
 def given(batch: Batch, draws=1):
   limit = augment.make("force", tiny.CODE, draws=draws)
-  return limit(jax.random.key(1), batch, jnp.float32(0.3))
+  return limit(jax.random.key(1), batch, tiny.schedule(hidden=0.3))
 
 
 def frozen():
@@ -217,7 +217,7 @@ def test_eight_devices_compute_what_one_does():
     rows = sharding.batch_sharding(mesh)
     got_state, got = jax.jit(make_step())(
       put(state), put(frozen()), sharding.put(batch, rows),
-      sharding.put(limits, rows),
+      limits._replace(constraints=sharding.put(limits.constraints, rows)),
     )  # fmt: skip
     embed = put(state).params["embed"].sharding
     assert len(embed.device_set) == 8
@@ -266,10 +266,10 @@ def test_distance_from_the_base_is_taken_off_the_reward():
   state, base = make_state(tx), frozen()
   _, metrics = still(state, base, batch, limits)
   assert float(metrics["gradient_norm"]) < 1e-6
-  before = distance(state.params, base, batch, limits)
+  before = distance(state.params, base, batch, limits.constraints)
   for _ in range(40):
     state, _ = step(state, base, batch, limits)
-  assert distance(state.params, base, batch, limits) < 0.7 * before
+  assert distance(state.params, base, batch, limits.constraints) < 0.7 * before
 
 
 @jax.jit

@@ -4,19 +4,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 import tiny
 
-from rsrc_jax import pretrain
-from rsrc_jax.types import TrainState
+from rsrc_jax import augment, pretrain
+from rsrc_jax.data import tokenizer
+from rsrc_jax.patterns import extract
+from rsrc_jax.types import Tokens, TrainState
 
 
-def train(steps, **changes):
+def train(steps, roles=tiny.ROLES, asked=(), **changes):
   settings = dict(
     seed=0, budget=tiny.BUDGET, warmup_from=5, dropout=0.1, reader=True
   )
   tx = optax.adam(1e-2)
   step = jax.jit(
-    pretrain.make_step(tiny.POLICY, tiny.ROLES, tx, **settings | changes)
+    pretrain.make_step(
+      tiny.POLICY,
+      roles,
+      tx,
+      augment.make("free", tiny.CODE, **dict(asked)),
+      **settings | changes,
+    )
   )
   params = tiny.params()
   state = TrainState(jnp.int32(0), params, tx.init(params), (), ())
@@ -47,3 +56,110 @@ def test_noise_replaces_tokens_of_a_text_by_its_neighbours():
   other = np.roll(np.asarray(s.ids), 1, 0)
   assert (np.asarray(noisy.ids)[changed] == other[changed]).all()
   assert 0.1 < changed[np.asarray(s.mask)].mean() < 0.9
+
+
+# Codes of three, of two and of one token in four slots; U of two ids, of one,
+# of none.
+CODE = Tokens(
+  jnp.array([[8, 9, 10, 11], [8, 9, 10, 0], [8, 9, 0, 0], [8, 0, 0, 0]]),
+  jnp.array([[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0]], bool),
+)
+USED = jnp.array([[15, 16], [15, -1], [15, 16], [15, 16]])
+
+
+def rows(code):
+  ids, mask = (np.asarray(x) for x in code)
+  assert not ids[~mask].any()
+  return [row[m].tolist() for row, m in zip(ids, mask, strict=True)]
+
+
+def test_weave_puts_ids_in_the_place_of_others():
+  """At most half of a code: 2 of 4, 1 of 3, 1 of 2, 0 of 1."""
+  weave = jax.jit(pretrain.weave)
+  places = set()
+  for seed in range(20):
+    found = rows(weave(CODE, USED, jax.random.key(seed), jnp.arange(4)))
+    for new, old, ids in zip(
+      found, rows(CODE), [[15, 16], [15], [15], []], strict=True
+    ):
+      kept = [a if a != b else 0 for a, b in zip(new, old, strict=True)]
+      assert sorted(x for x in kept if x) == ids
+    places.add(tuple(found[0]))
+  # Anywhere: of twelve ordered places, some ten in twenty draws.
+  assert len(places) > 5
+  # Without ids nothing changes.
+  none = weave(CODE, USED * 0 - 1, jax.random.key(0), jnp.arange(4))
+  assert rows(none) == rows(CODE)
+
+
+def test_append_makes_room_at_the_end():
+  found = rows(pretrain.append(CODE, USED, None))
+  assert found == [[8, 9, 15, 16], [8, 9, 10, 15], [8, 9, 15, 16], [8, 15, 16]]
+  # Within the budget; one token of the code always stays.
+  budget = jnp.array([[3], [3], [2], [1]])
+  short = extract.keep(
+    CODE, -jnp.arange(4.0)[None].repeat(4, 0), 4, budget[:, 0]
+  )
+  found = rows(jax.jit(pretrain.append)(short, USED, budget))
+  assert found == [[8, 15, 16], [8, 9, 15], [8, 15], [8]]
+  assert rows(pretrain.append(CODE, USED * 0 - 1, None)) == rows(CODE)
+
+
+# Tokens that stand in no text of this world.
+HEARS = {"use": tokenizer.TEXT, "avoid": tokenizer.V, "slot": tokenizer.UNKNOWN}
+
+
+@pytest.mark.parametrize("show", ["", "weave", "append"])
+def test_c_is_shown_what_to_do_with_the_injected(show, monkeypatch):
+  """On half of the sources; D is taught on the extract as it was."""
+  many = 64
+  roles = tiny.ROLES | {"C": tiny.ROLES["C"]._replace(**HEARS)}
+  taught = {}
+  monkeypatch.setattr(
+    pretrain.learner, "lesson_loss",
+    lambda policy, params, role, lesson, count: taught.setdefault(
+      role.tag, lesson
+    ).weights.sum() * params["norm"]["scale"].sum(),
+  )  # fmt: skip
+  tx = optax.sgd(0.0)
+  strangers = tiny.CODE & ~tiny.WORDS  # 20 to 23: in no source
+  limit = augment.make("free", strangers, inject=2, budgets=(2, 3))
+
+  def step(seed):
+    taught.clear()
+    step = pretrain.make_step(
+      tiny.POLICY, roles, tx, limit, seed=seed, budget=tiny.BUDGET,
+      warmup_from=0, dropout=0.0, reader=False, demonstrate=show,
+    )  # fmt: skip
+    params = tiny.params()
+    state = TrainState(jnp.int32(0), params, tx.init(params), (), ())
+    batch = tiny.batch(rows=many)
+    out = jax.jit(lambda s: (step(s, None, batch, ())[0].step, dict(taught)))
+    return jax.device_get(out(state)[1])
+
+  lessons = step(0)
+  c, d = lessons[roles["C"].tag], lessons[roles["D"].tag]
+  prompts = rows(c.prompt)
+  heard = np.array([HEARS["use"] in row[1:-1] for row in prompts])
+  assert 0.25 < heard.mean() < 0.75  # within four deviations of a half
+  shown = [row[:-1] for row in rows(Tokens(*(x[:, 0] for x in c.target)))]
+  read = [row[1:-1] for row in rows(d.prompt)]
+  for row, new, old, use in zip(prompts, shown, read, heard, strict=True):
+    slots = row.count(HEARS["slot"])
+    assert len(old) <= slots <= 3 and len(new) <= slots
+    used = [i for i in new if strangers[i]]
+    assert not any(strangers[i] for i in old)
+    assert set(used) <= set(row) and (use or not used)
+    if show == "":
+      assert new == old
+    elif show == "weave" and use:
+      assert len(used) == min(2, len(old) // 2) and len(new) == len(old)
+    elif show == "append" and use:
+      assert len(used) == min(2, slots - 1) and new[-len(used) :] == used
+
+
+def test_unknown_demonstration():
+  with pytest.raises(
+    ValueError, match=r"pretrain\.demonstrate='show'.*'weave'"
+  ):
+    train(0, demonstrate="show")

@@ -11,7 +11,8 @@ import tiny
 
 from rsrc_jax import augment, rollout
 from rsrc_jax.data import tokenizer
-from rsrc_jax.types import Constraints, Tokens
+from rsrc_jax.ops import token_stats
+from rsrc_jax.types import Constraints, Tokens, TokenStats
 
 
 def limits(seed: int = 0, rows: int = tiny.ROWS) -> Constraints:
@@ -219,3 +220,186 @@ def test_likelihood_sums_over_the_target():
     lambda params: rollout.likelihood(tiny.POLICY, params, role, prompt, target)
   )(params)
   chex.assert_trees_all_close(got, want, atol=2e-5)
+
+
+HEARS = {"use": 20, "avoid": 21, "slot": 22}
+TEMPERATURES = jnp.linspace(0.5, 2.0, tiny.ROWS)[:, None]
+BUDGETS = jnp.asarray([1, 2, 3, 3, 2, 1, 2, 3], jnp.int32)[:, None]
+
+
+def everything(seed: int = 0) -> Constraints:
+  """Bans, lists, injected and avoided ids, temperatures and budgets."""
+  rng = np.random.default_rng(seed)
+  words = np.flatnonzero(tiny.WORDS)
+  draw = lambda n: jnp.asarray(
+    [[rng.choice(words, n, replace=False)] for _ in range(tiny.ROWS)], jnp.int32
+  )
+  return limits(seed)._replace(
+    injected=draw(2).at[0, 0, 1].set(-1), avoided=draw(2),
+    temperature=TEMPERATURES, budget=BUDGETS,
+  )  # fmt: skip
+
+
+@functools.partial(
+  jax.jit, static_argnames=("name", "temperature", "top_p", "samples")
+)
+def asked(
+  params, batch, key, lists, name="C", temperature=0.8, top_p=1.0,
+  samples=tiny.GROUP,
+):  # fmt: skip
+  """A rollout that is asked for all there is, with statistics, and its score.
+
+  -> rollout, score, score without the temperature, score without the masks
+  """
+  role = tiny.ROLES[name]._replace(
+    temperature=temperature, top_p=top_p, **HEARS
+  )
+  out = rollout.sample(
+    tiny.POLICY, params, role, role.prompt(batch.source, lists),
+    augment.row_keys(key, batch.row), samples=samples, constraints=lists,
+    stats=True,
+  )  # fmt: skip
+  score = lambda lists: rollout.score(
+    tiny.POLICY, params, role, out.prompt, out.output, lists
+  )[0]
+  none = jnp.full_like(lists.banned, -1)
+  free = lists._replace(banned=none, allowed=none)
+  cold = lists._replace(temperature=None)
+  return out, score(out.constraints), score(cold), score(free)
+
+
+@pytest.mark.parametrize("name", ["text", "C", "D", "V"])
+@pytest.mark.parametrize("top_p", [1.0, 0.8])
+def test_score_repeats_what_was_sampled_under_all_asks(name, top_p):
+  """And notices the temperature or the masks if they are left out."""
+  out, scored, cold, free = asked(
+    tiny.params(), tiny.batch(), jax.random.key(0), everything(), name,
+    top_p=top_p,
+  )  # fmt: skip
+  chex.assert_trees_all_close(scored, out.log_probs, atol=1e-5)
+  assert jnp.all(scored <= 1e-6) and jnp.mean(scored) < -0.05
+  assert jnp.max(jnp.abs(cold - scored)) > 0.05
+  assert jnp.max(jnp.abs(free - scored)) > 0.05
+
+
+def test_a_temperature_multiplies_that_of_the_role():
+  """0.8 times 0.5 is what a role of 0.4 samples; greedy stays greedy."""
+  args = (tiny.params(), tiny.batch(), jax.random.key(0))
+  ones = everything()._replace(temperature=jnp.ones((tiny.ROWS, 1)))
+  halves = ones._replace(temperature=jnp.full((tiny.ROWS, 1), 0.5))
+  got, _, _, _ = asked(*args, halves)
+  want, _, _, _ = asked(*args, ones, temperature=0.4)
+  chex.assert_trees_all_equal(got.output, want.output)
+  chex.assert_trees_all_close(got.log_probs, want.log_probs, atol=1e-5)
+  other, _, _, _ = asked(*args, ones)
+  assert (other.output.ids != want.output.ids).any()
+  greedy, _, _, _ = asked(*args, halves, temperature=0.0)
+  again, _, _, _ = asked(*args, ones, temperature=0.0)
+  chex.assert_trees_all_equal(greedy.output, again.output)
+
+
+def test_outputs_are_cut_at_their_budget():
+  """Without an end token, and nothing is recorded behind it."""
+  shut = everything()
+  shut = shut._replace(
+    banned=jnp.pad(
+      shut.banned, ((0, 0), (0, 0), (0, 1)), constant_values=tokenizer.END
+    )
+  )
+  out, scored, _, _ = asked(
+    tiny.params(), tiny.batch(), jax.random.key(1), shut
+  )
+  ids, mask = np.asarray(out.output.ids), np.asarray(out.output.mask)
+  assert not (ids[mask] == tokenizer.END).any()
+  # Nothing but the budget ends them: all are filled.
+  expected = np.broadcast_to(BUDGETS, (tiny.ROWS, tiny.GROUP))
+  np.testing.assert_array_equal(mask.sum(-1), expected)
+  chex.assert_trees_all_close(scored, out.log_probs, atol=1e-5)
+  for x in (out.log_probs, *out.stats):
+    assert not np.asarray(x)[~mask].any()
+  # With an end they may stop earlier, and never later.
+  free, _, _, _ = asked(
+    tiny.params(), tiny.batch(), jax.random.key(1), everything()
+  )
+  lengths = np.asarray(free.output.mask).sum(-1)
+  assert (lengths <= expected).all() and (lengths < expected).any()
+  # The loop ends with the largest budget.
+  small = shut._replace(budget=jnp.minimum(BUDGETS, 2))
+  short, _, _, _ = asked(tiny.params(), tiny.batch(), jax.random.key(1), small)
+  assert rollout.loops(short.output) == 1.0 and rollout.loops(out.output) == 2.0
+  # A smaller budget is asked for in the prompt, so another token is written.
+  assert (short.prompt.mask != out.prompt.mask).any()
+
+
+def test_statistics_are_those_of_the_masked_law_at_temperature_1():
+  """Against token_stats on teacher-forced logits of the whole output."""
+  params, batch, lists = tiny.params(), tiny.batch(), everything()
+  out, _, _, _ = asked(params, batch, jax.random.key(2), lists)
+  role = tiny.ROLES["C"]
+
+  @jax.jit
+  def forced(params, out):
+    """One row of prompt and output a sample, in one piece."""
+    ids = jnp.repeat(out.prompt.ids[:, None], tiny.GROUP, 1)
+    mask = jnp.repeat(out.prompt.mask[:, None], tiny.GROUP, 1)
+    whole = Tokens(
+      jnp.concatenate([ids, out.output.ids], -1).reshape(
+        -1, 1, P + tiny.BUDGET
+      ),
+      jnp.concatenate([mask, out.output.mask], -1).reshape(
+        -1, 1, P + tiny.BUDGET
+      ),
+    )
+    at = jnp.maximum(jnp.cumsum(whole.mask, -1) - 1, 0)
+    hidden, _ = tiny.POLICY.apply(params, whole, at)
+    logits = tiny.POLICY.unembed(params, hidden[:, 0, P - 1 : -1])
+    logits = logits.reshape(tiny.ROWS, tiny.GROUP, tiny.BUDGET, -1)
+    may = rollout.allowed_ids(role, lists)[:, :, None]
+    injected = jnp.broadcast_to(
+      lists.injected[:, :, None], (*logits.shape[:3], 2)
+    )
+    return token_stats.from_logits(logits, out.output.ids, injected, may)
+
+  P = out.prompt.ids.shape[-1]
+  want, mask = forced(params, out), out.output.mask
+  for name in TokenStats._fields:
+    x, y = getattr(out.stats, name), getattr(want, name)
+    np.testing.assert_allclose(
+      x, jnp.where(mask, y, 0.0), atol=2e-5, err_msg=name
+    )
+  assert float(jnp.max(jnp.where(mask, out.stats.mass, 0.0))) > 0.01
+  assert float(jnp.min(jnp.where(mask, out.stats.varentropy, 9.0))) > 1e-3
+
+
+def test_statistics_do_not_see_how_it_was_sampled():
+  """The first token's law is one and the same whatever cut it."""
+  args = (tiny.params(), tiny.batch(), jax.random.key(3))
+  free = everything()
+  base, _, _, _ = asked(*args, free)
+  hot = free._replace(temperature=TEMPERATURES * 3.0)
+  for out, *_ in (
+    asked(*args, hot),
+    asked(*args, free, temperature=0.3),
+    asked(*args, free, top_p=0.5),
+  ):
+    assert (out.output.ids != base.output.ids).any()
+    for name in ("lse", "entropy", "varentropy", "collision", "mass"):
+      x, y = (getattr(o.stats, name)[:, :, 0] for o in (out, base))
+      np.testing.assert_allclose(x, y, atol=1e-5, err_msg=name)
+    # log_prob is of the sampled id, under that law.
+    same = out.output.ids[:, :, 0] == base.output.ids[:, :, 0]
+    gap = out.stats.log_prob[:, :, 0] - base.stats.log_prob[:, :, 0]
+    np.testing.assert_allclose(jnp.where(same, gap, 0.0), 0.0, atol=1e-5)
+  # Of one allowed id nothing is uncertain.
+  one = free._replace(
+    allowed=jnp.full((tiny.ROWS, 1, 1), 15), injected=free.injected,
+    banned=jnp.full((tiny.ROWS, 1, 1), tokenizer.END),
+  )  # fmt: skip
+  out, _, _, _ = asked(*args, one)
+  for name in ("entropy", "varentropy", "collision", "log_prob"):
+    np.testing.assert_allclose(getattr(out.stats, name), 0.0, atol=1e-6)
+
+
+def test_statistics_are_recorded_where_asked_for():
+  out, _, _ = both(tiny.params(), tiny.batch(), jax.random.key(0), None)
+  assert out.stats is None

@@ -1,5 +1,8 @@
 """train.py: the shrunk default, whole; stopped, killed and gone on with."""
 
+import contextlib
+import importlib.util
+import itertools
 import json
 import random
 import shutil
@@ -13,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 
-from rsrc_jax import build, economy, logging, train
+from rsrc_jax import build, economy, logging, sharding, train
 from rsrc_jax.metrics import ledger
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,10 +96,10 @@ def final_state(workdir, phase):
     return reader.restore((folder / str(newest) / "state").resolve())
 
 
-def assert_same_run(a, b):
+def assert_same_run(a, b, phases=("base", "english_rl", "code")):
   """Metrics, results and every array of every phase, bitwise."""
   assert numbers(a) == numbers(b)
-  for phase in ("base", "english_rl", "code"):
+  for phase in phases:
     x, y = final_state(a, phase), final_state(b, phase)
     assert x.keys() == y.keys()
     for name in x:
@@ -371,3 +374,107 @@ def test_bad_settings_are_one_clear_line(tmp_path, changes, message):
     train.train(shrunk(**changes), tmp_path / "run")
   assert "\n" not in str(error.value)
   assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+# The research question's config, as small; a phase lasts three steps at most.
+GATED = SHRUNK | {
+  "log_every": 5,
+  "eval.every": 8,
+  "eval.budgets": (3,),
+  "data.withheld": "",
+  "only": "F",
+  "curriculum.every": 2,
+  "curriculum.patience": 1,
+  "curriculum.settle": 0,
+  "curriculum.min_steps": 1,
+  "curriculum.max_steps": 3,
+  "ledger.enabled": False,
+}
+
+
+@pytest.fixture(scope="module")
+def gated(tmp_path_factory):
+  """(run, phases): runs share their programs; `stops` end one early."""
+  path = ROOT / "configs" / "random_vocabulary.py"
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config()
+  config.update_from_flattened_dict(GATED)
+  world = build.world(config, tmp_path_factory.mktemp("cache"))
+  phases = build.phases(world)
+
+  def run(workdir, stop=0):
+    """Trains; from the `stop`-th question on the answer is to stop."""
+    asked = itertools.count(1)
+
+    @contextlib.contextmanager
+    def requests():
+      yield lambda: next(asked) >= stop > 0
+
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(train.build, "world", lambda *_: world)
+      patch.setattr(train.build, "phases", lambda _: phases)
+      patch.setattr(train, "stop_requests", requests)
+      return train.train(config, workdir)
+
+  whole = tmp_path_factory.mktemp("gated") / "run"
+  run(whole)
+  return run, world, phases, whole
+
+
+def test_the_curriculum_advances_on_held_out_reward(gated):
+  _, _, phases, workdir = gated
+  lines = logging.read_jsonl(workdir / "metrics.jsonl")
+  assert {x["phase"] for x in lines} == {"base", "F"}
+  held = [x for x in lines if x["split"] == "held"]
+  assert [x["step"] for x in held] == [2, 4, 6, 8]
+  assert all(np.isfinite(x) for line in held for x in line.values()
+             if not isinstance(x, str))  # fmt: skip
+  assert all("held_reward" in x and "held_use_rate" in x for x in held)
+  # Eight steps of at most three are two phases at least; all shrinks alike.
+  first, last = [x for x in lines if "curriculum_phase" in x]
+  assert 0 <= first["curriculum_phase"] < last["curriculum_phase"] <= 4
+  for name in ("hidden", "inject", "ban", "bonus"):
+    assert last[name] < first[name]
+  assert last["v0"] > 0 and 0 <= last["pay_load"] <= 1
+  # One program each: a state that was observed goes on where it was.
+  _, arm = phases
+  assert arm.step._cache_size() == arm.observe._cache_size() == 1
+  assert arm.given._cache_size() == 1
+
+
+def test_nothing_is_learnt_from_what_is_held_out(gated):
+  """Looking changes the curriculum's observations and not a bit else."""
+  _, world, (_, arm), _ = gated
+  params = world.policy.init(jax.random.key(0))
+  state = arm.init(jax.tree.map(np.copy, params))
+  state = sharding.put(state, sharding.shardings(world.mesh, state))
+  frozen = {"base": params, "reader": params}
+  frozen = sharding.put(frozen, sharding.shardings(world.mesh, frozen))
+  before = jax.device_get(state)
+  after, metrics = train._held_out(world, arm, state, frozen)
+  assert after.curriculum.seen == 1 and before.curriculum.seen == 0
+  assert after.curriculum.average == np.float32(metrics["held_reward"])
+  for x, y in zip(
+    jax.tree.leaves(before._replace(curriculum=())),
+    jax.tree.leaves(jax.device_get(after)._replace(curriculum=())),
+    strict=True,
+  ):
+    np.testing.assert_array_equal(x, y)
+
+
+STOPS = (("base", 4), ("F", 2), ("F", 5))
+
+
+def test_a_stopped_plateau_goes_on_bitwise(gated, tmp_path):
+  """Stopped in the base, right after a look at the reward and between two."""
+  run, _, _, whole = gated
+  workdir, where = tmp_path / "run", []
+  for stop in (5, 7, 5):  # how often the loop asks is no promise: see below
+    with pytest.raises(train.Interrupted) as error:
+      run(workdir, stop)
+    where.append(str(error.value).split(" of ")[0])
+  run(workdir)
+  assert where == [f"{x} saved at step {n}" for x, n in STOPS]
+  assert_same_run(workdir, whole, ("base", "F"))

@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsrc_jax.curriculum import Schedule
 from rsrc_jax.data import tokenizer
 from rsrc_jax.models import transformer
 from rsrc_jax.roles import Role
-from rsrc_jax.types import Batch, Tokens
+from rsrc_jax.types import Ask, Batch, Constraints, Tokens
 
 VOCAB = 24
 SETTINGS = dict(
@@ -60,3 +61,17 @@ def batch(seed: int = 0, rows: int = ROWS) -> Batch:
   """Sources of unequal lengths."""
   rng = np.random.default_rng(seed)
   return Batch(tokens(rng, rows, SOURCE), jnp.arange(rows, dtype=jnp.int32))
+
+
+def schedule(phase: int = 0, **changes) -> Schedule:
+  """Nothing relaxed and nothing hidden, but for the changes."""
+  full = Schedule(*[np.float32(1.0)] * 7, np.int32(phase))
+  changes = {k: np.float32(v) for k, v in changes.items()}
+  return full._replace(hidden=np.float32(0.0))._replace(**changes)
+
+
+def ask(limits: Constraints, decoys=None, bonus=1.0, phase=0) -> Ask:
+  """What a pattern is given; without decoys nothing is injected."""
+  if decoys is None:
+    decoys = jnp.full((len(limits.allowed), 1, 0), -1, jnp.int32)
+  return Ask(limits, decoys, jnp.float32(bonus), jnp.int32(phase))

@@ -32,6 +32,7 @@ def make(
   lessons: int,
   dropout: float,
   imitate: bool = False,
+  empty: bool = False,
   gate: dict[str, Any] | None = None,
   monitor: bool = False,
 ) -> Pattern:
@@ -54,6 +55,7 @@ def make(
       length, the empty code among them, so that D knows what no code means.
     imitate: C also learns the best code of its group by likelihood. Alone, with
       no weight on the policy gradient, that is expert iteration and not GRPO.
+    empty: those lessons' codes are dropped whole instead.
     gate: settings of injection.make, for an arm that injects ids; None: C is
       paid for fidelity and length alone.
     monitor: measure the use of injected ids even where it is not paid for.
@@ -166,18 +168,24 @@ def make(
   def lesson(s: Tokens, code: Tokens, known, key) -> Lesson:
     _, index = jax.lax.top_k(known, lessons)
     best = Tokens(*(jnp.take_along_axis(x, index[..., None], 1) for x in code))
-    return code_lesson(D, s, prompts.flatten(best), key, dropout)
+    return code_lesson(D, s, prompts.flatten(best), key, dropout, empty)
 
   return Pattern(paid.init if paid else tuple, play)
 
 
 def code_lesson(
-  role: Role, s: Tokens, code: Tokens, key: jax.Array, dropout: float
+  role: Role,
+  s: Tokens,
+  code: Tokens,
+  key: jax.Array,
+  dropout: float,
+  empty: bool = False,
 ) -> Lesson:
-  """s [B, S] to be learnt from code [B * M, k], some of them cut short."""
+  """s [B, S] to be learnt from code [B * M, k], some cut short, or `empty`."""
   rows, k = code.ids.shape
   k_drop, k_length = jax.random.split(key)
   short = jax.random.randint(k_length, (rows,), 0, k)
+  short = jnp.zeros_like(short) if empty else short
   drop = jax.random.uniform(k_drop, (rows,)) < dropout
   code = prompts.cut(code, jnp.where(drop, short, k))
   repeat = rows // s.ids.shape[0]

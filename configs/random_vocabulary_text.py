@@ -1,0 +1,50 @@
+"""The research question on real text: docstring sentences, or your own files.
+
+  ./tools/run --config=configs/random_vocabulary_text.py --workdir=runs/rv-text
+  ./.venv/bin/python experiments/random_vocabulary/run.py --tier=text
+
+The arms, switches and schedule of configs/random_vocabulary.py; what differs is
+what longer sources and a larger vocabulary ask for: a larger model, a longer
+pretraining and larger budgets. Cost and what to expect:
+experiments/random_vocabulary.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The CPU tier on text: 1.0 million parameters, 1,028 tokens."""
+  config = _facts()
+  config.data = {
+    "source": "text",
+    "path": "",  # empty: Python's standard library
+    "vocab_size": 1_028,  # four of them ask
+    "max_tokens": 24,
+    "min_tokens": 8,
+    "heldout": 0.1,
+    "asks": True,
+  }
+  config.model.width, config.model.depth = 128, 3
+  config.model.hidden = 352
+  config.model.absolute = 64
+  config.budgets = config.eval.budgets = (4, 8)
+  config.budget = 8
+  config.steps = 600
+  config.batch_size, config.patterns.cdv.group = 16, 12
+  config.pretrain.steps, config.pretrain.warmup_from = 1_000, 400
+  config.pretrain.batch_size = 48
+  config.curriculum.explore_steps = 600
+  config.curriculum.min_steps, config.curriculum.max_steps = 60, 100
+  return config
+
+
+def _facts() -> ml_collections.ConfigDict:
+  path = Path(__file__).with_name("random_vocabulary.py")
+  spec = importlib.util.spec_from_file_location("random_vocabulary", path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  # The data block has other fields here.
+  return ml_collections.ConfigDict(module.get_config().to_dict())

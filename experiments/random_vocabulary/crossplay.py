@@ -1,0 +1,82 @@
+"""Codes of one seed read by the decompressor of another: language or private?
+
+  ./.venv/bin/python experiments/random_vocabulary/crossplay.py
+
+Needs the runs of run.py at hand. Writes results/facts-crossplay.json: for each
+arm the edit similarity of seed i's codes (rows) as seed j's D (columns) reads
+them, on seed i's test split.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+sys.path[:0] = [str(ROOT), str(HERE)]
+
+import examine  # noqa: E402
+import run  # noqa: E402
+
+from rsrc_jax import build, evaluate  # noqa: E402
+
+ARMS, SEEDS, K = ("E4", "E5", "B1", "B4", "F"), range(5), 4
+
+
+def main() -> None:
+  opened = [seed for seed in SEEDS if (workdir(seed) / "summary.json").exists()]
+  if len(opened) < 2:
+    raise SystemExit("Fewer than two seeds are there: start run.py first.")
+  worlds = {seed: world_of(seed) for seed in opened}
+  found = {}
+  for arm in ARMS:
+    trained = {seed: parameters(worlds[seed], arm, seed) for seed in opened}
+    some = worlds[opened[0]]
+    read = jax.jit(evaluate.make_reader(some.policy, some.roles["D"]))
+    judge = jax.jit(evaluate.make_judge(some.policy, some.roles["D"]))
+    matrix = [
+      [cross(worlds[i], trained[i], trained[j][1], read, judge) for j in opened]
+      for i in opened
+    ]
+    found[arm] = {"seeds": opened, "budget": K, "matrix": matrix}
+    print(arm, np.round(matrix, 3).tolist(), flush=True)
+  path = HERE / "results" / "facts-crossplay.json"
+  path.write_text(json.dumps(found) + "\n")
+
+
+def cross(world, writer, reader, read, judge) -> float:
+  phase, params, frozen = writer
+  key = jax.random.key(world.config.seed)
+  _, table = evaluate.judge_split(
+    lambda batch: phase.write(params, frozen, batch, key, np.int32(K)),
+    *evaluate.Examiner(read, judge).of(reader), phase.saved,
+    world.corpus.test, rows=examine.ROWS,
+    batch_size=world.config.eval.batch_size, entropy_bits=None,
+  )  # fmt: skip
+  return float(np.mean(table["scores"]["edit_similarity"]))
+
+
+def parameters(world, arm: str, seed: int):
+  """-> (phase, its parameters with the frozen ones), parameters."""
+  phases = {p.name: p for p in build.phases(world)}
+  folder = workdir(seed)
+  base = examine.restore(world, phases["base"], folder)
+  params = examine.restore(world, phases[arm], folder)
+  return phases[arm], params, {"base": base, "reader": base}
+
+
+def world_of(seed: int) -> build.World:
+  config = run.load(run.TIERS["facts"])
+  config.seed = seed
+  return build.world(config, workdir(seed))
+
+
+def workdir(seed: int) -> Path:
+  return ROOT / "runs" / "random_vocabulary" / f"facts-{seed}"
+
+
+if __name__ == "__main__":
+  main()

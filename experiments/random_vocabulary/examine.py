@@ -1,0 +1,249 @@
+"""What a finished run of the experiment holds: read from its checkpoints.
+
+Everything is of the test split and of the last parameters, with nothing forced
+unless said. Written to results/NAME.json, which the analysis reads.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rsrc_jax import build, checkpoint, evaluate, logging, probe
+from rsrc_jax.curriculum import Schedule
+from rsrc_jax.data import sources, tokenizer
+from rsrc_jax.metrics import codebook
+from rsrc_jax.roles import Role
+from rsrc_jax.types import Tokens
+
+ROWS = 512  # of the test and of the validation split
+LOOKS = 8  # batches in which the use of injected ids is watched
+DETAIL = 4  # the budget at which codes themselves are looked at
+PROBE = {"steps": 300, "batch_size": 128, "learning_rate": 1e-3}
+FORCED = Schedule(*[np.float32(x) for x in (0.9, 0, 1, 1, 1, 1, 1)], np.int32(0))
+ASKED = Schedule(*[np.float32(x) for x in (0, 0, 1, 0, 1, 1, 1)], np.int32(0))
+
+
+def examine(config, workdir: Path) -> dict[str, Any]:
+  """Examines every arm of a finished run. -> what results/NAME.json holds."""
+  world = build.world(config, workdir)
+  base, *arms = build.phases(world)
+  trained = {p.name: restore(world, p, workdir) for p in (base, *arms)}
+  frozen = {"base": trained["base"], "reader": trained["base"]}
+  summary = json.loads((workdir / "summary.json").read_text())
+  tools = Tools(world, trained["base"])
+  found = {}
+  for arm in arms:
+    print(f"  {arm.name}", flush=True)
+    found[arm.name] = one(world, tools, arm, trained[arm.name], frozen)
+    found[arm.name]["held"] = held(workdir, arm.name)
+  if world.corpus.questions:
+    add_questions(world, tools, arms, trained, frozen, found)
+  kept = ("seed", "corpus", "steps", "params", "entropy_bits", "made_with",
+          "seconds")  # fmt: skip
+  return {
+    **{name: summary.get(name) for name in kept},
+    "budgets": list(config.eval.budgets),
+    "threshold": config.patterns.cdv.gate.threshold,
+    "arms": found,
+  }
+
+
+class Tools:
+  """Programs that all arms share, compiled once."""
+
+  def __init__(self, world: build.World, base):
+    policy, D = world.policy, world.roles["D"]
+    reader = lambda role: jax.jit(evaluate.make_reader(policy, role))
+    judge = jax.jit(evaluate.make_judge(policy, D))
+    self.examiner = evaluate.Examiner(reader(D), judge)
+    # Longer sources than any that was trained on need room in d.
+    wide = max([s.ids.shape[1] for s in world.corpus.shifts.values()] or [0])
+    wide = D._replace(length=max(D.length, wide + 1))
+    self.wide = evaluate.Examiner(reader(wide), judge)
+    coder = jax.jit(evaluate.make_coder(policy, world.roles["text"]))
+    self.surprise = lambda c: np.asarray(coder(base, c))  # bits [n, k + 1]
+
+
+def one(world, tools, arm, params, frozen) -> dict[str, Any]:
+  config, corpus = world.config, world.corpus
+  key = jax.random.key(config.seed)
+
+  def judge(split, k, alter=None, examiner=tools.examiner):
+    rows = min(ROWS, len(split.ids))
+    return evaluate.judge_split(
+      lambda batch: arm.write(params, frozen, batch, key, np.int32(k)),
+      *examiner.of(params), arm.saved, split, rows=rows,
+      batch_size=min(config.eval.batch_size, rows),
+      entropy_bits=corpus.entropy_bits if split is corpus.test else None,
+      alter=alter,
+    )  # fmt: skip
+
+  found = {"by_budget": {}, "valid": {}, "shifts": {}}
+  for k in config.eval.budgets:
+    means, table = judge(corpus.test, k)
+    s, d = table["source"], table["decoded"]
+    means["token_f1"] = float(np.mean(codebook.token_f1(s, d)))
+    text = lambda x: [corpus.vocab.decode(row) for row in rows_of(x)]
+    means["chrf"] = float(np.mean(codebook.chrf(text(s), text(d))))
+    rows = table["scores"]["edit_similarity"]
+    found["by_budget"][str(k)] = {
+      "means": means,
+      "edit_similarity": np.round(rows, 4).tolist(),
+      "nll_bits": np.round(table["scores"]["nll_bits"], 3).tolist(),
+    }
+    scores = judge(corpus.valid, k)[1]["scores"]["edit_similarity"]
+    found["valid"][str(k)] = float(np.mean(scores))
+    if k == DETAIL:
+      found["codes"] = codes(world, tools, table)
+  means, table = judge(corpus.test, DETAIL, evaluate.no_code)
+  found["no_code"] = means
+  rows = np.round(table["scores"]["edit_similarity"], 4)
+  found["no_code_rows"] = rows.tolist()
+  found["shuffled"] = judge(corpus.test, DETAIL, evaluate.shuffled_code)[0]
+  rng = np.random.default_rng(config.seed)
+  found["permuted"] = judge(
+    corpus.test, DETAIL, lambda _, code: codebook.permute(code, rng)
+  )[0]
+  for name, split in corpus.shifts.items():
+    found["shifts"][name] = {
+      str(k): judge(split, k, examiner=tools.wide)[0] for k in (DETAIL, 8)
+      if k in config.eval.budgets
+    }  # fmt: skip
+  if world.config.arms[arm.name].pattern == "cdv":
+    found["use"] = use(world, arm, params, frozen)
+  return found
+
+
+def codes(world, tools, table) -> dict[str, Any]:
+  """The language of the codes at one budget."""
+  s, c, vocab = table["source"], table["code"], world.corpus.vocab
+  train = world.corpus.train
+  counts = np.bincount(train.ids[train.mask], minlength=vocab.size)
+  rng = np.random.default_rng(0)
+  bits = tools.surprise(c)[:, :-1]
+  found = {
+    "lm_bits_per_token": float(np.mean(bits[c.mask])) if c.mask.any() else None,
+    "unigram_kl": codebook.unigram_kl(c, counts, support=vocab.code),
+    "copy_rate": float(np.mean(codebook.copy_rate(s, c))),
+    "type_token_ratio": codebook.type_token_ratio(c),
+    "zipf_slope": codebook.zipf_slope(c),
+    "distinct_1": float(np.mean(codebook.distinct(c, 1))),
+    "longest_run": float(np.mean(codebook.longest_run(c))),
+    "zlib_ratio": codebook.zlib_ratio(c, vocab.size),
+    "topographic_similarity": codebook.topographic_similarity(c, s, rng),
+    "samples": [
+      {x: vocab.pieces(rows_of(table[x])[i]) for x in ("source", "code", "decoded")}
+      for i in range(8)
+    ],
+  }  # fmt: skip
+  if world.corpus.slots is not None:
+    facts = s.ids[:, list(world.corpus.slots)]
+    share = codebook.attribution(c, facts, rng).share
+    found["attribution"] = np.round(np.asarray(share), 4).tolist()
+  return found
+
+
+def use(world, arm, params, frozen) -> dict[str, dict[str, float]]:
+  """How injected ids are used, when forced as at first and when asked for."""
+  gate = world.config.patterns.cdv.gate.to_dict()
+  gate.pop("beyond_bound")
+  play = build.watched(world, arm.name, gate | {"beyond_bound": True})
+  found, size = {}, world.config.batch_size
+  for name, schedule in (("forced", FORCED), ("asked", ASKED)):
+    seen = []
+    for look in range(LOOKS):
+      batch = sources.batch(world.corpus.test, look * size, size)
+      key = jax.random.fold_in(jax.random.key(world.config.seed), look)
+      seen.append(play(params, frozen, batch, key, schedule).metrics)
+    seen = jax.device_get(seen)
+    found[name] = {
+      k: float(np.mean([m[k] for m in seen])) for k in sorted(seen[0])
+    }
+  return found
+
+
+def add_questions(world, tools, arms, trained, frozen, found) -> None:
+  """Answers from c, from d, from the question alone, from a shuffled c."""
+  corpus, seed = world.corpus, world.config.seed
+  vocab, key = corpus.vocab, jax.random.key(world.config.seed)
+  A = Role(vocab.asks["question"], tokenizer.SEPARATOR, tokenizer.END, 1,
+           vocab.text)  # fmt: skip
+  tried = probe.make(
+    world.policy, A, corpus.questions, learning_rate=PROBE["learning_rate"]
+  )
+
+  def learn(params, write, budgets):
+    batches = sources.batches(
+      corpus.train, batch_size=PROBE["batch_size"], seed=seed + 2
+    )
+    return probe.train(
+      tried, jax.tree.map(jnp.copy, params), write, batches,
+      steps=PROBE["steps"], budgets=budgets, seed=seed,
+    )  # fmt: skip
+
+  whole = lambda batch, k: Tokens(*(jnp.asarray(x) for x in batch.source))
+  reader = learn(trained["base"], whole, (0,))
+  test = sources.batch(corpus.test, 0, ROWS)
+  right = lambda params, text: probe.accuracy(tried, params, test.source, text)
+  for arm in arms:
+    params = trained[arm.name]
+    write = lambda batch, k, arm=arm, params=params: Tokens(
+      *jax.device_get(arm.write(params, frozen, batch, key, np.int32(k)))
+    )
+    asked = learn(params, write, world.config.eval.budgets)
+    answers = {}
+    for k in world.config.eval.budgets:
+      c = write(test, k)
+      d = tools.examiner.read(params, c)
+      nothing = evaluate.no_code(test, c)
+      answers[str(k)] = {
+        "code": np.round(right(asked, c), 4).tolist(),
+        "decoded": float(np.mean(right(reader, d))),
+        "shuffled": float(np.mean(right(asked, evaluate.shuffled_code(test, c)))),
+        "question": float(np.mean(right(asked, nothing))),
+      }  # fmt: skip
+    found[arm.name]["questions"] = answers
+  ceiling = float(np.mean(right(reader, test.source)))
+  found["U0"] = {"questions": {"source": ceiling}}
+
+
+def held(workdir: Path, arm: str) -> list[dict[str, float]]:
+  """What the curriculum saw, and what it set."""
+  lines = logging.read_jsonl(workdir / "metrics.jsonl")
+  names = ("held_reward", "held_gain", "held_use_rate", "held_rote_share",
+           "held_tail_share", "held_swap_bits", "held_pay_bonus",
+           "held_pay_gate", "held_pay_load", "held_mass_used",
+           "held_varentropy_used", "held_collision_used",
+           "held_varentropy_other", "held_collision_other")  # fmt: skip
+  drawn = ("hidden", "inject", "ban", "bonus", "curriculum_phase", "gain")
+  found = []
+  for line in lines:
+    keep = {"held": names, "train": drawn}.get(line["split"], ())
+    if line["phase"] == arm and keep:
+      values = {k: round(line[k], 5) for k in keep if k in line}
+      found.append({"step": line["step"], **values})
+  return found
+
+
+def restore(world, phase, workdir: Path):
+  """The last parameters of a phase."""
+  saver = checkpoint.open_saver(
+    workdir / "checkpoints" / phase.name, keep_last=2, keep_best=1,
+    metric="nll_bits",
+  )  # fmt: skip
+  like = jax.eval_shape(
+    lambda: phase.init(world.policy.init(jax.random.key(0)))
+  )
+  state, _ = checkpoint.restore(saver, like)
+  checkpoint.close(saver)
+  if int(state.step) != phase.steps:
+    raise ValueError(f"{workdir}: {phase.name} is at step {int(state.step)}.")
+  return state.params
+
+
+def rows_of(tokens: Tokens) -> list[list[int]]:
+  return [i[m].tolist() for i, m in zip(*map(np.asarray, tokens), strict=True)]

@@ -1,0 +1,353 @@
+"""Markdown tables of the experiment: means over seeds and 95 % intervals."""
+
+import functools
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import stored
+from stored import Tier
+
+from rsrc_jax import evaluate
+from rsrc_jax.metrics import statistics
+
+DETAIL = "4"  # the budget at which codes were looked at
+LEGEND = (
+  "Printed by analyse.py. Test split, greedy codes with nothing forced, the "
+  "last parameters. ± is the 95 % interval of Student's t over seeds; without "
+  "it there was one seed. *Gain* is the edit similarity of the free-running d "
+  "less that of the same arm's D without a code; its area is under the curve "
+  "over log2 k, divided by the span."
+)
+TRAITS = {
+  "lm_bits_per_token": "LM bits a token",
+  "copy_rate": "copy rate",
+  "unigram_kl": "KL from the corpus, unigrams",
+  "type_token_ratio": "type/token",
+  "zipf_slope": "Zipf slope",
+  "distinct_1": "distinct-1",
+  "longest_run": "longest run",
+  "zlib_ratio": "zlib ratio",
+  "topographic_similarity": "topographic similarity",
+}
+WAYS = {
+  "code": "from c",
+  "decoded": "from d",
+  "question": "from the question alone",
+  "shuffled": "from another's c",
+}
+USE = {
+  "use_rate": "codes that use any",
+  "tail_share": "of them: at the end only",
+  "rote_share": "of them: rote",
+  "swap_bits": "bits lost a swapped id",
+}
+Get = Callable[[dict], Any]  # of what was found of an arm
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+  """A table; cells are as given."""
+  line = lambda cells: f"| {' | '.join(cells)} |"
+  return "\n".join([line(head), "|" + "---|" * len(head), *map(line, rows)])
+
+
+def spread(values: dict[int, float], digits: int = 3) -> str:
+  """Mean ± the 95 % interval over seeds."""
+  numbers = np.array(list(values.values()), float)
+  if not len(numbers):
+    return "-"
+  if len(numbers) < 2:
+    return f"{numbers[0]:.{digits}f}"
+  mean, half = statistics.seed_interval(numbers)
+  return f"{mean:.{digits}f} ± {half:.{digits}f}"
+
+
+def grid(tier: Tier, columns: dict[str, tuple[Get, int]]) -> str:
+  """Arms by columns: title -> what to get of an arm, and its digits."""
+  cell = lambda arm, get, digits: spread(stored.each(tier, arm, get), digits)
+  rows = [
+    [arm, *(cell(arm, *column) for column in columns.values())]
+    for arm in stored.arms(tier)
+  ]
+  return markdown(["arm", *columns], rows)
+
+
+def at(*path: str | int) -> Get:
+  """What lies under these keys; a KeyError where nothing does."""
+  keys = list(map(str, path))
+  return lambda found: functools.reduce(operator.getitem, keys, found)
+
+
+def p_value(p: float | None) -> str:
+  return "-" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def provenance(tier: Tier, registered: dict) -> str:
+  """What the tables of a tier are made of, and what is missing."""
+  seeds, first = list(tier.found), next(iter(tier.found.values()))
+  listed = lambda x: ", ".join(map(str, x))
+  lines = [
+    f"Seeds {listed(seeds)}; {first['steps']} steps an arm; "
+    f"{first['params']:,} parameters; budgets {listed(tier.budgets)}."
+  ]
+  if absent := sorted(set(registered["seeds"]) - set(seeds)):
+    lines.append(f"Seeds {listed(absent)}: not run.")
+  for arm in stored.arms(tier):
+    has = stored.each(tier, arm, at("by_budget"))
+    if len(has) < len(seeds):
+      lines.append(f"{arm}, seeds {listed(set(seeds) - set(has))}: not run.")
+  # A ratio is of two stretches of one arm's training: b is no arm.
+  named = {
+    what[x]
+    for what in registered["hypotheses"].values()
+    for x in ("a" if what["test"].startswith("ratio") else "ab")
+  }
+  named |= set(registered["english_arms"])
+  named |= {arm for pair in registered["exploratory"] for arm in pair}
+  named -= {"best_english", *stored.arms(tier)}
+  return "\n".join(lines + [f"{arm}: not run." for arm in sorted(named)])
+
+
+def chosen(best: str | None, areas: dict[str, float], registered: dict) -> str:
+  """Which English arm is compared, and by what."""
+  if best is None:
+    return "Best English arm: not run, none of them has every seed."
+  every = ", ".join(f"{arm} {x:.3f}" for arm, x in areas.items())
+  absent = [arm for arm in registered["english_arms"] if arm not in areas]
+  left = f" Without every seed: {', '.join(absent)}." if absent else ""
+  return f"Best English arm on validation: **{best}** (areas: {every}).{left}"
+
+
+def of_tier(tier: Tier, best: str | None) -> list[str]:
+  """Every table of one tier but those of contrasts and costs."""
+  return [
+    "### Arms", arms_table(tier), *budget_tables(tier),
+    f"### Codes of {DETAIL} tokens", codes_table(tier),
+    "### Questions answered", questions_table(tier),
+    "### English tokens at equal quality", ratio_table(tier, best),
+    "### Sources unlike those trained on", shifts_table(tier),
+    "### Use of injected ids", use_table(tier),
+  ]  # fmt: skip
+
+
+def arms_table(tier: Tier) -> str:
+  """Areas over the budgets."""
+  rows = []
+  for arm in stored.arms(tier):
+    gain = {s: x.mean() for s, x in stored.gains(tier, arm).items()}
+    means = [_area(tier, arm, x) for x in ("token_f1", "chrf", "exact_match")]
+    floor = stored.each(tier, arm, at("no_code", "edit_similarity"))
+    each = ", ".join(f"{x:.3f}" for x in gain.values())
+    rows.append([arm, *map(spread, [gain, *means, floor]), each])
+  return markdown(
+    ["arm", "area of gain", "token F1, area", "chrF, area",
+     "exact match, area", "edit similarity without c (L0)",
+     "area of gain by seed"], rows,
+  )  # fmt: skip
+
+
+def _area(tier: Tier, arm: str, name: str) -> dict[int, float]:
+  if len(tier.budgets) < 2:
+    return {}
+  gets = [at("by_budget", k, "means", name) for k in tier.budgets]
+  curve = lambda found: [get(found) for get in gets]
+  return stored.each(
+    tier, arm, lambda x: float(statistics.area(curve(x), tier.budgets))
+  )
+
+
+def budget_tables(tier: Tier) -> list[str]:
+  """One table a metric: arms by budgets."""
+  mean = lambda name: lambda k: at("by_budget", k, "means", name)
+  nll, tokens, ids = mean("nll_bits"), mean("mean_tokens"), stored.ids(tier)
+  without = at("no_code", "nll_bits")
+  utilisation = lambda k: (
+    lambda x: evaluate.channel_utilisation(
+      without(x), nll(k)(x), ids=ids, budget=k
+    )
+  )
+  two_part = lambda k: lambda x: tokens(k)(x) * math.log2(ids) + nll(k)(x)
+  shown = [
+    ("Edit similarity of d", mean("edit_similarity"), 3, {}),
+    ("Bits conveyed", mean("bits_conveyed"), 2, {}),
+  ]
+  if ids:
+    shown += [
+      (f"η: bits of NLL saved by c, over log2 of the codes of {ids} ids, for "
+       "every arm", utilisation, 3, {}),
+      (f"Two-part length in bits: len(c) log2 {ids} + NLL(s; c)", two_part, 1,
+       {"NLL(s) without c": (without, 1)}),
+    ]  # fmt: skip
+  parts = []
+  for title, get, digits, more in shown:
+    columns = {f"k = {k}": (get(k), digits) for k in tier.budgets}
+    parts += [f"**{title}**", grid(tier, columns | more)]
+  return parts
+
+
+def codes_table(tier: Tier) -> str:
+  """The language of the codes, and what is left of it when it is disturbed."""
+  altered = {"shuffled": "another's c", "permuted": "c permuted"}
+  columns = {title: (at("codes", x), 2) for x, title in TRAITS.items()}
+  return grid(tier, columns | {
+    f"edit similarity, {title}": (at(x, "edit_similarity"), 3)
+    for x, title in altered.items()
+  })  # fmt: skip
+
+
+def questions_table(tier: Tier) -> str:
+  """Means over the budgets; the ceiling reads s."""
+
+  def mean(way):
+    gets = [at("questions", k, way) for k in tier.budgets]
+    return lambda found: float(np.mean([np.mean(get(found)) for get in gets]))
+
+  table = grid(tier, {title: (mean(x), 3) for x, title in WAYS.items()})
+  top = spread(stored.each(tier, "U0", at("questions", "source")))
+  return f"{table}\n\nFrom s itself (U0): {top}. Means over the budgets."
+
+
+def ratio_table(tier: Tier, best: str | None) -> str:
+  """How many times the tokens the best English arm needs for the same gain."""
+  if best is None or len(tier.budgets) < 2:
+    return "not run."
+  english = mean_curve(tier, best)
+  rows = []
+  for arm in stored.arms(tier):
+    mean = mean_curve(tier, arm)
+    if arm != best and len(mean):
+      pairs = zip(mean, tier.budgets, strict=True)
+      needed = [tokens_needed(x, k, english, tier.budgets) for x, k in pairs]
+      rows.append([arm, *needed])
+  note = (
+    f"Tokens of {best} for the gain of the arm at k, over k, between budgets "
+    "by lines over log2 k; > and <: beyond what was measured. Means over seeds."
+  )
+  head = ["arm", *(f"k = {k}" for k in tier.budgets)]
+  return f"{markdown(head, rows)}\n\n{note}"
+
+
+def mean_curve(tier: Tier, arm: str) -> np.ndarray:
+  """Gain at each budget, over seeds and documents. -> [budgets], or [0]"""
+  curves = [x.mean(-1) for x in stored.gain_curves(tier, arm).values()]
+  return np.mean(curves, 0) if curves else np.zeros(0)
+
+
+def tokens_needed(
+  gain: float, k: int, curve: np.ndarray, budgets: tuple[int, ...]
+) -> str:
+  """Where a curve first reaches a gain, over k."""
+  if gain <= curve[0]:
+    sign = "" if gain == curve[0] else "< "
+    return f"{sign}{budgets[0] / k:.2f}"
+  for i in range(1, len(curve)):
+    if curve[i] >= gain:
+      part = (gain - curve[i - 1]) / (curve[i] - curve[i - 1])
+      low, high = np.log2(budgets[i - 1 : i + 1])
+      return f"{2 ** (low + part * (high - low)) / k:.2f}"
+  return f"> {budgets[-1] / k:.2f}"
+
+
+def shifts_table(tier: Tier) -> str:
+  """Edit similarity of shifted sources, beside that of the test split."""
+  names = dict.fromkeys(
+    (name, k)
+    for arm in stored.arms(tier)
+    for found in stored.each(tier, arm, lambda x: x.get("shifts")).values()
+    for name, by_k in found.items()
+    for k in by_k
+  )
+  if not names:
+    return "not run: the corpus has no shifts."
+  columns = {
+    f"test, k = {k}": (at("by_budget", k, "means", "edit_similarity"), 3)
+    for k in dict.fromkeys(k for _, k in names)
+  } | {
+    f"{name.replace('_', ' ')}, k = {k}": (
+      at("shifts", name, k, "edit_similarity"), 3,
+    )
+    for name, k in names
+  }  # fmt: skip
+  return f"Edit similarity of d.\n\n{grid(tier, columns)}"
+
+
+def use_table(tier: Tier) -> str:
+  """Injected ids as forced at the start of training, and as asked for."""
+  load = lambda how: lambda x: 1 - at("use", how, "rote_share")(x)
+  rows = []
+  for arm in stored.arms(tier):
+    for how in ("forced", "asked"):
+      gets = [*(at("use", how, x) for x in USE), load(how)]
+      cells = [spread(stored.each(tier, arm, get)) for get in gets]
+      if set(cells) != {"-"}:
+        rows.append([arm, how, *cells])
+  if not rows:
+    return "not run."
+  note = (
+    "Rote: swapping the injected ids for others costs D no more than the "
+    "threshold; load-bearing: the rest. Both are of the codes that use any; "
+    "where hardly one does, they say little."
+  )
+  head = ["arm", "ids are", *USE.values(), "of them: load-bearing"]
+  return f"{markdown(head, rows)}\n\n{note}"
+
+
+def append(tier: Tier) -> list[str]:
+  """What became of appended ids under each gate and size of the bonus."""
+  if not tier.found:
+    return [f"not run: no results/{tier.name}-SEED.json.gz."]
+  names = {"use_rate": 2, "tail_share": 2, "rote_share": 2, "swap_bits": 2,
+           "pay_bonus": 4, "reward": 3}  # fmt: skip
+  rows, ends = [], []
+  for arm in stored.arms(tier):
+    cells = []
+    for name, digits in names.items():
+      steps, values = stored.series(tier, arm, f"held_{name}")
+      parts = fifths(values) if len(steps) else []
+      cells.append(" → ".join(f"{x.mean():.{digits}f}" for x in parts) or "-")
+      if name == "rote_share" and parts:
+        ends.append(f"{arm} {', '.join(f'{x:.2f}' for x in parts[-1])}")
+    gate, _, times = arm.rpartition("_")
+    rows.append([gate or arm, times if gate else "-", *cells])
+  head = ["gate", "bonus, times the bound", *USE.values(), "bonus paid",
+          "reward"]  # fmt: skip
+  return [
+    f"Seeds {', '.join(map(str, tier.found))}. Held-out looks: means of the "
+    "first, the middle and the last fifth of training.",
+    markdown(head, rows),
+    f"Rote share at the end by seed: {'; '.join(ends)}.",
+  ]
+
+
+def fifths(values: np.ndarray) -> list[np.ndarray]:
+  """Means of the first, middle and last fifth. [seeds, n] -> 3 x [seeds]"""
+  n = values.shape[1]
+  size = max(n // 5, 1)
+  starts = (0, (n - size) // 2, n - size)
+  return [values[:, start : start + size].mean(-1) for start in starts]
+
+
+def samples(tier: Tier) -> str:
+  """Cards of s, c and d, as pieces of text; of the first seed."""
+  parts = []
+  for arm in stored.arms(tier):
+    cards = stored.each(tier, arm, at("codes", "samples"))
+    for seed in list(cards)[:1]:
+      rows = [
+        [_text(card[x]) for x in ("source", "code", "decoded")]
+        for card in cards[seed]
+      ]
+      parts += [f"## {arm} (seed {seed})", markdown(["s", "c", "d"], rows)]
+  about = (
+    f"The first sources of the test split, c of {DETAIL} tokens and the "
+    "free-running d."
+  )
+  return "\n\n".join(["# Sample cards", about, *(parts or ["not run."])]) + "\n"
+
+
+def _text(pieces: list[str]) -> str:
+  """Pieces as one cell, whatever stands in them."""
+  escape = lambda x: x.replace("\\", "\\\\").replace("|", "\\|")
+  return " ".join(escape(x).replace("\n", "⏎") for x in pieces) or "(empty)"
