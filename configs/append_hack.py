@@ -19,7 +19,7 @@ PRICE = 0.16  # of a code at full budget: half a bit of 24 a token
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """Four fixed ids: at this size C does not learn to read them off its prompt."""
+  """Four fixed ids: a C of this size does not learn to read them off."""
   config = _facts()
   config.steps, config.budget, config.budgets = 400, 8, ()
   config.eval.budgets, config.eval.every = (8,), 400

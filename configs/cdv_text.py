@@ -36,7 +36,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.pretrain.steps = 800
   config.pretrain.warmup_from = 400
   config.pretrain.batch_size = 64
-  config.verifier = {"slots": 0.0, "edit": 0.0, "gain": 1.0, "reader": 0.0}
   config.curriculum.steps, config.curriculum.explore_steps = 400, 600
   config.eval.rows = 256
   config.eval.batch_size = 256

@@ -5,7 +5,8 @@
 
 Codes of four tokens, nothing relaxed. Arms differ in how the injected ids are
 given: asked for alone, forced beside a random subset, or as the only ids that
-may be written; with a bonus of a tenth or of the whole reward, gated or not.
+may be written; with no bonus or one of the whole reward, gated or not. Cost: 15
+minutes on one core; what to expect: experiments/random_vocabulary.
 """
 
 import importlib.util

@@ -33,19 +33,16 @@ ENGLISH_KL = (("kl", 0.06),)
 def get_config() -> ml_collections.ConfigDict:
   """The CPU tier on facts."""
   config = _tiny()
-  config.steps = 1_000
-  config.budget = 8
-  config.budgets = (2, 3, 4, 6, 8)
+  config.steps = 1_500
+  config.budget = 3
   config.data.vocab_size = 132  # the default's, and four tokens that ask
   config.data.asks = True
   config.data.withheld = "object,city"
   config.model.absolute = 48
-  config.model.dense_lookup = True
   config.pretrain.steps = 600
   config.pretrain.demonstrate = "weave"
   config.pretrain.empty = True
   config.patterns.cdv.empty = config.patterns.extract.empty = True
-  config.patterns.cdv.group = 8
   config.augment = {
     "inject": 4,
     "ban": 4,
@@ -61,19 +58,19 @@ def get_config() -> ml_collections.ConfigDict:
     "name": "plateau",
     "every": 20,
     "hidden": 0.9,
-    "levels": 3,
+    "levels": 5,
     "temperature": 1.0,
     "budgets": 1.0,
     "decay": 0.7,
     "patience": 4,
     "margin": 0.003,
     "settle": 2,
-    "min_steps": 60,
-    "max_steps": 160,
-    "explore_steps": 1_000,
+    "min_steps": 100,
+    "max_steps": 200,
+    "explore_steps": 1_500,
   }
   config.patterns.cdv.gate = gate()
-  config.eval.budgets = (2, 3, 4, 6, 8)
+  config.eval.budgets = (3,)
   config.eval.test_rows = 512
   config.eval.every = 500
   config.checkpoint.every = 500

@@ -30,8 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.model.width, config.model.depth = 128, 3
   config.model.hidden = 352
   config.model.absolute = 64
-  config.budgets = config.eval.budgets = (4, 8)
-  config.budget = 8
+  config.budget, config.eval.budgets = 8, (8,)
   config.steps = 600
   config.batch_size, config.patterns.cdv.group = 16, 12
   config.pretrain.steps, config.pretrain.warmup_from = 1_000, 400

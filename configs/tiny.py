@@ -43,7 +43,6 @@ def get_config() -> ml_collections.ConfigDict:
     "absolute": 32,  # learned positions too: see LOG.md, 2026-11-22
     "tied": True,
     "scan": False,
-    "dense_lookup": False,
     "dtype": "float32",
   }
 
@@ -98,7 +97,9 @@ def get_config() -> ml_collections.ConfigDict:
     "fixed_length": False,  # codes fill their budget, without an end token
     "seed": -1,  # of the draws; -1: the run's
   }
-  config.verifier = {"slots": 0.0, "edit": 0.0, "gain": 1.0, "reader": 0.0}
+  config.verifier = {
+    "slots": 0.0, "edit": 0.0, "gain": 1.0, "ratio": 0.0, "reader": 0.0,
+  }  # fmt: skip
 
   # Keyword arguments of each pattern's make().
   config.patterns = {

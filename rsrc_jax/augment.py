@@ -74,7 +74,9 @@ def make(
   if ban < 0:
     raise ValueError(f"config.augment.ban={ban} can't be negative.")
   ids = jnp.where(jnp.asarray(code), jnp.arange(code.size), -1)
-  plain = jnp.where(jnp.asarray(code if words is None else code & words), ids, -1)
+  plain = jnp.where(
+    jnp.asarray(code if words is None else code & words), ids, -1
+  )
 
   def constrain(key: jax.Array, batch: Batch, schedule: Schedule) -> Ask:
     keys = row_keys(key, batch.row)

@@ -192,7 +192,9 @@ def _curriculum(config) -> tuple[curriculum.Curriculum, int]:
   name, every = block.pop("name"), block.pop("every")
   kinds = {"linear": curriculum.linear, "plateau": curriculum.plateau}
   if name not in kinds:
-    raise ValueError(f"config.curriculum.name={name!r} is not in {list(kinds)}.")
+    raise ValueError(
+      f"config.curriculum.name={name!r} is not in {list(kinds)}."
+    )
   if name == "plateau" and every < 1:
     raise ValueError(
       f"config.curriculum.every={every}: a plateau is seen in the held-out "

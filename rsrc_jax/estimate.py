@@ -48,7 +48,8 @@ def step_flops(world: build.World, name: str) -> float | None:
   G, J, M = settings.group, settings.decodes, settings.lessons
   write, decode = read(B, prompt["C"], k, G), read(B * G, prompt["D"], S, J)
   hears = J > 1 or any(
-    weight > 0 and name != "gain" for name, weight in config.verifier.items()
+    weight > 0 and name not in ("gain", "ratio")
+    for name, weight in config.verifier.items()
   )
   # V: how likely D holds s given each code, and the base without one.
   verify = read(B * G, prompt["D"], S) + read(B, prompt["text"], S)

@@ -15,10 +15,18 @@ from rsrc_jax import augment, learner, prompts
 from rsrc_jax.curriculum import Schedule
 from rsrc_jax.patterns import cdv, extract
 from rsrc_jax.roles import Role
-from rsrc_jax.types import Ask, Batch, Lesson, Policy, Tokens, TrainState
-
+from rsrc_jax.types import (
+  Ask,
+  Batch,
+  Constraints,
+  Lesson,
+  Policy,
+  Tokens,
+  TrainState,
+)
 
 DEMONSTRATIONS = ("", "weave", "append")
+AVOIDED = -1e9  # score of a token that is taken only if there is no other
 FULL = Schedule(*[np.float32(1.0)] * 7, np.int32(0))  # nothing relaxed yet
 
 
@@ -62,13 +70,18 @@ def make_step(
     s, (k_c, k_cut, k_v) = batch.source, jax.random.split(key, 3)
     # A fourth child, so that the three stay what they are.
     k_ask = jax.random.fold_in(key, 3)
+    k_heard, k_shown = jax.random.split(jax.random.fold_in(k_ask, 1))
     asked = constrain(k_ask, batch, FULL).constraints
+    asked = heard(asked, k_heard, batch.row)
     nothing = Tokens(s.ids[:, :0], s.mask[:, :0])
     text = _lesson(roles["text"], nothing, s)
     score = extract.surprisal(policy, params, roles["text"], s)
+    score = extract.noisy(score, k_c, batch.row)
+    if asked.avoided is not None:
+      score = jnp.where(among(s.ids, asked.avoided[:, 0]), AVOIDED, score)
     size = None if asked.budget is None else asked.budget[:, 0]
-    code = extract.keep(s, extract.noisy(score, k_c, batch.row), budget, size)
-    shown, asked = shows(code, asked, k_ask, batch.row)
+    code = extract.keep(s, score, budget, size)
+    shown = shows(code, asked, k_shown, batch.row)
     taught = {
       "text": text,
       "C": _lesson(roles["C"], s, shown, asked),
@@ -79,18 +92,12 @@ def make_step(
     return taught
 
   def shows(code, asked, key, rows):
-    """What C is shown to write, and the asks that it is shown with."""
-    if asked.injected is None:
-      return code, asked
-    k_heard, k_shown = jax.random.split(jax.random.fold_in(key, 1))
-    heard = jax.vmap(jax.random.bernoulli)(augment.row_keys(k_heard, rows))
-    used = jnp.where(heard[:, None, None], asked.injected, -1)
-    asked = asked._replace(injected=used)
+    """What C is shown to write when it is asked so."""
+    if asked.injected is None or not demonstrate:
+      return code
     if demonstrate == "weave":
-      return weave(code, used[:, 0], k_shown, rows), asked
-    if demonstrate == "append":
-      return append(code, used[:, 0], asked.budget), asked
-    return code, asked
+      return weave(code, asked.injected[:, 0], key, rows)
+    return append(code, asked.injected[:, 0], asked.budget)
 
   def loss(params, taught, ready):
     losses = {
@@ -137,6 +144,21 @@ def noised(s: Tokens, key: jax.Array, rows: jax.Array) -> Tokens:
   return Tokens(jnp.where(hit & other.mask & s.mask, other.ids, s.ids), s.mask)
 
 
+def heard(asked: Constraints, key, rows: jax.Array) -> Constraints:
+  """Half of the sources ask for nothing, so that C knows both."""
+  keep = jax.vmap(jax.random.bernoulli)(augment.row_keys(key, rows))
+  some = lambda x: None if x is None else jnp.where(keep[:, None, None], x, -1)
+  return asked._replace(
+    injected=some(asked.injected), avoided=some(asked.avoided)
+  )
+
+
+def among(ids: jax.Array, listed: jax.Array) -> jax.Array:
+  """Which ids [B, S] are in their row's list [B, M], -1 pads. bool"""
+  same = ids[..., None] == listed[:, None]
+  return jnp.any(same & (listed >= 0)[:, None], -1)
+
+
 def weave(code: Tokens, used: jax.Array, key, rows: jax.Array) -> Tokens:
   """Puts each injected id [B, N] in the place of some token of a code [B, k].
 
@@ -151,7 +173,9 @@ def weave(code: Tokens, used: jax.Array, key, rows: jax.Array) -> Tokens:
   here = (new >= 0) & (jnp.arange(count) < room)
   row = jnp.arange(len(used))[:, None]
   old = jnp.take_along_axis(code.ids, place, 1)
-  return code._replace(ids=code.ids.at[row, place].set(jnp.where(here, new, old)))
+  return code._replace(
+    ids=code.ids.at[row, place].set(jnp.where(here, new, old))
+  )
 
 
 def append(code: Tokens, used: jax.Array, budget: jax.Array | None) -> Tokens:

@@ -19,7 +19,7 @@ from rsrc_jax.metrics import compression
 from rsrc_jax.roles import Role
 from rsrc_jax.types import Metrics, Params, Policy, Tokens
 
-SCORERS = ("slots", "edit", "gain", "reader")
+SCORERS = ("slots", "edit", "gain", "ratio", "reader")
 
 
 class Verifier(NamedTuple):
@@ -47,7 +47,9 @@ def make(
     policy: the frozen reader's functions (its parameters are an argument).
     reader: the role in which the frozen model reads a text and writes s.
     weights: of `slots` (facts at known positions), `edit` (edit similarity
-      over tokens), `gain` (log-likelihood gain of D over no code) and `reader`
+      over tokens), `gain` (log-likelihood gain of D over no code), `ratio`
+      (ln p(s) / (ln p(s) + ln p_D(s|c)): half where nothing was gained, and
+      still rising where `gain` is 0, for a D that is misled) and `reader`
       (log-likelihood gain about s of a frozen model that reads d); normalised
       to sum to 1.
     positions: of the slots, None where the source has no facts.
@@ -78,6 +80,7 @@ def make(
       "slots": lambda: compression.slots(s, decoded, positions),
       "edit": lambda: compression.edit_similarity(s, decoded),
       "gain": lambda: jnp.clip(gain, 0.0, 1.0)[..., None],
+      "ratio": lambda: (1.0 / (2.0 - jnp.minimum(gain, 1.0)))[..., None],
       "reader": lambda: _reader_gain(policy, frozen, reader, s, decoded),
     }
     scores = {name: scorers[name]() for name in used}
@@ -85,7 +88,7 @@ def make(
     fidelity = jnp.broadcast_to(fidelity, shape)
     return fidelity, {f"v_{n}": jnp.mean(x) for n, x in scores.items()}
 
-  return Verifier(score, set(used) != {"gain"})
+  return Verifier(score, not set(used) <= {"gain", "ratio"})
 
 
 def relative_gain(given: jax.Array, without: jax.Array) -> jax.Array:

@@ -22,6 +22,7 @@ CODE = np.arange(VOCAB) >= BYTES
 CODE_IDS = set(np.flatnonzero(CODE).tolist())
 ROWS, SOURCE = 400, 5
 ROLE = Role(3, 6, 1, 4, CODE | (np.arange(VOCAB) == 1))
+masks = jax.jit(lambda limits: rollout.allowed_ids(ROLE, limits))
 few = settings(deadline=None, max_examples=20)
 
 
@@ -289,25 +290,23 @@ def test_bans_are_tokens_of_the_source():
 
 def test_masks_are_what_the_lists_say():
   """In what C may write: nothing banned, all that is injected."""
-  role = ROLE
   found = ask(changes=[("hidden", 0.9)], **ASKED).constraints
-  may = np.asarray(jax.jit(lambda x: rollout.allowed_ids(role, x))(found))[:, 0]
+  may = np.asarray(masks(found))[:, 0]
   for row in range(ROWS):
     assert may[row][sorted(ids(found.injected[row]))].all()
     assert not may[row][[i for i in found.banned[row].ravel() if i >= 0]].any()
-  assert may[:, role.end].all()
-  shut = ask(changes=[("hidden", 0.9)], end=role.end, **ASKED).constraints
-  assert not np.asarray(rollout.allowed_ids(role, shut))[..., role.end].any()
+  assert may[:, ROLE.end].all()
+  shut = ask(changes=[("hidden", 0.9)], end=ROLE.end, **ASKED).constraints
+  assert not np.asarray(masks(shut))[..., ROLE.end].any()
   np.testing.assert_array_equal(shut.allowed, found.allowed)
 
 
 def test_a_dead_end_is_left_by_the_end():
   """All that is allowed is banned, the end too: nothing could be sampled."""
-  role = ROLE
   only = jnp.array([[[20, 21]], [[20, 22]]])
-  banned = jnp.array([[[20, 21, role.end]], [[20, 21, role.end]]])
-  may = rollout.allowed_ids(role, Constraints(banned, only))[:, 0]
-  assert [np.flatnonzero(x).tolist() for x in may] == [[role.end], [22]]
+  banned = jnp.array([[[20, 21, ROLE.end]], [[20, 21, ROLE.end]]])
+  may = masks(Constraints(banned, only))[:, 0]
+  assert [np.flatnonzero(x).tolist() for x in may] == [[ROLE.end], [22]]
 
 
 def test_only_asking_masks_nothing():

@@ -28,7 +28,9 @@ def test_a_config_builds_and_states_its_command(path, tmp_path):
     text.split()
   )
   config = module.get_config()
-  if config.data.source == "text":
+  if config.data.source == "facts":
+    config.data.sentences, config.data.heldout = 2_000, 128
+  else:
     corpus = tmp_path / "corpus.txt"
     line = "Sentence number {} speaks of {} red lamps and of little else."
     corpus.write_text("\n\n".join(line.format(i, i * i) for i in range(1_000)))
@@ -133,10 +135,12 @@ def test_a_bonus_beyond_the_bound_has_to_be_asked_for(tmp_path):
   assert "\n" not in said and "bonus" in said
   assert "config.patterns.cdv.gate.beyond_bound=True" in said
   assert "config.patterns.cdv.length_price" in said
-  # At a price of 0.2, 4 ids and a budget of 8 the bound is 0.1: F's bonus.
+  # At a price the bound is price * N / budget: up to there it is let through.
+  safe = 0.2 * config.augment.inject / config.budget
   config.patterns.cdv.length_price = 0.2
+  config.patterns.cdv.gate.bonus = safe
   config.only = "F"
   build.phases(world._replace(config=config))
-  config.patterns.cdv.gate.bonus = 0.101
-  with pytest.raises(ValueError, match=r"0\.101"):
+  config.patterns.cdv.gate.bonus = safe * 1.01
+  with pytest.raises(ValueError, match="length_price"):
     build.phases(world._replace(config=config))

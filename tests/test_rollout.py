@@ -240,46 +240,49 @@ def everything(seed: int = 0) -> Constraints:
   )  # fmt: skip
 
 
-@functools.partial(
-  jax.jit, static_argnames=("name", "temperature", "top_p", "samples")
-)
-def asked(
-  params, batch, key, lists, name="C", temperature=0.8, top_p=1.0,
-  samples=tiny.GROUP,
-):  # fmt: skip
-  """A rollout that is asked for all there is, with statistics, and its score.
-
-  -> rollout, score, score without the temperature, score without the masks
-  """
-  role = tiny.ROLES[name]._replace(
-    temperature=temperature, top_p=top_p, **HEARS
-  )
-  out = rollout.sample(
+@functools.partial(jax.jit, static_argnames=("name", "temperature", "top_p"))
+def drawn(params, batch, key, lists, name="C", temperature=0.8, top_p=1.0):
+  """A rollout that is asked for all there is, with statistics."""
+  role = role_of(name, temperature, top_p)
+  return rollout.sample(
     tiny.POLICY, params, role, role.prompt(batch.source, lists),
-    augment.row_keys(key, batch.row), samples=samples, constraints=lists,
+    augment.row_keys(key, batch.row), samples=tiny.GROUP, constraints=lists,
     stats=True,
   )  # fmt: skip
+
+
+def role_of(name, temperature, top_p):
+  role = tiny.ROLES[name]._replace(**HEARS)
+  return role._replace(temperature=temperature, top_p=top_p)
+
+
+@functools.partial(jax.jit, static_argnames=("name", "top_p"))
+def scored(params, out, name="C", top_p=1.0):
+  """The score of a rollout, without its temperature, without its masks."""
+  role, lists = role_of(name, 0.8, top_p), out.constraints
   score = lambda lists: rollout.score(
     tiny.POLICY, params, role, out.prompt, out.output, lists
   )[0]
   none = jnp.full_like(lists.banned, -1)
   free = lists._replace(banned=none, allowed=none)
-  cold = lists._replace(temperature=None)
-  return out, score(out.constraints), score(cold), score(free)
+  return score(lists), score(lists._replace(temperature=None)), score(free)
 
 
-@pytest.mark.parametrize("name", ["text", "C", "D", "V"])
-@pytest.mark.parametrize("top_p", [1.0, 0.8])
+@pytest.mark.parametrize(
+  "name, top_p",
+  [("text", 1.0), ("C", 1.0), ("C", 0.8), ("D", 1.0), ("V", 1.0)],
+)
 def test_score_repeats_what_was_sampled_under_all_asks(name, top_p):
   """And notices the temperature or the masks if they are left out."""
-  out, scored, cold, free = asked(
+  out = drawn(
     tiny.params(), tiny.batch(), jax.random.key(0), everything(), name,
     top_p=top_p,
   )  # fmt: skip
-  chex.assert_trees_all_close(scored, out.log_probs, atol=1e-5)
-  assert jnp.all(scored <= 1e-6) and jnp.mean(scored) < -0.05
-  assert jnp.max(jnp.abs(cold - scored)) > 0.05
-  assert jnp.max(jnp.abs(free - scored)) > 0.05
+  found, cold, free = scored(tiny.params(), out, name, top_p)
+  chex.assert_trees_all_close(found, out.log_probs, atol=1e-5)
+  assert jnp.all(found <= 1e-6) and jnp.mean(found) < -0.05
+  assert jnp.max(jnp.abs(cold - found)) > 0.05
+  assert jnp.max(jnp.abs(free - found)) > 0.05
 
 
 def test_a_temperature_multiplies_that_of_the_role():
@@ -287,14 +290,14 @@ def test_a_temperature_multiplies_that_of_the_role():
   args = (tiny.params(), tiny.batch(), jax.random.key(0))
   ones = everything()._replace(temperature=jnp.ones((tiny.ROWS, 1)))
   halves = ones._replace(temperature=jnp.full((tiny.ROWS, 1), 0.5))
-  got, _, _, _ = asked(*args, halves)
-  want, _, _, _ = asked(*args, ones, temperature=0.4)
+  got = drawn(*args, halves)
+  want = drawn(*args, ones, temperature=0.4)
   chex.assert_trees_all_equal(got.output, want.output)
   chex.assert_trees_all_close(got.log_probs, want.log_probs, atol=1e-5)
-  other, _, _, _ = asked(*args, ones)
+  other = drawn(*args, ones)
   assert (other.output.ids != want.output.ids).any()
-  greedy, _, _, _ = asked(*args, halves, temperature=0.0)
-  again, _, _, _ = asked(*args, ones, temperature=0.0)
+  greedy = drawn(*args, halves, temperature=0.0)
+  again = drawn(*args, ones, temperature=0.0)
   chex.assert_trees_all_equal(greedy.output, again.output)
 
 
@@ -306,26 +309,23 @@ def test_outputs_are_cut_at_their_budget():
       shut.banned, ((0, 0), (0, 0), (0, 1)), constant_values=tokenizer.END
     )
   )
-  out, scored, _, _ = asked(
-    tiny.params(), tiny.batch(), jax.random.key(1), shut
-  )
+  out = drawn(tiny.params(), tiny.batch(), jax.random.key(1), shut)
   ids, mask = np.asarray(out.output.ids), np.asarray(out.output.mask)
   assert not (ids[mask] == tokenizer.END).any()
   # Nothing but the budget ends them: all are filled.
   expected = np.broadcast_to(BUDGETS, (tiny.ROWS, tiny.GROUP))
   np.testing.assert_array_equal(mask.sum(-1), expected)
-  chex.assert_trees_all_close(scored, out.log_probs, atol=1e-5)
+  found, _, _ = scored(tiny.params(), out)
+  chex.assert_trees_all_close(found, out.log_probs, atol=1e-5)
   for x in (out.log_probs, *out.stats):
     assert not np.asarray(x)[~mask].any()
   # With an end they may stop earlier, and never later.
-  free, _, _, _ = asked(
-    tiny.params(), tiny.batch(), jax.random.key(1), everything()
-  )
+  free = drawn(tiny.params(), tiny.batch(), jax.random.key(1), everything())
   lengths = np.asarray(free.output.mask).sum(-1)
   assert (lengths <= expected).all() and (lengths < expected).any()
   # The loop ends with the largest budget.
   small = shut._replace(budget=jnp.minimum(BUDGETS, 2))
-  short, _, _, _ = asked(tiny.params(), tiny.batch(), jax.random.key(1), small)
+  short = drawn(tiny.params(), tiny.batch(), jax.random.key(1), small)
   assert rollout.loops(short.output) == 1.0 and rollout.loops(out.output) == 2.0
   # A smaller budget is asked for in the prompt, so another token is written.
   assert (short.prompt.mask != out.prompt.mask).any()
@@ -334,7 +334,7 @@ def test_outputs_are_cut_at_their_budget():
 def test_statistics_are_those_of_the_masked_law_at_temperature_1():
   """Against token_stats on teacher-forced logits of the whole output."""
   params, batch, lists = tiny.params(), tiny.batch(), everything()
-  out, _, _, _ = asked(params, batch, jax.random.key(2), lists)
+  out = drawn(params, batch, jax.random.key(2), lists)
   role = tiny.ROLES["C"]
 
   @jax.jit
@@ -375,12 +375,12 @@ def test_statistics_do_not_see_how_it_was_sampled():
   """The first token's law is one and the same whatever cut it."""
   args = (tiny.params(), tiny.batch(), jax.random.key(3))
   free = everything()
-  base, _, _, _ = asked(*args, free)
+  base = drawn(*args, free)
   hot = free._replace(temperature=TEMPERATURES * 3.0)
-  for out, *_ in (
-    asked(*args, hot),
-    asked(*args, free, temperature=0.3),
-    asked(*args, free, top_p=0.5),
+  for out in (
+    drawn(*args, hot),
+    drawn(*args, free, temperature=0.3),
+    drawn(*args, free, top_p=0.5),
   ):
     assert (out.output.ids != base.output.ids).any()
     for name in ("lse", "entropy", "varentropy", "collision", "mass"):
@@ -395,7 +395,7 @@ def test_statistics_do_not_see_how_it_was_sampled():
     allowed=jnp.full((tiny.ROWS, 1, 1), 15), injected=free.injected,
     banned=jnp.full((tiny.ROWS, 1, 1), tokenizer.END),
   )  # fmt: skip
-  out, _, _, _ = asked(*args, one)
+  out = drawn(*args, one)
   for name in ("entropy", "varentropy", "collision", "log_prob"):
     np.testing.assert_allclose(getattr(out.stats, name), 0.0, atol=1e-6)
 

@@ -380,8 +380,10 @@ def test_bad_settings_are_one_clear_line(tmp_path, changes, message):
 GATED = SHRUNK | {
   "log_every": 5,
   "eval.every": 8,
+  "budget": 4,
+  "budgets": (2, 3, 4),
   "eval.budgets": (3,),
-  "data.withheld": "",
+  "curriculum.levels": 4,
   "only": "F",
   "curriculum.every": 2,
   "curriculum.patience": 1,

@@ -23,7 +23,7 @@ import run  # noqa: E402
 
 from rsrc_jax import build, evaluate  # noqa: E402
 
-ARMS, SEEDS, K = ("E4", "E5", "B1", "B4", "F"), range(5), 4
+ARMS, SEEDS, K = ("E4", "E5", "B1", "B4", "F"), range(5), 3
 
 
 def main() -> None:
@@ -69,13 +69,13 @@ def parameters(world, arm: str, seed: int):
 
 
 def world_of(seed: int) -> build.World:
-  config = run.load(run.TIERS["facts"])
-  config.seed = seed
+  config = run.load(run.TIERS["facts"][0])
+  config.seed, config.budget, config.eval.budgets = seed, K, (K,)
   return build.world(config, workdir(seed))
 
 
 def workdir(seed: int) -> Path:
-  return ROOT / "runs" / "random_vocabulary" / f"facts-{seed}"
+  return ROOT / "runs" / "random_vocabulary" / f"facts-k{K}-{seed}"
 
 
 if __name__ == "__main__":

@@ -19,11 +19,13 @@ from rsrc_jax.metrics import codebook
 from rsrc_jax.roles import Role
 from rsrc_jax.types import Tokens
 
+SHOWN = ("source", "code", "decoded")
 ROWS = 512  # of the test and of the validation split
 LOOKS = 8  # batches in which the use of injected ids is watched
-DETAIL = 4  # the budget at which codes themselves are looked at
 PROBE = {"steps": 300, "batch_size": 128, "learning_rate": 1e-3}
-FORCED = Schedule(*[np.float32(x) for x in (0.9, 0, 1, 1, 1, 1, 1)], np.int32(0))
+FORCED = Schedule(
+  *[np.float32(x) for x in (0.9, 0, 1, 1, 1, 1, 1)], np.int32(0)
+)
 ASKED = Schedule(*[np.float32(x) for x in (0, 0, 1, 0, 1, 1, 1)], np.int32(0))
 
 
@@ -89,30 +91,27 @@ def one(world, tools, arm, params, frozen) -> dict[str, Any]:
     means["token_f1"] = float(np.mean(codebook.token_f1(s, d)))
     text = lambda x: [corpus.vocab.decode(row) for row in rows_of(x)]
     means["chrf"] = float(np.mean(codebook.chrf(text(s), text(d))))
-    rows = table["scores"]["edit_similarity"]
+    floor = judge(corpus.test, k, evaluate.no_code)[1]["scores"]
     found["by_budget"][str(k)] = {
       "means": means,
-      "edit_similarity": np.round(rows, 4).tolist(),
-      "nll_bits": np.round(table["scores"]["nll_bits"], 3).tolist(),
+      "edit_similarity": short(table["scores"]["edit_similarity"]),
+      "nll_bits": short(table["scores"]["nll_bits"]),
+      "no_code_rows": short(floor["edit_similarity"]),
     }
     scores = judge(corpus.valid, k)[1]["scores"]["edit_similarity"]
     found["valid"][str(k)] = float(np.mean(scores))
-    if k == DETAIL:
-      found["codes"] = codes(world, tools, table)
-  means, table = judge(corpus.test, DETAIL, evaluate.no_code)
+  # What the last, largest budget shows.
+  found["codes"] = codes(world, tools, table)
+  means, table = judge(corpus.test, k, evaluate.no_code)
   found["no_code"] = means
-  rows = np.round(table["scores"]["edit_similarity"], 4)
-  found["no_code_rows"] = rows.tolist()
-  found["shuffled"] = judge(corpus.test, DETAIL, evaluate.shuffled_code)[0]
+  found["no_code_rows"] = short(table["scores"]["edit_similarity"])
+  found["shuffled"] = judge(corpus.test, k, evaluate.shuffled_code)[0]
   rng = np.random.default_rng(config.seed)
   found["permuted"] = judge(
-    corpus.test, DETAIL, lambda _, code: codebook.permute(code, rng)
+    corpus.test, k, lambda _, code: codebook.permute(code, rng)
   )[0]
   for name, split in corpus.shifts.items():
-    found["shifts"][name] = {
-      str(k): judge(split, k, examiner=tools.wide)[0] for k in (DETAIL, 8)
-      if k in config.eval.budgets
-    }  # fmt: skip
+    found["shifts"][name] = {str(k): judge(split, k, examiner=tools.wide)[0]}
   if world.config.arms[arm.name].pattern == "cdv":
     found["use"] = use(world, arm, params, frozen)
   return found
@@ -136,7 +135,7 @@ def codes(world, tools, table) -> dict[str, Any]:
     "zlib_ratio": codebook.zlib_ratio(c, vocab.size),
     "topographic_similarity": codebook.topographic_similarity(c, s, rng),
     "samples": [
-      {x: vocab.pieces(rows_of(table[x])[i]) for x in ("source", "code", "decoded")}
+      {x: vocab.pieces(rows_of(table[x])[i]) for x in SHOWN}
       for i in range(8)
     ],
   }  # fmt: skip
@@ -200,10 +199,11 @@ def add_questions(world, tools, arms, trained, frozen, found) -> None:
       c = write(test, k)
       d = tools.examiner.read(params, c)
       nothing = evaluate.no_code(test, c)
+      other = evaluate.shuffled_code(test, c)
       answers[str(k)] = {
         "code": np.round(right(asked, c), 4).tolist(),
         "decoded": float(np.mean(right(reader, d))),
-        "shuffled": float(np.mean(right(asked, evaluate.shuffled_code(test, c)))),
+        "shuffled": float(np.mean(right(asked, other))),
         "question": float(np.mean(right(asked, nothing))),
       }  # fmt: skip
     found[arm.name]["questions"] = answers
@@ -243,6 +243,10 @@ def restore(world, phase, workdir: Path):
   if int(state.step) != phase.steps:
     raise ValueError(f"{workdir}: {phase.name} is at step {int(state.step)}.")
   return state.params
+
+
+def short(rows: np.ndarray) -> list[float]:
+  return np.round(rows, 4).tolist()
 
 
 def rows_of(tokens: Tokens) -> list[list[int]]:

@@ -4,10 +4,10 @@
   ./.venv/bin/python experiments/random_vocabulary/run.py --quick    (minutes)
   ./.venv/bin/python experiments/random_vocabulary/run.py --tier=text --seeds=0
 
-One process a seed, `--jobs` at a time, each on a core of its own. A run that is
-there is resumed or left alone, so the command can be repeated after anything.
-Results go to results/TIER-SEED.json, from which analyse.py makes the tables,
-the figures and the verdicts; --quick keeps to itself, in runs/.
+One process a seed and budget, `--jobs` at a time, each on a core of its own. A
+run that is there is resumed or left alone: repeat the command after anything.
+Results go to results/TIER-kBUDGET-SEED.json.gz, from which analyse.py makes the
+tables, the figures and the verdicts; --quick keeps to itself, in runs/.
 """
 
 import concurrent.futures
@@ -15,6 +15,7 @@ import gzip
 import importlib.util
 import json
 import os
+import queue
 import subprocess
 import sys
 from pathlib import Path
@@ -23,16 +24,20 @@ from absl import app, flags
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+# The config of a tier and the budgets that it is trained at, one policy each.
 TIERS = {
-  "facts": "configs/random_vocabulary.py",
-  "text": "configs/random_vocabulary_text.py",
-  "append": "configs/append_hack.py",
-  "use": "configs/injected_use.py",
+  "facts": ("configs/random_vocabulary.py", (3, 2, 4, 6, 8)),
+  "text": ("configs/random_vocabulary_text.py", (4, 8)),
+  "append": ("configs/append_hack.py", (8,)),
+  "use": ("configs/injected_use.py", (4,)),
 }
 
 TIER = flags.DEFINE_enum("tier", "facts", list(TIERS), "What to compress.")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Seeds.")
 ARMS = flags.DEFINE_string("arms", "", "Some arms, comma-separated; or all.")
+BUDGETS = flags.DEFINE_list(
+  "budgets", [], "Tokens a code; default: the tier's."
+)
 JOBS = flags.DEFINE_integer("jobs", 2, "Seeds at a time.")
 QUICK = flags.DEFINE_bool("quick", False, "Shrunk: does everything work?")
 CHILD = flags.DEFINE_bool("child", False, "Run one seed in this process.")
@@ -40,40 +45,48 @@ CHILD = flags.DEFINE_bool("child", False, "Run one seed in this process.")
 
 def main(argv):
   del argv
+  budgets = [int(k) for k in BUDGETS.value] or TIERS[TIER.value][1]
   if CHILD.value:
-    return one(TIER.value, int(SEEDS.value[0]))
+    return one(TIER.value, budgets[0], int(SEEDS.value[0]))
+  # All seeds of a budget before the next: what is there can be analysed.
+  work = [(k, seed) for k in budgets for seed in SEEDS.value]
+  cores = queue.SimpleQueue()
+  for number in range(JOBS.value):
+    cores.put(number % (os.cpu_count() or 1))
   with concurrent.futures.ThreadPoolExecutor(JOBS.value) as pool:
-    jobs = [
-      pool.submit(child, seed, number) for number, seed in enumerate(SEEDS.value)
-    ]
-    failed = [seed for seed, job in zip(SEEDS.value, jobs) if job.result()]
+    codes = list(pool.map(lambda job: child(*job, cores), work))
+  failed = [f"k={k} seed={s}" for (k, s), code in zip(work, codes, strict=True)
+            if code]  # fmt: skip
   if failed:
-    raise SystemExit(f"seeds {', '.join(failed)} failed; see their output.")
+    raise SystemExit(f"{', '.join(failed)} failed; see their output.")
 
 
-def child(seed: str, number: int) -> int:
-  """One seed in a process of its own, pinned where the system can."""
+def child(k: int, seed: str, cores: queue.SimpleQueue) -> int:
+  """One run in a process of its own, pinned where the system can."""
   command = [sys.executable, __file__, "--child", f"--seeds={seed}",
              f"--tier={TIER.value}", f"--arms={ARMS.value}",
-             f"--quick={QUICK.value}"]  # fmt: skip
-  cores = os.cpu_count() or 1
-  pin = None
+             f"--budgets={k}", f"--quick={QUICK.value}"]  # fmt: skip
+  core, pin = cores.get(), None
   if hasattr(os, "sched_setaffinity") and JOBS.value > 1:
-    pin = lambda: os.sched_setaffinity(0, {number % min(JOBS.value, cores)})
+    pin = lambda: os.sched_setaffinity(0, {core})
   env = {**os.environ, "PYTHONPATH": str(ROOT)}
-  return subprocess.run(command, cwd=ROOT, env=env, preexec_fn=pin).returncode
+  try:
+    return subprocess.run(command, cwd=ROOT, env=env, preexec_fn=pin).returncode
+  finally:
+    cores.put(core)
 
 
-def one(tier: str, seed: int) -> None:
+def one(tier: str, k: int, seed: int) -> None:
   sys.path.insert(0, str(HERE))
   import examine
 
   from rsrc_jax import train
 
-  name = f"{tier}-{seed}" + ("-quick" if QUICK.value else "")
+  name = f"{tier}-k{k}-{seed}" + ("-quick" if QUICK.value else "")
   workdir = ROOT / "runs" / "random_vocabulary" / name
-  config = load(TIERS[tier])
-  config.seed, config.only = seed, ARMS.value
+  config = load(TIERS[tier][0])
+  config.seed, config.only, config.budget = seed, ARMS.value, k
+  config.eval.budgets = (k,)
   if QUICK.value:
     shrink(config)
   print(f"== {name}", flush=True)

@@ -34,14 +34,21 @@ def load(
 ) -> tuple[Tier, list[int]]:
   """A tier, and the seeds that were left out since they are not in `seeds`.
 
+  A seed's runs at several budgets, NAME-kK-SEED, are put together as one; what
+  is not by budget is taken from the smallest.
+
   Raises:
     ValueError: seeds of one tier were examined at different budgets.
   """
   found, runs = {}, {}
-  for path in sorted(folder.glob(f"{name}-*.json.gz")):
-    seed, *run = path.name.removesuffix(".json.gz").split("-")[1:]
+  size = lambda path: int(path.name.split("-")[1][1:])
+  for path in sorted(folder.glob(f"{name}-k*-*.json.gz"), key=size):
+    seed, *run = path.name.removesuffix(".json.gz").split("-")[2:]
     value = json.loads(gzip.decompress(path.read_bytes()))
-    (runs if run else found)[int(seed)] = value
+    kept = runs if run else found
+    kept[int(seed)] = (
+      together(kept[int(seed)], value) if int(seed) in kept else value
+    )
   every = {*found, *runs}
   absent = sorted(every - set(every if seeds is None else seeds))
   keep = lambda x: {s: v for s, v in sorted(x.items()) if s not in absent}
@@ -53,6 +60,22 @@ def load(
       "seeds of a tier with one config."
     )
   return Tier(name, found, runs, next(iter(budgets), ())), absent
+
+
+def together(one: dict, more: dict) -> dict:
+  """The same seed at other budgets. Costs stay those of the first."""
+  if "budgets" not in one:
+    return one
+  merged = {**one, "budgets": one["budgets"] + more["budgets"], "arms": {}}
+  for name, arm in one["arms"].items():
+    other = more["arms"].get(name, {})
+    both = {
+      key: arm[key] | other.get(key, {})
+      for key in ("by_budget", "valid", "questions")
+      if key in arm
+    }
+    merged["arms"][name] = {**arm, **both}
+  return merged
 
 
 def arms(tier: Tier) -> list[str]:
@@ -90,19 +113,17 @@ def gain_curves(tier: Tier, arm: str) -> BySeed:
   """Edit similarity of d less that of D without a code. -> [budgets, docs]"""
 
   def get(found):
-    floor = np.asarray(found["no_code_rows"], float)
-    rows = [found["by_budget"][str(k)]["edit_similarity"] for k in tier.budgets]
-    return np.asarray(rows, float) - floor
+    at = [found["by_budget"][str(k)] for k in tier.budgets]
+    floor = np.asarray([x["no_code_rows"] for x in at], float)
+    return np.asarray([x["edit_similarity"] for x in at], float) - floor
 
   return each(tier, arm, get)
 
 
 def gains(tier: Tier, arm: str) -> BySeed:
   """Area under the gain over log2 k, over its span. -> [docs]"""
-  if len(tier.budgets) < 2:
-    return {}
   return {
-    seed: statistics.area(rows.T, tier.budgets)
+    seed: _area(rows.T, tier.budgets)
     for seed, rows in gain_curves(tier, arm).items()
   }
 
@@ -112,15 +133,25 @@ def valid_gains(tier: Tier, arm: str) -> dict[int, float]:
 
   Less the floor of the test split, the only one that was measured.
   """
-  if len(tier.budgets) < 2:
-    return {}
 
   def get(found):
-    curve = np.array([found["valid"][str(k)] for k in tier.budgets])
-    floor = np.mean(found["no_code_rows"])
-    return float(statistics.area(curve - floor, tier.budgets))
+    curve = np.array(
+      [
+        found["valid"][str(k)]
+        - np.mean(found["by_budget"][str(k)]["no_code_rows"])
+        for k in tier.budgets
+      ]
+    )
+    return float(_area(curve, tier.budgets))
 
   return each(tier, arm, get)
+
+
+def _area(curves: np.ndarray, budgets: tuple[int, ...]) -> np.ndarray:
+  """Over log2 k; at a single budget the value itself. [..., budgets]"""
+  return (
+    statistics.area(curves, budgets) if len(budgets) > 1 else curves[..., 0]
+  )
 
 
 def qa_from_code(tier: Tier, arm: str) -> BySeed:

@@ -24,7 +24,6 @@ def make(
   absolute: int = 0,
   tied: bool = True,
   scan: bool = False,
-  dense_lookup: bool = False,
   dtype: str = "float32",
 ) -> Policy:
   """Builds the policy.
@@ -43,8 +42,6 @@ def make(
     tied: the output matrix is the embedding.
     scan: run the layers of an uncached pass by lax.scan: compiles in constant
       time, runs slower on CPU. A cached pass always unrolls.
-    dense_lookup: embed by a product with one-hot rows. On CPU, where XLA adds
-      up a gather's gradient row by row, it is faster for small vocabularies.
     dtype: of activations and caches; logits are float32 whatever it is.
 
   Raises:
@@ -91,10 +88,10 @@ def make(
     Without `cache` the tokens see the prefix and, causally, each other. With a
     cache of length U they are written at `index` and see all before them.
     """
-    x = rows_of(params["embed"], tokens.ids)
+    x = params["embed"][tokens.ids].astype(dtype)
     if absolute:
       place = jnp.minimum(positions, absolute - 1)
-      x = x + rows_of(params["positions"], place)
+      x = x + params["positions"][place].astype(dtype)
     length = tokens.ids.shape[2]
     if cache is None:
       keys = tokens.mask
@@ -131,12 +128,6 @@ def make(
       ks.append(k)
       vs.append(v)
     return _norm(params, x), Cache(tuple(ks), tuple(vs), keys)
-
-  def rows_of(table: jax.Array, index: jax.Array) -> jax.Array:
-    if not dense_lookup:
-      return table[index].astype(dtype)
-    one_hot = jax.nn.one_hot(index, table.shape[0], dtype=dtype)
-    return one_hot @ table.astype(dtype)
 
   def _norm(params, x):
     return norm.apply({"params": params["norm"]}, x)

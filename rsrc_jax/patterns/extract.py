@@ -51,7 +51,9 @@ def make(
   def play(params, frozen, carry, batch: Batch, key, given: Tokens):
     del params, frozen
     code = Tokens(*(jnp.repeat(x, lessons, 0) for x in given))
-    lesson = cdv.code_lesson(roles["D"], batch.source, code, key, dropout, empty)
+    lesson = cdv.code_lesson(
+      roles["D"], batch.source, code, key, dropout, empty
+    )
     metrics = {"length": jnp.mean(jnp.sum(given.mask, -1) * 1.0)}
     metrics["C_loops"] = loops(given)
     return Episode({}, {}, {"D": lesson}, metrics), carry
