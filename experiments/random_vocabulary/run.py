@@ -28,6 +28,7 @@ ROOT = HERE.parent.parent
 TIERS = {
   "facts": ("configs/random_vocabulary.py", (3, 2, 4, 6, 8)),
   "text": ("configs/random_vocabulary_text.py", (4, 8)),
+  "large": ("configs/random_vocabulary_large.py", (16,)),
   "append": ("configs/append_hack.py", (8,)),
   "use": ("configs/injected_use.py", (4,)),
 }

@@ -1,0 +1,44 @@
+"""The research question on an accelerator: text, 36 million parameters.
+
+  ./tools/run --config=configs/random_vocabulary_large.py --workdir=runs/rv-large
+  ./.venv/bin/python experiments/random_vocabulary/run.py --tier=large --jobs=1
+
+The arms and switches of configs/random_vocabulary.py; sentences of up to 96
+tokens, codes of 16. Not run: no accelerator was at hand. Cost and what to
+expect: unknown; meant for one H100-class device and half an hour an arm. A
+corpus of your own (`--config.data.path`) should have some ten million tokens.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """A model from scratch in bfloat16; float32 logits, mismatch logged."""
+  config = _text()
+  config.data.vocab_size, config.data.max_tokens = 8_196, 96
+  config.model = config.model.to_dict() | {
+    "width": 512, "depth": 10, "heads": 8, "kv_heads": 4, "hidden": 1_408,
+    "rope_base": 10_000.0, "absolute": 160, "scan": True, "dtype": "bfloat16",
+  }  # fmt: skip
+  config.budget, config.eval.budgets = 16, (16,)
+  config.steps = 3_000
+  config.batch_size, config.patterns.cdv.group = 128, 16
+  config.pretrain.steps, config.pretrain.warmup_from = 6_000, 3_000
+  config.pretrain.batch_size = 512
+  for block in (config.optimizer, config.pretrain.optimizer):
+    block.learning_rate, block.warmup = 5e-4, 200
+  config.curriculum.explore_steps = 3_000
+  config.curriculum.min_steps, config.curriculum.max_steps = 100, 250
+  config.eval.every = config.checkpoint.every = 500
+  return config
+
+
+def _text() -> ml_collections.ConfigDict:
+  path = Path(__file__).with_name("random_vocabulary_text.py")
+  spec = importlib.util.spec_from_file_location("random_vocabulary_text", path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config()
