@@ -1,6 +1,6 @@
 """The research question on an accelerator: text, 36 million parameters.
 
-  ./tools/run --config=configs/random_vocabulary_large.py --workdir=runs/rv-large
+  ./tools/run --config=configs/random_vocabulary_large.py --workdir=runs/large
   ./.venv/bin/python experiments/random_vocabulary/run.py --tier=large --jobs=1
 
 The arms and switches of configs/random_vocabulary.py; sentences of up to 96

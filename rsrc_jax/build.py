@@ -55,7 +55,7 @@ class Phase(NamedTuple):
   step: Callable[..., Any]  # state, frozen, batch, given -> state, metrics
   write: Callable[..., Any] | None  # params, frozen, batch, key[, k] -> code
   saved: Callable[..., Any] | None  # source, code, d -> capability.Saved
-  # state, frozen, batch, given -> state, metrics; a held-out batch, not learnt
+  # state, frozen, batch -> state, metrics; a held-out batch, not learnt
   observe: Callable[..., Any] | None = None
   observe_every: int = 0  # steps; 0: never
 
@@ -151,7 +151,7 @@ def _arm(world: World, name: str, step_of: dict) -> Phase:
     schedule = relax.update(state, step).schedule
     return prepare(frozen, batch, key, schedule)
 
-  watched = every and arm.pattern != "extract"
+  looks = every and arm.pattern != "extract"
   return Phase(
     name=name,
     steps=config.steps,
@@ -163,11 +163,11 @@ def _arm(world: World, name: str, step_of: dict) -> Phase:
     write=jax.jit(write),
     saved=_saved(world, arm.write),
     observe=(
-      _jit(world, _observe(world, config, arm.pattern, relax), init)
-      if watched
+      _jit(world, _observe(world, config, arm.pattern, relax, prepare), init)
+      if looks
       else None
     ),
-    observe_every=every if watched else 0,
+    observe_every=every if looks else 0,
   )
 
 
@@ -274,14 +274,17 @@ def _end(config) -> int | None:
   return tokenizer.END if config.augment.fixed_length else None
 
 
-def _observe(world: World, config, kind: str, relax) -> Callable:
+def _observe(world: World, config, kind: str, relax, prepare) -> Callable:
   """Plays a held-out batch and shows its reward to the curriculum."""
   pattern = _pattern(world, config, kind, monitor=True)
 
-  def observe(state, frozen, batch, given):
-    key = jax.random.fold_in(learner.step_key(config.seed, state.step), 2)
+  def observe(state, frozen, batch):
+    # Not a child of the step's key that its rollouts or lessons use.
+    key = jax.random.fold_in(learner.step_key(config.seed, state.step), 7)
+    k_ask, k_play = jax.random.split(key)
+    ask = prepare(frozen, batch, k_ask, state.curriculum.schedule)
     episode, _ = pattern.play(
-      state.params, frozen, state.carry, batch, key, given
+      state.params, frozen, state.carry, batch, k_play, ask
     )
     seen = relax.observe(state.curriculum, episode.metrics["reward"])
     metrics = {f"held_{k}": v for k, v in episode.metrics.items()}
@@ -290,27 +293,24 @@ def _observe(world: World, config, kind: str, relax) -> Callable:
   return observe
 
 
-def watched(
-  world: World, arm: str, gate: dict[str, Any]
-) -> Callable[..., types.Episode]:
-  """play(params, frozen, batch, key, schedule) -> Episode, to look at its use.
+def watched(world: World, arm: str) -> Callable[..., types.Metrics]:
+  """look(params, frozen, batch, key, schedule) -> metrics of injection.py.
 
-  Of an arm of C -> D -> V under the constraints of the whole config's
-  augmentation, whatever the arm was trained with: `gate` says what is measured,
-  nothing is learnt and no medians are kept.
+  Of an arm that injects, under its own settings and the given schedule; L is
+  measured whether it is paid for or not, and nothing is learnt.
   """
   config = settings(world.config, arm)
-  config.augment = world.config.augment
-  config.patterns.cdv.gate = gate
-  pattern = _pattern(world, config, "cdv", monitor=True)
-  constrain = _constrain(world, config, world.config.arms[arm].write)
+  kind, mode = world.config.arms[arm].pattern, world.config.arms[arm].write
+  pattern = _pattern(world, config, kind, monitor=True)
+  constrain = _constrain(world, config, mode)
 
-  def play(params, frozen, batch, key, schedule):
+  def look(params, frozen, batch, key, schedule):
     k_ask, k_play = jax.random.split(key)
     ask = constrain(k_ask, batch, schedule)
-    return pattern.play(params, frozen, pattern.init(), batch, k_play, ask)[0]
+    carry = pattern.init()
+    return pattern.play(params, frozen, carry, batch, k_play, ask)[0].metrics
 
-  return jax.jit(play)
+  return jax.jit(look)
 
 
 def _saved(world: World, write: str) -> Callable[..., capability.Saved]:

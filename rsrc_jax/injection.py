@@ -25,20 +25,23 @@ from rsrc_jax.types import (
 )
 
 FLOOR = 1e-3  # of v0 and h0
+REFRESH = 100  # batches
 
 
 class Norms(NamedTuple):
   """What is typical where nothing was injected; the carry of a gated arm.
 
   v0 and h0 are what the gate divides by: the running medians as they were when
-  the curriculum's phase began.
+  the curriculum's phase began, and again every REFRESH batches.
   """
 
   v: jax.Array  # [] running median of varentropy
   h: jax.Array  # [] running median of collision entropy
   v0: jax.Array  # []
   h0: jax.Array  # []
+  tau: jax.Array  # [] nats that swapping rote ids costs D, 95th percentile
   phase: jax.Array  # [] int32; -1 before the first batch
+  age: jax.Array  # [] int32: batches since v0 and h0 were taken
 
 
 class Gate(NamedTuple):
@@ -57,7 +60,7 @@ def make(
   bonus: float,
   mode: str,
   share: float,
-  threshold: float,
+  threshold: float | None,
   nats_per_token: float,
   others: int,
   typical: float | None,
@@ -76,7 +79,8 @@ def make(
     bonus: beta, reward of a code that uses all its injected ids fully.
     mode: "bonus" or "multiply", see rewards.gated.
     share: gamma of "multiply".
-    threshold: tau in nats: what swapping rote tokens costs D by chance.
+    threshold: tau in nats: what swapping rote tokens costs D by chance; None:
+      measured on codes whose injected ids were only appended.
     nats_per_token: nats an injected token has to carry for L = 1.
     others: J, other sources that "counterfactual" scores a code against.
     typical: kappa of the locally-typical test; None: off.
@@ -113,6 +117,9 @@ def make(
     injected = c.constraints.injected
     uses = rewards.first_uses(code.ids, code.mask, injected)
     carry = _observe(carry, c, code.mask & ~uses, ask.phase, decay)
+    budget = role.length
+    if c.constraints.budget is not None:
+      budget = c.constraints.budget
     pmi = None
     if name == "counterfactual":
       with jax.named_scope("C"):
@@ -126,9 +133,14 @@ def make(
       with jax.named_scope("V"):
         swapped = rewards.swap(code.ids, uses, injected, ask.decoys)
         gap = known - likelihood(params, s, code._replace(ids=swapped))
+        carry = _measure(
+          carry, params, s, code, injected, ask.decoys, budget, likelihood,
+          decay, threshold,
+        )  # fmt: skip
+    tau = carry.tau
     if load_bearing == "message":
       load = rewards.load_bearing(
-        gap, count, threshold=threshold, nats_per_token=nats_per_token
+        gap, count, threshold=tau, nats_per_token=nats_per_token
       )
     elif load_bearing == "token":
       with jax.named_scope("V"):
@@ -137,11 +149,8 @@ def make(
           code.ids, uses, injected, ask.decoys,
         )  # fmt: skip
       load = rewards.load_bearing_tokens(
-        gaps, uses, threshold=threshold, nats_per_token=nats_per_token
+        gaps, uses, threshold=tau, nats_per_token=nats_per_token
       )
-    budget = role.length
-    if c.constraints.budget is not None:
-      budget = c.constraints.budget
     reward, parts = rewards.gated(
       fidelity, jnp.sum(code.mask, -1), gates, uses, load,
       budget=budget, price=length_price,
@@ -149,8 +158,9 @@ def make(
       share=share,
     )  # fmt: skip
     metrics = {f"pay_{k}": jnp.mean(v) for k, v in parts.items()}
-    metrics |= monitors(c, code, uses, gap, threshold)
-    return reward, metrics | {"v0": carry.v0, "h0": carry.h0}, carry
+    metrics |= monitors(c, code, uses, gap, tau, ask.decoys)
+    metrics |= {"v0": carry.v0, "h0": carry.h0, "tau": tau}
+    return reward, metrics, carry
 
   return Gate(_init, pay)
 
@@ -159,15 +169,21 @@ LOADS = ("none", "message", "token")
 
 
 def monitors(
-  c: Rollout, code: Tokens, uses: jax.Array, gap, threshold: float
+  c: Rollout,
+  code: Tokens,
+  uses: jax.Array,
+  gap: jax.Array | None,
+  threshold: jax.Array,
+  decoys: jax.Array,
 ) -> Metrics:
   """How injected ids are used: means over codes, or over the users among them.
 
-  use_rate: codes that use any; used: ids used a code; tail_share: users whose
-  injected ids stand in one unbroken run at the end, and are not all of the
-  code; rote_share: users that lose no more than `threshold` nats when they are
-  swapped; swap_bits: bits lost for an id that was swapped; mass, varentropy and
-  collision at the uses and elsewhere.
+  use_rate: codes that use any; decoy_rate: codes that hold any of as many ids
+  which C never heard of, its chance; used: ids used a code; tail_share: users
+  whose injected ids stand in one unbroken run at the end, and are not all of
+  the code; rote_share: users that lose no more than `threshold` nats when they
+  are swapped; swap_bits: bits lost for an id that was swapped; mass, varentropy
+  and collision at the uses and elsewhere.
   """
   count = jnp.sum(uses, -1)
   user = count > 0
@@ -177,6 +193,7 @@ def monitors(
   tail = jnp.all(~hit | (later == 1), -1) & jnp.any(~hit & code.mask, -1)
   found = {
     "use_rate": jnp.mean(user * 1.0),
+    "decoy_rate": jnp.mean(jnp.any(hits(code, decoys), -1) * 1.0),
     "used": jnp.mean(count * 1.0),
     "tail_share": jnp.sum(user & tail) / users,
   }
@@ -198,12 +215,39 @@ def hits(code: Tokens, injected: jax.Array) -> jax.Array:
   return code.mask & jnp.any(same & (injected >= 0)[:, :, None], -1)
 
 
+def append(code: Tokens, used: jax.Array, budget: jax.Array | int) -> Tokens:
+  """Puts ids [N, M] behind codes [N, k] that are cut to make room for them.
+
+  The cut leaves one token at least; budget [N] or one for all.
+  """
+  k, count = code.ids.shape[-1], jnp.sum(used >= 0, -1)
+  length = jnp.minimum(jnp.sum(code.mask, -1), jnp.maximum(budget - count, 1))
+  place = jnp.arange(k) - length[:, None]
+  last = jnp.minimum(length + count, budget)[:, None]
+  tail = (place >= 0) & (jnp.arange(k) < last)
+  index = jnp.clip(place, 0, used.shape[-1] - 1)
+  ids = jnp.where(tail, jnp.take_along_axis(used, index, 1), code.ids)
+  mask = tail | (jnp.arange(k) < length[:, None])
+  return Tokens(jnp.where(mask, ids, 0), mask)
+
+
+def without(code: Tokens, injected: jax.Array) -> Tokens:
+  """The codes [B, G, T] with the injected ids taken out, pads on the right."""
+  kept = code.mask & ~hits(code, injected)
+  order = jnp.argsort(~kept, -1, stable=True)
+  mask = jnp.take_along_axis(kept, order, -1)
+  ids = jnp.take_along_axis(code.ids, order, -1)
+  return Tokens(jnp.where(mask, ids, 0), mask)
+
+
 def _init() -> Norms:
-  return Norms(*(jnp.ones(()) for _ in range(4)), jnp.int32(-1))
+  whole = lambda value: jnp.full((), value, jnp.int32)
+  ones = (jnp.ones(()) for _ in range(4))
+  return Norms(*ones, -jnp.ones(()), whole(-1), whole(0))
 
 
 def _observe(carry: Norms, c: Rollout, plain, phase, decay: float) -> Norms:
-  """Moves the medians; fixes v0 and h0 where a phase begins."""
+  """Moves the medians; takes v0 and h0 where a phase begins, or anew."""
 
   def move(before, x):
     # Without a single such position the median stays.
@@ -213,11 +257,33 @@ def _observe(carry: Norms, c: Rollout, plain, phase, decay: float) -> Norms:
     return jnp.where(carry.phase < 0, median, mixed)
 
   v, h = move(carry.v, c.stats.varentropy), move(carry.h, c.stats.collision)
-  new = carry.phase != phase
-  return Norms(
-    v, h, jnp.where(new, v, carry.v0), jnp.where(new, h, carry.h0),
-    jnp.asarray(phase, jnp.int32),
+  new = (carry.phase != phase) | (carry.age >= REFRESH)
+  return carry._replace(
+    v=v, h=h, v0=jnp.where(new, v, carry.v0), h0=jnp.where(new, h, carry.h0),
+    age=jnp.where(new, 0, carry.age) + 1, phase=jnp.asarray(phase, jnp.int32),
   )  # fmt: skip
+
+
+def _measure(
+  carry, params, s, code, injected, decoys, budget, likelihood, decay, threshold
+) -> Norms:
+  """Moves tau: what a scripted rote policy would lose in the swap.
+
+  Of one code a source the injected ids are taken out and appended. Where D is
+  misled by a decoy that it reads as content, this shows it.
+  """
+  if threshold is not None:
+    return carry._replace(tau=jnp.float32(threshold))
+  one = Tokens(*(x[:, :1] for x in code))
+  plain = Tokens(*(x[:, 0] for x in without(one, injected)))
+  size = jnp.broadcast_to(jnp.reshape(budget, (-1,)), (len(plain.ids),))
+  known = [
+    likelihood(params, s, Tokens(*(x[:, None] for x in append(plain, u, size))))
+    for u in (injected[:, 0], decoys[:, 0])
+  ]
+  found = jnp.maximum(jnp.percentile(known[0] - known[1], 95), 0.0)
+  mixed = decay * carry.tau + (1.0 - decay) * found
+  return carry._replace(tau=jnp.where(carry.tau < 0, found, mixed))
 
 
 def _pmi(policy, params, role, s, c, others):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rsrc_jax import augment, learner, prompts
+from rsrc_jax import augment, injection, learner, prompts
 from rsrc_jax.curriculum import Schedule
 from rsrc_jax.patterns import cdv, extract
 from rsrc_jax.roles import Role
@@ -97,7 +97,9 @@ def make_step(
       return code
     if demonstrate == "weave":
       return weave(code, asked.injected[:, 0], key, rows)
-    return append(code, asked.injected[:, 0], asked.budget)
+    size = jnp.full(len(code.ids), code.ids.shape[-1])
+    size = size if asked.budget is None else asked.budget[:, 0]
+    return injection.append(code, asked.injected[:, 0], size)
 
   def loss(params, taught, ready):
     losses = {
@@ -176,20 +178,6 @@ def weave(code: Tokens, used: jax.Array, key, rows: jax.Array) -> Tokens:
   return code._replace(
     ids=code.ids.at[row, place].set(jnp.where(here, new, old))
   )
-
-
-def append(code: Tokens, used: jax.Array, budget: jax.Array | None) -> Tokens:
-  """Puts the injected ids behind a code cut to make room for them. [B, k]"""
-  k, count = code.ids.shape[-1], jnp.sum(used >= 0, -1)
-  limit = k if budget is None else budget[:, 0]
-  length = jnp.minimum(jnp.sum(code.mask, -1), jnp.maximum(limit - count, 1))
-  place = jnp.arange(k) - length[:, None]
-  last = jnp.minimum(length + count, limit)[:, None]
-  tail = (place >= 0) & (jnp.arange(k) < last)
-  index = jnp.clip(place, 0, used.shape[-1] - 1)
-  ids = jnp.where(tail, jnp.take_along_axis(used, index, 1), code.ids)
-  mask = tail | (jnp.arange(k) < length[:, None])
-  return Tokens(jnp.where(mask, ids, 0), mask)
 
 
 def _lesson(role: Role, prompt: Tokens, target: Tokens, asked=None) -> Lesson:

@@ -96,8 +96,7 @@ def _train(world, phases, workdir, log, books, stop):
   base, *arms = (
     p._replace(
       write=p.write and metering.charged(books, "C", p.write, C),
-      observe=p.observe
-      and metering.charged(books, "evaluation", p.observe, observed),
+      observe=p.observe and metering.charged(books, "V", p.observe, observed),
     )
     for p in phases
   )
@@ -320,8 +319,7 @@ def _held_out(world, phase, state, frozen):
   step, size = int(state.step), phase.batch_size
   batch = sources.batch(world.corpus.valid, step * size, size)
   batch = sharding.put(batch, sharding.batch_sharding(world.mesh))
-  given = phase.given(step, state.curriculum, frozen, batch)
-  state, metrics = phase.observe(state, frozen, batch, given)
+  state, metrics = phase.observe(state, frozen, batch)
   return state, {k: float(v) for k, v in jax.device_get(metrics).items()}
 
 

@@ -49,7 +49,8 @@ def test_a_config_builds_and_states_its_command(path, tmp_path):
 # writes its codes.
 GATED = "patterns.cdv.gate"
 NO_BANS = {"augment.ban": 0}
-NO_INJECTION = {"augment.inject": 0, "curriculum.hidden": 0.0, GATED: None}
+NO_LIST = {"augment.inject": 0, GATED: None}
+NO_INJECTION = NO_LIST | {"curriculum.hidden": 0.0}
 NO_GATE = {f"{GATED}.name": "none", f"{GATED}.load_bearing": "none"}
 PLAIN = NO_INJECTION | NO_BANS
 DIFFERENCES = {
@@ -63,6 +64,7 @@ DIFFERENCES = {
   "B2": ("cdv", "force", NO_BANS | NO_GATE),
   "B4": ("cdv", "force", NO_BANS),
   "B5": ("cdv", "force", NO_INJECTION),
+  "B6": ("cdv", "force", NO_LIST),
   "F": ("cdv", "force", {}),
   "F_ask": ("cdv", "force", {"augment.force": False}),
   "X1": ("extract", "hash", {}),

@@ -414,3 +414,47 @@ def test_d_never_sees_what_c_was_asked():
     found = set(np.asarray(prompt.ids).ravel().tolist())
     assert found <= may and len(found) > 4
     assert prompt.ids.shape[-1] == tiny.BUDGET + 2
+
+
+def test_without_takes_the_injected_out_and_closes_up():
+  found = injection.without(CODE, jnp.array([[[15, 16]]]))
+  rows = [
+    ids[mask].tolist()
+    for ids, mask in zip(
+      *map(np.asarray, (found.ids[0], found.mask[0])), strict=True
+    )
+  ]
+  assert rows == [[8, 9], [8, 9, 10], [8, 9, 10, 11], []]
+  # Pads on the right, and 0 under them.
+  assert (np.diff(found.mask[0].astype(int), axis=-1) <= 0).all()
+  assert (np.asarray(found.ids)[~np.asarray(found.mask)] == 0).all()
+
+
+def test_tau_is_what_the_swap_costs_a_rote_policy(monkeypatch):
+  """A D that a decoy misleads by 3 nats, whatever C wrote.
+
+  Of the first code, [8, 9] and the list appended, D reads 3 nats less with
+  either decoy in it: tau is 3, and no appended list earns L. With the fixed
+  threshold of 0.2 it would: clip((3 - .2) / (4 * 2), 0, 1) = .35.
+  """
+  misled = lambda params, s, code: (
+    -9.0 - 3.0 * jnp.any((code.ids == 17) | (code.ids == 18), -1)
+  )
+  monkeypatch.setitem(globals(), "likelihood", misled)
+  _, fixed, _ = pay()
+  assert fixed["pay_load"] > 0.2
+  _, measured, carry = pay(threshold=None)
+  np.testing.assert_allclose(measured["tau"], 3.0, rtol=1e-6)
+  assert measured["pay_load"] == 0 and measured["rote_share"] == 1
+  # The next batch moves it by a tenth of the way, decay being .9.
+  honest = lambda params, s, code: -9.0 + 0.0 * code.ids[..., 0]
+  monkeypatch.setitem(globals(), "likelihood", honest)
+  _, later, _ = pay(threshold=None, carry=carry)
+  np.testing.assert_allclose(later["tau"], 0.9 * 3.0, rtol=1e-6)
+
+
+def test_chance_is_measured_on_ids_that_c_never_heard_of():
+  """The third code holds 11; C did not put it there for being asked."""
+  _, found, _ = pay(ask(decoys=((17, 11),)))
+  assert found["decoy_rate"] == 0.25  # 11 stands in the third code alone
+  assert found["use_rate"] == 0.75

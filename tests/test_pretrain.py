@@ -7,7 +7,7 @@ import optax
 import pytest
 import tiny
 
-from rsrc_jax import augment, pretrain
+from rsrc_jax import augment, injection, pretrain
 from rsrc_jax.data import tokenizer
 from rsrc_jax.patterns import extract
 from rsrc_jax.types import Tokens, TrainState
@@ -93,16 +93,18 @@ def test_weave_puts_ids_in_the_place_of_others():
 
 
 def test_append_makes_room_at_the_end():
-  found = rows(pretrain.append(CODE, USED, None))
+  found = rows(injection.append(CODE, USED, CODE.ids.shape[-1]))
   assert found == [[8, 9, 15, 16], [8, 9, 10, 15], [8, 9, 15, 16], [8, 15, 16]]
   # Within the budget; one token of the code always stays.
   budget = jnp.array([[3], [3], [2], [1]])
   short = extract.keep(
     CODE, -jnp.arange(4.0)[None].repeat(4, 0), 4, budget[:, 0]
   )
-  found = rows(jax.jit(pretrain.append)(short, USED, budget))
+  found = rows(jax.jit(injection.append)(short, USED, budget[:, 0]))
   assert found == [[8, 15, 16], [8, 9, 15], [8, 15], [8]]
-  assert rows(pretrain.append(CODE, USED * 0 - 1, None)) == rows(CODE)
+  assert rows(injection.append(CODE, USED * 0 - 1, CODE.ids.shape[-1])) == rows(
+    CODE
+  )
 
 
 # Tokens that stand in no text of this world.

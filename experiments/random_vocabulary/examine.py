@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsrc_jax import build, checkpoint, evaluate, logging, probe
-from rsrc_jax.curriculum import Schedule
+from rsrc_jax import build, checkpoint, evaluate, logging, pretrain, probe
 from rsrc_jax.data import sources, tokenizer
 from rsrc_jax.metrics import codebook
 from rsrc_jax.roles import Role
@@ -23,10 +22,7 @@ SHOWN = ("source", "code", "decoded")
 ROWS = 512  # of the test and of the validation split
 LOOKS = 8  # batches in which the use of injected ids is watched
 PROBE = {"steps": 300, "batch_size": 128, "learning_rate": 1e-3}
-FORCED = Schedule(
-  *[np.float32(x) for x in (0.9, 0, 1, 1, 1, 1, 1)], np.int32(0)
-)
-ASKED = Schedule(*[np.float32(x) for x in (0, 0, 1, 0, 1, 1, 1)], np.int32(0))
+OF_USERS = ("tail_share", "rote_share", "swap_bits")  # means over users
 
 
 def examine(config, workdir: Path) -> dict[str, Any]:
@@ -49,7 +45,6 @@ def examine(config, workdir: Path) -> dict[str, Any]:
   return {
     **{name: summary.get(name) for name in kept},
     "budgets": list(config.eval.budgets),
-    "threshold": config.patterns.cdv.gate.threshold,
     "arms": found,
   }
 
@@ -98,8 +93,12 @@ def one(world, tools, arm, params, frozen) -> dict[str, Any]:
       "nll_bits": short(table["scores"]["nll_bits"]),
       "no_code_rows": short(floor["edit_similarity"]),
     }
-    scores = judge(corpus.valid, k)[1]["scores"]["edit_similarity"]
-    found["valid"][str(k)] = float(np.mean(scores))
+    # Gain, on what an arm may be chosen by.
+    heard, empty = (
+      judge(corpus.valid, k, alter)[0]["edit_similarity"]
+      for alter in (None, evaluate.no_code)
+    )
+    found["valid"][str(k)] = heard - empty
   # What the last, largest budget shows.
   found["codes"] = codes(world, tools, table)
   means, table = judge(corpus.test, k, evaluate.no_code)
@@ -112,7 +111,8 @@ def one(world, tools, arm, params, frozen) -> dict[str, Any]:
   )[0]
   for name, split in corpus.shifts.items():
     found["shifts"][name] = {str(k): judge(split, k, examiner=tools.wide)[0]}
-  if world.config.arms[arm.name].pattern == "cdv":
+  mine = build.settings(config, arm.name)
+  if config.arms[arm.name].pattern == "cdv" and mine.augment.inject:
     found["use"] = use(world, arm, params, frozen)
   return found
 
@@ -147,22 +147,35 @@ def codes(world, tools, table) -> dict[str, Any]:
 
 
 def use(world, arm, params, frozen) -> dict[str, dict[str, float]]:
-  """How injected ids are used, when forced as at first and when asked for."""
-  gate = world.config.patterns.cdv.gate.to_dict()
-  gate.pop("beyond_bound")
-  play = build.watched(world, arm.name, gate | {"beyond_bound": True})
-  found, size = {}, world.config.batch_size
-  for name, schedule in (("forced", FORCED), ("asked", ASKED)):
+  """How injected ids are used, forced as in this arm at first, and asked for.
+
+  Means over looks; what is said of users is weighted by how many there were.
+  """
+  config = build.settings(world.config, arm.name)
+  look, size = build.watched(world, arm.name), config.batch_size
+  full = pretrain.FULL._replace(hidden=np.float32(config.curriculum.hidden))
+  asked = full._replace(hidden=np.float32(0.0), ban=np.float32(0.0))
+  found = {}
+  for name, schedule in (("forced", full), ("asked", asked)):
     seen = []
-    for look in range(LOOKS):
-      batch = sources.batch(world.corpus.test, look * size, size)
-      key = jax.random.fold_in(jax.random.key(world.config.seed), look)
-      seen.append(play(params, frozen, batch, key, schedule).metrics)
+    for number in range(LOOKS):
+      batch = sources.batch(world.corpus.test, number * size, size)
+      key = jax.random.fold_in(jax.random.key(config.seed), number)
+      seen.append(look(params, frozen, batch, key, schedule))
     seen = jax.device_get(seen)
+    users = np.array([m["use_rate"] for m in seen])
     found[name] = {
-      k: float(np.mean([m[k] for m in seen])) for k in sorted(seen[0])
+      k: weighted([m[k] for m in seen], users if k in OF_USERS else None)
+      for k in sorted(seen[0])
     }
   return found
+
+
+def weighted(values: list[float], weights: np.ndarray | None) -> float | None:
+  """Mean; None where all weights are 0: nobody used what is asked about."""
+  if weights is not None and not weights.sum():
+    return None
+  return float(np.average(values, weights=weights))
 
 
 def add_questions(world, tools, arms, trained, frozen, found) -> None:
@@ -215,6 +228,7 @@ def held(workdir: Path, arm: str) -> list[dict[str, float]]:
   """What the curriculum saw, and what it set."""
   lines = logging.read_jsonl(workdir / "metrics.jsonl")
   names = ("held_reward", "held_gain", "held_use_rate", "held_rote_share",
+           "held_used", "held_decoy_rate", "held_tau",
            "held_tail_share", "held_swap_bits", "held_pay_bonus",
            "held_pay_gate", "held_pay_load", "held_mass_used",
            "held_varentropy_used", "held_collision_used",

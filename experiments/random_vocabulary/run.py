@@ -88,6 +88,7 @@ def one(tier: str, k: int, seed: int) -> None:
   config = load(TIERS[tier][0])
   config.seed, config.only, config.budget = seed, ARMS.value, k
   config.eval.budgets = (k,)
+  config.augment.seed += seed  # the injected ids are drawn anew, too
   if QUICK.value:
     shrink(config)
   print(f"== {name}", flush=True)

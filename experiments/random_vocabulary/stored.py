@@ -131,17 +131,11 @@ def gains(tier: Tier, arm: str) -> BySeed:
 def valid_gains(tier: Tier, arm: str) -> dict[int, float]:
   """The same area on the validation split, of which only means are kept.
 
-  Less the floor of the test split, the only one that was measured.
+  Less that split's own floor.
   """
 
   def get(found):
-    curve = np.array(
-      [
-        found["valid"][str(k)]
-        - np.mean(found["by_budget"][str(k)]["no_code_rows"])
-        for k in tier.budgets
-      ]
-    )
+    curve = np.array([found["valid"][str(k)] for k in tier.budgets])
     return float(_area(curve, tier.budgets))
 
   return each(tier, arm, get)
