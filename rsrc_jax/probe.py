@@ -18,6 +18,7 @@ from rsrc_jax import learner, prompts, rollout
 from rsrc_jax.roles import Role
 from rsrc_jax.types import Batch, Lesson, Params, Policy, Tokens
 
+EMPTY = 10  # one batch in so many has nothing to read
 Questions = tuple[tuple[int, int], ...]  # (question id, position of its answer)
 
 
@@ -84,6 +85,8 @@ def train(
   for number in range(steps):
     batch = next(batches)
     text = write(batch, budgets[number % len(budgets)])
+    if number % EMPTY == 0:  # so that a question alone is nothing new to it
+      text = Tokens(*(jnp.zeros_like(x) for x in text))
     key = jax.random.fold_in(jax.random.key(seed), number)
     params, opt_state, _ = step(params, opt_state, batch.source, text, key)
   return params

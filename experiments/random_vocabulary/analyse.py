@@ -3,7 +3,8 @@
   ./.venv/bin/python experiments/random_vocabulary/analyse.py
 
 Reads registration.json, which alone says what is tested and how, and
-results/TIER-SEED.json.gz, TIER-SEED-run.json.gz and TIER-crossplay.json.
+results/TIER-kK-SEED.json.gz, TIER-kK-SEED-run.json.gz (run.py), and
+TIER-crossplay.json.
 Writes table.md, samples.md and the figures beside this file, the same bytes
 every time. What has not been run is said to be not run.
 """
@@ -22,7 +23,9 @@ from contrasts import UNRUN, Row, Verdict
 from stored import Tier
 
 HERE = Path(__file__).resolve().parent
-TIERS = ("facts", "text", "append")
+COMPARED = ("facts", "text", "large")  # tiers of the same arms
+LOOKED_AT = ("append", "use")  # in training alone
+TIERS = COMPARED + LOOKED_AT
 # Public benchmarks whose data is not here: no number may stand beside a name.
 EXTERNAL = ("GSM8K", "BBH", "LongBench", "MeetingBank", "SQuAD", "HotpotQA",
             "LoCoMo", "LongMemEval", "NQ")  # fmt: skip
@@ -51,21 +54,45 @@ def hypothesis_table(found: list[Verdict], registered: dict) -> str:
        tables.p_value(row.p), tables.p_value(adjusted), f"**{word}**", least,
        _seeds(row, registered)]
     )  # fmt: skip
-  return tables.markdown(
+  table = tables.markdown(
     ["", "contrast", "of", "effect", "interval", "p", "p, Holm", "verdict",
      "detectable", "seeds"], lines,
   )  # fmt: skip
+  less = [
+    f"{row.name}: {reason}, left out."
+    for row, _, _ in found
+    for reason in row.left_out
+  ]
+  return "\n\n".join([table, "\n".join(less)] if less else [table])
 
 
-def exploratory_table(rows: list[Row], registered: dict) -> str:
+def amendments(registered: dict) -> str:
+  """What of the registration was changed, when."""
+  parts = []
+  for entry in registered.get("amendments", []):
+    when = "before" if entry.get("before_any_reported_run") else "AFTER"
+    changes = "\n".join(f"- {change}" for change in entry["changes"])
+    parts.append(
+      f"Amended {entry['date']}, {when} any reported run:\n\n{changes}"
+    )
+  return "\n\n".join(parts) or "The registration was not amended."
+
+
+def exploratory_table(
+  rows: list[Row], registered: dict, title: str = "contrast of gain"
+) -> str:
   """Markdown of contrasts without verdicts."""
+  named = lambda row: f"{row.a} - {row.b}"
+  named_too = lambda row: (
+    f"{row.name}: {named(row)}" if row.name != named(row) else named(row)
+  )
   lines = [
-    [f"{row.a} - {row.b}", *_numbers(row), tables.p_value(row.p),
+    [named_too(row), *_numbers(row), tables.p_value(row.p),
      "-" if row.detectable is None else f"{row.detectable:.3f}",
      f"{UNRUN}: {row.why}" if row.p is None else _seeds(row, registered)]
     for row in rows
   ]  # fmt: skip
-  head = ["contrast of gain", "difference", "interval", "p, unadjusted"]
+  head = [title, "difference", "interval", "p, unadjusted"]
   return tables.markdown([*head, "detectable", "seeds"], lines)
 
 
@@ -105,34 +132,33 @@ def check_names(text: str) -> str:
   return text
 
 
-def report(
-  tiers: dict[str, Tier], registered: dict, left_out: dict[str, list[int]]
-) -> str:
+def report(tiers: dict[str, Tier], registered: dict) -> str:
   """table.md."""
   parts = ["# Forced random vocabulary: tables", tables.LEGEND]
-  for name in ("facts", "text"):
+  for name in COMPARED:
     tier = tiers[name]
     confirms = name == registered["confirmatory_tier"]
     role = "confirmatory" if confirms else "replication"
     parts.append(f"## Tier {name} ({role})")
-    if left_out[name]:
-      extra = ", ".join(map(str, left_out[name]))
-      parts.append(f"Seeds {extra}: not registered, left out.")
     if not tier.found:
-      parts.append(f"{UNRUN}: no results/{name}-SEED.json.gz.")
+      parts += tier.notes
+      parts.append(f"{UNRUN}: no results/{name}-kK-SEED.json.gz.")
       continue
-    if confirms and tier.budgets != tuple(registered["budgets"]):
-      raise ValueError(
-        f"results/{name}-*: budgets {list(tier.budgets)} are not the "
-        f"registered {registered['budgets']}."
-      )
     best, areas = contrasts.best_english(tier, registered)
     parts += [
       tables.provenance(tier, registered),
       "### Hypotheses",
       tables.chosen(best, areas, registered),
       hypothesis_table(contrasts.verdicts(tier, registered, best), registered),
+      amendments(registered),
       ABOUT,
+      "### Sensitivity: the edit similarity itself",
+      "Without a floor; the English arm is the one above.",
+      exploratory_table(
+        contrasts.sensitivity(tier, registered, best),
+        registered,
+        "contrast of edit similarity",
+      ),
       *tables.of_tier(tier, best),
       "### Accounting",
       *costs.accounting(tier),
@@ -141,7 +167,8 @@ def report(
         contrasts.exploratory(tier, registered, best), registered
       ),
     ]
-  parts += ["## Tier append", *tables.append(tiers["append"])]
+  for name in LOOKED_AT:
+    parts += [f"## Tier {name}", *tables.held(tiers[name])]
   parts += ["## Benchmarks of others", ", ".join(
     f"{name}: {UNRUN}" for name in EXTERNAL) + "."]  # fmt: skip
   return check_names("\n\n".join(parts) + "\n")
@@ -154,13 +181,12 @@ def analyse(folder: Path) -> str:
     What was printed.
   """
   registered = json.loads((folder / "registration.json").read_text())
-  results, tiers, left_out = folder / "results", {}, {}
+  results, tiers = folder / "results", {}
   for name in TIERS:
     confirms = name == registered["confirmatory_tier"]
-    tiers[name], left_out[name] = stored.load(
-      results, name, seeds=registered["seeds"] if confirms else None
-    )
-  text = report(tiers, registered, left_out)
+    asked = {"seeds": registered["seeds"], "budgets": registered["budgets"]}
+    tiers[name] = stored.load(results, name, **(asked if confirms else {}))
+  text = report(tiers, registered)
   (folder / "table.md").write_text(text, encoding="utf-8")
   main_tier = tiers[registered["confirmatory_tier"]]
   samples = tables.samples(main_tier)

@@ -11,6 +11,7 @@ from rsrc_jax.metrics import statistics
 
 UNRUN = "not run"
 CANT_TELL = "can't tell at this size"
+RAW = "edit_similarity, no floor subtracted"
 
 
 class Row(NamedTuple):
@@ -35,6 +36,7 @@ class Row(NamedTuple):
   bound: float = 0.0
   detectable: float | None = None
   why: str = ""  # there is no p
+  left_out: tuple[str, ...] = ()  # seeds that the rest was found without
 
 
 class Verdict(NamedTuple):
@@ -75,13 +77,15 @@ def contrast(
   kind, bound = _test(what["test"])
   metrics = {
     registered["metric"]: stored.gains,
+    RAW: stored.similarities,
     "rote_share": stored.rote_share,
     "qa_code": stored.qa_from_code,
   }
-  metric = what.get("metric", registered["metric"])
-  if metric not in metrics:
+  known = ["held_gain"] if kind == "ratio" else list(metrics)
+  metric = what.get("metric", known[0])
+  if metric not in known:
     raise ValueError(
-      f"registration.json: {name}.metric={metric!r} is none of {list(metrics)}."
+      f"registration.json: {name}.metric={metric!r} is none of {known}."
     )
   if kind == "ratio":
     x, y = stored.retained(tier, a)
@@ -93,8 +97,15 @@ def contrast(
       why=f"{a} was not relaxed to the end, or has too few held-out looks"
     )
   if not seeds:
-    absent = [arm for arm, z in ((a, x), (b, y)) if not z]
+    absent = [arm for arm, z in ((a, x), (b, y)) if not z] or [a, b]
     return row._replace(why=f"no {metric} of {' and '.join(map(str, absent))}")
+  both = ((a, x),) if kind == "ratio" else ((a, x), (b, y))
+  less = {arm: sorted(set(tier.found) - set(z)) for arm, z in both}
+  row = row._replace(left_out=tuple(
+    f"no {metric} of {arm} in seeds "
+    f"{', '.join(map(str, seeds_of))}"
+    for arm, seeds_of in less.items() if seeds_of
+  ))  # fmt: skip
   docs = min(len(z[s]) for z in (x, y) for s in seeds)
   x, y = (np.stack([z[s][:docs] for s in seeds]) for z in (x, y))
   row = row._replace(seeds=seeds)
@@ -183,6 +194,19 @@ def _word(row: Row, adjusted: float | None, family: int, alpha: float) -> str:
   if row.test.startswith("not worse"):
     against = min(1.0, family * row.p_against)
   return "no" if against <= alpha else CANT_TELL
+
+
+def sensitivity(tier: Tier, registered: dict, best: str | None) -> list[Row]:
+  """The contrasts of gain on the edit similarity itself: no verdicts.
+
+  An arm's floor is its own D's, and a D that is bad without a code would gain
+  more. The best English arm stays the one that was chosen by gain.
+  """
+  return [
+    contrast(tier, registered, name, what | {"metric": RAW}, best)
+    for name, what in registered["hypotheses"].items()
+    if what["test"].startswith("difference") and "metric" not in what
+  ]
 
 
 def exploratory(tier: Tier, registered: dict, best: str | None) -> list[Row]:

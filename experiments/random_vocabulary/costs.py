@@ -1,6 +1,7 @@
 """What each arm has cost: FLOPs, joules, reuse and RSRC (ours), as tables."""
 
 import numpy as np
+import stored
 from stored import Tier
 from tables import markdown
 
@@ -26,34 +27,73 @@ COLUMNS = {
 
 def accounting(tier: Tier) -> list[str]:
   """FLOPs by phase, then joules, reuse and RSRC (ours), from the ledgers."""
-  runs = [x for x in tier.runs.values() if x.get("ledger")]
-  if not runs:
-    return [f"not run: no results/{tier.name}-SEED-run.json.gz with a ledger."]
+  seeds = {
+    seed: runs
+    for seed, runs in stored.summaries(tier).items()
+    if all(x.get("ledger") for x in runs)
+  }
+  if not seeds:
+    return [
+      f"not run: no seed has a results/{tier.name}-kK-SEED-run.json.gz with a "
+      "ledger at every budget."
+    ]
+  ledgers = [[x["ledger"]["phases"] for x in runs] for runs in seeds.values()]
+  budgets = ", ".join(map(str, tier.budgets))
+  k = stored.shown(tier)
   return [
-    "FLOPs by phase, means over seeds. `base` is pretraining with its warm-up, "
+    f"FLOPs by phase, sums over the runs of the budgets {budgets}, means over "
+    f"seeds {', '.join(map(str, seeds))}. Every budget has a base of its own. "
+    "`base` is pretraining with its warm-up, "
     "from which every arm starts; V and `reference` are never free; "
     "`evaluation`, `test` and `service` teach nothing. There is no memory cc "
     "in this experiment: its FLOPs are 0.",
-    phases_table([x["ledger"]["phases"] for x in runs], "flops"),
-    "Joules by phase, medians of their intervals, means over seeds; whatever "
-    "is in no phase of an arm is shared.",
-    phases_table([x["ledger"]["phases"] for x in runs], "joules"),
-    *use(runs),
+    phases_table(ledgers, "flops"),
+    "Joules by phase, the same sums, of the medians of their intervals; "
+    "whatever is in no phase of an arm is shared.",
+    phases_table(ledgers, "joules"),
+    f"Of the runs at k = {k} alone, training included:",
+    *use(at_budget(tier, k)),
   ]
 
 
-def phases_table(ledgers: list[dict], what: str) -> str:
-  """Arms by phases of "flops" or "joules"; the last row and column are sums."""
+def at_budget(tier: Tier, k: int) -> list[dict]:
+  """Summaries of the runs at k, of the seeds that have all budgets."""
+  return [
+    runs[tier.budgets.index(k)] for runs in stored.summaries(tier).values()
+  ]
+
+
+def training_flops(tier: Tier) -> dict[str, float]:
+  """By arm: sums over the budgets, means over seeds, base included."""
+  found = {}
+  for k in tier.budgets:
+    for point in points(at_budget(tier, k)):
+      found.setdefault(point["name"], []).append(point["training_flops"])
+  return {
+    name: sum(x)
+    for name, x in found.items()
+    if len(x) == len(tier.budgets) and None not in x
+  }
+
+
+def phases_table(ledgers: list[list[dict]], what: str) -> str:
+  """Arms by phases of "flops" or "joules"; the last row and column are sums.
+
+  Args:
+    ledgers: of each seed, a list of its budgets' {arm: {phase: entry}}.
+    what: which number of an entry.
+  """
+
+  def one(ledger, arm, phase):
+    found = (ledger.get(arm, {}).get(phase) or {}).get(what) or 0.0
+    return found["median"] if isinstance(found, dict) else found
 
   def spent(arm, phase):
-    entries = [x.get(arm, {}).get(phase) or {} for x in ledgers]
-    found = [entry.get(what) or 0.0 for entry in entries]
-    return np.mean([x["median"] if isinstance(x, dict) else x for x in found])
+    return np.mean([sum(one(x, arm, phase) for x in seed) for seed in ledgers])
 
-  names = drawing.arms_of(name for x in ledgers for name in x)
-  phases = drawing.phases_of(
-    p for x in ledgers for arm in x.values() for p in arm
-  )
+  flat = [x for seed in ledgers for x in seed]
+  names = drawing.arms_of(name for x in flat for name in x)
+  phases = drawing.phases_of(p for x in flat for arm in x.values() for p in arm)
   table = np.array([[spent(n, p) for p in phases] for n in names])
   kept = table.any(0)
   if not kept.any():

@@ -38,6 +38,7 @@ LOOKS = {
   "B2": Look("#b08900", "h", "-"),
   "B4": Look("#e69f00", "p", "-"),
   "B5": Look("#cc79a7", "X", "-"),
+  "B6": Look("#7a5195", "*", "-"),
   "F": Look("#d55e00", "o", "-"),
   "F_ask": Look("#d55e00", "d", ":"),
   "X1": Look("#8a96a3", ".", ":"),
@@ -102,12 +103,14 @@ def budget_curves(tier: Tier) -> Figure:
 def gain_by_step(tier: Tier) -> Figure:
   """Not η: the share of s's surprise that c takes away, in held-out looks."""
   figure, (axes,) = _row(1, 7.4, 4.2)
+  k = stored.shown(tier)
   for arm in stored.arms(tier):
     _band(axes, arm, *stored.series(tier, arm, "held_gain"), marks=8)
   if axes.has_data():
     axes.axhline(1, color=drawing.FAINT, ls=":", lw=1)
   axes.set(
-    title="Relative gain of D's likelihood under the constraints of the step",
+    title="Relative gain of D's likelihood under the constraints of the step, "
+    f"k = {k}",
     xlabel="step", ylabel="1 - NLL_D(s; c) / NLL_base(s), ceiling 1",
   )  # fmt: skip
   _legend(axes)
@@ -115,15 +118,13 @@ def gain_by_step(tier: Tier) -> Figure:
 
 
 def quality_by_language(tier: Tier) -> Figure:
-  """Pareto: gain at k = 4 against what the frozen model makes of the codes."""
+  """Pareto: gain at one k against what the frozen model makes of its codes."""
   figure, (axes,) = _row(1, 6.6, 4.4)
-  k, means = tables.DETAIL, {}
+  k, means = stored.shown(tier), {}
   for arm in stored.arms(tier):
-    x = stored.each(tier, arm, lambda f: f["codes"]["lm_bits_per_token"])
-    y = stored.each(
-      tier, arm, lambda f: np.mean(f["by_budget"][k]["edit_similarity"])
-      - np.mean(f["no_code_rows"]),
-    )  # fmt: skip
+    x = stored.each(tier, arm, lambda f: f["codes"]["lm_bits_per_token"], k)
+    curves = stored.gain_curves(tier, arm)
+    y = {s: z[tier.budgets.index(k)].mean() for s, z in curves.items()}
     seeds = sorted(set(x) & set(y))
     if seeds:
       x, y = ([z[s] for s in seeds] for z in (x, y))
@@ -167,21 +168,26 @@ def varentropy(tier: Tier) -> Figure:
     axes.set_xlabel("collision entropy H₂, nats")
   figure.colorbar(dots, ax=panels, label="m: mass on the injected ids",
                   shrink=0.6)  # fmt: skip
-  figure.suptitle("Means of held-out looks: injected positions (dots), others "
-                  "(crosses)", fontsize=10)  # fmt: skip
+  figure.suptitle(
+    "Means of held-out looks: injected positions (dots), others (crosses); "
+    f"k = {stored.shown(tier)}", fontsize=10,
+  )  # fmt: skip
   return figure
 
 
 def _positions(tier: Tier, arm: str) -> np.ndarray:
-  """Looks in which ids were used: step, H2, V, m; H2, V elsewhere. [n, 6]"""
+  """Looks that saw ids used: step, H2, V, m; H2, V elsewhere. [n, 6]"""
   names = ("step", "held_collision_used", "held_varentropy_used",
            "held_mass_used", "held_collision_other",
            "held_varentropy_other")  # fmt: skip
   rows = [
     [line[name] for name in names]
-    for found in stored.each(tier, arm, lambda x: x).values()
+    for found in stored.each(
+      tier, arm, lambda x: x, stored.shown(tier)
+    ).values()
     for line in stored.looks(found)
-    if line.get("held_use_rate", 0) > 0 and all(name in line for name in names)
+    if (line.get("held_use_rate") or 0) > 0
+    and all(line.get(name) is not None for name in names)
   ]
   return np.array(rows, float).reshape(-1, len(names))
 
@@ -199,7 +205,11 @@ def rote(tier: Tier, append: Tier) -> Figure:
       if name == "held_rote_share":
         steps, values = _while_used(tier, arm, steps, values)
       _band(axes, arm, steps, values, label=about[arm], marks=8)
-    axes.set(xlabel="step", ylabel=label, title=f"Tier {tier.name}")
+    axes.set(
+      xlabel="step",
+      ylabel=label,
+      title=f"Tier {tier.name}, k = {stored.shown(tier)}",
+    )
     _legend(axes)
   arms = stored.arms(append)
   for axes, (name, label) in zip(panels[1], names.items(), strict=True):
@@ -227,7 +237,8 @@ def _while_used(tier, arm, steps, values) -> tuple[np.ndarray, np.ndarray]:
 
 def schedule(tier: Tier, arm: str = "F") -> Figure:
   """What F was constrained to, and the reward that decided it."""
-  found = stored.each(tier, arm, lambda x: x.get("held") and x)
+  k = stored.shown(tier)
+  found = stored.each(tier, arm, lambda x: x.get("held") and x, k)
   figure, panels = _row(2, 10.4, 4.0)
   styles = ("-", "--", ":", "-.")
   for (name, label), style in zip(PHASED.items(), styles, strict=True):
@@ -252,7 +263,7 @@ def schedule(tier: Tier, arm: str = "F") -> Figure:
            is not None and int(phases[j]) > int(phases[j - 1])]  # fmt: skip
     panels[1].plot([steps[j] for j in new], [reward[j] for j in new], "v",
                    color=color, ms=5)  # fmt: skip
-  panels[0].set(title=f"{arm}: share still in force", xlabel="step",
+  panels[0].set(title=f"{arm}, k = {k}: share still in force", xlabel="step",
                 ylabel="share (first seed bold)")  # fmt: skip
   panels[1].set(title="Held-out reward, ▾ where constraints were relaxed",
                 xlabel="step", ylabel="reward")  # fmt: skip
@@ -276,7 +287,7 @@ def questions(tier: Tier, best: str | None) -> Figure:
     rows = stored.each(tier, arm, curve)
     _band(axes, arm, tier.budgets, np.array(list(rows.values())), label=label,
           line=style)  # fmt: skip
-  top = stored.each(tier, "U0", lambda x: x["questions"]["source"])
+  top = stored.mean(tier, "U0", lambda x: x["questions"]["source"])
   if top:
     axes.axhline(np.mean(list(top.values())), color=drawing.FAINT, ls=":", lw=1)
     axes.set_title("Questions answered; dotted at the top: from s")
@@ -306,19 +317,21 @@ def cross(found: dict[str, Any]) -> Figure:
 
 
 def compute(tier: Tier) -> Figure:
-  """Area of gain against training FLOPs, base included, with RSRC (ours)."""
+  """Area of gain against the FLOPs of all its budgets, with RSRC (ours)."""
   figure, (axes,) = _row(1, 8.4, 4.8)
-  for point in costs.points(list(tier.runs.values())):
+  k, spent = stored.shown(tier), costs.training_flops(tier)
+  for point in costs.points(costs.at_budget(tier, k)):
     gain = stored.gains(tier, point["name"])
-    if not gain or not point["training_flops"]:
+    if not gain or not spent.get(point["name"]):
       continue
     y = [x.mean() for x in gain.values()]
-    _dots(axes, point["name"], [point["training_flops"]] * len(y), y,
+    _dots(axes, point["name"], [spent[point["name"]]] * len(y), y,
           label=f"{point['name']}: RSRC_i {drawing.short(point['rsrc_i'])}, "
           f"RSRC_t {drawing.short(point['rsrc_t'])}")  # fmt: skip
   axes.set(
-    title="RSRC_i and RSRC_t(n) (ours), bit/J", xscale="log",
-    xlabel="training FLOPs, base included", ylabel="area of gain",
+    title=f"RSRC_i and RSRC_t(n) (ours) at k = {k}, bit/J", xscale="log",
+    xlabel="training FLOPs, sum over budgets, base included",
+    ylabel="area of gain",
   )  # fmt: skip
   if axes.has_data():
     axes.legend(frameon=False, fontsize=7.5, loc="center left",

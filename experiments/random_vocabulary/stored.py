@@ -7,6 +7,7 @@ missing is left out of what needs it and of nothing else.
 import gzip
 import json
 import math
+from collections import ChainMap, Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,66 +17,137 @@ import numpy as np
 from rsrc_jax.metrics import statistics
 
 LOOKS = 5  # held-out looks whose mean is one estimate of a gain
+DETAIL = 3  # tokens: the budget of what is shown at one, where it is there
 LAST = 1e-6  # of a phase, which is logged as a mean over a window
 BySeed = dict[int, np.ndarray]
 
 
 class Tier(NamedTuple):
-  """One corpus, all its seeds."""
+  """One corpus, all its seeds, at the budgets that all of them have.
+
+  found: seed -> what examine.py found, budgets put together (`together`).
+  runs: seed -> k -> the run's summary.
+  notes: what was left out, or not run, a line each.
+  """
 
   name: str
-  found: dict[int, dict]  # seed -> what examine.py found
-  runs: dict[int, dict]  # seed -> the run's summary
+  found: dict[int, dict]
+  runs: dict[int, dict[int, dict]]
   budgets: tuple[int, ...]
+  notes: tuple[str, ...] = ()
 
 
 def load(
-  folder: Path, name: str, *, seeds: list[int] | None = None
-) -> tuple[Tier, list[int]]:
-  """A tier, and the seeds that were left out since they are not in `seeds`.
+  folder: Path,
+  name: str,
+  *,
+  seeds: list[int] | None = None,
+  budgets: list[int] | None = None,
+) -> Tier:
+  """A tier from NAME-kK-SEED.json.gz and NAME-kK-SEED-run.json.gz.
 
-  A seed's runs at several budgets, NAME-kK-SEED, are put together as one; what
-  is not by budget is taken from the smallest.
+  It is analysed at the budgets that all its seeds have, or, if there is none,
+  at the one that most of them have; `notes` say what is left out.
+
+  Args:
+    seeds: which seeds count, or all; others are left out.
+    budgets: the same of k in tokens; those of them that are absent are noted.
 
   Raises:
-    ValueError: seeds of one tier were examined at different budgets.
+    ValueError: a file's budget is not the one in its name, or a seed's corpora
+      differ by budget.
   """
   found, runs = {}, {}
-  size = lambda path: int(path.name.split("-")[1][1:])
-  for path in sorted(folder.glob(f"{name}-k*-*.json.gz"), key=size):
-    seed, *run = path.name.removesuffix(".json.gz").split("-")[2:]
+  for path in sorted(folder.glob(f"{name}-k*-*.json.gz")):
+    k, seed, *run = path.name.removesuffix(".json.gz").split("-")[1:]
+    k, seed = int(k[1:]), int(seed)
     value = json.loads(gzip.decompress(path.read_bytes()))
-    kept = runs if run else found
-    kept[int(seed)] = (
-      together(kept[int(seed)], value) if int(seed) in kept else value
-    )
-  every = {*found, *runs}
-  absent = sorted(every - set(every if seeds is None else seeds))
-  keep = lambda x: {s: v for s, v in sorted(x.items()) if s not in absent}
+    if not run and value["budgets"] != [k]:
+      raise ValueError(
+        f"{path.name}: budgets={value['budgets']}, not [{k}] as its name says; "
+        "run the budget again."
+      )
+    (runs if run else found).setdefault(seed, {})[k] = value
+  notes = []
+  for what, allowed, here in (
+    ("Seeds", seeds, {*found, *runs}),
+    ("Budgets", budgets, {k for x in (found, runs) for s in x for k in x[s]}),
+  ):
+    extra = sorted(here - set(here if allowed is None else allowed))
+    if extra:
+      notes.append(f"{what} {_listed(extra)}: not registered, left out.")
+  keep = lambda x: {
+    s: kept
+    for s, by_k in sorted(x.items())
+    if seeds is None or s in seeds
+    if (kept := {k: v for k, v in sorted(by_k.items())
+                 if budgets is None or k in budgets})
+  }  # fmt: skip
   found, runs = keep(found), keep(runs)
-  budgets = {tuple(x["budgets"]) for x in found.values()}
-  if len(budgets) > 1:
-    raise ValueError(
-      f"results/{name}-*: budgets {sorted(budgets)} differ by seed; run the "
-      "seeds of a tier with one config."
+  found, shared, more = _shared(found, budgets)
+  found = {seed: together(parts) for seed, parts in found.items()}
+  return Tier(name, found, runs, shared, (*notes, *more))
+
+
+def _shared(
+  found: dict[int, dict[int, dict]], wanted: list[int] | None
+) -> tuple[dict[int, dict[int, dict]], tuple[int, ...], list[str]]:
+  """Seeds that share budgets, these budgets, and what is not among them."""
+  if not found:
+    return {}, (), []
+  count = Counter(k for parts in found.values() for k in parts)
+  shared = [k for k in sorted(count) if count[k] == len(found)]
+  notes = []
+  if not shared:  # the most frequent one, the smallest of equals
+    shared = [min(count, key=lambda k: (-count[k], k))]
+    less = [s for s, parts in found.items() if shared[0] not in parts]
+    found = {s: x for s, x in found.items() if s not in less}
+    notes.append(
+      f"Seeds {_listed(less)}, k = {shared[0]}: not run; no budget is common "
+      "to all seeds, so they are left out."
     )
-  return Tier(name, found, runs, next(iter(budgets), ())), absent
+  for k in sorted({*count, *(wanted or ())} - set(shared)):
+    less = [s for s, parts in found.items() if k not in parts]
+    of = f"seeds {_listed(less)}" if len(less) < len(found) else "every seed"
+    notes.append(f"k = {k}, {of}: not run, so k = {k} is in no table.")
+  return found, tuple(shared), notes
 
 
-def together(one: dict, more: dict) -> dict:
-  """The same seed at other budgets. Costs stay those of the first."""
-  if "budgets" not in one:
-    return one
-  merged = {**one, "budgets": one["budgets"] + more["budgets"], "arms": {}}
-  for name, arm in one["arms"].items():
-    other = more["arms"].get(name, {})
-    both = {
-      key: arm[key] | other.get(key, {})
+def _listed(values) -> str:
+  return ", ".join(map(str, values))
+
+
+def together(parts: dict[int, dict]) -> dict:
+  """What was found of a seed at each budget, k -> found, as one.
+
+  An arm is {"parts": k -> the arm as examined at k, and by_budget, valid and
+  questions of all k}. What is not by budget stands in the parts alone, so that
+  nobody reads one budget's for all.
+
+  Raises:
+    ValueError: the corpora differ, so that documents can't be paired.
+  """
+  first = next(iter(parts.values()))
+  digests = {found["corpus"]["digest"] for found in parts.values()}
+  if len(digests) > 1:
+    raise ValueError(
+      f"seed {first['seed']}: the corpus differs by budget (k = "
+      f"{_listed(parts)}): run them all with one config."
+    )
+  by_arm = {}
+  for k, found in parts.items():
+    for name, arm in found["arms"].items():
+      by_arm.setdefault(name, {})[k] = arm
+  arms = {
+    name: {"parts": by_k}
+    | {
+      key: dict(ChainMap(*(arm.get(key, {}) for arm in by_k.values())))
       for key in ("by_budget", "valid", "questions")
-      if key in arm
+      if any(key in arm for arm in by_k.values())
     }
-    merged["arms"][name] = {**arm, **both}
-  return merged
+    for name, by_k in by_arm.items()
+  }
+  return {**first, "budgets": list(parts), "arms": arms}
 
 
 def arms(tier: Tier) -> list[str]:
@@ -90,17 +162,55 @@ def arms(tier: Tier) -> list[str]:
   )
 
 
-def each(tier: Tier, arm: str, get: Callable[[dict], Any]) -> dict[int, Any]:
-  """get(what was found of the arm) by seed; where it has no such key, none."""
+def shown(tier: Tier) -> int:
+  """The budget of what is shown at one: 3, or else the smallest there is."""
+  return DETAIL if DETAIL in tier.budgets else min(tier.budgets, default=DETAIL)
+
+
+def each(
+  tier: Tier, arm: str, get: Callable[[dict], Any], k: int | None = None
+) -> dict[int, Any]:
+  """get(what was found of the arm) by seed; where it has no such key, none.
+
+  With k, of the arm as examined at k.
+  """
   values = {}
   for seed, found in tier.found.items():
     try:
-      value = get(found["arms"][arm])
+      value = found["arms"][arm]
+      value = get(value if k is None else value["parts"][k])
     except KeyError:
       continue
     if value is not None:
       values[seed] = value
   return values
+
+
+def mean(
+  tier: Tier,
+  arm: str,
+  get: Callable[[dict], Any],
+  weight: Callable[[dict], float] = lambda _: 1.0,
+) -> dict[int, float]:
+  """The same at every budget, their mean. A seed that lacks one has none.
+
+  A budget of no weight needs no value: a share of nobody.
+  """
+
+  def over(found):
+    pairs = [(get(x), weight(x)) for x in _parts(tier, found)]
+    pairs = [pair for pair in pairs if pair[1] > 0]
+    if not pairs or any(value is None for value, _ in pairs):
+      return None
+    values, weights = zip(*pairs, strict=True)
+    return float(np.average(values, weights=weights))
+
+  return each(tier, arm, over)
+
+
+def _parts(tier: Tier, found: dict) -> list[dict]:
+  """An arm as examined at each budget; a KeyError where one is missing."""
+  return [found["parts"][k] for k in tier.budgets]
 
 
 def shared_documents(tier: Tier) -> bool:
@@ -120,10 +230,21 @@ def gain_curves(tier: Tier, arm: str) -> BySeed:
   return each(tier, arm, get)
 
 
+def similarities(tier: Tier, arm: str) -> BySeed:
+  """Area under the edit similarity itself, no floor subtracted. -> [docs]"""
+
+  def get(found):
+    at = [found["by_budget"][str(k)] for k in tier.budgets]
+    rows = np.asarray([x["edit_similarity"] for x in at], float)
+    return area(rows.T, tier.budgets)
+
+  return each(tier, arm, get)
+
+
 def gains(tier: Tier, arm: str) -> BySeed:
   """Area under the gain over log2 k, over its span. -> [docs]"""
   return {
-    seed: _area(rows.T, tier.budgets)
+    seed: area(rows.T, tier.budgets)
     for seed, rows in gain_curves(tier, arm).items()
   }
 
@@ -136,13 +257,13 @@ def valid_gains(tier: Tier, arm: str) -> dict[int, float]:
 
   def get(found):
     curve = np.array([found["valid"][str(k)] for k in tier.budgets])
-    return float(_area(curve, tier.budgets))
+    return float(area(curve, tier.budgets))
 
   return each(tier, arm, get)
 
 
-def _area(curves: np.ndarray, budgets: tuple[int, ...]) -> np.ndarray:
-  """Over log2 k; at a single budget the value itself. [..., budgets]"""
+def area(curves: np.ndarray, budgets: tuple[int, ...]) -> np.ndarray:
+  """Under curves [..., budgets] over log2 k; at one budget the value itself."""
   return (
     statistics.area(curves, budgets) if len(budgets) > 1 else curves[..., 0]
   )
@@ -157,10 +278,26 @@ def qa_from_code(tier: Tier, arm: str) -> BySeed:
 
 
 def rote_share(tier: Tier, arm: str) -> BySeed:
-  """Of codes with injected ids, those that don't need them. -> [1]"""
-  return each(
-    tier, arm, lambda found: np.array([found["use"]["forced"]["rote_share"]])
-  )
+  """Of codes with injected ids, those that don't need them. -> [1]
+
+  Held-out looks of all budgets, pooled over the codes that used any; a seed in
+  which none ever did is left out.
+  """
+
+  def get(found):
+    lines = [x for part in _parts(tier, found) for x in looks(part)]
+    used = [
+      (x["held_use_rate"], x["held_rote_share"])
+      for x in lines
+      if (x.get("held_use_rate") or 0) > 0
+      and x.get("held_rote_share") is not None
+    ]
+    if not used:
+      return None
+    rates, shares = np.array(used, float).T
+    return np.array([np.average(shares, weights=rates)])
+
+  return each(tier, arm, get)
 
 
 def looks(found: dict) -> list[dict]:
@@ -197,35 +334,43 @@ def retained(tier: Tier, arm: str) -> tuple[BySeed, BySeed]:
   """Held-out gain after all was relaxed, and the best before. -> [1] each
 
   After: the mean of the last looks. Before: the best mean of as many looks in a
-  row while anything was still constrained. A seed that was never free, or has
-  too few looks of a kind, is left out.
+  row while anything was still constrained. Both are means over the budgets. A
+  seed that at any of them was never free, or has too few looks of a kind, is
+  left out.
   """
-  after, before = {}, {}
-  for seed, found in each(tier, arm, lambda found: found).items():
-    if not found.get("held"):
-      continue
-    seen = [x for x in looks(found) if x["phase"] is not None]
-    last = max((x["phase"] for x in seen), default=0)
-    windows = drawn(found)
-    free = bool(windows) and abs(windows[-1]["inject"]) < LAST
-    late = [x["held_gain"] for x in seen if x["phase"] >= last - LAST]
-    # A window in which the last change fell is of neither kind.
-    early = [x["held_gain"] for x in seen if x["phase"] <= last - 1 + LAST]
-    if not free or min(len(late), len(early)) < LOOKS:
-      continue
-    after[seed] = np.array([np.mean(late[-LOOKS:])])
-    rows = np.lib.stride_tricks.sliding_window_view(early, LOOKS)
-    before[seed] = np.array([rows.mean(-1).max()])
-  return after, before
+  pairs = each(
+    tier, arm, lambda found: [_retained(x) for x in _parts(tier, found)]
+  )
+  means = {s: np.mean(x, 0) for s, x in pairs.items() if None not in x}
+  return tuple({s: x[[i]] for s, x in means.items()} for i in (0, 1))
+
+
+def _retained(found: dict) -> tuple[float, float] | None:
+  """After and before, at one budget."""
+  seen = [x for x in looks(found) if x["phase"] is not None]
+  seen = [x for x in seen if x.get("held_gain") is not None]
+  last = max((x["phase"] for x in seen), default=0)
+  windows = drawn(found)
+  free = bool(windows) and abs(windows[-1]["inject"]) < LAST
+  late = [x["held_gain"] for x in seen if x["phase"] >= last - LAST]
+  # A window in which the last change fell is of neither kind.
+  early = [x["held_gain"] for x in seen if x["phase"] <= last - 1 + LAST]
+  if not free or min(len(late), len(early)) < LOOKS:
+    return None
+  rows = np.lib.stride_tricks.sliding_window_view(early, LOOKS)
+  return float(np.mean(late[-LOOKS:])), float(rows.mean(-1).max())
 
 
 def series(
   tier: Tier, arm: str, name: str, lines: Callable[[dict], list[dict]] = looks
 ) -> tuple[np.ndarray, np.ndarray]:
-  """A number over training: steps [n] and values [seeds, n] that all have."""
+  """A number over training at the budget shown: steps [n] and values [seeds, n]
+
+  Of the steps that all seeds have it at.
+  """
   each_seed = [
-    {x["step"]: x[name] for x in lines(found) if name in x}
-    for found in each(tier, arm, lambda found: found).values()
+    {x["step"]: x[name] for x in lines(found) if x.get(name) is not None}
+    for found in each(tier, arm, lambda found: found, shown(tier)).values()
     if found.get("held")
   ]
   shared = set.intersection(*map(set, each_seed)) if each_seed else set()
@@ -233,12 +378,26 @@ def series(
   return np.array(steps), np.array([[x[s] for s in steps] for x in each_seed])
 
 
+def summaries(tier: Tier) -> dict[int, list[dict]]:
+  """Runs' summaries of the seeds that have one at every budget, in turn."""
+  return {
+    seed: [by_k[k] for k in tier.budgets]
+    for seed, by_k in tier.runs.items()
+    if tier.budgets and set(tier.budgets) <= set(by_k)
+  }
+
+
 def ids(tier: Tier) -> int | None:
   """How many tokens a code may choose from; None where no run says it."""
-  for run in tier.runs.values():
-    bits = (run.get("bounds") or {}).get("channel_bits_by_k") or {}
-    if "1" in bits:  # the empty code is one more
-      return round(2 ** bits["1"]) - 1
+  for run in (x for by_k in tier.runs.values() for x in by_k.values()):
+    for k, bits in (
+      (run.get("bounds") or {}).get("channel_bits_by_k", {}).items()
+    ):
+      near = round(2 ** (bits / int(k)))
+      return min(
+        range(max(near - 1, 1), near + 2),
+        key=lambda n: abs(channel_bits(n, int(k)) - bits),
+      )
   return 120 if tier.name == "facts" else None
 
 

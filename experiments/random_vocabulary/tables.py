@@ -13,13 +13,13 @@ from stored import Tier
 from rsrc_jax import evaluate
 from rsrc_jax.metrics import statistics
 
-DETAIL = "4"  # the budget at which codes were looked at
 LEGEND = (
   "Printed by analyse.py. Test split, greedy codes with nothing forced, the "
-  "last parameters. ± is the 95 % interval of Student's t over seeds; without "
-  "it there was one seed. *Gain* is the edit similarity of the free-running d "
-  "less that of the same arm's D without a code; its area is under the curve "
-  "over log2 k, divided by the span."
+  "last parameters; one policy a budget k. ± is the 95 % interval of Student's "
+  "t over seeds; without it there was one seed. *Gain* is the edit similarity "
+  "of the free-running d less that of the same arm's D without a code; its "
+  "area is under the curve over log2 k, divided by the span, or at a single "
+  "budget the gain itself."
 )
 TRAITS = {
   "lm_bits_per_token": "LM bits a token",
@@ -40,9 +40,24 @@ WAYS = {
 }
 USE = {
   "use_rate": "codes that use any",
+  "decoy_rate": "by chance",
   "tail_share": "of them: at the end only",
   "rote_share": "of them: rote",
   "swap_bits": "bits lost a swapped id",
+  "tau": "rote threshold",
+}
+OF_USERS = ("tail_share", "rote_share", "swap_bits")  # means over users
+# Of held-out looks, and their digits.
+HELD = {
+  "use_rate": ("codes that use any", 2),
+  "decoy_rate": ("by chance", 2),
+  "used": ("ids used a code", 2),
+  "tail_share": ("of users: at the end only", 2),
+  "rote_share": ("of users: rote", 2),
+  "swap_bits": ("bits lost a swapped id", 2),
+  "gain": ("gain", 2),
+  "pay_bonus": ("bonus paid", 4),
+  "reward": ("reward", 3),
 }
 Get = Callable[[dict], Any]  # of what was found of an arm
 
@@ -64,9 +79,21 @@ def spread(values: dict[int, float], digits: int = 3) -> str:
   return f"{mean:.{digits}f} ± {half:.{digits}f}"
 
 
-def grid(tier: Tier, columns: dict[str, tuple[Get, int]]) -> str:
-  """Arms by columns: title -> what to get of an arm, and its digits."""
-  cell = lambda arm, get, digits: spread(stored.each(tier, arm, get), digits)
+def grid(
+  tier: Tier, columns: dict[str, tuple[Get, int]], k: int | None = None
+) -> str:
+  """Arms by columns: title -> what to get of an arm (at k), and its digits."""
+  cell = lambda arm, get, digits: spread(stored.each(tier, arm, get, k), digits)
+  return _grid(tier, columns, cell)
+
+
+def mean_grid(tier: Tier, columns: dict[str, tuple[Get, int]]) -> str:
+  """The same, means over the budgets."""
+  cell = lambda arm, get, digits: spread(stored.mean(tier, arm, get), digits)
+  return _grid(tier, columns, cell)
+
+
+def _grid(tier, columns, cell) -> str:
   rows = [
     [arm, *(cell(arm, *column) for column in columns.values())]
     for arm in stored.arms(tier)
@@ -75,8 +102,13 @@ def grid(tier: Tier, columns: dict[str, tuple[Get, int]]) -> str:
 
 
 def at(*path: str | int) -> Get:
-  """What lies under these keys; a KeyError where nothing does."""
-  keys = list(map(str, path))
+  """What lies under these keys; a KeyError where nothing does.
+
+  Budgets are numbers among parts and text elsewhere, as stored.
+  """
+  keys = [
+    x if i and path[i - 1] == "parts" else str(x) for i, x in enumerate(path)
+  ]
   return lambda found: functools.reduce(operator.getitem, keys, found)
 
 
@@ -86,18 +118,23 @@ def p_value(p: float | None) -> str:
 
 def provenance(tier: Tier, registered: dict) -> str:
   """What the tables of a tier are made of, and what is missing."""
-  seeds, first = list(tier.found), next(iter(tier.found.values()))
+  seeds, parts = list(tier.found), tier.found.values()
   listed = lambda x: ", ".join(map(str, x))
+  over = lambda name: listed(f"{x:,}" for x in sorted({p[name] for p in parts}))
   lines = [
-    f"Seeds {listed(seeds)}; {first['steps']} steps an arm; "
-    f"{first['params']:,} parameters; budgets {listed(tier.budgets)}."
+    f"Seeds {listed(seeds)}; {over('steps')} steps an arm; {over('params')} "
+    f"parameters (of k = {next(iter(parts))['budgets'][0]}); budgets "
+    f"{listed(tier.budgets)}, a policy each.",
+    *tier.notes,
   ]
   if absent := sorted(set(registered["seeds"]) - set(seeds)):
     lines.append(f"Seeds {listed(absent)}: not run.")
   for arm in stored.arms(tier):
-    has = stored.each(tier, arm, at("by_budget"))
-    if len(has) < len(seeds):
-      lines.append(f"{arm}, seeds {listed(set(seeds) - set(has))}: not run.")
+    for k in tier.budgets:
+      has = stored.each(tier, arm, at("by_budget"), k)
+      if len(has) < len(seeds):
+        less = listed(sorted(set(seeds) - set(has)))
+        lines.append(f"{arm}, k = {k}, seeds {less}: not run.")
   # A ratio is of two stretches of one arm's training: b is no arm.
   named = {
     what[x]
@@ -124,7 +161,7 @@ def of_tier(tier: Tier, best: str | None) -> list[str]:
   """Every table of one tier but those of contrasts and costs."""
   return [
     "### Arms", arms_table(tier), *budget_tables(tier),
-    f"### Codes of {DETAIL} tokens", codes_table(tier),
+    f"### Codes of {stored.shown(tier)} tokens", codes_table(tier),
     "### Questions answered", questions_table(tier),
     "### English tokens at equal quality", ratio_table(tier, best),
     "### Sources unlike those trained on", shifts_table(tier),
@@ -138,23 +175,21 @@ def arms_table(tier: Tier) -> str:
   for arm in stored.arms(tier):
     gain = {s: x.mean() for s, x in stored.gains(tier, arm).items()}
     means = [_area(tier, arm, x) for x in ("token_f1", "chrf", "exact_match")]
-    floor = stored.each(tier, arm, at("no_code", "edit_similarity"))
+    floor = stored.mean(tier, arm, at("no_code", "edit_similarity"))
     each = ", ".join(f"{x:.3f}" for x in gain.values())
     rows.append([arm, *map(spread, [gain, *means, floor]), each])
   return markdown(
     ["arm", "area of gain", "token F1, area", "chrF, area",
-     "exact match, area", "edit similarity without c (L0)",
+     "exact match, area", "edit similarity without c (L0), mean over k",
      "area of gain by seed"], rows,
   )  # fmt: skip
 
 
 def _area(tier: Tier, arm: str, name: str) -> dict[int, float]:
-  if len(tier.budgets) < 2:
-    return {}
   gets = [at("by_budget", k, "means", name) for k in tier.budgets]
-  curve = lambda found: [get(found) for get in gets]
+  curve = lambda found: np.array([get(found) for get in gets], float)
   return stored.each(
-    tier, arm, lambda x: float(statistics.area(curve(x), tier.budgets))
+    tier, arm, lambda x: float(stored.area(curve(x), tier.budgets))
   )
 
 
@@ -162,10 +197,12 @@ def budget_tables(tier: Tier) -> list[str]:
   """One table a metric: arms by budgets."""
   mean = lambda name: lambda k: at("by_budget", k, "means", name)
   nll, tokens, ids = mean("nll_bits"), mean("mean_tokens"), stored.ids(tier)
-  without = at("no_code", "nll_bits")
+  # Each budget has a D of its own: what it saves is against that D alone.
+  without = lambda k: at("parts", k, "no_code", "nll_bits")
+  floor = lambda x: float(np.mean([without(k)(x) for k in tier.budgets]))
   utilisation = lambda k: (
     lambda x: evaluate.channel_utilisation(
-      without(x), nll(k)(x), ids=ids, budget=k
+      without(k)(x), nll(k)(x), ids=ids, budget=k
     )
   )
   two_part = lambda k: lambda x: tokens(k)(x) * math.log2(ids) + nll(k)(x)
@@ -178,7 +215,7 @@ def budget_tables(tier: Tier) -> list[str]:
       (f"η: bits of NLL saved by c, over log2 of the codes of {ids} ids, for "
        "every arm", utilisation, 3, {}),
       (f"Two-part length in bits: len(c) log2 {ids} + NLL(s; c)", two_part, 1,
-       {"NLL(s) without c": (without, 1)}),
+       {"NLL(s) without c, mean over k": (floor, 1)}),
     ]  # fmt: skip
   parts = []
   for title, get, digits, more in shown:
@@ -194,7 +231,7 @@ def codes_table(tier: Tier) -> str:
   return grid(tier, columns | {
     f"edit similarity, {title}": (at(x, "edit_similarity"), 3)
     for x, title in altered.items()
-  })  # fmt: skip
+  }, stored.shown(tier))  # fmt: skip
 
 
 def questions_table(tier: Tier) -> str:
@@ -205,7 +242,7 @@ def questions_table(tier: Tier) -> str:
     return lambda found: float(np.mean([np.mean(get(found)) for get in gets]))
 
   table = grid(tier, {title: (mean(x), 3) for x, title in WAYS.items()})
-  top = spread(stored.each(tier, "U0", at("questions", "source")))
+  top = spread(stored.mean(tier, "U0", at("questions", "source")))
   return f"{table}\n\nFrom s itself (U0): {top}. Means over the budgets."
 
 
@@ -253,72 +290,105 @@ def tokens_needed(
 def shifts_table(tier: Tier) -> str:
   """Edit similarity of shifted sources, beside that of the test split."""
   names = dict.fromkeys(
-    (name, k)
+    name
     for arm in stored.arms(tier)
-    for found in stored.each(tier, arm, lambda x: x.get("shifts")).values()
-    for name, by_k in found.items()
-    for k in by_k
+    for k in tier.budgets
+    for by_name in stored.each(tier, arm, at("shifts"), k).values()
+    for name in by_name
   )
   if not names:
     return "not run: the corpus has no shifts."
-  columns = {
-    f"test, k = {k}": (at("by_budget", k, "means", "edit_similarity"), 3)
-    for k in dict.fromkeys(k for _, k in names)
-  } | {
-    f"{name.replace('_', ' ')}, k = {k}": (
-      at("shifts", name, k, "edit_similarity"), 3,
-    )
-    for name, k in names
-  }  # fmt: skip
-  return f"Edit similarity of d.\n\n{grid(tier, columns)}"
+
+  def over(get):  # the one k of a part
+    return lambda part: get(part, next(iter(part["by_budget"])))
+
+  test = lambda x, k: at("by_budget", k, "means", "edit_similarity")(x)
+  shift = lambda name: lambda x, k: at("shifts", name, k, "edit_similarity")(x)
+  columns = {"test": (over(test), 3)} | {
+    name.replace("_", " "): (over(shift(name)), 3) for name in names
+  }
+  budgets = ", ".join(map(str, tier.budgets))
+  return (
+    f"Edit similarity of d, means over the budgets {budgets}.\n\n"
+    f"{mean_grid(tier, columns)}"
+  )
 
 
 def use_table(tier: Tier) -> str:
   """Injected ids as forced at the start of training, and as asked for."""
-  load = lambda how: lambda x: 1 - at("use", how, "rote_share")(x)
   rows = []
   for arm in stored.arms(tier):
     for how in ("forced", "asked"):
-      gets = [*(at("use", how, x) for x in USE), load(how)]
-      cells = [spread(stored.each(tier, arm, get)) for get in gets]
-      if set(cells) != {"-"}:
-        rows.append([arm, how, *cells])
+      gets = {x: at("use", how, x) for x in USE}
+      every = lambda _: 1.0
+      found = [
+        stored.mean(
+          tier, arm, get, gets["use_rate"] if x in OF_USERS else every
+        )
+        for x, get in gets.items()
+      ]
+      if any(found):
+        rows.append([arm, how, *map(spread, found)])
   if not rows:
     return "not run."
+  budgets = ", ".join(map(str, tier.budgets))
   note = (
-    "Rote: swapping the injected ids for others costs D no more than the "
-    "threshold; load-bearing: the rest. Both are of the codes that use any; "
-    "where hardly one does, they say little."
+    f"Means over the budgets {budgets}; what is said of users is weighted by "
+    "how many there were, and is - where there was none. Chance: as many ids "
+    "that were not given, found in the same codes. Rote: swapping the injected "
+    "ids for others costs D no more than the threshold, in the unit of the "
+    "gate; the rest are load-bearing. Where hardly a code uses any, the shares "
+    "say little."
   )
-  head = ["arm", "ids are", *USE.values(), "of them: load-bearing"]
-  return f"{markdown(head, rows)}\n\n{note}"
+  return f"{markdown(['arm', 'ids are', *USE.values()], rows)}\n\n{note}"
 
 
-def append(tier: Tier) -> list[str]:
-  """What became of appended ids under each gate and size of the bonus."""
+def held(tier: Tier) -> list[str]:
+  """What became of injected ids in training: first, middle and last look."""
   if not tier.found:
-    return [f"not run: no results/{tier.name}-SEED.json.gz."]
-  names = {"use_rate": 2, "tail_share": 2, "rote_share": 2, "swap_bits": 2,
-           "pay_bonus": 4, "reward": 3}  # fmt: skip
-  rows, ends = [], []
+    return [*tier.notes, f"not run: no results/{tier.name}-kK-SEED.json.gz."]
+  k, rows = stored.shown(tier), []
   for arm in stored.arms(tier):
-    cells = []
-    for name, digits in names.items():
-      steps, values = stored.series(tier, arm, f"held_{name}")
-      parts = fifths(values) if len(steps) else []
-      cells.append(" → ".join(f"{x.mean():.{digits}f}" for x in parts) or "-")
-      if name == "rote_share" and parts:
-        ends.append(f"{arm} {', '.join(f'{x:.2f}' for x in parts[-1])}")
-    gate, _, times = arm.rpartition("_")
-    rows.append([gate or arm, times if gate else "-", *cells])
-  head = ["gate", "bonus, times the bound", *USE.values(), "bonus paid",
-          "reward"]  # fmt: skip
+    looks = three_looks(tier, arm)
+    cells = [_turns(looks, name, digits) for name, (_, digits) in HELD.items()]
+    steps = sorted({x["step"] for look in looks for x in look.values()})
+    at_steps = " → ".join(map(str, steps)) or "-"
+    rows.append([arm, str(max(map(len, looks))), at_steps, *cells])
+  heads = ["arm", "n", "step", *(title for title, _ in HELD.values())]
+  seeds = ", ".join(map(str, tier.found))
   return [
-    f"Seeds {', '.join(map(str, tier.found))}. Held-out looks: means of the "
-    "first, the middle and the last fifth of training.",
-    markdown(head, rows),
-    f"Rote share at the end by seed: {'; '.join(ends)}.",
+    "\n".join([f"Seeds {seeds}; k = {k}.", *tier.notes]),
+    "The first → the middle → the last held-out look, means over n seeds; of "
+    "users, over the seeds that had any at that look, whose number is in "
+    "brackets where it is not n. By chance: as many ids that were not given.",
+    markdown(heads, rows),
   ]
+
+
+def three_looks(tier: Tier, arm: str) -> list[dict[int, dict]]:
+  """The first, middle and last look of each seed: 3 x (seed -> look)."""
+  k = stored.shown(tier)
+  seen = stored.each(tier, arm, lambda part: stored.looks(part) or None, k)
+  return [
+    {seed: x[place(len(x))] for seed, x in seen.items()}
+    for place in (lambda n: 0, lambda n: (n - 1) // 2, lambda n: n - 1)
+  ]
+
+
+def _turns(looks: list[dict[int, dict]], name: str, digits: int) -> str:
+  """A number at each look; nobody's share is none."""
+  cells = []
+  for look in looks:
+    values = [
+      x[f"held_{name}"]
+      for x in look.values()
+      if x.get(f"held_{name}") is not None
+      and (name not in OF_USERS or (x.get("held_use_rate") or 0) > 0)
+    ]
+    less = f" ({len(values)})" if 0 < len(values) < len(look) else ""
+    mean = f"{np.mean(values):.{digits}f}" if values else "-"
+    cells.append(mean + less)
+  return "-" if set(cells) == {"-"} else " → ".join(cells)
 
 
 def fifths(values: np.ndarray) -> list[np.ndarray]:
@@ -331,9 +401,9 @@ def fifths(values: np.ndarray) -> list[np.ndarray]:
 
 def samples(tier: Tier) -> str:
   """Cards of s, c and d, as pieces of text; of the first seed."""
-  parts = []
+  k, parts = stored.shown(tier), []
   for arm in stored.arms(tier):
-    cards = stored.each(tier, arm, at("codes", "samples"))
+    cards = stored.each(tier, arm, at("codes", "samples"), k)
     for seed in list(cards)[:1]:
       rows = [
         [_text(card[x]) for x in ("source", "code", "decoded")]
@@ -341,7 +411,7 @@ def samples(tier: Tier) -> str:
       ]
       parts += [f"## {arm} (seed {seed})", markdown(["s", "c", "d"], rows)]
   about = (
-    f"The first sources of the test split, c of {DETAIL} tokens and the "
+    f"The first sources of the test split, c of {k} tokens and the "
     "free-running d."
   )
   return "\n\n".join(["# Sample cards", about, *(parts or ["not run."])]) + "\n"
