@@ -347,7 +347,7 @@ def test_the_rote_share_is_of_users_in_all_looks(tier):
   shares = {
     2: [(0.5, 0.2), (0.0, 1.0)],  # nobody's share does not count
     4: [(0.1, 0.8)],
-    8: [(0.0, None), (None, None)],
+    8: [(0.0, None), (None, None), (0.5, math.nan), (math.nan, 1.0)],
   }
   users = parts_of(tier, "F", lambda k, part: part.update(held=[
     look | {"step": i, "held_use_rate": rate, "held_rote_share": rote}
@@ -382,6 +382,14 @@ def test_use_is_a_mean_over_the_budgets_weighted_by_users(tier):
   assert cells("asked")[3] == "0.333 ± 0.000"  # 0.2 / 0.6
   assert cells("asked")[1] == "0.200 ± 0.000"
   assert cells("asked")[4] == "-"
+  # Unknown at one budget where there were users: no mean of the others.
+  part = parts_of(tier, "F", lambda k, x: x["use"]["forced"].update(
+    rote_share=None if k == 4 else 0.5
+  ))  # fmt: skip
+  row = next(
+    x for x in tables.use_table(part).splitlines() if "| F | forced" in x
+  )
+  assert row.split(" | ")[5] == "-"
 
 
 def test_what_is_not_by_budget_is_averaged_or_named(tier):
@@ -516,6 +524,7 @@ def test_the_report(folder):
   assert printed.startswith(text)
   assert "Seeds 10: not registered, left out." in text
   assert "Budgets 16: not registered, left out." in text
+  assert "Preliminary" not in text
   assert "2026-01-01, before any reported run:\n\n- B6 added\n- tau" in text
   assert "B5" in text and "**yes**" in text and "**no**" in text
   assert "not run: no results/text-kK-SEED.json.gz." in text
@@ -589,6 +598,7 @@ def test_seeds_are_analysed_at_the_budgets_that_all_have(tmp_path):
   text = analyse.analyse(tmp_path)
   assert "k = 4, seeds 2: not run" in text
   assert "Seeds 3, 4: not run." in text
+  assert "**Preliminary**: k = 4, 8 and seeds 3, 4 of the registered" in text
   # Nothing in common: the budget that most have, and said so.
   write(tmp_path, "facts-k8-3", result(3, 8))
   tier = load()

@@ -66,6 +66,21 @@ def hypothesis_table(found: list[Verdict], registered: dict) -> str:
   return "\n\n".join([table, "\n".join(less)] if less else [table])
 
 
+def preliminary(tier: Tier, registered: dict) -> list[str]:
+  """That the registered design is not complete, where it is not."""
+  wanted, parts = registered["budgets"], []
+  if absent := sorted(set(wanted) - set(tier.budgets)):
+    parts.append(f"k = {', '.join(map(str, absent))}")
+  if absent := sorted(set(registered["seeds"]) - set(tier.found)):
+    parts.append(f"seeds {', '.join(map(str, absent))}")
+  if not parts:
+    return []
+  return [
+    f"**Preliminary**: {' and '.join(parts)} of the registered design "
+    f"{UNRUN}; no verdict below is final."
+  ]
+
+
 def amendments(registered: dict) -> str:
   """What of the registration was changed, when."""
   parts = []
@@ -82,12 +97,12 @@ def exploratory_table(
   rows: list[Row], registered: dict, title: str = "contrast of gain"
 ) -> str:
   """Markdown of contrasts without verdicts."""
-  named = lambda row: f"{row.a} - {row.b}"
-  named_too = lambda row: (
-    f"{row.name}: {named(row)}" if row.name != named(row) else named(row)
+  hypothesis = lambda row: (
+    f"{row.name}: " if row.name in registered["hypotheses"] else ""
   )
   lines = [
-    [named_too(row), *_numbers(row), tables.p_value(row.p),
+    [f"{hypothesis(row)}{row.a} - {row.b}", *_numbers(row),
+     tables.p_value(row.p),
      "-" if row.detectable is None else f"{row.detectable:.3f}",
      f"{UNRUN}: {row.why}" if row.p is None else _seeds(row, registered)]
     for row in rows
@@ -148,6 +163,7 @@ def report(tiers: dict[str, Tier], registered: dict) -> str:
     parts += [
       tables.provenance(tier, registered),
       "### Hypotheses",
+      *(preliminary(tier, registered) if confirms else []),
       tables.chosen(best, areas, registered),
       hypothesis_table(contrasts.verdicts(tier, registered, best), registered),
       amendments(registered),

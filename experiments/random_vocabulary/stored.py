@@ -289,8 +289,8 @@ def rote_share(tier: Tier, arm: str) -> BySeed:
     used = [
       (x["held_use_rate"], x["held_rote_share"])
       for x in lines
-      if (x.get("held_use_rate") or 0) > 0
-      and x.get("held_rote_share") is not None
+      if known(x.get("held_use_rate")) and x["held_use_rate"] > 0
+      if known(x.get("held_rote_share"))
     ]
     if not used:
       return None
@@ -298,6 +298,11 @@ def rote_share(tier: Tier, arm: str) -> BySeed:
     return np.array([np.average(shares, weights=rates)])
 
   return each(tier, arm, get)
+
+
+def known(value: Any) -> bool:
+  """Whether it is a finite number: shares of nobody are None or nan."""
+  return isinstance(value, int | float) and math.isfinite(value)
 
 
 def looks(found: dict) -> list[dict]:
@@ -348,7 +353,7 @@ def retained(tier: Tier, arm: str) -> tuple[BySeed, BySeed]:
 def _retained(found: dict) -> tuple[float, float] | None:
   """After and before, at one budget."""
   seen = [x for x in looks(found) if x["phase"] is not None]
-  seen = [x for x in seen if x.get("held_gain") is not None]
+  seen = [x for x in seen if known(x.get("held_gain"))]
   last = max((x["phase"] for x in seen), default=0)
   windows = drawn(found)
   free = bool(windows) and abs(windows[-1]["inject"]) < LAST
@@ -369,7 +374,7 @@ def series(
   Of the steps that all seeds have it at.
   """
   each_seed = [
-    {x["step"]: x[name] for x in lines(found) if x.get(name) is not None}
+    {x["step"]: x[name] for x in lines(found) if known(x.get(name))}
     for found in each(tier, arm, lambda found: found, shown(tier)).values()
     if found.get("held")
   ]

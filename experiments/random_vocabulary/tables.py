@@ -44,7 +44,7 @@ USE = {
   "tail_share": "of them: at the end only",
   "rote_share": "of them: rote",
   "swap_bits": "bits lost a swapped id",
-  "tau": "rote threshold",
+  "tau": "rote threshold, nats",
 }
 OF_USERS = ("tail_share", "rote_share", "swap_bits")  # means over users
 # Of held-out looks, and their digits.
@@ -336,8 +336,8 @@ def use_table(tier: Tier) -> str:
     f"Means over the budgets {budgets}; what is said of users is weighted by "
     "how many there were, and is - where there was none. Chance: as many ids "
     "that were not given, found in the same codes. Rote: swapping the injected "
-    "ids for others costs D no more than the threshold, in the unit of the "
-    "gate; the rest are load-bearing. Where hardly a code uses any, the shares "
+    "ids for others costs D no more than the threshold; the rest are "
+    "load-bearing. Where hardly a code uses any, the shares "
     "say little."
   )
   return f"{markdown(['arm', 'ids are', *USE.values()], rows)}\n\n{note}"
@@ -382,7 +382,7 @@ def _turns(looks: list[dict[int, dict]], name: str, digits: int) -> str:
     values = [
       x[f"held_{name}"]
       for x in look.values()
-      if x.get(f"held_{name}") is not None
+      if stored.known(x.get(f"held_{name}"))
       and (name not in OF_USERS or (x.get("held_use_rate") or 0) > 0)
     ]
     less = f" ({len(values)})" if 0 < len(values) < len(look) else ""
