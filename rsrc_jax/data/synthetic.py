@@ -83,7 +83,8 @@ WITHHELD_BITS = ENTROPY_BITS + math.log2(7 / 8)
 def vocabulary(size: int, asks: bool = False) -> tokenizer.Vocabulary:
   """Specials, the grammar's words, blank symbols up to `size`.
 
-  asks: tokenizer.ASKS too, the last of `size` ids.
+  asks: tokenizer.ASKS too, the last of `size` ids. Codes then leave the words
+  of the questions alone: who asks and who is asked about stay apart.
   """
   words = [w for choices in SLOTS.values() for w in choices.split()]
   words += [w for w in FRAME if w not in SLOTS]
@@ -94,7 +95,12 @@ def vocabulary(size: int, asks: bool = False) -> tokenizer.Vocabulary:
       f"data.vocab_size={size}: the grammar takes "
       f"{least} to {least + len(BLANKS)}."
     )
-  return tokenizer.from_words(words, list(BLANKS[:blanks]), asks)
+  vocab = tokenizer.from_words(words, list(BLANKS[:blanks]), asks)
+  asked = questions(vocab) if asks else None
+  if asked is None:
+    return vocab
+  code = vocab.code & ~np.isin(np.arange(size), [q for q, _ in asked])
+  return vocab._replace(code=code)
 
 
 def questions(
