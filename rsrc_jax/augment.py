@@ -108,7 +108,7 @@ def make(
     s = jnp.where(batch.source.mask, batch.source.ids, -1)
     maskable = (s >= 0) & (jnp.take(ids, s) >= 0)
     avoided = _some(_fold(keys, 2), s, maskable, ban)
-    avoided = _first(avoided, schedule.ban * ban)
+    avoided = _share(_fold(keys, 6), avoided, schedule.ban)
     # Tokens of s, the banned ones among them, are nobody's gift.
     there = jnp.zeros((len(s), code.size + 1), bool)
     there = there.at[jnp.arange(len(s))[:, None], s].set(True)[:, :-1]
@@ -119,8 +119,9 @@ def make(
     taken = jnp.zeros((len(s), code.size + 1), bool)
     taken = taken.at[jnp.arange(len(s))[:, None], used].set(True)[:, :-1]
     decoys = _some(_fold(keys, 4), every, free & ~taken, inject)
-    count = schedule.inject * inject
-    return _first(used, count), avoided, _first(decoys, count)
+    # The same places of both lists stay: a decoy stands for each id.
+    some = lambda x: _share(_fold(keys, 5), x, schedule.inject)
+    return some(used), avoided, some(decoys)
 
   def subset(keys, hidden, used, shape):
     draw = lambda k: jax.random.uniform(k, shape[1:])
@@ -202,10 +203,14 @@ def _some(keys, ids, free, count):
   return jnp.pad(found, pad, constant_values=-1).astype(jnp.int32)
 
 
-def _first(ids, count):
-  """Keeps the first `count`, rounded, of each row."""
-  keep = jnp.arange(ids.shape[-1]) < jnp.round(count)
-  return jnp.where(keep, ids, -1)
+def _share(keys, ids, share):
+  """Keeps each of the ids of a row with the probability `share`.
+
+  Not the first so many of them: C would meet a prompt of a new length in every
+  source at once, and not know its own positions any more.
+  """
+  draw = lambda k: jax.random.uniform(k, ids.shape[1:])
+  return jnp.where(jax.vmap(draw)(keys) < share, ids, -1)
 
 
 def _pool(code: np.ndarray, pool: int) -> np.ndarray:
