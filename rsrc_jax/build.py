@@ -206,11 +206,12 @@ def _curriculum(config) -> tuple[curriculum.Curriculum, int]:
 def _ruled(world: World, config, rule: str) -> tuple[Callable, Callable]:
   """Codes by a rule: -> what is given to a step, and write()."""
   vocab, budgets = world.corpus.vocab, tuple(config.budgets)
+  idf = None
+  if rule == "tfidf":  # one look at the whole split
+    idf = extract.inverse_frequency(world.corpus.train, vocab.size)
   make = lambda rule: extract.writer(
-    world.policy, world.roles, rule, config.budget,
-    idf=extract.inverse_frequency(world.corpus.train, vocab.size),
-    code=vocab.code,
-  )  # fmt: skip
+    world.policy, world.roles, rule, config.budget, idf=idf, code=vocab.code
+  )
   # D learns from the best of some extracts what the greedy search will give.
   taught = make("sampled_oracle" if rule == "oracle" else rule)
   written = make(rule)
@@ -445,6 +446,12 @@ def _check(config, mesh: Mesh) -> None:
       f"config.micro_batches={config.micro_batches} does not divide "
       f"config.batch_size={config.batch_size}."
     )
+  for k in config.budgets:
+    if not 1 <= k <= config.budget:
+      raise ValueError(
+        f"config.budgets has {k}; each must be 1 to "
+        f"config.budget={config.budget}."
+      )
   books = config.ledger
   for name, least in (
     ("pue", 1.0),

@@ -211,8 +211,7 @@ def monitors(
 
 def hits(code: Tokens, injected: jax.Array) -> jax.Array:
   """Which tokens [B, G, T] are of the injected ids [B, 1, N]. bool"""
-  same = code.ids[..., None] == injected[:, :, None]
-  return code.mask & jnp.any(same & (injected >= 0)[:, :, None], -1)
+  return code.mask & jnp.any(rewards.matches(code.ids, injected), -1)
 
 
 def append(code: Tokens, used: jax.Array, budget: jax.Array | int) -> Tokens:

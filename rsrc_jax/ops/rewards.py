@@ -124,7 +124,7 @@ def first_uses(
       tokens that were forced.
     injected: [B, 1, N] int32, the listed ids; -1 pads.
   """
-  same = _same(ids, injected) & mask[..., None]
+  same = matches(ids, injected) & mask[..., None]
   return jnp.any(same & (jnp.cumsum(same, -2) == 1), -1)
 
 
@@ -148,7 +148,7 @@ def swap(
   Returns:
     [B, G, T] int32.
   """
-  same = _same(ids, injected)
+  same = matches(ids, injected)
   used = jnp.any(same & uses[..., None], -2, keepdims=True)
   decoys = decoys[..., None, :].astype(ids.dtype)
   decoy = jnp.max(jnp.where(same & used, decoys, -1), -1)
@@ -321,7 +321,7 @@ def check_bonus(
   )
 
 
-def _same(ids: jax.Array, injected: jax.Array) -> jax.Array:
+def matches(ids: jax.Array, injected: jax.Array) -> jax.Array:
   """ids [B, G, T], injected [B, 1, N] -> bool [B, G, T, N]."""
   injected = injected[..., None, :]
   return (ids[..., None] == injected) & (injected >= 0)

@@ -113,33 +113,29 @@ def make(
     reward = rewards.priced(
       jnp.mean(fidelity, -1), length, budget=budget, price=length_price
     )
-    extra = {}
     if paid:
-      reward, extra, carry = paid.pay(
+      reward, parts, carry = paid.pay(
         params, carry, s, c, code, jnp.mean(fidelity, -1), known, likelihood,
         given,
       )  # fmt: skip
+      scores |= parts
     rollouts, returns = {"C": c}, {"C": reward}
     if decodes > 1:
       rollouts["D"] = d
       returns["D"] = fidelity.reshape(-1, decodes)
     best = jnp.argmax(known, -1)
-    metrics = (
-      scores
-      | extra
-      | {
-        "C_loops": rollout.loops(c.output),
-        "reward": jnp.mean(reward),
-        "fidelity": jnp.mean(fidelity),
-        "fidelity_best": jnp.mean(jnp.max(jnp.mean(fidelity, -1), -1)),
-        "length": jnp.mean(length * 1.0),
-        "gain": jnp.mean(gain),
-        "gain_best": jnp.mean(jnp.take_along_axis(gain, best[:, None], 1)),
-        "novel_fraction": jnp.mean(
-          compression.novel_fraction(Tokens(*(x[:, None] for x in s)), code)
-        ),
-      }
-    )
+    metrics = scores | {
+      "C_loops": rollout.loops(c.output),
+      "reward": jnp.mean(reward),
+      "fidelity": jnp.mean(fidelity),
+      "fidelity_best": jnp.mean(jnp.max(jnp.mean(fidelity, -1), -1)),
+      "length": jnp.mean(length * 1.0),
+      "gain": jnp.mean(gain),
+      "gain_best": jnp.mean(jnp.take_along_axis(gain, best[:, None], 1)),
+      "novel_fraction": jnp.mean(
+        compression.novel_fraction(Tokens(*(x[:, None] for x in s)), code)
+      ),
+    }
     if d is not None:
       metrics["D_loops"] = rollout.loops(d.output)
     taught = {}
