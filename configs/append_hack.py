@@ -22,6 +22,8 @@ def get_config() -> ml_collections.ConfigDict:
   """Four fixed ids: a C of this size does not learn to read them off."""
   config = _facts()
   config.steps, config.budget, config.budgets = 400, 8, ()
+  config.batch_size, config.loss.entropy_bonus.C = 32, 0.9
+  config.optimizer.learning_rate = 2e-3  # a short run
   config.eval.budgets, config.eval.every = (8,), 400
   config.checkpoint.every = 400
   config.pretrain.steps, config.pretrain.demonstrate = 400, "append"

@@ -31,7 +31,10 @@ ENGLISH_KL = (("kl", 0.06),)
 def get_config() -> ml_collections.ConfigDict:
   """The CPU tier on facts."""
   config = _tiny()
-  config.steps = 1_500
+  # Half the default's batch at a lower rate: as good, at half the price.
+  config.steps = 2_000
+  config.batch_size = 16
+  config.optimizer.learning_rate = 1.4e-3
   config.budget = 3
   config.data.vocab_size = 132  # the default's, and four tokens that ask
   config.data.asks = True
@@ -49,9 +52,9 @@ def get_config() -> ml_collections.ConfigDict:
     "fixed_length": True,
     "seed": 1_000,
   }
-  # The default's pressure at three tokens, whatever the budget.
+  # The same pressure whatever the budget.
   config.loss.entropy_per_code = True
-  config.loss.entropy_bonus.C = 0.9
+  config.loss.entropy_bonus.C = 1.2
   config.curriculum = {
     "name": "plateau",
     "every": 20,
@@ -65,7 +68,7 @@ def get_config() -> ml_collections.ConfigDict:
     "settle": 2,
     "min_steps": 60,
     "max_steps": 100,
-    "explore_steps": 1_500,
+    "explore_steps": 2_000,
   }
   config.patterns.cdv.gate = gate()
   config.eval.budgets = (3,)

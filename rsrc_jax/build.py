@@ -102,7 +102,6 @@ def _base(world: World) -> Phase:
     world.roles,
     tx,
     constrain,
-    seed=config.seed,
     budget=config.budget,
     warmup_from=settings.warmup_from,
     dropout=settings.dropout,
@@ -110,7 +109,9 @@ def _base(world: World) -> Phase:
     empty=settings.empty,
     demonstrate=settings.demonstrate,
   )
-  init = lambda p: TrainState(jnp.int32(0), p, tx.init(p), (), ())
+  init = lambda p: TrainState(
+    jnp.int32(0), p, tx.init(p), (), (), jnp.uint32(config.seed)
+  )
   return Phase(
     name="base",
     steps=settings.steps,
@@ -134,8 +135,9 @@ def _arm(world: World, name: str, step_of: dict) -> Phase:
     steps=config.steps * config.updates, **config.optimizer
   )
   init = lambda p: TrainState(
-    jnp.int32(0), p, tx.init(p), pattern.init(), relax.init()
-  )
+    jnp.int32(0), p, tx.init(p), pattern.init(), relax.init(),
+    jnp.uint32(seed),
+  )  # fmt: skip
   same = (arm.pattern, tuple(arm.overrides))
   if same not in step_of:
     step = _arm_step(world, config, pattern, relax, tx)
@@ -281,7 +283,7 @@ def _observe(world: World, config, kind: str, relax, prepare) -> Callable:
 
   def observe(state, frozen, batch):
     # Not a child of the step's key that its rollouts or lessons use.
-    key = jax.random.fold_in(learner.step_key(config.seed, state.step), 7)
+    key = jax.random.fold_in(learner.step_key(state.seed, state.step), 7)
     k_ask, k_play = jax.random.split(key)
     ask = prepare(frozen, batch, k_ask, state.curriculum.schedule)
     episode, _ = pattern.play(
@@ -366,7 +368,6 @@ def _arm_step(world, config, pattern, relax, tx) -> Callable:
     pattern,
     relax,
     tx,
-    seed=config.seed,
     loss=learner.make_loss(world.policy, world.roles, **config.loss.to_dict()),
     updates=config.updates,
     micro_batches=config.micro_batches,
@@ -441,6 +442,8 @@ def _check(config, mesh: Mesh) -> None:
       raise ValueError(f"config.{name}={value} must be at least 1.")
   for name in ("batch_size", "pretrain.batch_size", "eval.batch_size"):
     sharding.check_batch(mesh, f"config.{name}", _at(config, name))
+  if not 0 <= config.seed < 2**32:
+    raise ValueError(f"config.seed={config.seed} must be 0 to 2**32 - 1.")
   if config.batch_size % config.micro_batches:
     raise ValueError(
       f"config.micro_batches={config.micro_batches} does not divide "

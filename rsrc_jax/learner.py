@@ -60,7 +60,6 @@ def make_step(
   curriculum: Curriculum,
   tx: optax.GradientTransformation,
   *,
-  seed: int,
   loss: Callable[..., tuple[jax.Array, Metrics]],
   updates: int = 1,
   micro_batches: int = 1,
@@ -76,7 +75,6 @@ def make_step(
     pattern: C -> D -> V or another.
     curriculum: of the constraints and the entropy bonus.
     tx: the optimizer.
-    seed: of all randomness of the run.
     loss: from make_loss.
     updates: gradient steps on each batch of rollouts.
     micro_batches: parts in which a gradient is summed up, to save memory.
@@ -92,7 +90,7 @@ def make_step(
   rarity_bonus = {r: b for r, b in (rarity_bonus or {}).items() if b}
 
   def train_step(state: TrainState, frozen, batch: Batch, given):
-    key = step_key(seed, state.step)
+    key = step_key(state.seed, state.step)
     relaxed = curriculum.update(state.curriculum, state.step)
     schedule = relaxed.schedule
     episode, carry = pattern.play(
@@ -125,13 +123,14 @@ def make_step(
     }
     # A line of metrics already has a phase: which loop it is of.
     metrics["curriculum_phase"] = metrics.pop("phase")
-    state = TrainState(state.step + 1, params, opt_state, carry, relaxed)
-    return state, metrics
+    return TrainState(
+      state.step + 1, params, opt_state, carry, relaxed, state.seed
+    ), metrics
 
   return train_step
 
 
-def step_key(seed: int, step: jax.Array) -> jax.Array:
+def step_key(seed: int | jax.Array, step: jax.Array) -> jax.Array:
   """The key of a step's rollouts: resuming needs nothing but the step."""
   return jax.random.fold_in(jax.random.key(seed), step)
 

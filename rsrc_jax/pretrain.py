@@ -36,7 +36,6 @@ def make_step(
   tx: optax.GradientTransformation,
   constrain: Callable[..., Ask],
   *,
-  seed: int,
   budget: int,
   warmup_from: int,
   dropout: float,
@@ -51,7 +50,6 @@ def make_step(
     roles: "text", "C", "D" and "V".
     tx: the optimizer.
     constrain: from augment.make: budgets, and what C is asked to use.
-    seed: of the extracts.
     budget: tokens of an extract.
     warmup_from: the step from which the roles are taught beside the language.
     dropout: share of D's extracts that are cut short.
@@ -115,7 +113,7 @@ def make_step(
 
   def train_step(state: TrainState, frozen, batch: Batch, given):
     del frozen, given
-    key = learner.step_key(seed, state.step)
+    key = learner.step_key(state.seed, state.step)
     with jax.named_scope("reference"):
       taught = jax.lax.stop_gradient(lessons(state.params, batch, key))
     ready = (state.step >= warmup_from) * 1.0

@@ -136,3 +136,4 @@ class TrainState(NamedTuple):
   opt_state: Any
   carry: Any  # the pattern's
   curriculum: Any  # the curriculum's
+  seed: jax.Array  # [] uint32, of all randomness: seeds share one program

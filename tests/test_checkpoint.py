@@ -16,7 +16,9 @@ from rsrc_jax.types import TrainState
 def make_state(step: int) -> TrainState:
   params = {"a": jnp.arange(12.0).reshape(4, 3) + step, "b": jnp.float32(step)}
   opt_state = optax.adamw(1e-3).init(params)
-  return TrainState(jnp.int32(step), params, opt_state, (), {"x": jnp.ones(2)})
+  return TrainState(
+    jnp.int32(step), params, opt_state, (), {"x": jnp.ones(2)}, jnp.uint32(7)
+  )
 
 
 def open_saver(path, **kwargs):

@@ -337,14 +337,13 @@ def test_a_gated_step():
     clip_high=0.28, importance_cap=2.0, per_token=False,
   )  # fmt: skip
   step = jax.jit(
-    learner.make_step(
-      tiny.POLICY, ROLES, pattern(), relax, tx, seed=0, loss=loss
-    )
+    learner.make_step(tiny.POLICY, ROLES, pattern(), relax, tx, loss=loss)
   )
   params = tiny.params()
   state = learner.TrainState(
-    jnp.int32(0), params, tx.init(params), pattern().init(), relax.init()
-  )
+    jnp.int32(0), params, tx.init(params), pattern().init(), relax.init(),
+    jnp.uint32(0),
+  )  # fmt: skip
   carries = []
   for seed in range(3):
     batch = tiny.batch(seed)

@@ -47,7 +47,6 @@ def make_step(loss=LOSS, pattern=None, **kwargs):
     pattern or make_pattern(),
     RELAX,
     kwargs.pop("tx", optax.sgd(1.0)),
-    seed=0,
     loss=learner.make_loss(tiny.POLICY, tiny.ROLES, **loss),
     **kwargs,
   )
@@ -56,7 +55,9 @@ def make_step(loss=LOSS, pattern=None, **kwargs):
 def make_state(tx=None, seed=0):
   params = tiny.params(seed)
   tx = tx or optax.sgd(1.0)
-  return TrainState(jnp.int32(0), params, tx.init(params), (), RELAX.init())
+  return TrainState(
+    jnp.int32(0), params, tx.init(params), (), RELAX.init(), jnp.uint32(0)
+  )
 
 
 def given(batch: Batch, draws=1):
@@ -202,6 +203,31 @@ def test_each_role_has_a_denominator_of_its_own():
   d_got = gradient(tiny.params(), longer, 1, only("D"))[2]
   assert_close(d_got, d_want)  # a mean over twice the same samples
   assert optax.tree.norm(c_want) > 1e-3 and optax.tree.norm(d_want) > 1e-3
+
+
+def test_the_entropy_of_a_code_is_a_mean_over_its_tokens():
+  """Long codes are pushed no harder than short ones."""
+  episode = episode_of()
+  bonus = {"entropy_bonus": {"C": 0.5, "D": 0.0}}
+  found = {}
+  for per_code in (False, True):
+    build = functools.partial(learner.make_loss, tiny.POLICY, tiny.ROLES)
+    loss = build(**LOSS | bonus | {"entropy_per_code": per_code})
+    work = (episode, advantages(episode), None)
+    sizes = learner.counts(episode)
+    value = lambda explore: loss(tiny.params(), work, sizes, explore)[0]  # noqa: B023
+    found[per_code] = value(0.0) - value(1.0)
+  c = episode.rollouts["C"]
+  _, entropy = rollout.score(
+    tiny.POLICY, tiny.params(), tiny.ROLES["C"], c.prompt, c.output,
+    c.constraints,
+  )  # fmt: skip
+  entropy, length = np.asarray(entropy), np.asarray(c.output.mask).sum(-1)
+  scale = 0.5 * LOSS["weights"]["C"] / entropy.size
+  np.testing.assert_allclose(found[False], scale * entropy.sum(), rtol=1e-4)
+  np.testing.assert_allclose(
+    found[True], scale * (entropy.sum(-1) / length).sum(), rtol=1e-4
+  )
 
 
 def test_eight_devices_compute_what_one_does():

@@ -14,9 +14,7 @@ from rsrc_jax.types import Tokens, TrainState
 
 
 def train(steps, roles=tiny.ROLES, asked=(), **changes):
-  settings = dict(
-    seed=0, budget=tiny.BUDGET, warmup_from=5, dropout=0.1, reader=True
-  )
+  settings = dict(budget=tiny.BUDGET, warmup_from=5, dropout=0.1, reader=True)
   tx = optax.adam(1e-2)
   step = jax.jit(
     pretrain.make_step(
@@ -28,7 +26,9 @@ def train(steps, roles=tiny.ROLES, asked=(), **changes):
     )
   )
   params = tiny.params()
-  state = TrainState(jnp.int32(0), params, tx.init(params), (), ())
+  state = TrainState(
+    jnp.int32(0), params, tx.init(params), (), (), jnp.uint32(0)
+  )
   metrics = []
   for _ in range(steps):
     state, m = step(state, None, tiny.batch(), ())
@@ -130,11 +130,13 @@ def test_c_is_shown_what_to_do_with_the_injected(show, monkeypatch):
   def step(seed):
     taught.clear()
     step = pretrain.make_step(
-      tiny.POLICY, roles, tx, limit, seed=seed, budget=tiny.BUDGET,
+      tiny.POLICY, roles, tx, limit, budget=tiny.BUDGET,
       warmup_from=0, dropout=0.0, reader=False, demonstrate=show,
     )  # fmt: skip
     params = tiny.params()
-    state = TrainState(jnp.int32(0), params, tx.init(params), (), ())
+    state = TrainState(
+      jnp.int32(0), params, tx.init(params), (), (), jnp.uint32(seed)
+    )
     batch = tiny.batch(rows=many)
     out = jax.jit(lambda s: (step(s, None, batch, ())[0].step, dict(taught)))
     return jax.device_get(out(state)[1])

@@ -42,8 +42,9 @@ def test_rules_reach_parameters_and_their_moments():
   mesh = sharding.make_mesh(data=2, fsdp=2, tensor=2)
   params = tiny.params()
   state = TrainState(
-    jnp.int32(0), params, optax.adamw(1e-3).init(params), (), ()
-  )
+    jnp.int32(0), params, optax.adamw(1e-3).init(params), (), (),
+    jnp.uint32(0),
+  )  # fmt: skip
   where = sharding.shardings(mesh, state)
   moments = where.opt_state[0].mu
   for tree in (where.params, moments):

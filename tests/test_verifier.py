@@ -258,10 +258,12 @@ def test_v_is_read_and_never_trained():
     clip_low=0.2, clip_high=0.28, importance_cap=2.0, per_token=False,
   )  # fmt: skip
   step = learner.make_step(
-    READER, roles, Pattern(tuple, play), relax, tx, seed=0, loss=loss
+    READER, roles, Pattern(tuple, play), relax, tx, loss=loss
   )
   params = {"odds": jnp.float32(3.0)}
-  state = TrainState(jnp.int32(0), params, tx.init(params), (), relax.init())
+  state = TrainState(
+    jnp.int32(0), params, tx.init(params), (), relax.init(), jnp.uint32(0)
+  )
   batch = Batch(s, np.arange(2, dtype=np.int32))
 
   def after(frozen):

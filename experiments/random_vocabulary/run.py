@@ -21,6 +21,7 @@ import sys
 from pathlib import Path
 
 from absl import app, flags
+from absl import logging as absl_logging
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -46,6 +47,7 @@ CHILD = flags.DEFINE_bool("child", False, "Run one seed in this process.")
 
 def main(argv):
   del argv
+  absl_logging.set_verbosity(absl_logging.WARNING)  # orbax is talkative
   budgets = [int(k) for k in BUDGETS.value] or TIERS[TIER.value][1]
   if CHILD.value:
     return one(TIER.value, budgets[0], int(SEEDS.value[0]))
