@@ -247,6 +247,16 @@ def _written(world: World, config, mode: str) -> tuple[Callable, Callable]:
 
 def _constrain(world: World, config, mode: str) -> Callable[..., types.Ask]:
   asked, vocab = config.augment, world.corpus.vocab
+  for name, value in (
+    ("augment.inject", asked.inject),
+    ("augment.ban", asked.ban),
+    ("budgets", config.budgets),
+  ):
+    if value and not vocab.asks:
+      raise ValueError(
+        f"config.{name}={value} is asked for in the prompt, in tokens that the "
+        "vocabulary lacks: set config.data.asks=True."
+      )
   return augment.make(
     mode,
     vocab.code,

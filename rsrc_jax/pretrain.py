@@ -13,6 +13,7 @@ import optax
 
 from rsrc_jax import augment, injection, learner, prompts
 from rsrc_jax.curriculum import Schedule
+from rsrc_jax.ops import rewards
 from rsrc_jax.patterns import cdv, extract
 from rsrc_jax.roles import Role
 from rsrc_jax.types import (
@@ -76,7 +77,8 @@ def make_step(
     score = extract.surprisal(policy, params, roles["text"], s)
     score = extract.noisy(score, k_c, batch.row)
     if asked.avoided is not None:
-      score = jnp.where(among(s.ids, asked.avoided[:, 0]), AVOIDED, score)
+      avoid = jnp.any(rewards.matches(s.ids[:, None], asked.avoided), -1)
+      score = jnp.where(avoid[:, 0], AVOIDED, score)
     size = None if asked.budget is None else asked.budget[:, 0]
     code = extract.keep(s, score, budget, size)
     shown = shows(code, asked, k_shown, batch.row)
@@ -151,12 +153,6 @@ def heard(asked: Constraints, key, rows: jax.Array) -> Constraints:
   return asked._replace(
     injected=some(asked.injected), avoided=some(asked.avoided)
   )
-
-
-def among(ids: jax.Array, listed: jax.Array) -> jax.Array:
-  """Which ids [B, S] are in their row's list [B, M], -1 pads. bool"""
-  same = ids[..., None] == listed[:, None]
-  return jnp.any(same & (listed >= 0)[:, None], -1)
 
 
 def weave(code: Tokens, used: jax.Array, key, rows: jax.Array) -> Tokens:

@@ -64,7 +64,8 @@ def make(
       )
       return a.output.ids[:, 0, 0] == source.ids[:, place[which]]
 
-    return jnp.stack([one(q) for q in range(len(questions))], -1)
+    # One after the other: one program for all, compiled once.
+    return jax.lax.map(one, jnp.arange(len(questions))).T
 
   return jax.jit(step), jax.jit(answer), tx
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from rsrc_jax import build, economy, logging, sharding, train
+from rsrc_jax.data import sources
 from rsrc_jax.metrics import ledger
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -350,6 +351,20 @@ def test_nothing_is_compiled_after_the_first_step(tmp_path, monkeypatch):
     assert phases[name].given._cache_size() == 1
 
 
+def test_seeds_share_one_program(tmp_path):
+  """A seed is an input of the step: a sweep compiles it once."""
+  texts = []
+  for seed in (0, 7):
+    world = build.world(shrunk(seed=seed), tmp_path)
+    arm = build.phases(world)[-1]
+    params = world.policy.init(jax.random.key(0))
+    batch = sources.batch(world.corpus.train, 0, arm.batch_size)
+    state, frozen = arm.init(params), {"base": params, "reader": params}
+    given = jax.eval_shape(arm.given, 0, state.curriculum, frozen, batch)
+    texts.append(arm.step.lower(state, frozen, batch, given).as_text())
+  assert texts[0] == texts[1]
+
+
 @pytest.mark.parametrize(
   "changes, message",
   [
@@ -367,6 +382,9 @@ def test_nothing_is_compiled_after_the_first_step(tmp_path, monkeypatch):
     ({"ledger.samples_served": 0}, "config.ledger.samples_served=0"),
     ({"ledger.service_seconds": 0.0}, "config.ledger.service_seconds=0.0"),
     ({"eval.test_rows": 0}, "config.eval.test_rows=0"),
+    ({"seed": -1}, "config.seed=-1"),
+    ({"augment.ban": 2}, "config.augment.ban=2 is asked"),
+    ({"budgets": (1, 2)}, r"config.budgets=\(1, 2\) is asked"),
   ],
 )
 def test_bad_settings_are_one_clear_line(tmp_path, changes, message):
