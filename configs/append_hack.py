@@ -42,20 +42,21 @@ def get_config() -> ml_collections.ConfigDict:
   config.patterns.cdv.gate.others = 1
   safe = PRICE * config.augment.inject / config.budget
   arms = {}
-  for times in (0, 1, 2, 4):
-    arms[f"none_{times}"] = _arm("none", "none", times * safe)
+  offers = {"0": 0, "half": 0.5, "1": 1, "2": 2, "4": 4}
+  for name, times in offers.items():
+    arms[f"none_{name}"] = arm("none", "none", times * safe)
   for name, gate, load in (
     ("A", "literal", "none"),
     ("B", "density", "none"),
     ("BL", "density", "message"),
     ("C", "counterfactual", "none"),
   ):
-    arms[f"{name}_4"] = _arm(gate, load, 4 * safe)
+    arms[f"{name}_4"] = arm(gate, load, 4 * safe)
   config.arms = arms
   return config
 
 
-def _arm(gate: str, load: str, bonus: float) -> dict:
+def arm(gate: str, load: str, bonus: float) -> dict:
   path = "patterns.cdv.gate"
   overrides = (
     (f"{path}.name", gate),

@@ -24,7 +24,7 @@ from stored import Tier
 
 HERE = Path(__file__).resolve().parent
 COMPARED = ("facts", "text", "large")  # tiers of the same arms
-LOOKED_AT = ("append", "use")  # in training alone
+LOOKED_AT = ("append", "cold", "use")  # in training alone
 TIERS = COMPARED + LOOKED_AT
 # Public benchmarks whose data is not here: no number may stand beside a name.
 EXTERNAL = ("GSM8K", "BBH", "LongBench", "MeetingBank", "SQuAD", "HotpotQA",

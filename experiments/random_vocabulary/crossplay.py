@@ -23,7 +23,7 @@ import run  # noqa: E402
 
 from rsrc_jax import build, evaluate  # noqa: E402
 
-ARMS, SEEDS, K = ("E4", "E5", "B1", "B4", "F"), range(5), 3
+ARMS, SEEDS, K = ("E4", "E5", "B1", "B6", "F"), range(5), 3
 
 
 def main() -> None:

@@ -1,13 +1,14 @@
 """Runs the experiment: trains every arm of every seed, then examines them.
 
-  ./.venv/bin/python experiments/random_vocabulary/run.py            (overnight)
-  ./.venv/bin/python experiments/random_vocabulary/run.py --quick    (minutes)
+  ./.venv/bin/python experiments/random_vocabulary/run.py --tier=all
+  ./.venv/bin/python experiments/random_vocabulary/run.py --tier=all --quick
   ./.venv/bin/python experiments/random_vocabulary/run.py --tier=text --seeds=0
 
 One process a seed and budget, `--jobs` at a time, each on a core of its own. A
 run that is there is resumed or left alone: repeat the command after anything.
 Results go to results/TIER-kBUDGET-SEED.json.gz, from which analyse.py makes the
-tables, the figures and the verdicts; --quick keeps to itself, in runs/.
+tables, the figures and the verdicts. --tier=all runs every tier that a CPU can,
+then crossplay.py and analyse.py. --quick keeps to itself, in runs/.
 """
 
 import concurrent.futures
@@ -31,10 +32,18 @@ TIERS = {
   "text": ("configs/random_vocabulary_text.py", (4, 8)),
   "large": ("configs/random_vocabulary_large.py", (16,)),
   "append": ("configs/append_hack.py", (8,)),
+  "cold": ("configs/append_cold.py", (8,)),
   "use": ("configs/injected_use.py", (4,)),
 }
 
-TIER = flags.DEFINE_enum("tier", "facts", list(TIERS), "What to compress.")
+# On two cores; the order in which they are run.
+ON_CPU = ("facts", "append", "cold", "use", "text")
+# Away from three tokens the arms that the registered contrasts need.
+FEWER = "E1,E2,E3,E3o,E4,E5,B1,B2,B5,B6,F,X1"
+
+TIER = flags.DEFINE_enum(
+  "tier", "facts", [*TIERS, "all"], "What to compress; all: on a CPU."
+)
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Seeds.")
 ARMS = flags.DEFINE_string("arms", "", "Some arms, comma-separated; or all.")
 BUDGETS = flags.DEFINE_list(
@@ -48,26 +57,38 @@ CHILD = flags.DEFINE_bool("child", False, "Run one seed in this process.")
 def main(argv):
   del argv
   absl_logging.set_verbosity(absl_logging.WARNING)  # orbax is talkative
-  budgets = [int(k) for k in BUDGETS.value] or TIERS[TIER.value][1]
+  asked = [int(k) for k in BUDGETS.value]
   if CHILD.value:
-    return one(TIER.value, budgets[0], int(SEEDS.value[0]))
+    return one(TIER.value, asked[0], int(SEEDS.value[0]))
   # All seeds of a budget before the next: what is there can be analysed.
-  work = [(k, seed) for k in budgets for seed in SEEDS.value]
+  work = [
+    (tier, k, seed)
+    for tier in (ON_CPU if TIER.value == "all" else (TIER.value,))
+    for k in asked or TIERS[tier][1]
+    for seed in SEEDS.value
+  ]
   cores = queue.SimpleQueue()
   for number in range(JOBS.value):
     cores.put(number % (os.cpu_count() or 1))
   with concurrent.futures.ThreadPoolExecutor(JOBS.value) as pool:
     codes = list(pool.map(lambda job: child(*job, cores), work))
-  failed = [f"k={k} seed={s}" for (k, s), code in zip(work, codes, strict=True)
-            if code]  # fmt: skip
+  failed = [
+    f"{tier} k={k} seed={seed}"
+    for (tier, k, seed), code in zip(work, codes, strict=True)
+    if code
+  ]
   if failed:
     raise SystemExit(f"{', '.join(failed)} failed; see their output.")
+  if TIER.value == "all" and not QUICK.value:
+    for script in ("crossplay.py", "analyse.py"):
+      subprocess.run([sys.executable, HERE / script], cwd=ROOT, check=True)
 
 
-def child(k: int, seed: str, cores: queue.SimpleQueue) -> int:
+def child(tier: str, k: int, seed: str, cores: queue.SimpleQueue) -> int:
   """One run in a process of its own, pinned where the system can."""
+  arms = ARMS.value or (FEWER if tier == "facts" and k != 3 else "")
   command = [sys.executable, __file__, "--child", f"--seeds={seed}",
-             f"--tier={TIER.value}", f"--arms={ARMS.value}",
+             f"--tier={tier}", f"--arms={arms}",
              f"--budgets={k}", f"--quick={QUICK.value}"]  # fmt: skip
   core, pin = cores.get(), None
   if hasattr(os, "sched_setaffinity") and JOBS.value > 1:

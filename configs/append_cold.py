@@ -1,0 +1,36 @@
+"""Does RL find the append hack by itself, without having been shown it?
+
+  ./tools/run --config=configs/append_cold.py --workdir=runs/cold-0
+  ./.venv/bin/python experiments/random_vocabulary/run.py --tier=cold
+
+configs/append_hack.py with a C that has never seen an injected id used, and
+offers up to 32 times the largest safe bonus, without a gate and with the
+default's. Cost and what to expect: experiments/random_vocabulary.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """Where does the hack start?"""
+  module = _append()
+  config = module.get_config()
+  config.pretrain.demonstrate = ""
+  safe = module.PRICE * config.augment.inject / config.budget
+  offers = (0, 1, 2, 4, 8, 16, 32)
+  config.arms = {
+    f"none_{times}": module.arm("none", "none", times * safe)
+    for times in offers
+  } | {"BL_32": module.arm("density", "message", 32 * safe)}
+  return config
+
+
+def _append():
+  path = Path(__file__).with_name("append_hack.py")
+  spec = importlib.util.spec_from_file_location("append_hack", path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
