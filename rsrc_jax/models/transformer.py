@@ -20,13 +20,31 @@ def make(
   heads: int,
   kv_heads: int,
   hidden: int,
+  size: int = 0,
   rope_base: float = 10_000.0,
+  rope_scaling: layers.Scaling = None,
+  windows: tuple[int, ...] = (),
+  window_base: float = 0.0,
   absolute: int = 0,
   tied: bool = True,
+  epsilon: float = 1e-6,
+  activation: str = "silu",
+  qkv_bias: bool = False,
+  o_bias: bool = False,
+  mlp_bias: bool = False,
+  qk_norm: bool = False,
+  post_norms: bool = False,
+  embed_scale: float = 1.0,
+  query_scale: float = 0.0,
+  attention_cap: float = 0.0,
+  logit_cap: float = 0.0,
   scan: bool = False,
+  remat: bool = False,
   dtype: str = "float32",
 ) -> Policy:
   """Builds the policy.
+
+  The defaults are a Llama; models/pretrained.py has what other families set.
 
   Args:
     vocab_size: V, specials included.
@@ -34,34 +52,69 @@ def make(
     depth: layers L.
     heads: query heads; a multiple of kv_heads.
     kv_heads: key-value heads H.
-    hidden: width of the SwiGLU.
+    hidden: width of the gated MLP.
+    size: of a head, even; 0: width / heads.
     rope_base: wavelength base of the rotary positions.
+    rope_scaling: see layers.frequencies.
+    windows: of each layer, how many positions a token sees, itself the last;
+      0: all. Empty: all layers see all.
+    window_base: rope_base of layers with a window, which are not scaled; 0: as
+      all others.
     absolute: also add a learned embedding of the position, for so many
       positions; later ones share the last. A shallow model that has to tell
       the first token of a code from the second finds that hard by rotation.
     tied: the output matrix is the embedding.
+    epsilon: of all norms.
+    activation: of the MLP's gate: "silu" or "gelu" (by tanh).
+    qkv_bias: q, k and v have biases.
+    o_bias: what leaves attention has one.
+    mlp_bias: the products of the MLP have.
+    qk_norm: heads of q and k are normalised.
+    post_norms: what a layer's two halves add is normalised.
+    embed_scale: times the embedding.
+    query_scale: times attention scores; 0: size ** -0.5.
+    attention_cap: attention scores are squashed to it; 0: they are not.
+    logit_cap: logits are; 0: they are not.
     scan: run the layers of an uncached pass by lax.scan: compiles in constant
       time, runs slower on CPU. A cached pass always unrolls.
+    remat: keep only each layer's input for the gradient, and run it twice.
     dtype: of activations and caches; logits are float32 whatever it is.
 
   Raises:
     ValueError: the sizes do not divide.
   """
-  if width % heads or heads % kv_heads or (width // heads) % 2:
+  if (not size and width % heads) or heads % kv_heads:
     raise ValueError(
-      f"model: width={width} must be a multiple of 2*heads={2 * heads}, and "
-      f"heads a multiple of kv_heads={kv_heads}."
+      f"model: width={width} must be a multiple of heads={heads}, and heads a "
+      f"multiple of kv_heads={kv_heads}."
+    )
+  size = size or width // heads
+  if size % 2:
+    raise ValueError(f"model: heads of {size} are odd; they rotate in pairs.")
+  windows = windows or (0,) * depth
+  if len(windows) != depth:
+    raise ValueError(f"model: {len(windows)} windows for depth={depth} layers.")
+  if activation not in layers.ACTIVATIONS:
+    raise ValueError(
+      f"model: activation={activation!r} is none of {[*layers.ACTIVATIONS]}."
     )
   dtype = jnp.dtype(dtype)
-  block = layers.Block(heads, kv_heads, hidden, rope_base, dtype)
-  norm = layers.RMSNorm()
+  block = layers.Block(
+    heads, kv_heads, size, hidden, dtype, epsilon, query_scale or size**-0.5,
+    attention_cap, activation, qkv_bias, o_bias, mlp_bias, qk_norm, post_norms,
+  )  # fmt: skip
+  norm = layers.RMSNorm(epsilon)
+  kinds = sorted(set(windows))  # layers of one kind see and rotate alike
 
   def init(key: jax.Array) -> Params:
     k_embed, k_blocks, k_out = jax.random.split(key, 3)
     x = jnp.zeros((1, 1, 1, width), dtype)
     positions = jnp.zeros((1, 1, 1), jnp.int32)
     mask = jnp.ones((1, 1, 1, 1), bool)
-    one = lambda k: block.init(k, x, positions, None, None, mask, 0)["params"]
+    turn = layers.frequencies(size, rope_base)
+    one = lambda k: block.init(
+      k, x, positions, turn, None, None, mask, 0
+    )["params"]  # fmt: skip
     normal = nn.initializers.normal(width**-0.5)
     params = {
       "embed": normal(k_embed, (vocab_size, width)),
@@ -88,10 +141,7 @@ def make(
     Without `cache` the tokens see the prefix and, causally, each other. With a
     cache of length U they are written at `index` and see all before them.
     """
-    x = params["embed"][tokens.ids].astype(dtype)
-    if absolute:
-      place = jnp.minimum(positions, absolute - 1)
-      x = x + params["positions"][place].astype(dtype)
+    x = _embed(params, tokens, positions)
     length = tokens.ids.shape[2]
     if cache is None:
       keys = tokens.mask
@@ -102,32 +152,81 @@ def make(
     causal = (
       index + jnp.arange(length)[:, None] >= jnp.arange(keys.shape[2])[None]
     )
-    own_mask = keys[:, :, None] & causal
-    segment = lambda layer: (
-      None
-      if prefix is None
-      else (prefix.k[layer], prefix.v[layer], prefix.mask[:, :, None])
-    )
-    run = lambda p, x, pre, own: block.apply(
-      {"params": p}, x, positions, pre, own, own_mask, index
-    )
+    seen = _seen(positions, prefix, keys, keys[:, :, None] & causal)
+    turns = {w: _frequencies(w) for w in kinds}
+
+    def run(p, x, layer, pre, own):
+      """One layer; `pre` is its prefix's (k, v), `own` its buffers'."""
+      before, mine, turn = layer
+      pre = None if pre is None else (*pre, before)
+      return block.apply(
+        {"params": p}, x, positions, turn, pre, own, mine, index
+      )
+
+    run = jax.checkpoint(run) if remat and cache is None else run
     if cache is None and scan:
-
-      def body(x, layer):
-        pre = None if prefix is None else (*layer[1], prefix.mask[:, :, None])
-        return run(layer[0], x, pre, None)
-
-      kv = None if prefix is None else (prefix.k, prefix.v)
-      x, (k, v) = jax.lax.scan(body, x, (params["blocks"], kv))
+      x, (k, v) = _scanned(run, params["blocks"], x, prefix, seen, turns)
       return _norm(params, x), Cache(k, v, keys)
     ks, vs = [], []
-    for layer in range(depth):
-      p = jax.tree.map(lambda w, layer=layer: w[layer], params["blocks"])
-      own = None if cache is None else (cache.k[layer], cache.v[layer])
-      x, (k, v) = run(p, x, segment(layer), own)
+    for number, window in enumerate(windows):
+      p = jax.tree.map(lambda w, n=number: w[n], params["blocks"])
+      pre = None if prefix is None else (prefix.k[number], prefix.v[number])
+      own = None if cache is None else (cache.k[number], cache.v[number])
+      x, (k, v) = run(p, x, (*seen[window], turns[window]), pre, own)
       ks.append(k)
       vs.append(v)
     return _norm(params, x), Cache(tuple(ks), tuple(vs), keys)
+
+  def _embed(params, tokens, positions):
+    x = params["embed"][tokens.ids].astype(dtype)
+    if embed_scale != 1.0:
+      x = x * jnp.asarray(embed_scale, dtype)
+    if absolute:
+      place = jnp.minimum(positions, absolute - 1)
+      x = x + params["positions"][place].astype(dtype)
+    return x
+
+  def _seen(positions, prefix, keys, own):
+    """What each kind of layer sees: {window: (prefix's mask, own mask)}.
+
+    Positions count real tokens, from the first of the prefix on.
+    """
+    before = None if prefix is None else prefix.mask[:, :, None]
+    seen, start = {0: (before, own)}, 0
+    if prefix is not None:
+      start = jnp.sum(prefix.mask, -1, dtype=jnp.int32)[..., None]
+    near = lambda mask, start, window: (
+      positions[..., None] - (start + jnp.cumsum(mask, -1) - 1)[:, :, None]
+      < window
+    )
+    for window in filter(None, kinds):
+      pre = None
+      if prefix is not None:
+        pre = before & near(prefix.mask, 0, window)
+      seen[window] = (pre, own & near(keys, start, window))
+    return seen
+
+  def _frequencies(window):
+    if window and window_base:
+      return layers.frequencies(size, window_base)
+    return layers.frequencies(size, rope_base, rope_scaling)
+
+  def _scanned(run, blocks, x, prefix, seen, turns):
+    """The layers by lax.scan, each picking its kind's masks and rotation."""
+    by_kind = [(*seen[w], turns[w]) for w in kinds]
+    kind = jnp.asarray([kinds.index(w) for w in windows])
+
+    def body(x, layer):
+      p, pre, which = layer
+      pick = lambda *xs: jnp.stack(jnp.broadcast_arrays(*xs))[which]
+      mine = jax.tree.map(pick, *by_kind) if len(kinds) > 1 else by_kind[0]
+      return run(p, x, mine, pre, None)
+
+    kv = None
+    if prefix is not None:  # an unrolled pass leaves a tuple of layers
+      stack = lambda x: jnp.stack(x) if isinstance(x, tuple) else x
+      kv = (stack(prefix.k), stack(prefix.v))
+    return jax.lax.scan(body, x, (blocks, kv, kind))
 
   def _norm(params, x):
     return norm.apply({"params": params["norm"]}, x)
@@ -135,15 +234,16 @@ def make(
   def unembed(params: Params, hidden: jax.Array) -> jax.Array:
     """hidden [..., D] -> logits [..., V] float32."""
     table = params["embed"] if tied else params["unembed"]
-    return jnp.einsum(
+    logits = jnp.einsum(
       "...d,vd->...v",
       hidden,
       table.astype(dtype),
       preferred_element_type=jnp.float32,
     )
+    return layers.soft_cap(logits, logit_cap)
 
   def init_cache(batch: int, group: int, length: int) -> Cache:
-    kv = jnp.zeros((batch, group, length, kv_heads, width // heads), dtype)
+    kv = jnp.zeros((batch, group, length, kv_heads, size), dtype)
     layers_kv = (kv,) * depth
     mask = jnp.zeros((batch, group, length), bool)
     return Cache(layers_kv, layers_kv, mask)
