@@ -1,0 +1,94 @@
+"""Low-rank adapters as a pure function over the parameter tree.
+
+A product x W becomes x W + scale * x A B (arXiv 2106.09685). Adapters are a
+tree of their own with the same paths: they are trained, W is an argument that
+stays, shared with the reference policy and with V.
+"""
+
+import re
+
+import jax
+import jax.numpy as jnp
+
+from rsrc_jax.types import Params
+
+TARGETS = r"blocks/(q|k|v|o|gate|up|down)$"
+
+
+def init(
+  key: jax.Array, params: Params, *, rank: int, targets: str = TARGETS
+) -> Params:
+  """Adapters of every product whose path matches: A random, B zero.
+
+  Args:
+    key: consumed.
+    params: a tree whose products are {"kernel": [..., in, out], ...}, or its
+      shapes; leading axes (stacked layers) are kept.
+    rank: r of A [..., in, r] and B [..., r, out].
+    targets: regular expression, searched for in paths like "blocks/q".
+
+  Raises:
+    ValueError: nothing matches, or the rank is not positive.
+  """
+  if rank < 1:
+    raise ValueError(f"config.lora.rank={rank} must be at least 1.")
+  found = {}
+  for path, node in _products(params):
+    if re.search(targets, "/".join(path)):
+      found[path] = node["kernel"].shape
+  if not found:
+    raise ValueError(
+      f"config.lora.targets={targets!r} matches none of "
+      f"{', '.join('/'.join(path) for path, _ in _products(params))}."
+    )
+  tree = {}
+  keys = jax.random.split(key, len(found))
+  for k, (path, shape) in zip(keys, sorted(found.items()), strict=True):
+    *rest, rows, columns = shape
+    a = jax.random.normal(k, (*rest, rows, rank)) * rows**-0.5
+    node = {"lora_a": a, "lora_b": jnp.zeros((*rest, rank, columns))}
+    _put(tree, path, node)
+  return tree
+
+
+def attach(params: Params, adapters: Params, scale: float) -> Params:
+  """The tree that the policy runs: nothing is multiplied out or copied."""
+  out = dict(params)
+  for name, node in adapters.items():
+    if "lora_b" in node:
+      out[name] = params[name] | {
+        "lora_a": node["lora_a"],
+        "lora_b": scale * node["lora_b"],
+      }
+    else:
+      out[name] = attach(params[name], node, scale)
+  return out
+
+
+def merge(params: Params, adapters: Params, scale: float) -> Params:
+  """Plain parameters with W + scale * A B in the place of W: for an export."""
+  out = dict(params)
+  for name, node in adapters.items():
+    if "lora_b" in node:
+      kernel = params[name]["kernel"]
+      change = scale * jnp.matmul(node["lora_a"], node["lora_b"])
+      kernel = (kernel + change).astype(kernel.dtype)
+      out[name] = params[name] | {"kernel": kernel}
+    else:
+      out[name] = merge(params[name], node, scale)
+  return out
+
+
+def _products(params: Params, path=()):
+  """(path, node) of every node with a kernel."""
+  for name, node in params.items():
+    if isinstance(node, dict):
+      if "kernel" in node:
+        yield (*path, name), node
+      yield from _products(node, (*path, name))
+
+
+def _put(tree, path, node):
+  for name in path[:-1]:
+    tree = tree.setdefault(name, {})
+  tree[path[-1]] = node
