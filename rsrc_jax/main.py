@@ -9,6 +9,8 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
+from rsrc_jax import cache
+
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = config_flags.DEFINE_config_file(
   "config", str(ROOT / "configs" / "tiny.py"), "Experiment to run."
@@ -22,7 +24,7 @@ def main(argv: list[str]) -> None:
   """Trains, prints the results table and the path of the report."""
   if len(argv) > 1:
     raise app.UsageError(f"unknown argument {argv[1]!r}: flags start with --")
-  _environment()
+  cache.keep_programs()
   absl_logging.set_verbosity(absl_logging.WARNING)
   # Imported late: flags are checked, and refused, without waiting for jax.
   from rich.console import Console
@@ -57,15 +59,6 @@ def main(argv: list[str]) -> None:
   for table in tables:
     Console().print(table, end="\n\n")
   print(f"report: {path}")
-
-
-def _environment() -> None:
-  """Settings of jax that must stand before it is imported."""
-  cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-  os.environ.setdefault(
-    "JAX_COMPILATION_CACHE_DIR", str(cache / "rsrc-jax" / "jax")
-  )
-  os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 
 if __name__ == "__main__":
