@@ -5,7 +5,8 @@
   ./.venv/bin/python experiments/random_vocabulary/run.py --tier=text --seeds=0
 
 One process a seed and budget, `--jobs` at a time, each on a core of its own. A
-run that is there is resumed or left alone: repeat the command after anything.
+run that is there is resumed, what is stored is left alone: repeat the command
+after anything, and remove a stored file to have it made again.
 Results go to results/TIER-kBUDGET-SEED.json.gz, from which analyse.py makes the
 tables, the figures and the verdicts. --tier=all runs every tier that a CPU can,
 then crossplay.py and analyse.py. --quick keeps to itself, in runs/.
@@ -120,14 +121,18 @@ def one(tier: str, k: int, seed: int) -> None:
   config.augment.seed += seed  # the injected ids are drawn anew, too
   if QUICK.value:
     shrink(config)
+  results = workdir if QUICK.value else HERE / "results"
+  paths = [results / f"{stem}.json.gz" for stem in (name, f"{name}-run")]
+  if all(path.exists() for path in paths):
+    print(f"== {name}: stored already", flush=True)
+    return
   print(f"== {name}", flush=True)
   summary = train.train(config, workdir)
   found = examine.examine(config, workdir)
-  results = workdir if QUICK.value else HERE / "results"
   results.mkdir(exist_ok=True)
-  for stem, value in ((name, found), (f"{name}-run", summary)):
+  for path, value in zip(paths, (found, summary), strict=True):
     # Compressed: per-document scores are what the bootstrap needs.
-    with gzip.GzipFile(results / f"{stem}.json.gz", "wb", mtime=0) as file:
+    with gzip.GzipFile(path, "wb", mtime=0) as file:
       file.write(json.dumps(value, ensure_ascii=False).encode())
 
 
