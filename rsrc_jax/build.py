@@ -24,9 +24,12 @@ from rsrc_jax import (
   sharding,
   types,
   verifier,
+  weights,
 )
-from rsrc_jax.data import sources, tokenizer
+from rsrc_jax.data import pretrained as spelling
+from rsrc_jax.data import sources
 from rsrc_jax.metrics import capability
+from rsrc_jax.models import lora
 from rsrc_jax.ops import rewards
 from rsrc_jax.patterns import extract
 from rsrc_jax.roles import Role
@@ -41,6 +44,12 @@ class World(NamedTuple):
   policy: Policy
   roles: dict[str, Role]
   mesh: Mesh
+  checkpoint: weights.Checkpoint | None = None  # that config.model.path names
+
+
+def _itself(params: Params, frozen: dict[str, Params]) -> Params:
+  del frozen
+  return params
 
 
 class Phase(NamedTuple):
@@ -58,6 +67,8 @@ class Phase(NamedTuple):
   # state, frozen, batch -> state, metrics; a held-out batch, not learnt
   observe: Callable[..., Any] | None = None
   observe_every: int = 0  # steps; 0: never
+  # What is trained, frozen -> the policy's parameters.
+  bind: Callable[[Params, dict[str, Params]], Params] = _itself
 
 
 def world(config: ml_collections.ConfigDict, cache: Path) -> World:
@@ -70,12 +81,30 @@ def world(config: ml_collections.ConfigDict, cache: Path) -> World:
   """
   mesh = sharding.make_mesh(**config.mesh)
   _check(config, mesh)
-  corpus = _corpus(config, cache)
+  opened = _opened(config)
+  corpus = _corpus(config, cache, opened)
   for split in (corpus.valid, corpus.test):
     capability.check_disjoint(corpus.train, split)
   module = importlib.import_module(f"rsrc_jax.models.{config.model_name}")
-  policy = module.make(vocab_size=corpus.vocab.size, **config.model)
-  return World(config, corpus, policy, _roles(config, corpus), mesh)
+  settings = {"vocab_size": corpus.vocab.size, **config.model}
+  if opened is not None:
+    settings = opened.settings | settings
+    del settings["path"]
+  policy = module.make(**settings)
+  return World(config, corpus, policy, _roles(config, corpus), mesh, opened)
+
+
+def initial(world: World) -> Params:
+  """The parameters before any training: drawn, or a checkpoint's."""
+  if world.checkpoint is None:
+    return world.policy.init(jax.random.key(world.config.seed))
+  return weights.load(world.checkpoint, world.mesh)
+
+
+def _opened(config) -> weights.Checkpoint | None:
+  if config.model_name != "pretrained":
+    return None
+  return weights.open_folder(config.model.path)
 
 
 def phases(world: World) -> list[Phase]:
@@ -134,13 +163,18 @@ def _arm(world: World, name: str, step_of: dict) -> Phase:
   tx = learner.optimizer(
     steps=config.steps * config.updates, **config.optimizer
   )
-  init = lambda p: TrainState(
-    jnp.int32(0), p, tx.init(p), pattern.init(), relax.init(),
-    jnp.uint32(seed),
-  )  # fmt: skip
+  adapt, bind = _trained(config)
+
+  def init(params: Params) -> TrainState:
+    p = adapt(params)
+    return TrainState(
+      jnp.int32(0), p, tx.init(p), pattern.init(), relax.init(),
+      jnp.uint32(seed),
+    )  # fmt: skip
+
   same = (arm.pattern, tuple(arm.overrides))
   if same not in step_of:
-    step = _arm_step(world, config, pattern, relax, tx)
+    step = _arm_step(world, config, pattern, relax, tx, bind)
     step_of[same] = _jit(world, step, init)
   prepare, write = (_ruled if arm.pattern == "extract" else _written)(
     world, config, arm.write
@@ -165,12 +199,29 @@ def _arm(world: World, name: str, step_of: dict) -> Phase:
     write=jax.jit(write),
     saved=_saved(world, arm.write),
     observe=(
-      _jit(world, _observe(world, config, arm.pattern, relax, prepare), init)
+      _jit(
+        world, _observe(world, config, arm.pattern, relax, prepare, bind), init
+      )
       if looks
       else None
     ),
     observe_every=every if looks else 0,
+    bind=bind,
   )
+
+
+def _trained(config) -> tuple[Callable, Callable]:
+  """-> parameters to what is trained of them, and back (Phase.bind)."""
+  block = config.get("lora")
+  if not block or not block.rank:
+    return (lambda params: params), _itself
+  scale = block.alpha / block.rank
+  key = jax.random.key(config.seed)
+  adapt = lambda params: lora.init(
+    key, params, rank=block.rank, targets=block.targets
+  )
+  attach = lambda params, frozen: lora.attach(frozen["base"], params, scale)
+  return adapt, attach
 
 
 def settings(
@@ -235,7 +286,7 @@ def _written(world: World, config, mode: str) -> tuple[Callable, Callable]:
   constrain = _constrain(world, config, mode)
   vocab = world.corpus.vocab
   limits = augment.relaxed(
-    mode, vocab.code, words=_words(vocab, mode), end=_end(config)
+    mode, vocab.code, words=_words(vocab, mode), end=_end(vocab, config)
   )
   greedy = evaluate.code_writer(world.policy, world.roles["C"], limits)
 
@@ -266,7 +317,7 @@ def _constrain(world: World, config, mode: str) -> Callable[..., types.Ask]:
     ban=asked.ban,
     pool=asked.pool,
     force=asked.force,
-    end=_end(config),
+    end=_end(vocab, config),
     budgets=tuple(config.budgets),
   )
 
@@ -283,11 +334,11 @@ def _words(vocab, mode: str):
   return vocab.text if mode == "words" else None
 
 
-def _end(config) -> int | None:
-  return tokenizer.END if config.augment.fixed_length else None
+def _end(vocab, config) -> int | None:
+  return vocab.end if config.augment.fixed_length else None
 
 
-def _observe(world: World, config, kind: str, relax, prepare) -> Callable:
+def _observe(world: World, config, kind: str, relax, prepare, bind) -> Callable:
   """Plays a held-out batch and shows its reward to the curriculum."""
   pattern = _pattern(world, config, kind, monitor=True)
 
@@ -297,7 +348,7 @@ def _observe(world: World, config, kind: str, relax, prepare) -> Callable:
     k_ask, k_play = jax.random.split(key)
     ask = prepare(frozen, batch, k_ask, state.curriculum.schedule)
     episode, _ = pattern.play(
-      state.params, frozen, state.carry, batch, k_play, ask
+      bind(state.params, frozen), frozen, state.carry, batch, k_play, ask
     )
     seen = relax.observe(state.curriculum, episode.metrics["reward"])
     metrics = {f"held_{k}": v for k, v in episode.metrics.items()}
@@ -371,7 +422,7 @@ def _pattern(world, config, name: str, monitor: bool = False) -> Pattern:
   return module.make(policy, roles, verify, **kwargs)
 
 
-def _arm_step(world, config, pattern, relax, tx) -> Callable:
+def _arm_step(world, config, pattern, relax, tx, bind) -> Callable:
   return learner.make_step(
     world.policy,
     world.roles,
@@ -384,6 +435,7 @@ def _arm_step(world, config, pattern, relax, tx) -> Callable:
     normalize_std=config.normalize_std,
     kl=config.kl,
     rarity_bonus=config.rarity_bonus.to_dict(),
+    bind=bind,
   )
 
 
@@ -405,11 +457,11 @@ def _roles(config, corpus) -> dict[str, Role]:
       f"config.budget={config.budget} is longer than the longest source, "
       f"{longest} tokens: there is nothing to compress. Lower it."
     )
-  end = np.arange(vocab.size) == tokenizer.END
+  end = np.arange(vocab.size) == vocab.end
 
-  def role(tag, length, support):
-    separator, stop = tokenizer.SEPARATOR, tokenizer.END
-    return Role(tag, separator, stop, length, support | end)
+  def role(name, length, support):
+    tag, separator = vocab.tags[name]
+    return Role(tag, separator, vocab.end, length, support | end)
 
   sampling = {"temperature": config.temperature, "top_p": config.top_p}
   asks = vocab.asks
@@ -417,15 +469,26 @@ def _roles(config, corpus) -> dict[str, Role]:
   if config.budgets:
     sampling["slot"] = asks.get("slot")
   return {
-    "text": role(tokenizer.TEXT, longest + 1, vocab.text),
-    "C": role(tokenizer.C, config.budget, vocab.code)._replace(**sampling),
-    "D": role(tokenizer.D, longest + 1, vocab.text),
-    "V": role(tokenizer.V, longest + 1, vocab.text),
+    "text": role("text", longest + 1, vocab.text),
+    "C": role("C", config.budget, vocab.code)._replace(**sampling),
+    "D": role("D", longest + 1, vocab.text),
+    "V": role("V", longest + 1, vocab.text),
   }
 
 
-def _corpus(config, cache) -> sources.Corpus:
+def _corpus(config, cache, opened) -> sources.Corpus:
   settings = config.data.to_dict()
+  if opened is not None:
+    if settings["source"] != "text":
+      raise ValueError(
+        f"config.data.source={settings['source']!r}: a pretrained model reads "
+        "text; set it to 'text'."
+      )
+    settings["vocab"] = spelling.vocabulary(
+      opened.folder,
+      opened.settings["vocab_size"],
+      settings.pop("instructions", None) or spelling.INSTRUCTIONS,
+    )
   kind, path = settings.pop("source"), settings.pop("path")
   if kind == "facts":
     if path:
@@ -444,12 +507,17 @@ def _corpus(config, cache) -> sources.Corpus:
 def _check(config, mesh: Mesh) -> None:
   """Refuses what could not work, before anything is read or compiled."""
   positive = ("steps", "budget", "batch_size", "log_every", "updates",
-              "micro_batches", "pretrain.steps", "pretrain.batch_size",
+              "micro_batches", "pretrain.batch_size",
               "eval.every", "eval.rows", "eval.batch_size", "eval.test_rows",
               "checkpoint.every", "checkpoint.keep_last")  # fmt: skip
   for name in positive:
     if (value := _at(config, name)) < 1:
       raise ValueError(f"config.{name}={value} must be at least 1.")
+  least = 0 if config.model_name == "pretrained" else 1
+  if config.pretrain.steps < least:
+    raise ValueError(
+      f"config.pretrain.steps={config.pretrain.steps} must be at least {least}."
+    )
   for name in ("batch_size", "pretrain.batch_size", "eval.batch_size"):
     sharding.check_batch(mesh, f"config.{name}", _at(config, name))
   if not 0 <= config.seed < 2**32:

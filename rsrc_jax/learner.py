@@ -66,6 +66,9 @@ def make_step(
   normalize_std: bool = False,
   kl: float = 0.0,
   rarity_bonus: dict[str, float] | None = None,
+  bind: Callable[[Params, dict[str, Params]], Params] = lambda params, _: (
+    params
+  ),
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """Builds train_step(state, frozen, batch, given) -> (state, metrics).
 
@@ -82,6 +85,8 @@ def make_step(
     kl: reward that a nat of KL to the frozen base costs.
     rarity_bonus: reward of each role for a nat of rewards.rarity, scaled down
       with the curriculum's `explore` as the entropy bonus is.
+    bind: (what is trained, frozen) -> the parameters of the policy: adapters
+      are put beside the frozen base.
 
   The `frozen` parameters are read and never trained: an argument, so that they
   are neither baked into the program nor donated with the state.
@@ -94,7 +99,7 @@ def make_step(
     relaxed = curriculum.update(state.curriculum, state.step)
     schedule = relaxed.schedule
     episode, carry = pattern.play(
-      state.params, frozen, state.carry, batch, key, given
+      bind(state.params, frozen), frozen, state.carry, batch, key, given
     )
     returns = _shaped(
       policy, roles, frozen, episode, kl,
@@ -105,12 +110,14 @@ def make_step(
       for role, r in returns.items()
     }
     with jax.named_scope("update"):
-      old = _old_log_probs(policy, roles, state.params, episode, updates)
+      full = bind(state.params, frozen)
+      old = _old_log_probs(policy, roles, full, episode, updates)
       work = jax.lax.stop_gradient((episode, advantages, old))
       params, opt_state = state.params, state.opt_state
+      of = lambda params, *rest: loss(bind(params, frozen), *rest)
       for _ in range(updates):
         value, watched, grads = _gradient(
-          loss, params, work, schedule.explore, micro_batches
+          of, params, work, schedule.explore, micro_batches
         )
         change, opt_state = tx.update(grads, opt_state, params)
         params = optax.apply_updates(params, change)

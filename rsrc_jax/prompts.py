@@ -19,11 +19,11 @@ def concat(*pieces: Tokens) -> Tokens:
   )
 
 
-def constant(token: int, rows: int) -> Tokens:
-  """One real token a row, [rows, 1]."""
-  return Tokens(
-    jnp.full((rows, 1), token, jnp.int32), jnp.ones((rows, 1), bool)
-  )
+def constant(tokens: int | tuple[int, ...], rows: int) -> Tokens:
+  """The same real tokens in every row, [rows, 1] or [rows, len(tokens)]."""
+  ids = jnp.atleast_1d(jnp.asarray(tokens, jnp.int32))
+  ids = jnp.broadcast_to(ids, (rows, ids.size))
+  return Tokens(ids, jnp.ones(ids.shape, bool))
 
 
 def positions(mask: jax.Array, start: jax.Array | int = 0) -> jax.Array:

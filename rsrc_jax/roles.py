@@ -19,8 +19,8 @@ class Role(NamedTuple):
   The sampling settings belong to the role because scoring must repeat them.
   """
 
-  tag: int  # first token of the prompt
-  separator: int  # last token of the prompt
+  tag: int | tuple[int, ...]  # what a prompt begins with
+  separator: int | tuple[int, ...]  # what it ends with
   end: int  # ends an output
   length: int  # most tokens of an output, T
   support: np.ndarray  # [V] bool: ids that the role may ever write

@@ -101,7 +101,7 @@ def _train(world, phases, workdir, log, books, stop):
     for p in phases
   )
   with books.phase("compile") as spend:
-    untrained = spend(world.policy.init(jax.random.key(world.config.seed)))
+    untrained = spend(build.initial(world))
   D = world.roles["D"]
   examine = evaluate.Examiner(
     metering.charged(
@@ -119,7 +119,8 @@ def _train(world, phases, workdir, log, books, stop):
     state = run_phase(
       world, phase, params, examine, workdir, log, books, title, stop
     )
-    trained[phase.name] = state.params
+    frozen = {"base": trained.get("base", params)}
+    trained[phase.name] = phase.bind(state.params, frozen)
     kept[phase.name] = economy.state_bits(state)
   log.note("Evaluating on the test split.")
   trained["untrained"] = untrained
@@ -325,9 +326,10 @@ def _held_out(world, phase, state, frozen):
 
 def _validate(world, phase, state, frozen, examine):
   config, key = world.config, jax.random.key(world.config.seed)
+  params = phase.bind(state.params, frozen)
   metrics, _ = evaluate.judge_split(
-    lambda batch: phase.write(state.params, frozen, batch, key),
-    *examine.of(state.params),
+    lambda batch: phase.write(params, frozen, batch, key),
+    *examine.of(params),
     phase.saved,
     world.corpus.valid,
     rows=config.eval.rows,

@@ -42,7 +42,7 @@ def open_folder(folder: str | Path) -> Checkpoint:
     ValueError: no such folder, no config.json, only pickles, a truncated file,
       missing tensors or tensors of another shape; named, with the remedy.
   """
-  folder = Path(folder)
+  folder = Path(folder).expanduser()
   path = folder / "config.json"
   if not path.is_file():
     raise ValueError(

@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+import small_checkpoint
 
 from rsrc_jax import build
 
@@ -28,6 +29,8 @@ def test_a_config_builds_and_states_its_command(path, tmp_path):
     text.split()
   )
   config = module.get_config()
+  if config.model_name == "pretrained":
+    config.model.path = str(small_checkpoint.make(tmp_path / "checkpoint"))
   if config.data.source == "facts":
     config.data.sentences, config.data.heldout = 2_000, 128
   else:
@@ -35,10 +38,13 @@ def test_a_config_builds_and_states_its_command(path, tmp_path):
     line = "Sentence number {} speaks of {} red lamps and of little else."
     corpus.write_text("\n\n".join(line.format(i, i * i) for i in range(1_000)))
     config.data.path = str(corpus)
-    config.data.vocab_size, config.data.max_tokens = 320, 60
+    config.data.max_tokens = 60
+    if config.model_name != "pretrained":
+      config.data.vocab_size = 320
   phases = build.phases(build.world(config, tmp_path))
   assert phases[0].name == "base"
-  assert [p.name for p in phases] == ["base", *config.arms]
+  wanted = config.only.split(",") if config.only else [*config.arms]
+  assert [p.name for p in phases] == ["base", *wanted]
   if path.stem in ("tiny", "cdv_text"):
     assert set(config.arms) == {
       "lead", "surprising", "sft", "english_rl", "code",

@@ -75,7 +75,7 @@ def download(folder: Path) -> Path:
 
 
 def convert(path: str | Path, folder: Path) -> None:
-  """Writes the folder; model.safetensors last, so that it means all is there."""
+  """Writes the folder; model.safetensors last: where it is, all is."""
   try:
     import gguf
   except ImportError:
@@ -92,7 +92,7 @@ def convert(path: str | Path, folder: Path) -> None:
            "attn_k": config["num_key_value_heads"]}  # fmt: skip
   tensors = {}
   for tensor in reader.tensors:
-    stem, layer, name = split(tensor.name)
+    stem, name = split(tensor.name)
     x = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
     x = np.asarray(x, np.float32).reshape(tuple(tensor.shape)[::-1])
     if stem in heads:
@@ -103,13 +103,13 @@ def convert(path: str | Path, folder: Path) -> None:
   part.replace(folder / "model.safetensors")
 
 
-def split(name: str) -> tuple[str, str | None, str]:
-  """blk.3.attn_q.weight -> attn_q, 3, model.layers.3.self_attn.q_proj.weight"""
+def split(name: str) -> tuple[str, str]:
+  """blk.3.attn_q.weight -> attn_q, model.layers.3.self_attn.q_proj.weight"""
   if not name.startswith("blk."):
     stem = name.removesuffix(".weight")
-    return stem, None, f"{OUTSIDE[stem]}.weight"
+    return stem, f"{OUTSIDE[stem]}.weight"
   _, layer, stem, _ = name.split(".")
-  return stem, layer, f"model.layers.{layer}.{LAYER[stem]}.weight"
+  return stem, f"model.layers.{layer}.{LAYER[stem]}.weight"
 
 
 def unpermuted(x: np.ndarray, heads: int) -> np.ndarray:

@@ -119,6 +119,7 @@ def text(
   *,
   path: str | None = None,
   vocab_size: int = 1024,
+  vocab: tokenizer.Vocabulary | None = None,
   max_tokens: int = 24,
   min_tokens: int = 8,
   heldout: float = 0.1,
@@ -132,6 +133,7 @@ def text(
     path: a .txt, .md or .py file, a folder of them, or None for the docstrings
       of Python's standard library.
     vocab_size: V, asks included.
+    vocab: one that is there already: none is made.
     max_tokens: S; longer sentences are left out, none is cut.
     min_tokens: shorter sentences are left out.
     heldout: the fraction of documents in valid, and again in test.
@@ -159,10 +161,11 @@ def text(
     f"has {prose.SHORTEST} to {prose.LONGEST} characters), or check "
     f"data.heldout={heldout}",
   )
-  model, _ = tokenizer.cached_sentencepiece(
-    splits.train, vocab_size=vocab_size, cache_dir=cache_dir, asks=asks
-  )
-  vocab = tokenizer.from_sentencepiece(model, asks)
+  if vocab is None:
+    model, _ = tokenizer.cached_sentencepiece(
+      splits.train, vocab_size=vocab_size, cache_dir=cache_dir, asks=asks
+    )
+    vocab = tokenizer.from_sentencepiece(model, asks)
   fit = lambda split: [
     ids
     for sentence in split

@@ -32,6 +32,16 @@ ASKS = ("<use>", "<avoid>", "<slot>", "<question>")
 # SentencePiece writes a space as this symbol, also one that it reads.
 SPACE = "\u2581"
 
+# What stands before and behind a text that a role reads, by default.
+TAGS = MappingProxyType(
+  {
+    "text": ((TEXT,), (SEPARATOR,)),
+    "C": ((C,), (SEPARATOR,)),
+    "D": ((D,), (SEPARATOR,)),
+    "V": ((V,), (SEPARATOR,)),
+  }
+)
+
 # BPE counts integers, on one thread: equal sentences give equal bytes. Control
 # symbols are never matched in a text, and nothing of a text is normalised: the
 # space before the first word is ours, see from_sentencepiece.
@@ -65,6 +75,9 @@ class Vocabulary(NamedTuple):
   pieces: Callable[[list[int]], list[str]]  # one printable string an id
   # use, avoid, slot, question -> id; in neither mask. {}: none was asked for.
   asks: Mapping[str, int] = MappingProxyType({})
+  end: int = END  # ends what a role writes
+  # role -> the ids before and behind what it reads
+  tags: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = TAGS
 
 
 def from_words(

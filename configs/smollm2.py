@@ -1,0 +1,74 @@
+"""C -> D -> V by a pretrained model: SmolLM2-135M-Instruct on real text.
+
+  ./.venv/bin/python tools/fetch_smollm2.py        (once)
+  ./tools/run --config=configs/smollm2.py --workdir=runs/smollm2
+
+LoRA on all products, and full fine-tuning as an arm beside it, for one
+H100-class GPU. Meant to cost at most 25 minutes there; not measured yet.
+config.model.path names any folder of a Llama, Qwen or Gemma checkpoint.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import ml_collections
+
+# What the model is told; {} is the text. Any of its words may be changed.
+INSTRUCTIONS = {
+  "C": "Compress this text into a few tokens, from which you can restore it:"
+       "\n\n{}",
+  "D": "Restore the text that was compressed into these tokens:\n\n{}",
+  "V": "Correct this text:\n\n{}",
+}  # fmt: skip
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """Eight tokens for sentences of 12 to 32, on a GPU."""
+  config = _text()
+  config.model_name = "pretrained"
+  config.model = {
+    "path": "~/.cache/rsrc-jax/smollm2-135m-instruct",
+    "dtype": "bfloat16",  # of activations; parameters and logits are float32
+    "scan": True,
+    "remat": False,
+  }
+  config.lora = {
+    "rank": 16,  # 0: all parameters are trained
+    "alpha": 32.0,
+    "targets": r"blocks/(q|k|v|o|gate|up|down)$",
+  }
+  config.data.min_tokens, config.data.max_tokens = 12, 32
+  config.data.instructions = INSTRUCTIONS
+  del config.data["vocab_size"]
+  config.budget, config.eval.budgets = 8, (8,)
+  config.pretrain.steps = 0  # it has been pretrained
+  config.steps, config.batch_size = 400, 32
+  config.optimizer.learning_rate = 3e-4
+  config.loss.entropy_bonus.C = 0.02
+  config.curriculum.steps, config.curriculum.explore_steps = 250, 400
+  config.eval.every = config.checkpoint.every = 100
+  config.eval.rows = config.eval.batch_size = 128
+  config.eval.test_rows = 512
+  config.arms = {
+    "lead": _arm("extract", "lead"),
+    "surprising": _arm("extract", "surprising"),
+    "english_rl": _arm("cdv", "source"),
+    "code": _arm("cdv", "force"),
+    "code_full": _arm(
+      "cdv", "force", ("lora.rank", 0), ("optimizer.learning_rate", 2e-5)
+    ),
+  }
+  return config
+
+
+def _arm(pattern: str, write: str, *overrides) -> dict:
+  return {"pattern": pattern, "write": write, "overrides": overrides}
+
+
+def _text() -> ml_collections.ConfigDict:
+  path = Path(__file__).with_name("cdv_text.py")
+  spec = importlib.util.spec_from_file_location("cdv_text", path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  # The model block has other fields here.
+  return ml_collections.ConfigDict(module.get_config().to_dict())

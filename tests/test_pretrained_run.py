@@ -1,0 +1,115 @@
+"""A small pretrained checkpoint through the whole loop: LoRA on its weights."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import small_checkpoint
+
+from rsrc_jax import build, checkpoint, train, weights
+from rsrc_jax.models import lora
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+  """configs/smollm2_cpu.py on a small checkpoint and its own sentences."""
+  folder = tmp_path_factory.mktemp("pretrained")
+  path = ROOT / "configs" / "smollm2_cpu.py"
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config()
+  config.model.path = str(small_checkpoint.make(folder / "checkpoint"))
+  (folder / "text.txt").write_text("\n\n".join(small_checkpoint.SENTENCES))
+  config.data.path, config.data.max_tokens = str(folder / "text.txt"), 60
+  config.lora.rank, config.steps, config.only = 2, 2, "code"
+  config.ledger.enabled = False
+  config.optimizer.warmup = 0
+  return config
+
+
+@pytest.fixture(scope="module")
+def finished(config, tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("run")
+  return train.train(config, workdir), workdir
+
+
+def trained(config, workdir):
+  """-> the phase, what it trained, the checkpoint's own weights."""
+  world = build.world(config, workdir)
+  _, arm = build.phases(world)
+  base = build.initial(world)
+  saver = checkpoint.open_saver(
+    workdir / "checkpoints" / "code", keep_last=1, keep_best=1,
+    metric="nll_bits",
+  )  # fmt: skip
+  state, _ = checkpoint.restore(saver, jax.eval_shape(arm.init, base))
+  checkpoint.close(saver)
+  return arm, state.params, base
+
+
+def test_adapters_are_trained_and_saved_alone(config, finished):
+  summary, workdir = finished
+  arm, adapters, base = trained(config, workdir)
+  assert set(adapters) == {"blocks"}
+  names = {k for node in adapters["blocks"].values() for k in node}
+  assert names == {"lora_a", "lora_b"}
+  # B starts at zero: whatever it holds has been learnt.
+  learnt = [n["lora_b"] for n in adapters["blocks"].values()]
+  assert all(np.abs(x).max() > 0 for x in learnt)
+  full = arm.bind(adapters, {"base": base})
+  assert full["embed"] is base["embed"]
+  assert full["blocks"]["q"]["kernel"] is base["blocks"]["q"]["kernel"]
+  assert summary["params"] == sum(x.size for x in jax.tree.leaves(base))
+
+
+def test_what_was_trained_can_be_exported(config, finished, tmp_path):
+  """tools/export.py: adapters merged, the tokenizer beside them."""
+  _, workdir = finished
+  out = tmp_path / "out"
+  command = [sys.executable, ROOT / "tools" / "export.py", "--arm=code",
+             f"--workdir={workdir}", f"--out={out}"]  # fmt: skip
+  done = subprocess.run(command, capture_output=True, text=True, check=True)
+  assert "from_pretrained" in done.stdout
+  params = weights.load(
+    weights.open_folder(out), build.world(config, workdir).mesh
+  )
+  _, adapters, base = trained(config, workdir)
+  merged = lora.merge(base, adapters, config.lora.alpha / config.lora.rank)
+  kernel = params["blocks"]["up"]["kernel"]
+  np.testing.assert_allclose(
+    kernel, merged["blocks"]["up"]["kernel"], atol=1e-6
+  )
+  assert np.abs(kernel - base["blocks"]["up"]["kernel"]).max() > 1e-5
+  assert (out / "tokenizer.json").is_file()
+  again = [*command[:2], "--arm=cod", *command[3:]]
+  refused = subprocess.run(again, capture_output=True, text=True)
+  assert refused.returncode == 1 and "none of base, code" in refused.stderr
+
+
+def test_codes_are_ids_of_its_tokenizer(config, finished):
+  _, workdir = finished
+  world = build.world(config, workdir)
+  C = world.roles["C"]
+  assert C.end == 2 and not C.support[[0, 1]].any()
+  lines = (workdir / "samples.jsonl").read_text()
+  assert "Lamp" in lines
+
+
+def test_pretrained_settings_that_cannot_work_are_one_line(config, tmp_path):
+  def refused(message, **changes):
+    broken = config.copy_and_resolve_references()
+    broken.update_from_flattened_dict(changes)
+    with pytest.raises(ValueError, match=message) as error:
+      build.world(broken, tmp_path)
+    assert "\n" not in str(error.value)
+
+  refused("has no config.json", **{"model.path": str(tmp_path)})
+  refused("a pretrained model reads text", **{"data.source": "facts"})
+  refused(r"config\.pretrain\.steps=-1", **{"pretrain.steps": -1})
