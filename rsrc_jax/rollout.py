@@ -20,6 +20,9 @@ from rsrc_jax.types import (
   TokenStats,
 )
 
+# From so many ids on, logits are never stored where outputs are scored.
+LARGE = 8_192
+
 
 def sample(
   policy: Policy,
@@ -159,12 +162,26 @@ def score(
   where the output's mask is False. The same masks, temperature, truncation and
   numerics as `sample`, so score(sample(x)) == sample(x).log_probs.
   """
-  logp = _log_probs(policy, params, role, prompt, output, constraints)
-  picked = distributions.pick(logp, output.ids)
-  return (
-    jnp.where(output.mask, picked, 0.0),
-    jnp.where(output.mask, distributions.entropy(logp), 0.0),
-  )
+  hidden = _hidden(policy, params, prompt, output)
+  allowed = allowed_ids(role, constraints)[:, :, None]
+  temperature = _temperature(role, constraints)
+  if isinstance(temperature, jax.Array):
+    temperature = temperature[:, :, None]
+  if role.support.size >= LARGE and policy.table and role.top_p >= 1.0:
+    picked, entropy = _blocked(
+      policy.table(params), hidden, output.ids, allowed, temperature
+    )
+  else:
+    logp = distributions.log_probs(
+      policy.unembed(params, hidden),
+      allowed,
+      temperature=temperature,
+      top_p=role.top_p,
+      keep=output.ids,
+    )
+    picked = distributions.pick(logp, output.ids)
+    entropy = distributions.entropy(logp)
+  return tuple(jnp.where(output.mask, x, 0.0) for x in (picked, entropy))
 
 
 def likelihood(
@@ -230,8 +247,19 @@ def _prefill(
   return prefix, hidden[:, :, -1]
 
 
-def _log_probs(policy, params, role, prompt, output, constraints):
-  """-> [B, G, T, V]. The first token is read off the prompt, once a group."""
+def _blocked(table, hidden, ids, allowed, temperature):
+  """Log-probability and entropy without logits [B, G, T, V]."""
+  if isinstance(temperature, jax.Array):
+    hidden = hidden / temperature.astype(hidden.dtype)
+  elif temperature not in (0, 1):
+    hidden = hidden / jnp.asarray(temperature, hidden.dtype)
+  nothing = jnp.zeros((*ids.shape, 0), jnp.int32)
+  found = token_stats.from_hidden(hidden, table, ids, nothing, allowed)
+  return found.log_prob, found.entropy
+
+
+def _hidden(policy, params, prompt, output):
+  """-> [B, G, T, D]. The first token is read off the prompt, once a group."""
   prefix, last = _prefill(policy, params, prompt)
   shape = (*output.ids.shape[:2], 1, last.shape[-1])
   hidden = jnp.broadcast_to(last[:, :, None], shape)
@@ -245,13 +273,4 @@ def _log_probs(policy, params, role, prompt, output, constraints):
       prefix=prefix,
     )
     hidden = jnp.concatenate([hidden, rest], 2)
-  temperature = _temperature(role, constraints)
-  if isinstance(temperature, jax.Array):
-    temperature = temperature[:, :, None]
-  return distributions.log_probs(
-    policy.unembed(params, hidden),
-    allowed_ids(role, constraints)[:, :, None],
-    temperature=temperature,
-    top_p=role.top_p,
-    keep=output.ids,
-  )
+  return hidden

@@ -85,6 +85,8 @@ class Policy(NamedTuple):
   apply: Callable[..., tuple[jax.Array, Cache]]  # -> hidden [B, G, T, D]
   unembed: Callable[..., jax.Array]  # params, hidden -> logits [..., V]
   init_cache: Callable[..., Cache]  # batch, group, length -> Cache
+  # params -> [V, D], where logits are hidden @ table.T and nothing more
+  table: Callable[..., jax.Array] | None = None
 
 
 class Rollout(NamedTuple):

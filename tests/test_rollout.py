@@ -60,6 +60,41 @@ def test_score_repeats_what_sample_recorded(name, temperature, top_p):
     assert jnp.mean(scored) < -0.05
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_a_large_vocabulary_is_scored_in_blocks(temperature, monkeypatch):
+  """Without stored logits: the same values, and the same gradient."""
+  batch, lists = tiny.batch(), limits()
+  role = tiny.ROLES["C"]._replace(temperature=temperature)
+  out, *_ = both(
+    tiny.params(), batch, jax.random.key(0), lists, "C", temperature
+  )
+  stored = []
+  real = rollout.distributions.log_probs
+  monkeypatch.setattr(
+    rollout.distributions, "log_probs",
+    lambda *args, **kwargs: stored.append(1) or real(*args, **kwargs),
+  )  # fmt: skip
+
+  def scored(params):
+    logp, entropy = rollout.score(
+      tiny.POLICY, params, role, out.prompt, out.output, lists
+    )
+    return jnp.sum(logp) + 0.3 * jnp.sum(entropy), (logp, entropy)
+
+  want = jax.jit(jax.grad(scored, has_aux=True))(tiny.params())
+  assert stored
+  stored.clear()
+  monkeypatch.setattr(rollout, "LARGE", 1)
+  again = lambda params: scored(params)  # traced anew
+  got = jax.jit(jax.grad(again, has_aux=True))(tiny.params())
+  assert not stored
+  chex.assert_trees_all_close(got[1], want[1], atol=1e-5)
+  for a, b in zip(
+    jax.tree.leaves(got[0]), jax.tree.leaves(want[0]), strict=True
+  ):
+    assert jnp.abs(a - b).max() <= 1e-5 * jnp.abs(b).max() + 1e-7
+
+
 def test_scoring_without_the_bans_or_the_temperature_is_noticed():
   batch, key, lists = tiny.batch(), jax.random.key(0), limits()
   role = tiny.ROLES["C"]

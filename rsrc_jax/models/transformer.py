@@ -233,14 +233,16 @@ def make(
 
   def unembed(params: Params, hidden: jax.Array) -> jax.Array:
     """hidden [..., D] -> logits [..., V] float32."""
-    table = params["embed"] if tied else params["unembed"]
     logits = jnp.einsum(
       "...d,vd->...v",
       hidden,
-      table.astype(dtype),
+      table(params),
       preferred_element_type=jnp.float32,
     )
     return layers.soft_cap(logits, logit_cap)
+
+  def table(params: Params) -> jax.Array:
+    return (params["embed"] if tied else params["unembed"]).astype(dtype)
 
   def init_cache(batch: int, group: int, length: int) -> Cache:
     kv = jnp.zeros((batch, group, length, kv_heads, size), dtype)
@@ -248,4 +250,5 @@ def make(
     mask = jnp.zeros((batch, group, length), bool)
     return Cache(layers_kv, layers_kv, mask)
 
-  return Policy(init, apply, unembed, init_cache)
+  plain = None if logit_cap else table
+  return Policy(init, apply, unembed, init_cache, plain)
