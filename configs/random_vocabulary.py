@@ -100,7 +100,7 @@ def gate() -> dict:
   return {
     "name": "density",
     "load_bearing": "message",
-    "bonus": 0.1,
+    "bonus": 1.0,  # as much again as is earned, for using all of the list
     "mode": "bonus",
     "share": 0.5,  # gamma of "multiply"
     "threshold": None,  # tau, nats; measured

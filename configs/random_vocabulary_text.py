@@ -31,12 +31,16 @@ def get_config() -> ml_collections.ConfigDict:
   config.model.hidden = 352
   config.model.absolute = 64
   config.budget, config.eval.budgets = 8, (8,)
-  config.steps = 600
+  config.steps = 1_200
   config.batch_size, config.patterns.cdv.group = 16, 12
-  config.pretrain.steps, config.pretrain.warmup_from = 1_000, 400
+  config.pretrain.steps, config.pretrain.warmup_from = 1_500, 600
   config.pretrain.batch_size = 48
-  config.curriculum.explore_steps = 600
-  config.curriculum.min_steps, config.curriculum.max_steps = 60, 100
+  config.curriculum.explore_steps = 1_200
+  # Nothing is forced from step 720 on at the latest.
+  config.curriculum.min_steps, config.curriculum.max_steps = 40, 72
+  # A sentence has some 60 nats here: what one of them is worth as reward.
+  english = dict(config.arms.E5.overrides) | {"kl": 0.016}
+  config.arms.E5.overrides = tuple(english.items())
   return config
 
 

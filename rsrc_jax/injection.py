@@ -134,8 +134,8 @@ def make(
         swapped = rewards.swap(code.ids, uses, injected, ask.decoys)
         gap = known - likelihood(params, s, code._replace(ids=swapped))
         carry = _measure(
-          carry, params, s, code, injected, ask.decoys, budget, likelihood,
-          decay, threshold,
+          carry, params, s, code, uses, injected, ask.decoys, budget,
+          likelihood, decay, threshold,
         )  # fmt: skip
     tau = carry.tau
     if load_bearing == "message":
@@ -264,21 +264,31 @@ def _observe(carry: Norms, c: Rollout, plain, phase, decay: float) -> Norms:
 
 
 def _measure(
-  carry, params, s, code, injected, decoys, budget, likelihood, decay, threshold
-) -> Norms:
+  carry, params, s, code, uses, injected, decoys, budget, likelihood, decay,
+  threshold,
+) -> Norms:  # fmt: skip
   """Moves tau: what a scripted rote policy would lose in the swap.
 
-  Of one code a source the injected ids are taken out and appended. Where D is
-  misled by a decoy that it reads as content, this shows it.
+  Of one code a source the injected ids are taken out, and as many of the list
+  as it used are appended, one at least. Where D is misled by a decoy that it
+  reads as content, this shows it.
   """
   if threshold is not None:
     return carry._replace(tau=jnp.float32(threshold))
   one = Tokens(*(x[:, :1] for x in code))
   plain = Tokens(*(x[:, 0] for x in without(one, injected)))
   size = jnp.broadcast_to(jnp.reshape(budget, (-1,)), (len(plain.ids),))
+  number = jnp.maximum(jnp.sum(uses[:, 0], -1, keepdims=True), 1)
+
+  def rote(listed):
+    # What was relaxed away leaves holes anywhere in a list.
+    order = jnp.argsort(listed < 0, -1, stable=True)
+    listed = jnp.take_along_axis(listed, order, -1)
+    listed = jnp.where(jnp.arange(listed.shape[-1]) < number, listed, -1)
+    return Tokens(*(x[:, None] for x in append(plain, listed, size)))
+
   known = [
-    likelihood(params, s, Tokens(*(x[:, None] for x in append(plain, u, size))))
-    for u in (injected[:, 0], decoys[:, 0])
+    likelihood(params, s, rote(listed[:, 0])) for listed in (injected, decoys)
   ]
   found = jnp.maximum(jnp.percentile(known[0] - known[1], 95), 0.0)
   mixed = decay * carry.tau + (1.0 - decay) * found

@@ -452,6 +452,24 @@ def test_tau_is_what_the_swap_costs_a_rote_policy(monkeypatch):
   np.testing.assert_allclose(later["tau"], 0.9 * 3.0, rtol=1e-6)
 
 
+def test_tau_is_of_as_many_ids_as_were_used(monkeypatch):
+  """The first code uses none: one is appended; a hole of the list is closed."""
+  costs = {17: 3.0, 18: 5.0}
+
+  def misled(params, s, code):
+    seen = sum(
+      cost * jnp.any(code.ids == decoy, -1) for decoy, cost in costs.items()
+    )
+    return jnp.where(jnp.any(code.ids < 0, (-1, -2)), jnp.nan, -9.0 - seen)
+
+  monkeypatch.setitem(globals(), "likelihood", misled)
+  few = ask(used=((-1, 16),), decoys=((-1, 18),))
+  for asked, tau in ((ask(), 3.0), (few, 5.0)):
+    plain = CODE._replace(ids=jnp.where(CODE.ids >= 15, 8, CODE.ids))
+    _, found, _ = pay(asked, code=plain, threshold=None)
+    np.testing.assert_allclose(found["tau"], tau, rtol=1e-6)
+
+
 def test_chance_is_measured_on_ids_that_c_never_heard_of():
   """The third code holds 11; C did not put it there for being asked."""
   _, found, _ = pay(ask(decoys=((17, 11),)))

@@ -23,11 +23,15 @@ import run  # noqa: E402
 
 from rsrc_jax import build, evaluate  # noqa: E402
 
-ARMS, SEEDS, K = ("E4", "E5", "B1", "B6", "F"), range(5), 3
+ARMS, K = ("E4", "E5", "B1", "B6", "F"), 3
 
 
 def main() -> None:
-  opened = [seed for seed in SEEDS if (workdir(seed) / "summary.json").exists()]
+  opened = [
+    seed
+    for seed in run.REGISTERED["seeds"]
+    if (workdir(seed) / "summary.json").exists()
+  ]
   if len(opened) < 2:
     raise SystemExit("Fewer than two seeds are there: start run.py first.")
   worlds = {seed: world_of(seed) for seed in opened}

@@ -31,25 +31,28 @@ sys.path.insert(0, str(ROOT))
 
 from rsrc_jax import cache  # noqa: E402
 
-# The config of a tier and the budgets that it is trained at, one policy each.
+# The config of a tier, the budgets that it is trained at, one policy each, and
+# the seeds: of facts as they are registered, of the others by their cost.
+REGISTERED = json.loads((HERE / "registration.json").read_text())
 TIERS = {
-  "facts": ("configs/random_vocabulary.py", (3, 2, 4, 6, 8)),
-  "text": ("configs/random_vocabulary_text.py", (4, 8)),
-  "large": ("configs/random_vocabulary_large.py", (16,)),
-  "append": ("configs/append_hack.py", (8,)),
-  "cold": ("configs/append_cold.py", (8,)),
-  "use": ("configs/injected_use.py", (4,)),
-}
+  "facts": ("configs/random_vocabulary.py", REGISTERED["budgets"],
+            REGISTERED["seeds"]),
+  "text": ("configs/random_vocabulary_text.py", (8,), (0, 1, 2)),
+  "large": ("configs/random_vocabulary_large.py", (16,), (0, 1, 2)),
+  "append": ("configs/append_hack.py", (8,), (0, 1, 2)),
+  "cold": ("configs/append_cold.py", (8,), (0, 1, 2)),
+  "use": ("configs/injected_use.py", (4,), (0, 1, 2)),
+}  # fmt: skip
 
 # On two cores; the order in which they are run.
 ON_CPU = ("facts", "append", "cold", "use", "text")
-# Away from three tokens the arms that the registered contrasts need.
+# On text, and away from three tokens, the arms that the contrasts need.
 FEWER = "E1,E2,E3,E3o,E4,E5,B1,B2,B5,B6,F,X1"
 
 TIER = flags.DEFINE_enum(
   "tier", "facts", [*TIERS, "all"], "What to compress; all: on a CPU."
 )
-SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Seeds.")
+SEEDS = flags.DEFINE_list("seeds", [], "Seeds; default: the tier's.")
 ARMS = flags.DEFINE_string("arms", "", "Some arms, comma-separated; or all.")
 BUDGETS = flags.DEFINE_list(
   "budgets", [], "Tokens a code; default: the tier's."
@@ -70,7 +73,7 @@ def main(argv):
     (tier, k, seed)
     for tier in (ON_CPU if TIER.value == "all" else (TIER.value,))
     for k in asked or TIERS[tier][1]
-    for seed in SEEDS.value
+    for seed in SEEDS.value or TIERS[tier][2]
   ]
   cores = queue.SimpleQueue()
   for number in range(JOBS.value):
@@ -89,9 +92,10 @@ def main(argv):
       subprocess.run([sys.executable, HERE / script], cwd=ROOT, check=True)
 
 
-def child(tier: str, k: int, seed: str, cores: queue.SimpleQueue) -> int:
+def child(tier: str, k: int, seed: int | str, cores: queue.SimpleQueue) -> int:
   """One run in a process of its own, pinned where the system can."""
-  arms = ARMS.value or (FEWER if tier == "facts" and k != 3 else "")
+  fewer = tier == "text" or (tier == "facts" and k != 3)
+  arms = ARMS.value or (FEWER if fewer else "")
   command = [sys.executable, __file__, "--child", f"--seeds={seed}",
              f"--tier={tier}", f"--arms={arms}",
              f"--budgets={k}", f"--quick={QUICK.value}"]  # fmt: skip
