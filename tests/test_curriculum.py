@@ -342,7 +342,9 @@ def test_jit_and_a_checkpoint_change_nothing(kind, tmp_path):
   assert plain.schedule.phase == jitted.schedule.phase == 3 * (kind[0] == "p")
 
   half = drive(relax, relax.init(), range(17), update, observe)
-  wrap = lambda s: TrainState(jnp.int32(17), {"w": jnp.ones(2)}, (), (), s)
+  wrap = lambda s: TrainState(
+    jnp.int32(17), {"w": jnp.ones(2)}, (), (), s, jnp.uint32(0)
+  )
   saver = checkpoint.open_saver(
     tmp_path, keep_last=1, keep_best=1, metric="nll_bits"
   )

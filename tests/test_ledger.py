@@ -351,7 +351,8 @@ def test_a_killed_process_resumes_with_its_bill(tmp_path):
   useful = two["phases"]["code"]["C"]["seconds"]
   useful -= two["rolled_back"]["seconds"]
   expected = one["phases"]["code"]["C"]["seconds"]
-  assert useful == pytest.approx(expected, rel=0.02)
+  # A sleep overruns on a busy machine; five steps too many are 17 %.
+  assert useful == pytest.approx(expected, rel=0.08)
   assert two["phases"]["code"]["C"]["flops"] == 35.0
   assert two["rolled_back"]["flops"] == 5.0
   assert len(two["lost"]) == 1 and one["lost"] == []
