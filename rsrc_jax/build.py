@@ -91,7 +91,7 @@ def world(config: ml_collections.ConfigDict, cache: Path) -> World:
     settings = opened.settings | settings
     del settings["path"]
   policy = module.make(**settings)
-  return World(config, corpus, policy, _roles(config, corpus), mesh, opened)
+  return World(config, corpus, policy, roles(config, corpus), mesh, opened)
 
 
 def initial(world: World) -> Params:
@@ -450,7 +450,7 @@ def _jit(world: World, step: Callable, init: Callable) -> Callable:
   return jax.jit(step, donate_argnums=0, out_shardings=(where, None))
 
 
-def _roles(config, corpus) -> dict[str, Role]:
+def roles(config, corpus) -> dict[str, Role]:
   vocab, longest = corpus.vocab, corpus.train.ids.shape[-1]
   if config.budget > longest:
     raise ValueError(

@@ -8,6 +8,7 @@ import tiny
 from jax.sharding import PartitionSpec as P
 
 from rsrc_jax import sharding
+from rsrc_jax.metrics import hlo
 from rsrc_jax.types import TrainState
 
 
@@ -63,3 +64,23 @@ def test_a_weight_that_does_not_divide_is_refused():
   tree = {"embed": jax.ShapeDtypeStruct((12, 16), jnp.float32)}
   with pytest.raises(ValueError, match=r"embed: dimension 12 .*tensor=8"):
     sharding.shardings(mesh, tree)
+
+
+def test_what_devices_say_is_counted_with_their_loops():
+  """Five sums of [4, 3] floats in a loop, and one gather of [8, 3]."""
+  mesh = sharding.make_mesh(data=2)
+
+  def work(x):
+    body = lambda x, _: (jax.lax.psum(x, "data") * 0.5, None)
+    x, _ = jax.lax.scan(body, x, None, length=5)
+    return jax.lax.all_gather(x, "data", tiled=True)
+
+  f = jax.jit(
+    jax.shard_map(
+      work, mesh=mesh, in_specs=P("data"), out_specs=P(), check_vma=False
+    )
+  )
+  text = f.lower(jnp.zeros((8, 3))).compile().as_text()
+  found = hlo.collectives(text)
+  assert found["all-reduce"] == (5, 5 * 4 * 3 * 4)
+  assert found["all-gather"] == (1, 8 * 3 * 4)

@@ -64,6 +64,64 @@ def xla(compiled) -> XLA:
   )
 
 
+def collectives(text: str) -> dict[str, tuple[float, float]]:
+  """What devices say to each other: {operation: (times, bytes of results)}.
+
+  Of one device, from the text of a compiled program; loops by their known trip
+  counts, once where XLA knows none. An operation that is started and ended
+  apart counts once.
+  """
+  computations, entry = _computations(text)
+  memo: dict[str, Counter] = {}
+
+  def total(name: str) -> Counter:
+    if name not in memo:
+      memo[name] = Counter()
+      for x in computations.get(name, ()):
+        memo[name] += _talk(x, total)
+    return memo[name]
+
+  found = total(entry)
+  codes = {code for code, _ in found}
+  return {
+    code: (found[code, "times"], found[code, "bytes"]) for code in sorted(codes)
+  }
+
+
+COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all",
+               "collective-permute", "collective-broadcast")  # fmt: skip
+
+
+def _talk(x: "_Operation", total: Callable) -> Counter:
+  code = x.code.removesuffix("-start")
+  if code in COLLECTIVES:
+    # Started apart, the result is (operand, result, ...): the largest counts.
+    sizes = [_bytes(kind) for kind in re.findall(r"\w+\[[\d,]*\]", x.kind)]
+    size = max(sizes) if code != x.code else sum(sizes)
+    return Counter({(code, "times"): 1, (code, "bytes"): size})
+  found = Counter()
+  times = (_trips(x) or 1) if x.code == "while" else 1
+  keys = r"(?:body|condition)=%?([\w.\-]+)"
+  names = re.findall(keys, x.rest) if x.code == "while" else [
+    name
+    for pattern in (_CALLED, _BRANCHES)
+    for match in pattern.finditer(x.rest)
+    for name in re.findall(r"[\w.\-]+", match[1])
+  ]  # fmt: skip
+  for name in names:
+    for key, value in total(name).items():
+      found[key] += times * value
+  return found
+
+
+def _bytes(kind: str) -> int:
+  """Of "bf16[2,3]"."""
+  name, _, sizes = kind.partition("[")
+  bits = re.search(r"\d+", name)
+  each = max(int(bits[0]) // 8, 1) if bits else 1  # pred
+  return each * math.prod(int(n) for n in sizes.rstrip("]").split(",") if n)
+
+
 def agreement(
   walked: float, found: XLA, analytic: float | None = None
 ) -> dict[str, Any]:
@@ -101,6 +159,7 @@ class _Operation(NamedTuple):
   shape: tuple[int, ...]  # of its result; () for tuples
   operands: tuple[tuple[int, ...], ...]  # shapes of the first two
   rest: str  # its line behind the opening parenthesis
+  kind: str  # the type of its result, as written
 
 
 _HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
@@ -133,7 +192,9 @@ def _computations(text: str) -> tuple[dict[str, list[_Operation]], str]:
         # An operand's name may stand behind its type.
         first = re.findall(r"%([\w.\-]+)", rest)[:2]
         operands = tuple(shapes[x] for x in first)
-      operations.append(_Operation(name, code, shapes[name], operands, rest))
+      operations.append(
+        _Operation(name, code, shapes[name], operands, rest, kind)
+      )
   return computations, entry
 
 
