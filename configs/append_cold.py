@@ -8,29 +8,21 @@ offers up to 32 times the largest safe bonus, without a gate and with the
 default's. Cost and what to expect: experiments/random_vocabulary.
 """
 
-import importlib.util
 from pathlib import Path
 
 import ml_collections
 
+from rsrc_jax.config import module
+
 
 def get_config() -> ml_collections.ConfigDict:
   """Where does the hack start?"""
-  module = _append()
-  config = module.get_config()
+  hack = module(Path(__file__).with_name("append_hack.py"))
+  config = hack.get_config()
   config.pretrain.demonstrate = ""
-  safe = module.PRICE * config.augment.inject / config.budget
+  safe = hack.PRICE * config.augment.inject / config.budget
   offers = (0, 1, 2, 4, 8, 16, 32)
   config.arms = {
-    f"none_{times}": module.arm("none", "none", times * safe)
-    for times in offers
-  } | {"BL_32": module.arm("density", "message", 32 * safe)}
+    f"none_{times}": hack.arm("none", "none", times * safe) for times in offers
+  } | {"BL_32": hack.arm("density", "message", 32 * safe)}
   return config
-
-
-def _append():
-  path = Path(__file__).with_name("append_hack.py")
-  spec = importlib.util.spec_from_file_location("append_hack", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module

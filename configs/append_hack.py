@@ -10,17 +10,16 @@ largest safe bonus they are offered (rewards.largest_bonus). Cost and what to
 expect: experiments/random_vocabulary.
 """
 
-import importlib.util
-from pathlib import Path
-
 import ml_collections
+
+from rsrc_jax.config import beside
 
 PRICE = 0.16  # of a code at full budget: half a bit of 24 a token
 
 
 def get_config() -> ml_collections.ConfigDict:
   """Four fixed ids: a C of this size does not learn to read them off."""
-  config = _facts()
+  config = beside(__file__, "random_vocabulary")
   config.steps, config.budget, config.budgets = 400, 8, ()
   config.batch_size, config.loss.entropy_bonus.C = 32, 0.9
   config.optimizer.learning_rate = 2e-3  # a short run
@@ -64,11 +63,3 @@ def arm(gate: str, load: str, bonus: float) -> dict:
     (f"{path}.bonus", bonus),
   )
   return {"pattern": "cdv", "write": "free", "overrides": overrides}
-
-
-def _facts() -> ml_collections.ConfigDict:
-  path = Path(__file__).with_name("random_vocabulary.py")
-  spec = importlib.util.spec_from_file_location("random_vocabulary", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.get_config()

@@ -9,10 +9,9 @@ the cache. Cost: 10 minutes on one busy core. Don't expect the effect of
 configs/tiny.py at this size: see experiments/cdv_text.
 """
 
-import importlib.util
-from pathlib import Path
-
 import ml_collections
+
+from rsrc_jax.config import beside
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -21,7 +20,7 @@ def get_config() -> ml_collections.ConfigDict:
   Nothing here was picked to favour an arm: what differs from configs/tiny.py is
   what the longer texts and the larger vocabulary ask for.
   """
-  config = _tiny()
+  config = beside(__file__, "tiny")
   config.steps = 600
   config.batch_size = 16
   config.budget = 4
@@ -42,12 +41,3 @@ def get_config() -> ml_collections.ConfigDict:
   config.eval.test_rows = 2_048
   config.eval.budgets = (1, 2, 4)
   return config
-
-
-def _tiny() -> ml_collections.ConfigDict:
-  path = Path(__file__).with_name("tiny.py")
-  spec = importlib.util.spec_from_file_location("tiny", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  # The data block has other fields here.
-  return ml_collections.ConfigDict(module.get_config().to_dict())

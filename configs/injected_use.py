@@ -9,15 +9,14 @@ may be written; with no bonus or one of the whole reward, gated or not. Cost: 15
 minutes on one core; what to expect: experiments/random_vocabulary.
 """
 
-import importlib.util
-from pathlib import Path
-
 import ml_collections
+
+from rsrc_jax.config import beside
 
 
 def get_config() -> ml_collections.ConfigDict:
   """As configs/append_hack.py, with codes that fill their budget."""
-  config = _append()
+  config = beside(__file__, "append_hack")
   config.steps, config.budget = 600, 4
   config.eval.budgets, config.eval.every = (4,), 600
   config.checkpoint.every = 600
@@ -51,11 +50,3 @@ def _gate(name: str, load: str, bonus: float) -> tuple:
 
 def _arm(*overrides) -> dict:
   return {"pattern": "cdv", "write": "force", "overrides": overrides}
-
-
-def _append() -> ml_collections.ConfigDict:
-  path = Path(__file__).with_name("append_hack.py")
-  spec = importlib.util.spec_from_file_location("append_hack", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.get_config()

@@ -9,15 +9,14 @@ expect: unknown; meant for one H100-class device and half an hour an arm. A
 corpus of your own (`--config.data.path`) should have some ten million tokens.
 """
 
-import importlib.util
-from pathlib import Path
-
 import ml_collections
+
+from rsrc_jax.config import beside
 
 
 def get_config() -> ml_collections.ConfigDict:
   """A model from scratch in bfloat16; float32 logits, mismatch logged."""
-  config = _text()
+  config = beside(__file__, "random_vocabulary_text")
   config.data.vocab_size, config.data.max_tokens = 8_196, 96
   config.model = config.model.to_dict() | {
     "width": 512, "depth": 10, "heads": 8, "kv_heads": 4, "hidden": 1_408,
@@ -34,11 +33,3 @@ def get_config() -> ml_collections.ConfigDict:
   config.curriculum.min_steps, config.curriculum.max_steps = 100, 250
   config.eval.every = config.checkpoint.every = 500
   return config
-
-
-def _text() -> ml_collections.ConfigDict:
-  path = Path(__file__).with_name("random_vocabulary_text.py")
-  spec = importlib.util.spec_from_file_location("random_vocabulary_text", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.get_config()

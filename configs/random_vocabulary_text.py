@@ -9,15 +9,14 @@ pretraining and larger budgets. Cost and what to expect:
 experiments/random_vocabulary.
 """
 
-import importlib.util
-from pathlib import Path
-
 import ml_collections
+
+from rsrc_jax.config import beside
 
 
 def get_config() -> ml_collections.ConfigDict:
   """The CPU tier on text: 1.0 million parameters, 1,028 tokens."""
-  config = _facts()
+  config = beside(__file__, "random_vocabulary")
   config.data = {
     "source": "text",
     "path": "",  # empty: Python's standard library
@@ -42,12 +41,3 @@ def get_config() -> ml_collections.ConfigDict:
   english = dict(config.arms.E5.overrides) | {"kl": 0.016}
   config.arms.E5.overrides = tuple(english.items())
   return config
-
-
-def _facts() -> ml_collections.ConfigDict:
-  path = Path(__file__).with_name("random_vocabulary.py")
-  spec = importlib.util.spec_from_file_location("random_vocabulary", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  # The data block has other fields here.
-  return ml_collections.ConfigDict(module.get_config().to_dict())

@@ -8,10 +8,9 @@ H100-class GPU. Meant to cost at most 25 minutes there; not measured yet.
 config.model.path names any folder of a Llama, Qwen or Gemma checkpoint.
 """
 
-import importlib.util
-from pathlib import Path
-
 import ml_collections
+
+from rsrc_jax.config import beside
 
 # What the model is told; {} is the text. Any of its words may be changed.
 INSTRUCTIONS = {
@@ -24,7 +23,7 @@ INSTRUCTIONS = {
 
 def get_config() -> ml_collections.ConfigDict:
   """Eight tokens for sentences of 12 to 32, on a GPU."""
-  config = _text()
+  config = beside(__file__, "cdv_text")
   config.model_name = "pretrained"
   config.model = {
     "path": "~/.cache/rsrc-jax/smollm2-135m-instruct",
@@ -63,12 +62,3 @@ def get_config() -> ml_collections.ConfigDict:
 
 def _arm(pattern: str, write: str, *overrides) -> dict:
   return {"pattern": pattern, "write": write, "overrides": overrides}
-
-
-def _text() -> ml_collections.ConfigDict:
-  path = Path(__file__).with_name("cdv_text.py")
-  spec = importlib.util.spec_from_file_location("cdv_text", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  # The model block has other fields here.
-  return ml_collections.ConfigDict(module.get_config().to_dict())

@@ -7,15 +7,14 @@ Four steps of LoRA on sentences of the standard library. Meant to cost at most
 8 minutes on two cores. Nothing is learnt in four steps: expect no effect.
 """
 
-import importlib.util
-from pathlib import Path
-
 import ml_collections
+
+from rsrc_jax.config import beside
 
 
 def get_config() -> ml_collections.ConfigDict:
   """Two sources a step, four codes each."""
-  config = _gpu()
+  config = beside(__file__, "smollm2")
   config.model.dtype, config.model.scan = "float32", False
   config.steps, config.log_every = 4, 1
   config.batch_size, config.patterns.cdv.group = 2, 4
@@ -26,11 +25,3 @@ def get_config() -> ml_collections.ConfigDict:
   config.ledger.service_seconds = 0.1
   config.only = "english_rl,code"
   return config
-
-
-def _gpu() -> ml_collections.ConfigDict:
-  path = Path(__file__).with_name("smollm2.py")
-  spec = importlib.util.spec_from_file_location("smollm2", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.get_config()

@@ -1,34 +1,27 @@
 """configs/: every config is complete, and says what it says."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 import small_checkpoint
 
 from rsrc_jax import build
+from rsrc_jax.config import load, module
 
 CONFIGS = sorted((Path(__file__).resolve().parent.parent / "configs").iterdir())
-
-
-def load(path):
-  spec = importlib.util.spec_from_file_location(path.stem, path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
 
 
 @pytest.mark.parametrize(
   "path", [p for p in CONFIGS if p.suffix == ".py"], ids=lambda p: p.stem
 )
 def test_a_config_builds_and_states_its_command(path, tmp_path):
-  module = load(path)
-  text = module.__doc__ + module.get_config.__doc__
+  file = module(path)
+  text = file.__doc__ + file.get_config.__doc__
   assert "./tools/run" in text
   assert "minute" in text or "Cost and what to expect:" in " ".join(
     text.split()
   )
-  config = module.get_config()
+  config = load(path)
   if config.model_name == "pretrained":
     config.model.path = str(small_checkpoint.make(tmp_path / "checkpoint"))
   if config.data.source == "facts":
@@ -100,7 +93,7 @@ def flat(block, prefix=""):
   "stem, kl", [("random_vocabulary", 0.06), ("random_vocabulary_text", 0.016)]
 )
 def test_every_arm_differs_from_f_in_its_switches_alone(stem, kl):
-  config = load(CONFIGS[0].parent / f"{stem}.py").get_config()
+  config = load(CONFIGS[0].parent / f"{stem}.py")
   assert set(config.arms) == set(DIFFERENCES)
   full = build.settings(config, "F")
   for name, (pattern, write, expected) in DIFFERENCES.items():
@@ -125,7 +118,7 @@ def test_every_arm_differs_from_f_in_its_switches_alone(stem, kl):
 
 def test_arms_of_a_run_start_and_draw_alike(tmp_path):
   """One base, one order of the data, one number of steps."""
-  config = load(CONFIGS[0].parent / "random_vocabulary.py").get_config()
+  config = load(CONFIGS[0].parent / "random_vocabulary.py")
   config.data.sentences, config.data.heldout = 400, 32
   _, *arms = build.phases(build.world(config, tmp_path))
   assert len({(p.steps, p.batch_size, p.data_seed) for p in arms}) == 1
@@ -135,7 +128,7 @@ def test_arms_of_a_run_start_and_draw_alike(tmp_path):
 
 def test_a_bonus_beyond_the_bound_has_to_be_asked_for(tmp_path):
   """At price 0 any bonus pays for appending; the remedies are named."""
-  config = load(CONFIGS[0].parent / "random_vocabulary.py").get_config()
+  config = load(CONFIGS[0].parent / "random_vocabulary.py")
   config.data.sentences, config.data.heldout = 400, 32
   world = build.world(config, tmp_path)
   config.patterns.cdv.gate.beyond_bound = False

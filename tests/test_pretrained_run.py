@@ -1,6 +1,5 @@
 """A small pretrained checkpoint through the whole loop: LoRA on its weights."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 import small_checkpoint
 
 from rsrc_jax import build, checkpoint, train, weights
+from rsrc_jax.config import load
 from rsrc_jax.models import lora
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,11 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def config(tmp_path_factory):
   """configs/smollm2_cpu.py on a small checkpoint and its own sentences."""
   folder = tmp_path_factory.mktemp("pretrained")
-  path = ROOT / "configs" / "smollm2_cpu.py"
-  spec = importlib.util.spec_from_file_location(path.stem, path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  config = module.get_config()
+  config = load(ROOT / "configs" / "smollm2_cpu.py")
   config.model.path = str(small_checkpoint.make(folder / "checkpoint"))
   (folder / "text.txt").write_text("\n\n".join(small_checkpoint.SENTENCES))
   config.data.path, config.data.max_tokens = str(folder / "text.txt"), 60

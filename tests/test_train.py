@@ -1,7 +1,6 @@
 """train.py: the shrunk default, whole; stopped, killed and gone on with."""
 
 import contextlib
-import importlib.util
 import itertools
 import json
 import random
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 
 from rsrc_jax import build, economy, logging, sharding, train
+from rsrc_jax.config import load
 from rsrc_jax.data import sources
 from rsrc_jax.metrics import ledger
 
@@ -415,11 +415,7 @@ GATED = SHRUNK | {
 @pytest.fixture(scope="module")
 def gated(tmp_path_factory):
   """(run, phases): runs share their programs; `stops` end one early."""
-  path = ROOT / "configs" / "random_vocabulary.py"
-  spec = importlib.util.spec_from_file_location(path.stem, path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  config = module.get_config()
+  config = load(ROOT / "configs" / "random_vocabulary.py")
   config.update_from_flattened_dict(GATED)
   world = build.world(config, tmp_path_factory.mktemp("cache"))
   phases = build.phases(world)

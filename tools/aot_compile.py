@@ -34,6 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from rsrc_jax import build, sharding  # noqa: E402
+from rsrc_jax.config import load  # noqa: E402
 from rsrc_jax.data import sources, tokenizer  # noqa: E402
 from rsrc_jax.metrics import flops, hlo  # noqa: E402
 from rsrc_jax.metrics.ledger import SCOPES  # noqa: E402
@@ -122,7 +123,7 @@ def mesh_of(topology: str, sizes: str | None) -> Mesh:
 
 def world_of(shape: dict, mesh: Mesh, asked) -> build.World:
   """configs/smollm2.py with stand-ins for what is read from files."""
-  config = load("smollm2")
+  config = load(ROOT / "configs" / "smollm2.py")
   ways = mesh.shape["data"] * mesh.shape["fsdp"]
   config.batch_size = asked.batch or 2 * mesh.size
   sharding.check_batch(mesh, "--batch", config.batch_size)
@@ -217,16 +218,6 @@ def report(title, world, compiled, work: float, chip: Chip) -> str:
     *(f"  {name:<42} {1e3 * s:9.1f} ms" for name, s in floors.items()),
   ]  # fmt: skip
   return "\n".join(lines)
-
-
-def load(name: str):
-  import importlib.util
-
-  path = ROOT / "configs" / f"{name}.py"
-  spec = importlib.util.spec_from_file_location(name, path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.get_config()
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def parameters(world, arm: str, seed: int):
 
 
 def world_of(seed: int) -> build.World:
-  config = run.load(run.TIERS["facts"][0])
+  config = run.load(ROOT / run.TIERS["facts"][0])
   config.seed, config.budget, config.eval.budgets = seed, K, (K,)
   return build.world(config, workdir(seed))
 

@@ -14,7 +14,6 @@ then crossplay.py and analyse.py. --quick keeps to itself, in runs/.
 
 import concurrent.futures
 import gzip
-import importlib.util
 import json
 import os
 import queue
@@ -30,6 +29,7 @@ ROOT = HERE.parent.parent
 sys.path.insert(0, str(ROOT))
 
 from rsrc_jax import cache  # noqa: E402
+from rsrc_jax.config import load  # noqa: E402
 
 # The config of a tier, the budgets that it is trained at, one policy each, and
 # the seeds: of facts as they are registered, of the others by their cost.
@@ -119,7 +119,7 @@ def one(tier: str, k: int, seed: int) -> None:
 
   name = f"{tier}-k{k}-{seed}" + ("-quick" if QUICK.value else "")
   workdir = ROOT / "runs" / "random_vocabulary" / name
-  config = load(TIERS[tier][0])
+  config = load(ROOT / TIERS[tier][0])
   config.seed, config.only, config.budget = seed, ARMS.value, k
   config.eval.budgets = (k,)
   config.augment.seed += seed  # the injected ids are drawn anew, too
@@ -151,13 +151,6 @@ def shrink(config) -> None:
   config.ledger.service_seconds = 0.02
   if config.data.source == "facts":
     config.data.sentences, config.data.heldout = 4_000, 600
-
-
-def load(path: str):
-  spec = importlib.util.spec_from_file_location("config", ROOT / path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.get_config()
 
 
 if __name__ == "__main__":
