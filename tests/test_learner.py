@@ -215,8 +215,8 @@ def test_the_entropy_of_a_code_is_a_mean_over_its_tokens():
     loss = build(**LOSS | bonus | {"entropy_per_code": per_code})
     work = (episode, advantages(episode), None)
     sizes = learner.counts(episode)
-    value = lambda explore: loss(tiny.params(), work, sizes, explore)[0]  # noqa: B023
-    found[per_code] = value(0.0) - value(1.0)
+    value = jax.jit(functools.partial(loss, tiny.params(), work, sizes))
+    found[per_code] = value(0.0)[0] - value(1.0)[0]
   c = episode.rollouts["C"]
   _, entropy = rollout.score(
     tiny.POLICY, tiny.params(), tiny.ROLES["C"], c.prompt, c.output,
