@@ -11,14 +11,7 @@ config.model.path names any folder of a Llama, Qwen or Gemma checkpoint.
 import ml_collections
 
 from rsrc_jax.config import beside
-
-# What the model is told; {} is the text. Any of its words may be changed.
-INSTRUCTIONS = {
-  "C": "Compress this text into a few tokens, from which you can restore it:"
-       "\n\n{}",
-  "D": "Restore the text that was compressed into these tokens:\n\n{}",
-  "V": "Correct this text:\n\n{}",
-}  # fmt: skip
+from rsrc_jax.data.pretrained import INSTRUCTIONS
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -37,7 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
     "targets": r"blocks/(q|k|v|o|gate|up|down)$",
   }
   config.data.min_tokens, config.data.max_tokens = 12, 32
-  config.data.instructions = INSTRUCTIONS
+  config.data.instructions = INSTRUCTIONS  # {} is the text; say it otherwise
   del config.data["vocab_size"]
   config.budget, config.eval.budgets = 8, (8,)
   config.pretrain.steps = 0  # it has been pretrained

@@ -82,6 +82,8 @@ def world(config: ml_collections.ConfigDict, cache: Path) -> World:
   mesh = sharding.make_mesh(**config.mesh)
   _check(config, mesh)
   opened = _opened(config)
+  if opened is not None:
+    weights.check_memory(opened, mesh, _copies(config))
   corpus = _corpus(config, cache, opened)
   for split in (corpus.valid, corpus.test):
     capability.check_disjoint(corpus.train, split)
@@ -99,6 +101,17 @@ def initial(world: World) -> Params:
   if world.checkpoint is None:
     return world.policy.init(jax.random.key(world.config.seed))
   return weights.load(world.checkpoint, world.mesh)
+
+
+def _copies(config) -> int:
+  """Of the parameters that a run holds at once, at the least.
+
+  The frozen base; where an arm trains all of them, what it trains, its gradient
+  and two moments.
+  """
+  names = [x for x in config.only.split(",") if x] or [*config.arms]
+  blocks = (settings(config, x).get("lora") for x in names if x in config.arms)
+  return 5 if any(not block or not block.rank for block in blocks) else 1
 
 
 def _opened(config) -> weights.Checkpoint | None:
@@ -451,6 +464,11 @@ def _jit(world: World, step: Callable, init: Callable) -> Callable:
 
 
 def roles(config, corpus) -> dict[str, Role]:
+  """Every role by its name, as the config and the vocabulary say.
+
+  Raises:
+    ValueError: the budget is longer than the longest source.
+  """
   vocab, longest = corpus.vocab, corpus.train.ids.shape[-1]
   if config.budget > longest:
     raise ValueError(

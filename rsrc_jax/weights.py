@@ -236,6 +236,32 @@ def bytes_needed(found: Checkpoint, dtype: Any = np.float32) -> int:
   return sum(x.size * np.dtype(x.dtype).itemsize for x in leaves)
 
 
-def memory_free() -> int:
-  """Bytes of host memory that a new allocation may hope for."""
-  return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+def check_memory(
+  found: Checkpoint, mesh: jax.sharding.Mesh, copies: int
+) -> None:
+  """Refuses a model that the devices can't hold, before it is read.
+
+  copies: of the parameters that training keeps. What a batch needs comes on
+  top: this is the least.
+
+  Raises:
+    ValueError: they don't fit.
+  """
+  ways = mesh.shape["fsdp"] * mesh.shape["tensor"]
+  need, free = copies * bytes_needed(found) / ways, memory_free(mesh)
+  if need > free:
+    raise ValueError(
+      f"config.model.path={str(found.folder)!r} needs at least "
+      f"{need / 1e9:.3g} GB a device ({copies} times its parameters) of "
+      f"{free / 1e9:.3g}: train adapters (config.lora.rank), split it "
+      "(config.mesh.fsdp) or take a smaller model."
+    )
+
+
+def memory_free(mesh: jax.sharding.Mesh) -> float:
+  """Bytes of a device; on CPU its share of what the host has left."""
+  stats = mesh.devices.flat[0].memory_stats() or {}
+  if "bytes_limit" in stats:
+    return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+  left = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+  return left / mesh.size

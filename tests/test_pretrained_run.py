@@ -106,6 +106,10 @@ def test_pretrained_settings_that_cannot_work_are_one_line(config, tmp_path):
       build.world(broken, tmp_path)
     assert "\n" not in str(error.value)
 
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(weights, "memory_free", lambda mesh: 100e3)  # 41 kB each
+    refused(r"GB a device \(5 times its parameters\)", **{"lora.rank": 0})
+    build.world(config, tmp_path)  # adapters alone fit
   refused("has no config.json", **{"model.path": str(tmp_path)})
   refused("a pretrained model reads text", **{"data.source": "facts"})
   refused(r"config\.pretrain\.steps=-1", **{"pretrain.steps": -1})
