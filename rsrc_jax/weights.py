@@ -81,9 +81,7 @@ def load(
   by_path = {}
   for name, place in found.places.items():
     by_path.setdefault(place.path, {})[place.layer] = name
-  opened = {
-    path: safe_open(path, framework="np") for path in set(found.files.values())
-  }
+  opened = _open_all(found)
 
   def build(path, shape, where):
     names = by_path[tuple(k.key for k in path)]
@@ -213,16 +211,24 @@ def _files(folder: Path) -> dict[str, Path]:
   return files
 
 
+def _open_all(found: Checkpoint) -> dict[Path, Any]:
+  """Each file once; only headers are read."""
+  return {
+    path: safe_open(path, framework="np") for path in set(found.files.values())
+  }
+
+
 def _check_shapes(found: Checkpoint) -> None:
   shapes = tree(found.settings)
+  opened = _open_all(found)
   for name, place in found.places.items():
     leaf = shapes
     for key in place.path:
       leaf = leaf[key]
     want = leaf.shape if place.layer is None else leaf.shape[1:]
     want = tuple(want[::-1]) if place.transposed else tuple(want)
-    with safe_open(found.files[name], framework="np") as opened:
-      have = tuple(opened.get_slice(name).get_shape())
+    file = opened[found.files[name]]
+    have = tuple(file.get_slice(name).get_shape())
     if have != want:
       raise ValueError(
         f"{found.files[name].name}: {name} is {list(have)}, and config.json "

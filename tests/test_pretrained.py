@@ -42,7 +42,7 @@ def logits(policy, params, ids, mask):
 
 
 def assert_near(got, want):
-  """To 2e-5 of the largest; the issue at hand needs 2e-4."""
+  """To 2e-5 of the largest."""
   assert np.abs(got - want).max() <= 2e-5 * np.abs(want).max()
 
 

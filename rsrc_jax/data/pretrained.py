@@ -20,6 +20,8 @@ INSTRUCTIONS = {
   "D": "Restore the text that was compressed into these tokens:\n\n{}",
   "V": "Correct this text:\n\n{}",
 }  # fmt: skip
+# What ends a turn, where generation_config.json lists it among the ends.
+TURNS = ("<|im_end|>", "<end_of_turn>", "<|eot_id|>")
 MARK = "\u241fTEXT\u241f"  # stands in a rendered template for the text
 
 
@@ -155,9 +157,6 @@ def _end(spelling, tags, names, folder: Path) -> int:
       f"{folder}: tokenizer_config.json names no eos_token: nothing could end."
     )
   return eos[0]
-
-
-TURNS = ("<|im_end|>", "<end_of_turn>", "<|eot_id|>")
 
 
 def _ids(spelling: Spelling, name: str | None) -> tuple[int, ...]:
