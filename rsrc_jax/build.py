@@ -99,7 +99,8 @@ def world(config: ml_collections.ConfigDict, cache: Path) -> World:
 def initial(world: World) -> Params:
   """The parameters before any training: drawn, or a checkpoint's."""
   if world.checkpoint is None:
-    return world.policy.init(jax.random.key(world.config.seed))
+    params = world.policy.init(jax.random.key(world.config.seed))
+    return sharding.put(params, sharding.shardings(world.mesh, params))
   return weights.load(world.checkpoint, world.mesh)
 
 

@@ -13,6 +13,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from rsrc_jax import processes
 from rsrc_jax.types import TrainState
 
 
@@ -94,7 +95,8 @@ def restore(saver: Saver, like: TrainState) -> tuple[TrainState, dict] | None:
         f"({reason}); going back to the one before it.",
         stacklevel=2,
       )
-      _set_aside(saver, step)
+      if processes.first():
+        _set_aside(saver, step)
   return None
 
 

@@ -5,13 +5,14 @@ read from the ledger, and general compressors stand beside. The definitions are
 metrics/rsrc.py's: ours, not the paper's.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from rsrc_jax import build, evaluate, metering
+from rsrc_jax import build, evaluate, metering, processes, sharding
 from rsrc_jax.data import sources
 from rsrc_jax.metrics import capability, compressors, energy, ledger, rsrc
 from rsrc_jax.types import Params, Tokens, TrainState
@@ -54,11 +55,14 @@ def ruler(world: build.World, base: Params) -> Ruler:
   coder = jax.jit(evaluate.make_coder(policy, roles["text"]))
   answer = jax.jit(evaluate.make_answerer(policy, roles["D"]))
   size = world.config.eval.batch_size
+  place = functools.partial(sharding.rows, world.mesh)
 
   def token_bits(split: Tokens) -> np.ndarray:
     rows = len(split.ids)
     found = [
-      jax.device_get(coder(base, sources.batch(split, start, size).source))
+      processes.fetch(
+        coder(base, place(sources.batch(split, start, size).source))
+      )
       for start in range(0, rows, size)
     ]
     return np.concatenate(found)[:rows].astype(np.float64)
@@ -96,6 +100,7 @@ def measure(
     with_frozen = arm.saved(s, c, d, token_bits=frozen_bits)
   rows = world.config.eval.batch_size
   batch, code = sources.batch(s, 0, rows), sources.batch(c, 0, rows).source
+  batch, code = examine.place(batch), examine.place(code)
   key = jax.random.key(world.config.seed)
   none = lambda out: {"D": 0}  # one token needs no loop
   write, read = arm.write, examine.read
@@ -158,7 +163,7 @@ def _window(part: Part, seconds: float, books: ledger.Ledger):
   """Calls a part again and again; -> its use, how many calls, an output."""
   out = jax.block_until_ready(part.f(*part.args))
   begun, calls, use = books.meter.read(), 0, ledger.NOTHING
-  while use.seconds < seconds:
+  while processes.any_of(use.seconds < seconds):
     jax.block_until_ready(part.f(*part.args))
     use, calls = energy.minus(books.meter.read(), begun), calls + 1
   return use, calls, out

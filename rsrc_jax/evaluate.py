@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsrc_jax import augment, prompts, rollout
+from rsrc_jax import augment, processes, prompts, rollout
 from rsrc_jax.data import sources
 from rsrc_jax.metrics import capability, compression
 from rsrc_jax.roles import Role
@@ -25,12 +25,13 @@ class Examiner(NamedTuple):
   judge: Callable[
     ..., dict[str, jax.Array]
   ]  # params, source, code, d -> scores
+  place: Callable = lambda tree: tree  # rows of the host -> where they live
 
   def of(self, params: Params) -> tuple[Callable, Callable]:
     """read(code) and judge(source, code, d) of these parameters."""
     return (
-      lambda code: self.read(params, code),
-      lambda source, code, d: self.judge(params, source, code, d),
+      lambda code: self.read(params, self.place(code)),
+      lambda *given: self.judge(params, *map(self.place, given)),
     )
 
 
@@ -163,13 +164,13 @@ def judge_split(
   for start in range(0, rows, batch_size):
     batch = sources.batch(split, start, batch_size)
     # Through the host: by whom it was written must not compile D anew.
-    code = jax.device_get(write(batch))
+    code = processes.fetch(write(batch))
     if alter is not None:
       code = alter(batch, code)
-    d = read(code)
+    d = processes.fetch(read(code))
     row = {"row": batch.row, "source": batch.source, "code": code, "decoded": d}
     scores = judge(batch.source, code, d)
-    found.append(jax.device_get({**row, "scores": scores}))
+    found.append({**row, "scores": processes.fetch(scores)})
   # The last batch wraps around: what it repeats is not counted twice.
   table = jax.tree.map(lambda *x: np.concatenate(x)[:rows], *found)
   table["scores"]["verified_bits"] = saved(

@@ -23,9 +23,15 @@ PLAIN_SECONDS = 10.0  # between lines where there is no terminal to redraw
 class Log:
   """Metrics of a run, by phase and step. One writer a run directory."""
 
-  def __init__(self, workdir: Path, *, console: Console | None = None):
+  def __init__(
+    self,
+    workdir: Path,
+    *,
+    console: Console | None = None,
+    quiet: bool = False,
+  ):
     self.workdir = Path(workdir)
-    self.console = console or Console(stderr=True)
+    self.console = console or Console(stderr=True, quiet=quiet)
     self.path = self.workdir / "metrics.jsonl"
     self._board = None
     self._progress = None

@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+import traceback
 from pathlib import Path
 
 from absl import app, flags
@@ -18,6 +19,17 @@ CONFIG = config_flags.DEFINE_config_file(
 WORKDIR = flags.DEFINE_string(
   "workdir", None, "Run directory; default: runs/<config>-seed<seed>."
 )
+COORDINATOR = flags.DEFINE_string(
+  "coordinator", None, "host:port of process 0, where several run one job."
+)
+PROCESSES = flags.DEFINE_integer("processes", None, "How many run this job.")
+PROCESS = flags.DEFINE_integer(
+  "process", None, "Which of them this is, from 0."
+)
+CLUSTER = flags.DEFINE_bool(
+  "cluster", False, "Let jax find the other processes (TPU pods). Those that "
+  "srun or mpirun has started are found unasked."
+)  # fmt: skip
 
 
 def main(argv: list[str]) -> None:
@@ -29,13 +41,16 @@ def main(argv: list[str]) -> None:
   # Imported late: flags are checked, and refused, without waiting for jax.
   from rich.console import Console
 
-  from rsrc_jax import accounts, report, train, verdict
+  from rsrc_jax import accounts, processes, report, train, verdict
 
   config = CONFIG.value
   name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
   workdir = Path(WORKDIR.value or ROOT / "runs" / f"{name}-seed{config.seed}")
   console = Console(stderr=True)
   try:
+    processes.join(
+      COORDINATOR.value, PROCESSES.value, PROCESS.value, cluster=CLUSTER.value
+    )
     summary = train.train(config, workdir)
   except train.Interrupted as stopped:
     command = shlex.join(["./tools/run", *sys.argv[1:]])
@@ -49,7 +64,21 @@ def main(argv: list[str]) -> None:
     console.print(
       f"error: {error}", style="bold red", soft_wrap=True, markup=False
     )
-    sys.exit(2)
+    processes.leave(2)
+  except Exception as error:
+    if processes.count() == 1:
+      raise
+    traceback.print_exc()
+    console.print(
+      f"error: process {processes.index()} of {processes.count()} can't go on "
+      f"({str(error).splitlines()[0][:200]}): another one may have died. When "
+      "all have ended, start them again as before: the run goes on from its "
+      "last checkpoint.",
+      style="bold red", soft_wrap=True, markup=False,
+    )  # fmt: skip
+    processes.leave(1)
+  if not processes.first():
+    return
   path = report.write(workdir)
   tables = [verdict.table(summary)]
   if verdict.strange_rows(summary):

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from rsrc_jax import processes
 from rsrc_jax.metrics import flops, hlo
 from rsrc_jax.metrics.ledger import SCOPES, Ledger
 from rsrc_jax.types import Tokens
@@ -121,7 +122,7 @@ def decoding(scope: str, length: int) -> Callable[[Tokens], dict[str, float]]:
   """
 
   def loops(out: Tokens) -> dict[str, float]:
-    longest = int(np.max(np.sum(np.asarray(out.mask), -1)))
+    longest = int(np.max(np.sum(processes.fetch(out.mask), -1)))
     return {scope: min(longest + 1, length) - 1}
 
   return loops

@@ -31,28 +31,30 @@ FREE = (
 )  # fmt: skip
 
 
-def record(config: ml_collections.ConfigDict, workdir: Path) -> None:
-  """Writes config.json and environment.json, or compares with what is there.
+def check(config: ml_collections.ConfigDict, workdir: Path) -> None:
+  """Refuses to go on with a run of another config.
 
   Raises:
-    ValueError: the folder holds a run of another config: names the field.
+    ValueError: the folder holds one: names the field.
   """
   path = workdir / "config.json"
-  mine = json.loads(config.to_json_best_effort())
-  if path.exists():
-    theirs, ours = _flat(json.loads(path.read_text())), _flat(mine)
-    for name in {**theirs, **ours}:
-      before, now = theirs.get(name), ours.get(name)
-      if name.startswith(FREE) or before == now:
-        continue
-      raise ValueError(
-        f"{workdir} holds a run with config.{name}={before!r}, and "
-        f"now it is {now!r}: give another --workdir, or the same settings "
-        "to go on with that run."
-      )
-  if (workdir / "summary.json").exists():
-    return  # what made a finished run stays as it was
-  logging.write_json(path, mine)
+  if not path.exists():
+    return
+  theirs, ours = _flat(json.loads(path.read_text())), _flat(_plain(config))
+  for name in {**theirs, **ours}:
+    before, now = theirs.get(name), ours.get(name)
+    if name.startswith(FREE) or before == now:
+      continue
+    raise ValueError(
+      f"{workdir} holds a run with config.{name}={before!r}, and "
+      f"now it is {now!r}: give another --workdir, or the same settings "
+      "to go on with that run."
+    )
+
+
+def record(config: ml_collections.ConfigDict, workdir: Path) -> None:
+  """Writes config.json and environment.json, anew where a run goes on."""
+  logging.write_json(workdir / "config.json", _plain(config))
   logging.write_json(workdir / "environment.json", environment())
 
 
@@ -90,6 +92,10 @@ def revision() -> str | None:
     return git("rev-parse", "HEAD") + ("+" if changed else "")
   except (OSError, subprocess.CalledProcessError):
     return None
+
+
+def _plain(config) -> dict:
+  return json.loads(config.to_json_best_effort())
 
 
 def _flat(tree: dict, prefix: str = "") -> dict:

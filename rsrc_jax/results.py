@@ -161,7 +161,9 @@ def _measure(world, arm, params, frozen, examine, books):
     budget = () if k is None else (np.int32(k),)
     with books.phase("test"):
       return evaluate.judge_split(
-        lambda batch: arm.write(params, frozen, batch, key, *budget),
+        lambda batch: arm.write(
+          params, frozen, examine.place(batch), key, *budget
+        ),
         *examine.of(params),
         arm.saved,
         world.corpus.test if split is None else split,

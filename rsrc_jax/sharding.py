@@ -97,8 +97,27 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def put(tree: Any, where: Any) -> Any:
-  """Moves a tree of host arrays to one sharding, or to a tree of them."""
-  return jax.device_put(tree, where)
+  """Moves a tree of arrays to one sharding, or to a tree of them.
+
+  Of several processes, which all hold the same values, each places its parts.
+  """
+  if jax.process_count() == 1:
+    return jax.device_put(tree, where)
+
+  def place(x, where):
+    if isinstance(x, jax.Array) and not x.is_fully_addressable:
+      return jax.device_put(x, where)
+    x = np.asarray(x)
+    return jax.make_array_from_callback(x.shape, where, lambda i: x[i])
+
+  if isinstance(where, NamedSharding):
+    return jax.tree.map(lambda x: place(x, where), tree)
+  return jax.tree.map(place, tree, where)
+
+
+def rows(mesh: Mesh, tree: Any) -> Any:
+  """Moves what has a row a source to where batches live."""
+  return put(tree, batch_sharding(mesh))
 
 
 def _check(mesh, name, shape, spec):

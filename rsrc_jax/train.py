@@ -6,6 +6,7 @@ checkpoints of its own, and what is finished is not done again.
 """
 
 import contextlib
+import functools
 import json
 import signal
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from rsrc_jax import (
   evaluate,
   logging,
   metering,
+  processes,
   provenance,
   results,
   sharding,
@@ -52,6 +54,8 @@ def train(
       run of the same config.
     log: where to show progress.
 
+  Of several processes (processes.join) all call it alike and get the same.
+
   Raises:
     ValueError: a setting or a corpus that can't work; before any compile.
     Interrupted: SIGTERM or Ctrl-C came and the run was saved.
@@ -59,35 +63,42 @@ def train(
   """
   workdir = Path(workdir)
   meter = energy.open_meter(accelerators=sharding.accelerators())
+  meter = energy.alike(meter, processes.count())
   begun = meter.read()
   world = build.world(config, workdir)
   phases = build.phases(world)
-  workdir.mkdir(parents=True, exist_ok=True)
+  processes.check_same("config", config.to_json_best_effort(sort_keys=True))
+  processes.check_same("corpus", world.corpus.digest)
   made = provenance.environment()  # before: the tree may change under a run
-  provenance.record(config, workdir)
-  done = workdir / "summary.json"
-  if done.exists():
+  provenance.check(config, workdir)
+  if (done := workdir / "summary.json").exists():
     return json.loads(done.read_text())
-  log = log or logging.Log(workdir)
-  path = workdir / "ledger.jsonl" if config.ledger.enabled else None
-  books = ledger.Ledger(path, meter, since=begun)
-  with stop_requests() as stop, contextlib.closing(log):
-    with contextlib.closing(books):
-      summary, *found = _train(world, phases, workdir, log, books, stop)
-      peers = economy.peers(world, meter)  # while there is a meter
-    kept = ("git", "python", "packages", "backend", "devices")
-    summary["made_with"] = {name: made[name] for name in kept}
-    if path is not None:
-      summary |= economy.account(world, *found, peers, books)
-      summary["trajectory"] = economy.trajectory(logging.read_jsonl(log.path))
-      log.totals(economy.scalars(summary))
-  logging.write_json(done, summary)
+  with processes.notebook(workdir) as notebook:
+    provenance.record(config, notebook)
+    log = log or logging.Log(notebook, quiet=not processes.first())
+    path = notebook / "ledger.jsonl" if config.ledger.enabled else None
+    books = ledger.Ledger(path, meter, since=begun)
+    with stop_requests() as stop, contextlib.closing(log):
+      with contextlib.closing(books):
+        summary, *found = _train(
+          world, phases, workdir, notebook, log, books, stop
+        )
+        peers = economy.peers(world, meter)  # while there is a meter
+      kept = ("git", "python", "packages", "backend", "devices", "processes")
+      summary["made_with"] = {name: made[name] for name in kept}
+      if path is not None:
+        summary |= economy.account(world, *found, peers, books)
+        lines = logging.read_jsonl(log.path)
+        summary["trajectory"] = economy.trajectory(lines)
+        log.totals(economy.scalars(summary))
+    logging.write_json(notebook / "summary.json", summary)
   return summary
 
 
-def _train(world, phases, workdir, log, books, stop):
+def _train(world, phases, workdir, notebook, log, books, stop):
   """All phases, then the test split.
 
+  workdir: where checkpoints go; notebook: all else (see processes.notebook).
   -> results.evaluate_arms, and the bits of what each arm's service has to keep.
   """
   C = metering.decoding("C", world.config.budget)
@@ -111,6 +122,7 @@ def _train(world, phases, workdir, log, books, stop):
     metering.charged(
       books, "V", jax.jit(evaluate.make_judge(world.policy, D))
     ),
+    functools.partial(sharding.rows, world.mesh),
   )  # fmt: skip
   trained, kept = {}, {}
   for number, phase in enumerate((base, *arms), 1):
@@ -124,7 +136,7 @@ def _train(world, phases, workdir, log, books, stop):
     kept[phase.name] = economy.state_bits(state)
   log.note("Evaluating on the test split.")
   trained["untrained"] = untrained
-  found = results.evaluate_arms(world, arms, trained, examine, workdir, books)
+  found = results.evaluate_arms(world, arms, trained, examine, notebook, books)
   return *found, kept
 
 
@@ -170,14 +182,16 @@ def run_phase(
   log.compiled(step)
   every = [config.log_every, config.eval.every, config.checkpoint.every]
   every += [phase.observe_every] if phase.observe else []
+  # One of several processes can't stop between two windows on its own.
+  soon = stop if processes.count() == 1 else lambda: False
   while step < phase.steps:
     until = min(phase.steps, *((step // n + 1) * n for n in every))
     state, found = advance(
       world, phase, state, frozen, stream, range(step, until), books, counts,
-      stop,
+      soon,
     )  # fmt: skip
     window, step = window + found, step + len(found)
-    last = step == phase.steps
+    last, stopping = step == phase.steps, processes.any_of(stop())
     if phase.observe and step % phase.observe_every == 0:
       state, held = _held_out(world, phase, state, frozen)
       log.held(step, held)
@@ -189,13 +203,13 @@ def run_phase(
       with books.phase("evaluation"):
         valid = _validate(world, phase, state, frozen, examine)
       log.valid(step, valid | _spent(books, config))
-    if last or step % config.checkpoint.every == 0 or stop():
+    if last or step % config.checkpoint.every == 0 or stopping:
       window = [{k: float(v) for k, v in m.items()} for m in window]
       host = {"iterator": stream.get_state(), "window": window}
       host["ledger"] = books.position()
       with books.phase("checkpoint"):
         checkpoint.save(saver, state, host, valid)
-    if stop() and not last:
+    if stopping and not last:
       log.end()
       checkpoint.close(saver)
       raise Interrupted(f"{phase.name} saved at step {step} of {phase.steps}")
@@ -217,7 +231,7 @@ def compile_step(
     The FLOPs of its parts, as `advance` takes them; none if nothing is booked.
   """
   batch = sources.batch(world.corpus.train, 0, phase.batch_size)
-  batch = sharding.put(batch, sharding.batch_sharding(world.mesh))
+  batch = sharding.rows(world.mesh, batch)
   ready = (0, state.curriculum, frozen, batch)
   given = phase.given(*ready)
   roles = world.roles
@@ -251,10 +265,10 @@ def advance(
   Returns:
     The state, and the metrics of each step.
   """
-  where, found = sharding.batch_sharding(world.mesh), []
+  found = []
   with books.phase("step") as spend:
     for step in steps:
-      batch = sharding.put(next(stream), where)
+      batch = sharding.rows(world.mesh, next(stream))
       given = phase.given(step, state.curriculum, frozen, batch)
       state, metrics = phase.step(state, frozen, batch, given)
       found.append(metrics)
@@ -319,7 +333,7 @@ def _held_out(world, phase, state, frozen):
   """The present constraints on rows that are not learnt from."""
   step, size = int(state.step), phase.batch_size
   batch = sources.batch(world.corpus.valid, step * size, size)
-  batch = sharding.put(batch, sharding.batch_sharding(world.mesh))
+  batch = sharding.rows(world.mesh, batch)
   state, metrics = phase.observe(state, frozen, batch)
   return state, {k: float(v) for k, v in jax.device_get(metrics).items()}
 
@@ -328,7 +342,7 @@ def _validate(world, phase, state, frozen, examine):
   config, key = world.config, jax.random.key(world.config.seed)
   params = phase.bind(state.params, frozen)
   metrics, _ = evaluate.judge_split(
-    lambda batch: phase.write(params, frozen, batch, key),
+    lambda batch: phase.write(params, frozen, examine.place(batch), key),
     *examine.of(params),
     phase.saved,
     world.corpus.valid,

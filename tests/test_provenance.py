@@ -68,7 +68,7 @@ def test_another_config_is_refused(tmp_path, changes, message):
   provenance.record(config(), tmp_path)
   before = read(tmp_path / "config.json")
   with pytest.raises(ValueError, match=message) as error:
-    provenance.record(config(**changes), tmp_path)
+    provenance.check(config(**changes), tmp_path)
   assert str(tmp_path) in str(error.value)
   assert read(tmp_path / "config.json") == before
 
@@ -78,7 +78,7 @@ def test_a_new_field_is_another_config(tmp_path):
   more.loss.weights.V = 2.0
   provenance.record(config(), tmp_path)
   with pytest.raises(ValueError, match=r"loss.weights.V=None.* it is 2.0"):
-    provenance.record(more, tmp_path)
+    provenance.check(more, tmp_path)
 
 
 def test_a_field_that_is_gone_is_another_config(tmp_path):
@@ -87,7 +87,7 @@ def test_a_field_that_is_gone_is_another_config(tmp_path):
   more.loss.weights.V = 2.0
   provenance.record(more, tmp_path)
   with pytest.raises(ValueError, match=r"loss.weights.V=2.0.* it is None"):
-    provenance.record(config(), tmp_path)
+    provenance.check(config(), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,7 @@ def test_a_field_that_is_gone_is_another_config(tmp_path):
 )
 def test_free_settings_may_change(tmp_path, changes):
   provenance.record(config(), tmp_path)
+  provenance.check(config(**changes), tmp_path)
   provenance.record(config(**changes), tmp_path)
   changed = json.loads(config(**changes).to_json())
   assert read(tmp_path / "config.json") == changed

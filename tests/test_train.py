@@ -93,8 +93,15 @@ def final_state(workdir, phase):
   newest = max(int(p.name) for p in folder.iterdir() if p.name.isdigit())
   import orbax.checkpoint as ocp
 
+  where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  path = (folder / str(newest) / "state").resolve()
   with ocp.StandardCheckpointer() as reader:
-    return reader.restore((folder / str(newest) / "state").resolve())
+    # Onto one device, wherever the arrays lived that were written.
+    like = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+      reader.metadata(path).item_metadata.tree,
+    )
+    return reader.restore(path, like)
 
 
 def assert_same_run(a, b, phases=("base", "english_rl", "code")):

@@ -238,6 +238,31 @@ def open_meter(
   return Meter(machine, tuple(s.term for s in sources), read, close)
 
 
+def alike(meter: Meter, machines: int) -> Meter:
+  """A meter of several machines that do the same, from that of one of them.
+
+  A simplification: processes of one SPMD program are as busy as each other, and
+  each is taken to have a machine of its own.
+  """
+  if machines == 1:
+    return meter
+  one = meter.machine
+  machine = Machine(
+    f"{machines} x {one.name}", machines * one.vcpus, machines * one.gib,
+    machines * one.accelerators,
+  )  # fmt: skip
+  terms = tuple(
+    t._replace(boundary=f"{machines} times what process 0 saw: {t.boundary}")
+    for t in meter.terms
+  )
+
+  def read() -> Use:
+    seconds, *rest = times(meter.read(), machines)
+    return Use(seconds / machines, *rest)
+
+  return Meter(machine, terms, read, meter.close)
+
+
 def this_machine(
   accelerators: tuple[str, ...] = (), *, cgroup: Path = Path("/sys/fs/cgroup")
 ) -> Machine:

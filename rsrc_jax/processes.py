@@ -1,0 +1,149 @@
+"""Several processes that run one program: a TPU pod, a cluster, one machine.
+
+All of them run the same host code on the same config and see the same corpus;
+each holds its own rows of a batch and its own parts of the parameters. Process
+0 writes the run directory, the others keep the same books in a folder that is
+thrown away, so that no line above asks who is writing. Checkpoints are written
+by all, to a folder that all must see. What a clock or a signal decides is
+agreed on, or they would wait for each other for ever.
+"""
+
+import contextlib
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+HEARTBEAT_SECONDS = 30  # without a word, after which a process is given up
+
+
+def join(
+  coordinator: str | None = None,
+  count: int | None = None,
+  index: int | None = None,
+  *,
+  cluster: bool = False,
+) -> None:
+  """Joins the other processes, if there are any; before jax is used.
+
+  Args:
+    coordinator: "host:port" of process 0, with `count` and `index`.
+    count: of processes.
+    index: of this one, from 0.
+    cluster: jax finds the others itself: TPU pods, SLURM, Open MPI, Kubernetes.
+      What `launched` recognises needs no asking.
+
+  Raises:
+    ValueError: only some of the three were given, or they can't be.
+  """
+  given = (coordinator, count, index)
+  if any(x is not None for x in given):
+    if any(x is None for x in given):
+      raise ValueError(
+        f"--coordinator={coordinator} --processes={count} --process={index}: "
+        "give all three to every process, or none of them."
+      )
+    if count < 1 or not 0 <= index < count:
+      raise ValueError(
+        f"--process={index} must be 0 to {count - 1}, one less than "
+        f"--processes={count}."
+      )
+  elif not (cluster or launched(os.environ)):
+    return
+  jax.distributed.initialize(
+    coordinator, count, index, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
+  )
+
+
+def launched(environment: Mapping[str, str]) -> bool:
+  """Whether a launcher says that it has started this process among others."""
+  number = lambda name: int(environment.get(name) or 1)
+  pod = environment.get("TPU_WORKER_HOSTNAMES", "")
+  return (
+    number("SLURM_STEP_NUM_TASKS") > 1  # srun; not a shell of salloc
+    or number("OMPI_COMM_WORLD_SIZE") > 1
+    or "," in pod
+  )
+
+
+def count() -> int:
+  """How many processes run this program."""
+  return jax.process_count()
+
+
+def index() -> int:
+  """Which of them this is."""
+  return jax.process_index()
+
+
+def first() -> bool:
+  """Whether this one writes."""
+  return index() == 0
+
+
+def leave(code: int) -> NoReturn:
+  """Ends this process; one of several without waiting for the others.
+
+  An orderly end waits until all have come to it, which one of them may never.
+  """
+  if count() == 1:
+    sys.exit(code)
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(code)
+
+
+def any_of(value: bool) -> bool:
+  """Whether any process says so; all have to ask, and hear the same."""
+  if count() == 1:
+    return bool(value)
+  return bool(np.any(multihost_utils.process_allgather(np.array(bool(value)))))
+
+
+def check_same(what: str, value: str) -> None:
+  """Raises ValueError where processes differ in a text, such as the config."""
+  if count() == 1:
+    return
+  digest = hashlib.sha256(value.encode()).digest()[:8]
+  mine = np.frombuffer(digest, np.uint32)
+  others = multihost_utils.process_allgather(mine)
+  strange = [i for i, x in enumerate(others) if (x != others[0]).any()]
+  if strange:
+    raise ValueError(
+      f"processes {strange} have another {what} than process 0: start all of "
+      "them with the same command, source tree and data."
+    )
+
+
+def fetch(tree: Any) -> Any:
+  """Arrays as numpy, whole, also where other processes hold parts of them.
+
+  All processes have to call it for the same arrays.
+  """
+
+  def whole(x):
+    if not isinstance(x, jax.Array) or x.is_fully_addressable:
+      return jax.device_get(x)
+    if x.is_fully_replicated:
+      return np.asarray(x.addressable_data(0))
+    return multihost_utils.process_allgather(x, tiled=True)
+
+  return jax.device_get(tree) if count() == 1 else jax.tree.map(whole, tree)
+
+
+@contextlib.contextmanager
+def notebook(workdir: Path) -> Iterator[Path]:
+  """Where this process writes: the run directory, or a folder that goes."""
+  if first():
+    workdir.mkdir(parents=True, exist_ok=True)
+    yield workdir
+    return
+  with tempfile.TemporaryDirectory(prefix="rsrc-jax-") as folder:
+    yield Path(folder)
