@@ -54,6 +54,7 @@ def sample(
     A Rollout with outputs [B, G, T].
   """
   rows, length = prompt.ids.shape[0], role.length
+  params = policy.unrolled(params)
   with jax.named_scope("prefill"):
     prefix, hidden = _prefill(policy, params, prompt)
   allowed = allowed_ids(role, constraints)

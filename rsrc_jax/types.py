@@ -73,8 +73,8 @@ class TokenStats(NamedTuple):
 class Cache(NamedTuple):
   """Keys and values of a segment. A prompt's segment has G = 1."""
 
-  k: jax.Array  # [L, B, G, T, H, D/H]
-  v: jax.Array  # [L, B, G, T, H, D/H]
+  k: jax.Array | tuple[jax.Array, ...]  # [B, H, G, D/H, T] a layer
+  v: jax.Array | tuple[jax.Array, ...]  # [B, H, G, T, D/H]
   mask: jax.Array  # [B, G, T] bool
 
 
@@ -87,6 +87,8 @@ class Policy(NamedTuple):
   init_cache: Callable[..., Cache]  # batch, group, length -> Cache
   # params -> [V, D], where logits are hidden @ table.T and nothing more
   table: Callable[..., jax.Array] | None = None
+  # params -> params, prepared once for many cached passes
+  unrolled: Callable[..., Params] = lambda params: params
 
 
 class Rollout(NamedTuple):

@@ -1,5 +1,7 @@
 """Parts of a decoder: norms, rotary positions, grouped attention, gated MLP."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -22,6 +24,37 @@ class RMSNorm(nn.Module):
     return (h * scale).astype(x.dtype)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def matmul(x: jax.Array, w: jax.Array, dtype: jnp.dtype) -> jax.Array:
+  """x [..., M] @ w [M, N] -> [..., N] of a dtype.
+
+  The gradient of w sums over rows, which XLA on CPU does by turning one of its
+  two factors over: ours the narrower one, plain autodiff's always that of the
+  output, which is the vocabulary or the hidden layer.
+  """
+  return jnp.matmul(x, w, preferred_element_type=dtype)
+
+
+def _matmul_forward(x, w, dtype):
+  return matmul(x, w, dtype), (x, w)
+
+
+def _matmul_backward(dtype, kept, dy):
+  del dtype
+  x, w = kept
+  product = functools.partial(jnp.tensordot, preferred_element_type=dy.dtype)
+  dx = product(dy, w, (-1, 1))
+  rows = tuple(range(x.ndim - 1))
+  narrow = w.shape[0] <= w.shape[1]
+  dw = (
+    product(x, dy, (rows, rows)) if narrow else product(dy, x, (rows, rows)).T
+  )
+  return dx.astype(x.dtype), dw.astype(w.dtype)
+
+
+matmul.defvjp(_matmul_forward, _matmul_backward)
+
+
 class Linear(nn.Module):
   """x W (+ b), and what a low-rank adapter adds where the tree has one.
 
@@ -36,7 +69,7 @@ class Linear(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     shape = (x.shape[-1], self.features)
     kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-    y = jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype))
+    y = matmul(x.astype(self.dtype), kernel.astype(self.dtype), self.dtype)
     if self.has_variable("params", "lora_a"):
       a, b = (self.get_variable("params", f"lora_{n}") for n in "ab")
       y += jnp.dot(jnp.dot(x, a.astype(self.dtype)), b.astype(self.dtype))
@@ -72,10 +105,9 @@ def rope(x: jax.Array, positions: jax.Array, frequency: jax.Array) -> jax.Array:
 
   x [..., T, H, D], positions [..., T] int32, frequency [D / 2]
   """
-  half = x.shape[-1] // 2
   angle = positions[..., None, None].astype(jnp.float32) * frequency
   sin, cos = jnp.sin(angle), jnp.cos(angle)
-  x1, x2 = x[..., :half], x[..., half:]
+  x1, x2 = jnp.split(x, 2, -1)  # slices would be padded on the way back
   return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], -1).astype(
     x.dtype
   )
@@ -91,30 +123,28 @@ def attend(
   """Softmax attention of grouped queries over several key segments.
 
   q [B, G, T, H, R, D]: R queries share one of H key-value heads. Each segment
-  is k [B, g, U, H, D], v likewise and a mask [B, g, t, U], where g is G or 1
-  (a prefix shared by the group) and t is T or 1. Scores are scaled and, with a
-  `cap`, squashed to it: cap * tanh(score / cap). -> [B, G, T, H, R, D]
+  is k [B, H, g, D, U], v [B, H, g, U, D] and a mask [B, g, t, U], where g is G
+  or 1 (a prefix shared by the group) and t is T or 1: laid out as the products
+  below read them, so that a cached segment is not turned over at every token.
+  Scores are scaled and, with a `cap`, squashed to it: cap * tanh(score / cap).
+  -> [B, G, T, H, R, D]
   """
-  scores, values = [], []
-  for k, v, mask in segments:
-    if k.shape[1] == 1:
-      s = jnp.einsum("bgthrd,buhd->bgthru", q, k[:, 0])
-    else:
-      s = jnp.einsum("bgthrd,bguhd->bgthru", q, k)
-    s = s.astype(jnp.float32) * scale
-    s = soft_cap(s, cap)
-    scores.append(jnp.where(mask[:, :, :, None, None], s, NEG_INF))
-    values.append(v)
+  b, g, t, h, r, d = q.shape
+  q = q.transpose(0, 3, 1, 2, 4, 5)  # [B, H, G, T, R, D]
+  scores = []
+  for k, _, mask in segments:
+    # Whoever sees the same keys stands in one product.
+    s = q.reshape(b, h, k.shape[2], -1, d) @ k
+    s = s.reshape(b, h, g, t, r, -1).astype(jnp.float32) * scale
+    seen = mask[:, None, :, :, None]
+    scores.append(jnp.where(seen, soft_cap(s, cap), NEG_INF))
   weights = jax.nn.softmax(jnp.concatenate(scores, -1), -1).astype(q.dtype)
-  out, start = 0.0, 0
-  for v in values:
-    w = weights[..., start : start + v.shape[2]]
-    start += v.shape[2]
-    if v.shape[1] == 1:
-      out += jnp.einsum("bgthru,buhd->bgthrd", w, v[:, 0])
-    else:
-      out += jnp.einsum("bgthru,bguhd->bgthrd", w, v)
-  return out
+  weights = jax.lax.split(weights, [v.shape[3] for _, v, _ in segments], 5)
+  out = 0.0
+  for w, (_, v, _) in zip(weights, segments, strict=True):
+    seen = w.reshape(b, h, v.shape[2], -1, v.shape[3]) @ v
+    out += seen.reshape(b, h, g, t, r, d)
+  return out.transpose(0, 2, 3, 1, 4, 5)
 
 
 def soft_cap(x: jax.Array, cap: float) -> jax.Array:
@@ -149,15 +179,16 @@ class Block(nn.Module):
 
     frequency: of the rotation. prefix: None or (k, v, mask [B, 1, 1, P] or [B,
     G, T, P]); own: None, to attend among the given tokens only, or the (k, v)
-    buffers [B, G, U, H, D] into which the new ones are written at `index`;
-    own_mask [B, G, T, U].
+    buffers, laid out as for `attend`, into which the new ones are written at
+    `index`; own_mask [B, G, T, U].
     """
     h = self._norm("attention_norm")(x)
     q, k, v = self._heads(h)
     q, k = (rope(y, positions, frequency) for y in (q, k))
+    k, v = k.transpose(0, 3, 1, 4, 2), v.transpose(0, 3, 1, 2, 4)
     if own is not None:
-      k = jax.lax.dynamic_update_slice_in_dim(own[0], k, index, 2)
-      v = jax.lax.dynamic_update_slice_in_dim(own[1], v, index, 2)
+      k = jax.lax.dynamic_update_slice_in_dim(own[0], k, index, 4)
+      v = jax.lax.dynamic_update_slice_in_dim(own[1], v, index, 3)
     q = q.reshape(*q.shape[:3], self.kv_heads, -1, self.size)
     segments = [] if prefix is None else [prefix]
     out = attend(

@@ -168,14 +168,33 @@ def make(
       x, (k, v) = _scanned(run, params["blocks"], x, prefix, seen, turns)
       return _norm(params, x), Cache(k, v, keys)
     ks, vs = [], []
-    for number, window in enumerate(windows):
-      p = jax.tree.map(lambda w, n=number: w[n], params["blocks"])
+    blocks = params["blocks"]
+    blocks = blocks if isinstance(blocks, tuple) else _apart(blocks)
+    for number, (p, window) in enumerate(zip(blocks, windows, strict=True)):
       pre = None if prefix is None else (prefix.k[number], prefix.v[number])
       own = None if cache is None else (cache.k[number], cache.v[number])
       x, (k, v) = run(p, x, (*seen[window], turns[window]), pre, own)
       ks.append(k)
       vs.append(v)
     return _norm(params, x), Cache(tuple(ks), tuple(vs), keys)
+
+  def unrolled(params: Params) -> Params:
+    """For many cached passes: the layers apart, in the dtype of activations.
+
+    A loop that slices the stacked ones copies all of them for every token.
+    """
+    name = lambda path: path[-1].key
+    params = jax.tree_util.tree_map_with_path(
+      # Norms compute in float32.
+      lambda p, x: x if name(p) == "scale" else x.astype(dtype),
+      params,
+    )
+    return {**params, "blocks": _apart(params["blocks"])}
+
+  def _apart(blocks):
+    return tuple(
+      jax.tree.map(lambda w, n=n: w[n], blocks) for n in range(depth)
+    )
 
   def _embed(params, tokens, positions):
     x = params["embed"][tokens.ids].astype(dtype)
@@ -233,22 +252,16 @@ def make(
 
   def unembed(params: Params, hidden: jax.Array) -> jax.Array:
     """hidden [..., D] -> logits [..., V] float32."""
-    logits = jnp.einsum(
-      "...d,vd->...v",
-      hidden,
-      table(params),
-      preferred_element_type=jnp.float32,
-    )
+    logits = layers.matmul(hidden, table(params).T, jnp.float32)
     return layers.soft_cap(logits, logit_cap)
 
   def table(params: Params) -> jax.Array:
     return (params["embed"] if tied else params["unembed"]).astype(dtype)
 
   def init_cache(batch: int, group: int, length: int) -> Cache:
-    kv = jnp.zeros((batch, group, length, kv_heads, size), dtype)
-    layers_kv = (kv,) * depth
+    k = jnp.zeros((batch, kv_heads, group, size, length), dtype)
     mask = jnp.zeros((batch, group, length), bool)
-    return Cache(layers_kv, layers_kv, mask)
+    return Cache((k,) * depth, (k.mT,) * depth, mask)
 
   plain = None if logit_cap else table
-  return Policy(init, apply, unembed, init_cache, plain)
+  return Policy(init, apply, unembed, init_cache, plain, unrolled)
