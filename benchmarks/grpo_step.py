@@ -1,15 +1,17 @@
-"""A whole GRPO step: ours beside TRL's, the same model and sizes.
+"""A whole GRPO step: ours beside TRL's and Tunix's, the same model and sizes.
 
-  ./.venv/bin/python benchmarks/grpo_step.py --trl=PYTHON
+  ./.venv/bin/python benchmarks/grpo_step.py --trl=PYTHON --tunix=PYTHON
 
 PYTHON is the interpreter of an environment that has the peer (`pip install trl
-torch`); left out, it is "not run". A Llama of 4 layers, width 256, 4 heads,
-feed-forward 704, vocabulary 4,096, tied (4.26M parameters), float32; 8 prompts
-of 64 tokens, 8 samples each of exactly 32; reward: the share of even ids;
-AdamW, clip 1, one update a batch, no KL, checkpointing of activations off. Each
-runs in a process of its own; they take turns, `--rounds` steps each, after two
-to warm up. A ratio is of neighbours. Memory is the largest resident set of the
-process. Written to grpo_step.md.
+torch`; `pip install google-tunix`); left out, it is "not run". A Llama of 4
+layers, width 256, 4 heads, feed-forward 704, vocabulary 4,096, tied (4.26M
+parameters), float32; 8 prompts of 64 tokens, 8 samples each of exactly 32;
+reward: the share of even ids; AdamW, clip 1, one update a batch, no KL,
+checkpointing of activations off. Each runs in a process of its own; they take
+turns, `--rounds` steps each, after two to warm up. A ratio is of neighbours.
+Memory is the largest resident set of the process. "two roles" is ours with C
+and D: 8 codes of 32 tokens a prompt, 2 readings of 32 tokens a code, both
+learnt: three times the samples. Written to grpo_step.md.
 """
 
 import argparse
@@ -28,18 +30,20 @@ SIZES = {
   "tie_word_embeddings": True, "rms_norm_eps": 1e-5, "rope_theta": 1e4,
   "hidden_act": "silu",
 }  # fmt: skip
-PROMPTS, PROMPT, GROUP, NEW, WARM, RATE = 8, 64, 8, 32, 2, 1e-5
+PROMPTS, PROMPT, GROUP, NEW, DECODES, WARM, RATE = 8, 64, 8, 32, 2, 2, 1e-5
 
 
 def main():
   flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   flags.add_argument("--trl", help="Python that has trl")
+  flags.add_argument("--tunix", help="Python that has tunix")
   flags.add_argument("--rounds", type=int, default=10)
-  flags.add_argument("--child", choices=("ours", "trl"))
+  flags.add_argument("--child", choices=(*RUNS,))
   asked = flags.parse_args()
   if asked.child:
-    return {"ours": ours, "trl": trl}[asked.child]()
-  pythons = {"ours": sys.executable, "trl": asked.trl}
+    return RUNS[asked.child]()
+  mine = dict.fromkeys(("ours", "two roles"), sys.executable)
+  pythons = {**mine, "trl": asked.trl, "tunix": asked.tunix}
   children = {k: Child(k, v) for k, v in pythons.items() if v}
   found = {name: [] for name in children}
   for number in range(WARM + asked.rounds):
@@ -83,7 +87,7 @@ def report(seconds: float) -> None:
   print(json.dumps({"seconds": seconds, "gib": kib / 2**20}), flush=True)
 
 
-def ours() -> None:
+def ours(two_roles: bool = False) -> None:
   sys.path.insert(0, str(HERE.parent))
   import jax
   import jax.numpy as jnp
@@ -100,21 +104,31 @@ def ours() -> None:
   )
   every = np.ones(SIZES["vocab_size"], bool)
   role = Role(0, 0, SIZES["vocab_size"], NEW, every)  # no id ends it
-  roles = {"A": role}
+  roles = {"C": role, "D": role} if two_roles else {"C": role}
 
   def play(params, frozen, carry, batch, key, given):
-    out = rollout.sample(
-      policy, params, role, batch.source, augment.row_keys(key, batch.row),
-      samples=GROUP,
+    keys = augment.row_keys(key, batch.row)
+    c = rollout.sample(policy, params, role, batch.source, keys, samples=GROUP)
+    even = lambda out: jnp.mean(1.0 - out.output.ids % 2, -1)
+    if not two_roles:
+      return Episode({"C": c}, {"C": even(c)}, {}, {}), carry
+    # Every code is a prompt of D's.
+    codes = Tokens(*(x.reshape(-1, NEW) for x in c.output))
+    d = rollout.sample(
+      policy, params, role, codes, jax.random.split(key, len(codes.ids)),
+      samples=DECODES,
     )  # fmt: skip
-    reward = jnp.mean(1.0 - out.output.ids % 2, -1)
-    return Episode({"A": out}, {"A": reward}, {}, {}), carry
+    of_code = jnp.mean(even(d), -1).reshape(even(c).shape)
+    return Episode(
+      {"C": c, "D": d}, {"C": of_code, "D": even(d)}, {}, {}
+    ), carry
 
   relax = curriculum.linear(hidden=0.0, steps=0, explore_steps=0)
   tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(RATE))
   loss = learner.make_loss(
-    policy, roles, weights={"A": 1.0}, lesson_weights={}, entropy_bonus={},
-    clip_low=0.2, clip_high=0.2, importance_cap=2.0, per_token=True,
+    policy, roles, weights=dict.fromkeys(roles, 1.0), lesson_weights={},
+    entropy_bonus={}, clip_low=0.2, clip_high=0.2, importance_cap=2.0,
+    per_token=True,
   )  # fmt: skip
   step = jax.jit(
     learner.make_step(
@@ -191,6 +205,86 @@ def trl() -> None:
     train_dataset=Dataset.from_dict({"prompt": prompts}),
     processing_class=tokenizer, callbacks=[Turns()],
   ).train()  # fmt: skip
+
+
+def tunix() -> None:
+  import jax
+  import numpy as np
+  import optax
+  from flax import nnx
+  from tunix.models.llama3 import model as llama3
+  from tunix.rl import rl_cluster as clusters
+  from tunix.rl.grpo.grpo_learner import GRPOConfig, GRPOLearner
+  from tunix.rl.rollout.base_rollout import RolloutConfig
+
+  class Words:
+    """ "w5 w6" <-> [5, 6]."""
+
+    encode = staticmethod(lambda text: [int(w[1:]) for w in text.split()])
+    decode = staticmethod(lambda ids: " ".join(f"w{int(i)}" for i in ids))
+    bos_id, eos_id, pad_id = (lambda self, i=i: i for i in (2, 1, 0))
+
+  sizes = llama3.ModelConfig(
+    num_layers=SIZES["num_hidden_layers"], vocab_size=SIZES["vocab_size"],
+    embed_dim=SIZES["hidden_size"], hidden_dim=SIZES["intermediate_size"],
+    num_heads=4, head_dim=64, num_kv_heads=4, rope_theta=10_000,
+    norm_eps=1e-5, weight_tying=True,
+  )  # fmt: skip
+  mesh = jax.make_mesh(
+    (1, 1), ("fsdp", "tp"), axis_types=(jax.sharding.AxisType.Auto,) * 2
+  )
+  with mesh:
+    model = llama3.Llama3(sizes, rngs=nnx.Rngs(0))
+  roles = (clusters.Role.ACTOR, clusters.Role.REFERENCE, clusters.Role.ROLLOUT)
+  tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(RATE))
+  cluster = clusters.RLCluster(
+    actor=model, tokenizer=Words(),
+    cluster_config=clusters.ClusterConfig(
+      role_to_mesh=dict.fromkeys(roles, mesh),
+      training_config=clusters.RLTrainingConfig(
+        actor_optimizer=tx, eval_every_n_steps=10**6, max_steps=1_000
+      ),
+      rollout_config=RolloutConfig(
+        max_tokens_to_generate=NEW, max_prompt_length=PROMPT,
+        kv_cache_size=PROMPT + NEW, temperature=1.0, top_p=1.0,
+        eos_tokens=[SIZES["vocab_size"] + 1],  # none ends it
+      ),
+    ),
+  )  # fmt: skip
+
+  def reward(prompts, completions, **_):
+    ids = [Words.encode(x) for x in completions]
+    assert all(len(x) == NEW for x in ids), {len(x) for x in ids}
+    return [float(np.mean(1.0 - np.asarray(x) % 2)) for x in ids]
+
+  learner = GRPOLearner(
+    rl_cluster=cluster, reward_fns=reward,
+    algo_config=GRPOConfig(num_generations=GROUP, beta=0.0),
+  )  # fmt: skip
+  turn = learner._run_global_step
+
+  def in_turn(*given):
+    if not sys.stdin.readline():
+      sys.exit()
+    start = time.perf_counter()
+    turn(*given)
+    jax.block_until_ready(nnx.state(cluster.actor_trainer.model))
+    report(time.perf_counter() - start)
+
+  learner._run_global_step = in_turn
+  rng = np.random.default_rng(0)
+  drawn = rng.integers(3, SIZES["vocab_size"], (1_000, PROMPTS, PROMPT - 1))
+  texts = [[Words.decode(row) for row in batch] for batch in drawn]
+  with mesh:
+    learner.train([{"prompts": np.array(batch)} for batch in texts])
+
+
+RUNS = {
+  "ours": ours,
+  "two roles": lambda: ours(two_roles=True),
+  "trl": trl,
+  "tunix": tunix,
+}
 
 
 def table(found: dict, pythons: dict) -> str:
