@@ -93,6 +93,8 @@ def world(config: ml_collections.ConfigDict, cache: Path) -> World:
     settings = opened.settings | settings
     del settings["path"]
   policy = module.make(**settings)
+  if mesh.shape["tensor"] > 1:
+    policy = policy._replace(mesh=mesh)
   return World(config, corpus, policy, roles(config, corpus), mesh, opened)
 
 

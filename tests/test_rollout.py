@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
-from rsrc_jax import augment, rollout
+from rsrc_jax import augment, rollout, sharding
 from rsrc_jax.data import tokenizer
 from rsrc_jax.ops import token_stats
 from rsrc_jax.types import Constraints, Tokens, TokenStats
@@ -93,6 +93,36 @@ def test_a_large_vocabulary_is_scored_in_blocks(temperature, monkeypatch):
     jax.tree.leaves(got[0]), jax.tree.leaves(want[0]), strict=True
   ):
     assert jnp.abs(a - b).max() <= 1e-5 * jnp.abs(b).max() + 1e-7
+
+
+@pytest.mark.parametrize("constrained", [True, False])
+def test_a_sharded_vocabulary_is_scored_where_it_is(constrained, monkeypatch):
+  """As on one device, and no device is sent the table."""
+  mesh = sharding.make_mesh(data=2, tensor=4)
+  batch, lists = tiny.batch(), limits() if constrained else None
+  role, params = tiny.ROLES["C"], tiny.params()
+  out, *_ = both(params, batch, jax.random.key(0), lists, "C", 1.0)
+  monkeypatch.setattr(rollout, "LARGE", 1)
+
+  def graded(policy, params, out, lists):
+    def loss(params):
+      logp, entropy = rollout.score(
+        policy, params, role, out.prompt, out.output, lists
+      )
+      return jnp.sum(logp) + 0.3 * jnp.sum(entropy), (logp, entropy)
+
+    return jax.grad(loss, has_aux=True)(params)
+
+  want = jax.jit(functools.partial(graded, tiny.POLICY))(params, out, lists)
+  spread = tiny.POLICY._replace(mesh=mesh)
+  where = sharding.shardings(mesh, params)
+  step = jax.jit(functools.partial(graded, spread), out_shardings=(where, None))
+  placed, rows = sharding.put(params, where), sharding.rows(mesh, (out, lists))
+  got = step(placed, *rows)
+  chex.assert_trees_all_close(got[1], want[1], atol=1e-5)
+  chex.assert_trees_all_close(got[0], want[0], atol=1e-4, rtol=1e-4)
+  text = step.lower(placed, *rows).compile().as_text()
+  assert f"f32[{tiny.VOCAB},{tiny.SETTINGS['width']}]" not in text
 
 
 def test_scoring_without_the_bans_or_the_temperature_is_noticed():
