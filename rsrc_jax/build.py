@@ -47,6 +47,11 @@ class World(NamedTuple):
   checkpoint: weights.Checkpoint | None = None  # that config.model.path names
 
 
+def _own(params: Params) -> Params:
+  """A copy: the step that trains it gives its memory away."""
+  return jax.tree.map(jnp.copy, params)
+
+
 def _itself(params: Params, frozen: dict[str, Params]) -> Params:
   del frozen
   return params
@@ -155,7 +160,7 @@ def _base(world: World) -> Phase:
     demonstrate=settings.demonstrate,
   )
   init = lambda p: TrainState(
-    jnp.int32(0), p, tx.init(p), (), (), jnp.uint32(config.seed)
+    jnp.int32(0), _own(p), tx.init(p), (), (), jnp.uint32(config.seed)
   )
   return Phase(
     name="base",
@@ -230,7 +235,7 @@ def _trained(config) -> tuple[Callable, Callable]:
   """-> parameters to what is trained of them, and back (Phase.bind)."""
   block = config.get("lora")
   if not block or not block.rank:
-    return (lambda params: params), _itself
+    return _own, _itself
   scale = block.alpha / block.rank
   key = jax.random.key(config.seed)
   adapt = lambda params: lora.init(

@@ -3,6 +3,7 @@
 The program is written for one device; XLA splits it by where its inputs live.
 """
 
+import math
 import re
 from typing import Any
 
@@ -27,29 +28,40 @@ def make_mesh(*, data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
   """A mesh over all devices that are asked for.
 
   Args:
-    data: copies of the model; -1 takes the devices that are left.
+    data: copies of the model.
     fsdp: ways in which parameters are split with their batch.
     tensor: ways in which a matrix product is split.
+    One of the three may be -1: it takes the devices that are left.
 
   Raises:
-    ValueError: the product is not a number of devices that there are.
+    ValueError: the product is not a number of devices that there are, or some
+      process would have no device.
   """
-  devices = jax.devices()
-  rest = fsdp * tensor
-  if min(fsdp, tensor) < 1 or (data < 1 and data != -1):
-    raise ValueError(f"mesh: sizes must be positive, got {data, fsdp, tensor}.")
-  if data == -1:
-    data = len(devices) // rest
-  if data * rest > len(devices) or data < 1:
+  devices, sizes = jax.devices(), [data, fsdp, tensor]
+  if any(n < 1 and n != -1 for n in sizes) or sizes.count(-1) > 1:
     raise ValueError(
-      f"config.mesh: data={data} x fsdp={fsdp} x tensor={tensor} needs "
-      f"{max(data, 1) * rest} devices and there are {len(devices)}."
+      f"config.mesh: sizes must be positive, and one may be -1; got {data}, "
+      f"{fsdp}, {tensor}."
+    )
+  if -1 in sizes:
+    rest = -math.prod(sizes)
+    sizes[sizes.index(-1)] = max(len(devices) // rest, 1)
+  if (size := math.prod(sizes)) > len(devices):
+    data, fsdp, tensor = sizes
+    raise ValueError(
+      f"config.mesh: data={data} x fsdp={fsdp} x tensor={tensor} needs {size} "
+      f"devices and there are {len(devices)}."
+    )
+  if size < len(devices) and jax.process_count() > 1:
+    raise ValueError(
+      f"config.mesh takes {size} of the {len(devices)} devices that "
+      f"{jax.process_count()} processes have: set one of its sizes to -1."
     )
   return jax.make_mesh(
-    (data, fsdp, tensor),
+    tuple(sizes),
     AXES,
     axis_types=(AxisType.Auto,) * len(AXES),
-    devices=devices[: data * rest],
+    devices=devices[:size],
   )
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -159,7 +158,7 @@ def run_phase(
     keep_best=config.checkpoint.keep_best,
     metric="nll_bits",
   )
-  state = phase.init(jax.tree.map(jnp.copy, params))
+  state = phase.init(params)
   state = sharding.put(state, sharding.shardings(world.mesh, state))
   frozen = {"base": params, "reader": params}
   frozen = sharding.put(frozen, sharding.shardings(world.mesh, frozen))

@@ -17,6 +17,8 @@ def test_a_mesh_takes_the_devices_that_are_left():
     "data": 4, "fsdp": 2, "tensor": 1,
   }  # fmt: skip
   assert sharding.make_mesh(data=1).size == 1
+  assert dict(sharding.make_mesh(data=2, fsdp=-1).shape)["fsdp"] == 4
+  assert dict(sharding.make_mesh(data=1, tensor=-1).shape)["tensor"] == 8
 
 
 @pytest.mark.parametrize("sizes", [dict(data=16), dict(data=3, tensor=4)])
@@ -25,9 +27,12 @@ def test_a_mesh_larger_than_the_machine_is_refused(sizes):
     sharding.make_mesh(**sizes)
 
 
-def test_sizes_must_be_positive():
+@pytest.mark.parametrize(
+  "sizes", [dict(data=1, fsdp=0), dict(data=-2), dict(data=-1, fsdp=-1)]
+)
+def test_sizes_must_be_positive(sizes):
   with pytest.raises(ValueError, match="positive"):
-    sharding.make_mesh(data=1, fsdp=0)
+    sharding.make_mesh(**sizes)
 
 
 def test_a_batch_that_does_not_divide_is_refused():
