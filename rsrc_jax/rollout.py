@@ -57,9 +57,11 @@ def sample(
     A Rollout with outputs [B, G, T].
   """
   rows, length = prompt.ids.shape[0], role.length
-  params = policy.unrolled(params)
   with jax.named_scope("prefill"):
     prefix, hidden = _prefill(policy, params, prompt)
+  params = policy.unrolled(params)
+  if isinstance(prefix.k, jax.Array):  # layers that a scan has stacked
+    prefix = prefix._replace(k=tuple(prefix.k), v=tuple(prefix.v))
   allowed = allowed_ids(role, constraints)
   injected = _injected(constraints, rows, samples)
   budget = length

@@ -11,6 +11,7 @@ import tiny
 
 from rsrc_jax import augment, rollout, sharding
 from rsrc_jax.data import tokenizer
+from rsrc_jax.models import transformer
 from rsrc_jax.ops import token_stats
 from rsrc_jax.types import Constraints, Tokens, TokenStats
 
@@ -93,6 +94,30 @@ def test_a_large_vocabulary_is_scored_in_blocks(temperature, monkeypatch):
     jax.tree.leaves(got[0]), jax.tree.leaves(want[0]), strict=True
   ):
     assert jnp.abs(a - b).max() <= 1e-5 * jnp.abs(b).max() + 1e-7
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_scanned_layers_write_what_unrolled_ones_do(dtype):
+  """And what is scored from the stacked ones is what was sampled."""
+  batch, key = tiny.batch(), jax.random.key(0)
+  role, found = tiny.ROLES["D"], {}
+  settings = {**tiny.SETTINGS, "depth": 2, "dtype": dtype}
+  params = transformer.make(**settings).init(jax.random.key(1))
+
+  def written(policy, params):
+    out = rollout.sample(
+      policy, params, role, role.prompt(batch.source),
+      augment.row_keys(key, batch.row), samples=2,
+    )  # fmt: skip
+    return out, rollout.score(policy, params, role, out.prompt, out.output)[0]
+
+  for scan in (False, True):
+    policy = transformer.make(**settings, scan=scan)
+    out, scored = jax.jit(functools.partial(written, policy))(params)
+    close = 1e-5 if dtype == "float32" else 0.05
+    chex.assert_trees_all_close(scored, out.log_probs, atol=close)
+    found[scan] = out.output
+  chex.assert_trees_all_equal(found[True], found[False])
 
 
 @pytest.mark.parametrize("constrained", [True, False])
