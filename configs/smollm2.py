@@ -26,6 +26,7 @@ def get_config() -> ml_collections.ConfigDict:
   }
   config.lora = {
     "rank": 16,  # 0: all parameters are trained
+    "base": "float32",  # frozen weights; or bfloat16, if no arm trains them
     "alpha": 32.0,
     "targets": r"blocks/(q|k|v|o|gate|up|down)$",
   }

@@ -88,7 +88,7 @@ def world(config: ml_collections.ConfigDict, cache: Path) -> World:
   _check(config, mesh)
   opened = _opened(config)
   if opened is not None:
-    weights.check_memory(opened, mesh, _copies(config))
+    weights.check_memory(opened, mesh, _copies(config), _stored(config))
   corpus = _corpus(config, cache, opened)
   for split in (corpus.valid, corpus.test):
     capability.check_disjoint(corpus.train, split)
@@ -108,7 +108,7 @@ def initial(world: World) -> Params:
   if world.checkpoint is None:
     params = world.policy.init(jax.random.key(world.config.seed))
     return sharding.put(params, sharding.shardings(world.mesh, params))
-  return weights.load(world.checkpoint, world.mesh)
+  return weights.load(world.checkpoint, world.mesh, _stored(world.config))
 
 
 def _copies(config) -> int:
@@ -117,9 +117,37 @@ def _copies(config) -> int:
   The frozen base; where an arm trains all of them, what it trains, its gradient
   and two moments.
   """
+  return 5 if _trains_all(config) else 1
+
+
+def _trains_all(config) -> str:
+  """The first phase that trains more than adapters, or nothing."""
   names = [x for x in config.only.split(",") if x] or [*config.arms]
-  blocks = (settings(config, x).get("lora") for x in names if x in config.arms)
-  return 5 if any(not block or not block.rank for block in blocks) else 1
+  blocks = {
+    x: settings(config, x).get("lora") for x in names if x in config.arms
+  }
+  arms = [x for x, block in blocks.items() if not block or not block.rank]
+  return "base" if config.pretrain.steps else next(iter(arms), "")
+
+
+def _stored(config) -> np.dtype:
+  """In what the weights of a checkpoint are kept.
+
+  Raises:
+    ValueError: less than float32, of weights that are trained.
+  """
+  kept = (config.get("lora") or {}).get("base", "float32")
+  if kept not in ("float32", "bfloat16"):
+    raise ValueError(
+      f"config.lora.base={kept!r} is neither 'float32' nor 'bfloat16'."
+    )
+  if kept != "float32" and (name := _trains_all(config)):
+    raise ValueError(
+      f"config.lora.base={kept!r} loses the small steps of weights that are "
+      f"trained, and {name!r} trains all of them: leave it out with "
+      "config.only, or set config.lora.base='float32'."
+    )
+  return jnp.dtype(kept)
 
 
 def _opened(config) -> weights.Checkpoint | None:
@@ -159,9 +187,14 @@ def _base(world: World) -> Phase:
     empty=settings.empty,
     demonstrate=settings.demonstrate,
   )
-  init = lambda p: TrainState(
-    jnp.int32(0), _own(p), tx.init(p), (), (), jnp.uint32(config.seed)
-  )
+
+  def init(params: Params) -> TrainState:
+    # Of what won't be trained, no copy and no moments.
+    p, moments = (
+      (_own(params), tx.init(params)) if settings.steps else (params, ())
+    )
+    return TrainState(jnp.int32(0), p, moments, (), (), jnp.uint32(config.seed))
+
   return Phase(
     name="base",
     steps=settings.steps,

@@ -243,18 +243,22 @@ def bytes_needed(found: Checkpoint, dtype: Any = np.float32) -> int:
 
 
 def check_memory(
-  found: Checkpoint, mesh: jax.sharding.Mesh, copies: int
+  found: Checkpoint,
+  mesh: jax.sharding.Mesh,
+  copies: int,
+  dtype: Any = np.float32,
 ) -> None:
   """Refuses a model that the devices can't hold, before it is read.
 
-  copies: of the parameters that training keeps. What a batch needs comes on
-  top: this is the least.
+  copies: of the parameters that training keeps, of a dtype. What a batch needs
+  comes on top: this is the least.
 
   Raises:
     ValueError: they don't fit.
   """
   ways = mesh.shape["fsdp"] * mesh.shape["tensor"]
-  need, free = copies * bytes_needed(found) / ways, memory_free(mesh)
+  need = copies * bytes_needed(found, dtype) / ways
+  free = memory_free(mesh)
   if need > free:
     raise ValueError(
       f"config.model.path={str(found.folder)!r} needs at least "

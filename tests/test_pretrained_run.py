@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_checkpoint
@@ -113,3 +114,25 @@ def test_pretrained_settings_that_cannot_work_are_one_line(config, tmp_path):
   refused("has no config.json", **{"model.path": str(tmp_path)})
   refused("a pretrained model reads text", **{"data.source": "facts"})
   refused(r"config\.pretrain\.steps=-1", **{"pretrain.steps": -1})
+  half = {"lora.base": "bfloat16"}
+  refused("'code' trains all of them", **half, **{"lora.rank": 0})
+  refused("'base' trains all of them", **half, **{"pretrain.steps": 3})
+  refused("neither 'float32' nor 'bfloat16'", **{"lora.base": "int4"})
+
+
+def test_a_frozen_base_is_kept_once_and_as_asked(config, tmp_path):
+  """Nothing of the base is copied for a phase that does not train it."""
+  half = config.copy_and_resolve_references()
+  half.lora.base = "bfloat16"
+  world = build.world(half, tmp_path)
+  base, arm = build.phases(world)
+  params = build.initial(world)
+  assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("bfloat16")}
+  state = base.init(params)
+  assert jax.tree.leaves(state.opt_state) == []
+  kept, given = jax.tree.leaves(state.params), jax.tree.leaves(params)
+  assert all(x is y for x, y in zip(kept, given, strict=True))
+  adapters = jax.tree.leaves(arm.init(params).params)
+  assert {x.dtype for x in adapters} == {jnp.dtype("float32")}
+  whole = build.initial(build.world(config, tmp_path))
+  assert jax.tree.leaves(whole)[0].dtype == jnp.float32
