@@ -30,7 +30,7 @@ from rsrc_jax.data import pretrained as spelling
 from rsrc_jax.data import sources
 from rsrc_jax.metrics import capability
 from rsrc_jax.models import lora
-from rsrc_jax.ops import rewards
+from rsrc_jax.ops import rewards, token_stats
 from rsrc_jax.patterns import extract
 from rsrc_jax.roles import Role
 from rsrc_jax.types import Params, Pattern, Policy, TrainState
@@ -99,7 +99,8 @@ def world(config: ml_collections.ConfigDict, cache: Path) -> World:
     del settings["path"]
   policy = module.make(**settings)
   if mesh.shape["tensor"] > 1:
-    policy = policy._replace(mesh=mesh)
+    head = token_stats.over(mesh, rows=sharding.BATCH[0], ids="tensor")
+    policy = policy._replace(head=head)
   return World(config, corpus, policy, roles(config, corpus), mesh, opened)
 
 

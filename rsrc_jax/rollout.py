@@ -4,13 +4,10 @@ The prompt is computed once a source and shared by its group, in the sampler and
 in the learner's score with its gradient: [B, P] prompts, [B, G, T] outputs.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec as P
 
-from rsrc_jax import prompts, sharding
+from rsrc_jax import prompts
 from rsrc_jax.ops import distributions, token_stats
 from rsrc_jax.roles import Role
 from rsrc_jax.types import (
@@ -260,30 +257,9 @@ def _blocked(policy, params, hidden, ids, allowed, temperature):
   elif temperature not in (0, 1):
     hidden = hidden / jnp.asarray(temperature, hidden.dtype)
   nothing = jnp.zeros((*ids.shape, 0), jnp.int32)
-  head = _over(policy.mesh) if policy.mesh else token_stats.from_hidden
+  head = policy.head or token_stats.from_hidden
   found = head(hidden, policy.table(params), ids, nothing, allowed)
   return found.log_prob, found.entropy
-
-
-def _over(mesh):
-  """token_stats.from_hidden where no device holds all of the vocabulary.
-
-  Without this XLA would gather the table, block by block.
-  """
-
-  def head(hidden, table, ids, injected, allowed):
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    rows = sharding.BATCH[0] if len(hidden) % ways == 0 else None
-    masked = P(rows if len(allowed) > 1 else None, None, None, "tensor")
-    part = functools.partial(
-      token_stats.from_hidden_sharded, axis_name="tensor"
-    )
-    return jax.shard_map(
-      part, mesh=mesh, out_specs=P(rows),
-      in_specs=(P(rows), P("tensor"), P(rows), P(rows), masked),
-    )(hidden, table, ids, injected, allowed)  # fmt: skip
-
-  return head
 
 
 def _hidden(policy, params, prompt, output):

@@ -89,8 +89,8 @@ class Policy(NamedTuple):
   table: Callable[..., jax.Array] | None = None
   # params -> params, prepared once for many cached passes
   unrolled: Callable[..., Params] = lambda params: params
-  # Where its vocabulary is cut along "tensor"; None where it is whole.
-  mesh: jax.sharding.Mesh | None = None
+  # token_stats.over(mesh, ...) where the table is cut over a mesh
+  head: Callable[..., TokenStats] | None = None
 
 
 class Rollout(NamedTuple):

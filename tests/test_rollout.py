@@ -142,7 +142,8 @@ def test_a_sharded_vocabulary_is_scored_where_it_is(constrained, monkeypatch):
     return jax.grad(loss, has_aux=True)(params)
 
   want = jax.jit(functools.partial(graded, tiny.POLICY))(params, out, lists)
-  spread = tiny.POLICY._replace(mesh=mesh)
+  head = token_stats.over(mesh, rows=("data", "fsdp"), ids="tensor")
+  spread = tiny.POLICY._replace(head=head)
   where = sharding.shardings(mesh, params)
   step = jax.jit(functools.partial(graded, spread), out_shardings=(where, None))
   placed, rows = sharding.put(params, where), sharding.rows(mesh, (out, lists))

@@ -16,11 +16,14 @@ p (1[injected] - m), dlse/dz = p, dlog_prob/dz = 1[sampled] - p. All are exactly
 """
 
 import functools
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import PartitionSpec as P
 
 from rsrc_jax.ops.distributions import NEG_INF
 from rsrc_jax.types import TokenStats
@@ -124,6 +127,30 @@ def from_hidden_sharded(
   ids = ids - lax.axis_index(axis_name) * unembedding_shard.shape[0]
   arrays = _vary_alike(hidden, unembedding_shard, mask_shard, ids)
   return finish(merge_shards(_hidden_sums(block, *arrays), axis_name))
+
+
+def over(
+  mesh: jax.sharding.Mesh, *, rows: tuple[str, ...], ids: str
+) -> Callable[..., TokenStats]:
+  """from_hidden(hidden, unembedding, sampled, injected, mask) on a mesh.
+
+  For a table whose ids lie along the mesh axis `ids`: XLA would gather it,
+  block by block. Rows lie along the axes `rows`, where those divide them; the
+  mask is [B, ..., V] or [1, ..., V], with as many axes as hidden [B, ..., D].
+  """
+  ways = math.prod(mesh.shape[axis] for axis in rows)
+
+  def head(hidden, unembedding, sampled, injected, mask):
+    batch = rows if len(hidden) % ways == 0 else None
+    between = (None,) * (mask.ndim - 2)
+    masked = P(batch if len(mask) > 1 else None, *between, ids)
+    part = functools.partial(from_hidden_sharded, axis_name=ids)
+    return jax.shard_map(
+      part, mesh=mesh, out_specs=P(batch),
+      in_specs=(P(batch), P(ids), P(batch), P(batch), masked),
+    )(hidden, unembedding, sampled, injected, mask)  # fmt: skip
+
+  return head
 
 
 def merge(one: Sums, two: Sums) -> Sums:
