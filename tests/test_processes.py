@@ -36,12 +36,13 @@ def environment() -> dict[str, str]:
   return {**os.environ, "XLA_FLAGS": flag, "PYTHONPATH": paths}
 
 
-def start(workdir: Path) -> list[subprocess.Popen]:
-  """Both processes of a shrunk run."""
+def start(workdir: Path, books: bool = False) -> list[subprocess.Popen]:
+  """Both processes of a shrunk run; its books compile and take their time."""
   port = free_port()
   return [
     subprocess.Popen(
-      [*command(workdir, **CHANGES), f"--coordinator=localhost:{port}",
+      [*command(workdir, **CHANGES), f"--config.ledger.enabled={books}",
+       f"--coordinator=localhost:{port}",
        "--processes=2", f"--process={i}"],
       cwd=ROOT, env=environment(), text=True,
       stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -68,7 +69,7 @@ def wait_for(path: Path, children) -> None:
 def pair(tmp_path_factory):
   """An uninterrupted run of two processes."""
   workdir = tmp_path_factory.mktemp("pair") / "run"
-  ends = finish(start(workdir))
+  ends = finish(start(workdir, books=True))
   assert [code for code, *_ in ends] == [0, 0], ends
   return workdir, ends
 
@@ -108,21 +109,24 @@ def assert_close_run(a: Path, b: Path) -> None:
   for x, y in zip(lines, others, strict=True):
     assert x.keys() == y.keys()
     for name, value in x.items():
-      close = pytest.approx(y[name], rel=1e-4, abs=1e-5)
-      assert value == (y[name] if isinstance(value, str) else close), name
+      if not isinstance(value, str):
+        value = pytest.approx(value, rel=1e-4, abs=1e-5)
+      assert y[name] == value, name
   a, b = (s["heldout"]["code"]["nll_bits"] for s in (summary, other))
   assert a == pytest.approx(b, rel=1e-4)
 
 
 def test_two_processes_learn_what_one_with_their_devices_does(pair, tmp_path):
-  train.train(shrunk(**{**CHANGES, "mesh.data": 4}), tmp_path / "run")
+  changes = {"mesh.data": 4, "ledger.enabled": False}
+  train.train(shrunk(**{**CHANGES, **changes}), tmp_path / "run")
   assert_close_run(pair[0], tmp_path / "run")
 
 
 def test_one_process_writes(pair):
   workdir, ends = pair
   assert "report.html" in ends[0][1]
-  said = [x for x in ends[1][1].splitlines() if not x.startswith("[Gloo]")]
+  # Gloo says so in the middle of its own lines.
+  said = [x for x in ends[1][1].splitlines() if "peer ranks" not in x]
   assert said == []
   assert "step 0 of" not in ends[1][2]
   lines = logging.read_jsonl(workdir / "metrics.jsonl")
@@ -151,12 +155,12 @@ def test_a_job_that_lost_a_process_goes_on_exactly(killed, pair, tmp_path):
   assert_same_run(workdir, pair[0], phases=("base", "code"))
 
 
-@pytest.mark.parametrize("devices", [1, 8])
-def test_what_two_wrote_goes_on_elsewhere(killed, pair, tmp_path, devices):
-  """Checkpoints and books of two processes, on one with other devices."""
+def test_what_two_wrote_goes_on_elsewhere(killed, pair, tmp_path):
+  """Checkpoints of two processes with four devices, on one with eight."""
   workdir = tmp_path / "run"
   shutil.copytree(killed[0], workdir)
-  train.train(shrunk(**{**CHANGES, "mesh.data": devices}), workdir)
+  changes = {"mesh.data": 8, "ledger.enabled": False}
+  train.train(shrunk(**{**CHANGES, **changes}), workdir)
   assert_close_run(workdir, pair[0])
 
 
