@@ -13,6 +13,10 @@ size changes at a time. Devices: the rows over all of them, where there are
 more than one; devices that a CPU is told to have share its cores, so that
 nothing can be learnt of them there. Last, the time inside one update, by what
 it is spent on, from the profiler. Written to floor.md.
+
+Known fault: a copy that leaves the cache, into new pages, is no bound for
+weights that stay in it. Where bytes bind and a share is above 100 %, the floor
+is none; shares by products stand.
 """
 
 import argparse
