@@ -80,7 +80,10 @@ def make_step(
       avoid = jnp.any(rewards.matches(s.ids[:, None], asked.avoided), -1)
       score = jnp.where(avoid[:, 0], AVOIDED, score)
     size = None if asked.budget is None else asked.budget[:, 0]
-    code = extract.keep(s, score, budget, size)
+    # What C may never write (byte pieces) it is not shown either.
+    support = jnp.asarray(roles["C"].support)
+    said = s._replace(mask=s.mask & support[s.ids])
+    code = extract.keep(said, score, budget, size)
     shown = shows(code, asked, k_shown, batch.row)
     taught = {
       "text": text,

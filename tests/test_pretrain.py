@@ -47,6 +47,15 @@ def test_all_roles_learn_from_the_step_they_are_taught():
   assert metrics[5]["loss"] > 2 * metrics[5]["text_nll"]
 
 
+def test_c_is_never_shown_what_it_may_not_write():
+  """Byte pieces stand in sources and in no code: one would cost 1e30 nats."""
+  C = tiny.ROLES["C"]
+  byte = np.asarray(tiny.batch().source.ids)[0, 0]
+  support = C.support & (np.arange(tiny.VOCAB) != byte)
+  roles = tiny.ROLES | {"C": C._replace(support=support)}
+  assert train(2, roles)[-1]["C_nll"] < 100
+
+
 def test_noise_replaces_tokens_of_a_text_by_its_neighbours():
   s = tiny.batch().source
   noisy = jax.jit(pretrain.noised)(s, jax.random.key(0), jnp.arange(8))
