@@ -11,10 +11,10 @@ so that what fits into a cache stays there as weights do from step to step. The
 update: weights, gradient and two moments, once each way, and the logits once
 out and once in. A decoding step: the weights and what is seen of the cache
 once, what is written of it once. "share" is floor / measured. A Llama of 4
-layers, width 256, tied; one size changes at a time. Devices: the rows over all of them, where there are
-more than one; devices that a CPU is told to have share its cores, so that
-nothing can be learnt of them there. Last, the time inside one update, by what
-it is spent on, from the profiler. Written to floor.md.
+layers, width 256, tied; one size changes at a time. Devices: the rows over all
+of them, where there are more than one; devices that a CPU is told to have share
+its cores, so that nothing can be learnt of them there. Last, the time inside
+one update, by what it is spent on, from the profiler. Written to floor.md.
 """
 
 import argparse

@@ -5,8 +5,9 @@ A block is the keyword arguments of one make(); a file name is the registry
 """
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -20,14 +21,16 @@ from rsrc_jax import (
   curriculum,
   evaluate,
   learner,
+  mixing,
   pretrain,
   sharding,
   types,
   verifier,
   weights,
 )
+from rsrc_jax import config as configs
 from rsrc_jax.data import pretrained as spelling
-from rsrc_jax.data import sources
+from rsrc_jax.data import sources, tokenizer
 from rsrc_jax.metrics import capability
 from rsrc_jax.models import lora
 from rsrc_jax.ops import rewards, token_stats
@@ -74,6 +77,12 @@ class Phase(NamedTuple):
   observe_every: int = 0  # steps; 0: never
   # What is trained, frozen -> the policy's parameters.
   bind: Callable[[Params, dict[str, Params]], Params] = _itself
+  start: str = "base"  # the phase whose parameters it begins with
+  # Of an arm that mixes patterns: their steps, and whose turn it is.
+  mixed: Mapping[str, Callable] = MappingProxyType({})
+  pick: Callable[[int, int], str] | None = None  # step, phase -> name
+  examine: Callable[..., Any] | None = None  # types.Pattern.examine, jitted
+  carry: Callable[[], Any] = tuple  # what `examine` is given: a fresh one
 
 
 def world(config: ml_collections.ConfigDict, cache: Path) -> World:
@@ -166,10 +175,24 @@ def phases(world: World) -> list[Phase]:
       f"config.only={world.config.only!r}: the arms are {', '.join(arms)}."
     )
   step_of = {}  # arms that train alike share one compiled program
-  return [
-    _base(world),
-    *(_arm(world, name, step_of) for name in (only or arms)),
-  ]
+  found = [_base(world)]
+  for name in only or arms:
+    arm = _arm(world, name, step_of)
+    if arm.start not in [before.name for before in found]:
+      raise ValueError(
+        f"config.arms.{name}.start={arm.start!r} is no arm that is trained "
+        f"before it: there are {', '.join(x.name for x in found)}."
+      )
+    found.append(arm)
+  return found
+
+
+def frozen_of(phase: Phase, trained: dict[str, Params]) -> dict[str, Params]:
+  """What a phase reads and never trains: the base, and what it started from."""
+  found = {"base": trained["base"], "reader": trained["base"]}
+  if phase.start != "base":
+    found["start"] = trained[phase.start]
+  return found
 
 
 def _base(world: World) -> Phase:
@@ -215,6 +238,8 @@ def _arm(world: World, name: str, step_of: dict) -> Phase:
   seed = config.seed
   pattern = _pattern(world, config, arm.pattern)
   relax, every = _curriculum(config)
+  phases, played = _mixture(world, config, name, pattern)
+  carry = mixing.apart(played) if phases else pattern.init
   tx = learner.optimizer(
     steps=config.steps * config.updates, **config.optimizer
   )
@@ -223,14 +248,18 @@ def _arm(world: World, name: str, step_of: dict) -> Phase:
   def init(params: Params) -> TrainState:
     p = adapt(params)
     return TrainState(
-      jnp.int32(0), p, tx.init(p), pattern.init(), relax.init(),
+      jnp.int32(0), p, tx.init(p), carry(), relax.init(),
       jnp.uint32(seed),
     )  # fmt: skip
 
-  same = (arm.pattern, tuple(arm.overrides))
+  same = (arm.pattern, tuple(arm.overrides), arm.get("start"), phases)
   if same not in step_of:
-    step = _arm_step(world, config, pattern, relax, tx, bind)
-    step_of[same] = _jit(world, step, init)
+    step_of[same] = {
+      kind: _jit(world, _arm_step(world, config, one, relax, tx, bind,
+                                  kind if phases else None), init)
+      for kind, one in played.items()
+    }  # fmt: skip
+  steps = step_of[same]
   prepare, write = (_ruled if arm.pattern == "extract" else _written)(
     world, config, arm.write
   )
@@ -250,19 +279,85 @@ def _arm(world: World, name: str, step_of: dict) -> Phase:
     data_seed=seed + 1,
     init=init,
     given=jax.jit(given),
-    step=step_of[same],
+    step=steps[arm.pattern],
     write=jax.jit(write),
     saved=_saved(world, arm.write),
     observe=(
       _jit(
-        world, _observe(world, config, arm.pattern, relax, prepare, bind), init
+        world,
+        _observe(
+          world, config, arm.pattern, relax, prepare, bind, bool(phases)
+        ),
+        init,
       )
       if looks
       else None
     ),
     observe_every=every if looks else 0,
     bind=bind,
+    start=_start(config, arm),
+    mixed=steps if phases else {},
+    pick=(
+      (lambda step, phase: mixing.pick(phases, seed, step, phase))
+      if phases
+      else None
+    ),
+    examine=_examine(played, bool(phases)),
+    carry=carry,
   )
+
+
+def _examine(played: dict[str, Pattern], mixed: bool) -> Callable | None:
+  """What the patterns of an arm measure of themselves; None if they don't."""
+  looks = {kind: one.examine for kind, one in played.items() if one.examine}
+  if not looks:
+    return None
+  if not mixed:
+    return jax.jit(*looks.values())
+
+  def examine(params, frozen, carry, batch, code, key):
+    scores, shown = {}, {}
+    for kind, look in looks.items():
+      found = look(params, frozen, carry[kind], batch, code, key)
+      for into, what in zip((scores, shown), found, strict=True):
+        into |= {f"{kind}.{name}": x for name, x in what.items()}
+    return scores, shown
+
+  return jax.jit(examine)
+
+
+def _start(config, arm) -> str:
+  """Whose parameters an arm begins with.
+
+  Raises:
+    ValueError: another arm's, by one that trains adapters of the base's.
+  """
+  start = arm.get("start") or "base"
+  if start != "base" and (block := config.get("lora")) and block.rank:
+    raise ValueError(
+      f"config.arms: start={start!r} goes on from weights that "
+      f"config.lora.rank={block.rank} freezes at the base's: set the rank to 0 "
+      "or start='base'."
+    )
+  return start
+
+
+def _mixture(world, config, name: str, pattern: Pattern):
+  """-> phases, and the patterns that an arm plays: one, where it mixes none."""
+  arm = world.config.arms[name]
+  if not arm.get("phases"):
+    return (), {arm.pattern: pattern}
+  phases = mixing.check(
+    name, arm.phases, arm.pattern, config.curriculum.to_dict()
+  )
+  kinds = sorted({kind for part in phases for kind, _ in part})
+  if "extract" in kinds:
+    raise ValueError(
+      f"config.arms.{name}.phases: extract is given codes that a rule writes, "
+      "the other patterns write their own; it can't be mixed with them."
+    )
+  others = {k: _pattern(world, config, k) for k in kinds if k != arm.pattern}
+  return phases, {arm.pattern: pattern, **others}
 
 
 def _trained(config) -> tuple[Callable, Callable]:
@@ -393,7 +488,9 @@ def _end(vocab, config) -> int | None:
   return vocab.end if config.augment.fixed_length else None
 
 
-def _observe(world: World, config, kind: str, relax, prepare, bind) -> Callable:
+def _observe(
+  world: World, config, kind: str, relax, prepare, bind, mixed: bool
+) -> Callable:
   """Plays a held-out batch and shows its reward to the curriculum."""
   pattern = _pattern(world, config, kind, monitor=True)
 
@@ -403,8 +500,9 @@ def _observe(world: World, config, kind: str, relax, prepare, bind) -> Callable:
     k_ask, k_play = jax.random.split(key)
     ask = prepare(frozen, batch, k_ask, state.curriculum.schedule)
     episode, _ = pattern.play(
-      bind(state.params, frozen), frozen, state.carry, batch, k_play, ask
-    )
+      bind(state.params, frozen), frozen,
+      state.carry[kind] if mixed else state.carry, batch, k_play, ask,
+    )  # fmt: skip
     seen = relax.observe(state.curriculum, episode.metrics["reward"])
     metrics = {f"held_{k}": v for k, v in episode.metrics.items()}
     return state._replace(curriculum=seen), metrics
@@ -463,8 +561,14 @@ def _pattern(world, config, name: str, monitor: bool = False) -> Pattern:
     weights=config.verifier.to_dict(),
     positions=world.corpus.slots,
   )
-  module = importlib.import_module(f"rsrc_jax.patterns.{name}")
-  kwargs = config.patterns[name].to_dict()
+  # A file of the user's is a pattern as good as one of ours.
+  foreign = name.endswith(".py")
+  module = (
+    configs.module(name)
+    if foreign
+    else importlib.import_module(f"rsrc_jax.patterns.{name}")
+  )
+  kwargs = config.patterns[Path(name).stem if foreign else name].to_dict()
   if kwargs.get("gate"):
     rewards.check_bonus(
       bonus=kwargs["gate"]["bonus"],
@@ -474,17 +578,29 @@ def _pattern(world, config, name: str, monitor: bool = False) -> Pattern:
       beyond=kwargs["gate"].pop("beyond_bound"),
     )
     kwargs["monitor"] = monitor
-  return module.make(policy, roles, verify, **kwargs)
+  return module.make(policy, roles, verify, about=about(world.corpus), **kwargs)
 
 
-def _arm_step(world, config, pattern, relax, tx, bind) -> Callable:
-  return learner.make_step(
+def about(corpus: sources.Corpus) -> types.About:
+  """What a pattern is told of the sources."""
+  if corpus.questions is None:
+    return types.About(slots=corpus.slots, unknown=tokenizer.UNKNOWN)
+  ids = np.asarray([q for q, _ in corpus.questions], np.int32)
+  return types.About(
+    corpus.facts, ids, corpus.answers, corpus.slots, tokenizer.UNKNOWN
+  )
+
+
+def _arm_step(world, config, pattern, relax, tx, bind, carry) -> Callable:
+  """carry: the pattern's name where the state holds several carries."""
+  roles = world.roles | dict(pattern.roles)
+  step = learner.make_step(
     world.policy,
-    world.roles,
+    roles,
     pattern,
     relax,
     tx,
-    loss=learner.make_loss(world.policy, world.roles, **config.loss.to_dict()),
+    loss=learner.make_loss(world.policy, roles, **config.loss.to_dict()),
     updates=config.updates,
     micro_batches=config.micro_batches,
     normalize_std=config.normalize_std,
@@ -492,6 +608,7 @@ def _arm_step(world, config, pattern, relax, tx, bind) -> Callable:
     rarity_bonus=config.rarity_bonus.to_dict(),
     bind=bind,
   )
+  return mixing.among(step, carry) if carry else step
 
 
 def _jit(world: World, step: Callable, init: Callable) -> Callable:

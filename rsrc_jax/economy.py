@@ -138,7 +138,7 @@ def serve(
     books.arm, part = arm, parts[arm][name]
     with books.phase("service") as spend:
       use, calls, out = _window(part, settings.service_seconds / ROUNDS, books)
-      work = metering.work([(counts[arm, name], part.loops(out))], calls)
+      work = metering.work([(counts[arm, name], part.loops(out), calls)])
       spend(samples=calls * samples, **work)
     flops = sum(work["flops"].values()) / (calls * samples)
     rounds[arm, name].append((energy.times(use, 1 / (calls * samples)), flops))

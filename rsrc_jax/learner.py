@@ -105,10 +105,13 @@ def make_step(
       policy, roles, frozen, episode, kl,
       {role: schedule.explore * b for role, b in rarity_bonus.items()},
     )  # fmt: skip
+    credit = episode.credit or {}
     advantages = {
       role: grpo.advantages(r, normalize_std=normalize_std)
       for role, r in returns.items()
     }
+    for role, more in credit.items():
+      advantages[role] += more
     with jax.named_scope("update"):
       full = bind(state.params, frozen)
       old = _old_log_probs(policy, roles, full, episode, updates)

@@ -152,11 +152,14 @@ class Log:
 def mean(window: Iterable[dict[str, Any]]) -> dict[str, float]:
   """Averages metrics over a window of steps, name by name.
 
+  Of steps that differ in what they measure, a name's over those that have it.
   In float64, so that a window that was saved half-way comes out the same.
   """
-  window = list(window)
-  average = lambda k: float(np.mean([float(m[k]) for m in window]))
-  return {k: average(k) for k in window[0]}
+  values = {}
+  for metrics in window:
+    for name, value in metrics.items():
+      values.setdefault(name, []).append(float(value))
+  return {name: float(np.mean(found)) for name, found in values.items()}
 
 
 def read_jsonl(path: Path) -> list[dict]:

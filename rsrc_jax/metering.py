@@ -87,7 +87,7 @@ def charged(
     with ledger.phase(phase) as spend:
       out = spend(f(*args))
       jax.block_until_ready(out)
-      spend(**work([(count, loops(out))]))
+      spend(**work([(count, loops(out), 1)]))
     return out
 
   call.uncharged, call.loops = f, loops
@@ -95,11 +95,14 @@ def charged(
 
 
 def work(
-  counts: list[tuple[flops.Count, dict[str, float]]], times: float = 1.0
+  calls: list[tuple[flops.Count, dict[str, float], float]],
 ) -> dict[str, Any]:
-  """Facts for a ledger line: what `times` calls of each program executed."""
+  """Facts for a ledger line: what calls of programs have executed.
+
+  calls: of each program its FLOPs, how often its loops ran, and its calls.
+  """
   spent, again = {}, 0.0
-  for count, loops in counts:
+  for count, loops, times in calls:
     found = _evaluate(count, loops)
     for scope, value in found["scopes"].items():
       spent[scope] = spent.get(scope, 0.0) + times * value["hardware"]

@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from rsrc_jax import build, economy, evaluate, logging
+from rsrc_jax import build, economy, evaluate, logging, processes
+from rsrc_jax.data import sources
 from rsrc_jax.metrics import compression
 from rsrc_jax.metrics.ledger import Ledger
 from rsrc_jax.types import Params, Tokens
@@ -36,17 +37,17 @@ def evaluate_arms(
   trained: parameters by arm, "base" and "untrained" among them.
   """
   config, corpus = world.config, world.corpus
-  frozen = {"base": trained["base"], "reader": trained["base"]}
   heldout = {"english": {}, "controls": {}, "budget_curve": {}}
   lines, utilisation, measured, strange = [], None, {}, {}
+  examined, shown = {}, []
   parts = {}
   ruler = economy.ruler(world, trained["base"])
   for arm in arms:
-    books.arm = arm.name
+    books.arm, frozen = arm.name, build.frozen_of(arm, trained)
     measure = _measure(world, arm, trained[arm.name], frozen, examine, books)
     metrics, table = measure(None)
     raw = trained["untrained"]
-    nothing = {"base": raw, "reader": raw}
+    nothing = dict.fromkeys(frozen, raw)
     _, before = _measure(world, arm, raw, nothing, examine, books)(None)
     if books.path is not None:
       measured[arm.name], parts[arm.name] = economy.measure(
@@ -77,8 +78,15 @@ def evaluate_arms(
       for k in config.eval.budgets
     }
     lines += samples(world, arm.name, table, config.eval.samples)
-  text = "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines)
-  logging.write_atomic(workdir / "samples.jsonl", text)
+    if arm.examine is not None:
+      with books.phase("test"):
+        examined[arm.name], more = _examined(
+          world, arm, trained[arm.name], frozen, table, examine
+        )
+      shown += more
+  _write_lines(workdir / "samples.jsonl", lines)
+  if shown:
+    _write_lines(workdir / "shown.jsonl", shown)
   summary = {
     "seed": config.seed,
     "source": config.data.source,
@@ -97,6 +105,7 @@ def evaluate_arms(
     "channel_utilisation": utilisation,
     "heldout": heldout,
     "strange": {"name": corpus.strange_name, "arms": strange},
+    "examined": examined,
   }
   return summary, economy.serve(world, measured, parts, books)
 
@@ -174,6 +183,53 @@ def _measure(world, arm, params, frozen, examine, books):
       )
 
   return measure
+
+
+def _examined(world, arm, params, frozen, table, examine):
+  """What the arm's pattern measures of itself on the test split.
+
+  -> means by name, over what is a number, and some rows of what it shows.
+  """
+  config, place = world.config, examine.place
+  size, key = config.eval.batch_size, jax.random.key(config.seed)
+  carry, found, lines = arm.carry(), [], []
+  rows = len(table["row"])
+  # Whole batches, so that no source is counted twice.
+  for start in range(0, max(rows - size, 0) + 1, size):
+    batch = place(sources.batch(table["source"], start, size))
+    code = place(sources.batch(table["code"], start, size).source)
+    key, k = jax.random.split(key)
+    scores, shown = processes.fetch(
+      arm.examine(params, frozen, carry, batch, code, k)
+    )
+    found.append(scores)
+    if not lines:
+      lines = _shown(world, arm.name, shown, config.eval.samples)
+  mean = lambda x: float(np.nanmean(x)) if np.isfinite(x).any() else None
+  return {
+    name: mean(np.concatenate([np.atleast_1d(x[name]) for x in found]))
+    for name in found[0]
+  }, lines
+
+
+def _shown(world, arm: str, shown, count: int) -> list[dict[str, Any]]:
+  """Rows of tokens as pieces: [n, T] a list, [n, rounds, T] a list of lists."""
+  vocab, lines = world.corpus.vocab, []
+  spell = lambda ids, mask: vocab.pieces(ids[mask].tolist())
+  for i in range(min([count, *(len(x.ids) for x in shown.values())])):
+    line = {"arm": arm, "index": i}
+    for name, tokens in shown.items():
+      ids, mask = np.asarray(tokens.ids[i]), np.asarray(tokens.mask[i])
+      line[name] = (
+        spell(ids, mask) if ids.ndim == 1 else list(map(spell, ids, mask))
+      )
+    lines.append(line)
+  return lines if shown else []
+
+
+def _write_lines(path: Path, lines: list[dict]) -> None:
+  text = "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines)
+  logging.write_atomic(path, text)
 
 
 def _row(tokens: Tokens, i: int) -> list[int]:

@@ -125,12 +125,12 @@ def _train(world, phases, workdir, notebook, log, books, stop):
   )  # fmt: skip
   trained, kept = {}, {}
   for number, phase in enumerate((base, *arms), 1):
-    params = untrained if phase is base else trained["base"]
+    params = untrained if phase is base else trained[phase.start]
     title = f"{phase.name} ({number}/{len(phases)})"
+    frozen = build.frozen_of(phase, {"base": params} | trained)
     state = run_phase(
-      world, phase, params, examine, workdir, log, books, title, stop
+      world, phase, params, frozen, examine, workdir, log, books, title, stop
     )
-    frozen = {"base": trained.get("base", params)}
     trained[phase.name] = phase.bind(state.params, frozen)
     kept[phase.name] = economy.state_bits(state)
   log.note("Evaluating on the test split.")
@@ -143,6 +143,7 @@ def run_phase(
   world: build.World,
   phase: build.Phase,
   params: Params,
+  frozen: dict[str, Params],
   examine: evaluate.Examiner,
   workdir: Path,
   log: logging.Log,
@@ -150,7 +151,10 @@ def run_phase(
   title: str,
   stop: Callable[[], bool],
 ) -> TrainState:
-  """Trains one phase to its end, from its last checkpoint if there is one."""
+  """Trains one phase to its end, from its last checkpoint if there is one.
+
+  params: to begin with; frozen: see build.frozen_of.
+  """
   config = world.config
   saver = checkpoint.open_saver(
     workdir / "checkpoints" / phase.name,
@@ -160,7 +164,6 @@ def run_phase(
   )
   state = phase.init(params)
   state = sharding.put(state, sharding.shardings(world.mesh, state))
-  frozen = {"base": params, "reader": params}
   frozen = sharding.put(frozen, sharding.shardings(world.mesh, frozen))
   stream = sources.batches(
     world.corpus.train, batch_size=phase.batch_size, seed=phase.data_seed
@@ -223,26 +226,26 @@ def compile_step(
   state: TrainState,
   frozen: Any,
   books: ledger.Ledger,
-) -> list[flops.Count]:
+) -> dict[str, flops.Count]:
   """Compiles what a step runs, before the first one.
 
   Returns:
-    The FLOPs of its parts, as `advance` takes them; none if nothing is booked.
+    The FLOPs of its parts, "given" and its steps by their pattern's name (""
+    where there is one), as `advance` takes them; none if nothing is booked.
   """
   batch = sources.batch(world.corpus.train, 0, phase.batch_size)
   batch = sharding.rows(world.mesh, batch)
   ready = (0, state.curriculum, frozen, batch)
   given = phase.given(*ready)
   roles = world.roles
-  counts = [
-    metering.compiled(books, "given", phase.given, *ready),
-    metering.compiled(
-      books, "step", phase.step, state, frozen, batch, given,
+  counts = {"given": metering.compiled(books, "given", phase.given, *ready)}
+  for name, step in (phase.mixed or {"": phase.step}).items():
+    counts[name] = metering.compiled(
+      books, f"step {name}".strip(), step, state, frozen, batch, given,
       loops={role: roles[role].length - 1 for role in "CD"},
-      closed_form=estimate.step_flops(world, phase.name),
-    ),
-  ]  # fmt: skip
-  return counts if books.path is not None else []
+      closed_form=None if name else estimate.step_flops(world, phase.name),
+    )  # fmt: skip
+  return counts if books.path is not None else {}
 
 
 def advance(
@@ -253,7 +256,7 @@ def advance(
   stream: Iterator[Any],
   steps: range,
   books: ledger.Ledger,
-  counts: list[flops.Count],
+  counts: dict[str, flops.Count],
   stop: Callable[[], bool],
 ) -> tuple[TrainState, list[dict[str, Any]]]:
   """Runs `steps`, or fewer if `stop` says so, one at least.
@@ -264,20 +267,37 @@ def advance(
   Returns:
     The state, and the metrics of each step.
   """
-  found = []
+  found, played = [], []
   with books.phase("step") as spend:
     for step in steps:
       batch = sharding.rows(world.mesh, next(stream))
       given = phase.given(step, state.curriculum, frozen, batch)
-      state, metrics = phase.step(state, frozen, batch, given)
+      name = phase.pick(step, level(state)) if phase.pick else ""
+      play = phase.mixed[name] if name else phase.step
+      state, metrics = play(state, frozen, batch, given)
       found.append(metrics)
+      played.append(name)
       if stop():
         break
     jax.block_until_ready(metrics)
-    loops = metering.loops_of(found)
-    executed = metering.work([(c, loops) for c in counts], len(found))
+    executed = _executed(counts, found, played)
     spend(step=step + 1, steps=len(found), **executed)
   return state, found
+
+
+def level(state: TrainState) -> int:
+  """The phase of the curriculum; waits for the device."""
+  return int(state.curriculum.schedule.phase)
+
+
+def _executed(counts, found, played) -> dict[str, Any]:
+  """What the steps of a window have done, each by its own program."""
+  parts = []
+  for name in dict.fromkeys(played):
+    mine = [m for m, by in zip(found, played, strict=True) if by == name]
+    loops = metering.loops_of(mine)
+    parts += [(counts[x], loops, len(mine)) for x in ("given", name) if counts]
+  return metering.work(parts)
 
 
 @contextlib.contextmanager

@@ -118,13 +118,31 @@ class Episode(NamedTuple):
   rewards: dict[str, jax.Array]  # [B, G] of each rollout
   lessons: dict[str, Lesson]
   metrics: Metrics
+  # [B, G], added to the advantages within a group: what an output is worth
+  # against something outside it, a parent or an empty memory.
+  credit: dict[str, jax.Array] | None = None
+
+
+class About(NamedTuple):
+  """What is known of the sources, for the patterns that need to know it."""
+
+  names: tuple[str, ...] = ()  # of the facts that can be asked for, Q
+  questions: Any = None  # [Q] int32: the id that asks for each
+  words: Any = None  # [Q, V] bool: what can answer it
+  slots: tuple[int, ...] | None = None  # positions of the facts
+  unknown: int = 0  # the id that says that a source does not say
 
 
 class Pattern(NamedTuple):
-  """An arrow diagram of roles, as a pair of pure functions.
+  """An arrow diagram of roles, as pure functions.
 
   init() -> carry
   play(params, frozen, carry, batch, key, given) -> (Episode, carry)
+  examine(params, frozen, carry, batch, code, key) -> (scores, shown): what is
+    measured of a trained policy on held-out sources beside what is measured of
+    all arms. code: Tokens [B, k], greedy, nothing forced. scores: each [n],
+    nan where there is nothing to say; shown: Tokens [n, T] or [n, rounds, T]
+    by what they are called.
 
   given: what is decided about a batch before it is played: the Constraints of
   C, or codes that a rule has written.
@@ -132,6 +150,8 @@ class Pattern(NamedTuple):
 
   init: Callable[..., Any]
   play: Callable[..., tuple[Episode, Any]]
+  examine: Callable[..., tuple[Metrics, dict[str, Tokens]]] | None = None
+  roles: tuple = ()  # (name, Role) of its own, beside C, D, V and text
 
 
 class TrainState(NamedTuple):

@@ -35,6 +35,9 @@ class Corpus(NamedTuple):
   # Never trained on either, by what is new in them; {} where there are none.
   shifts: Mapping[str, Tokens] = MappingProxyType({})  # [n, S'] each
   shift_slots: Mapping[str, tuple[int, ...]] = MappingProxyType({})
+  # What the questions are about, and the ids that can answer them, [Q, V].
+  facts: tuple[str, ...] = ()
+  answers: np.ndarray | None = None
 
 
 def facts(
@@ -45,6 +48,7 @@ def facts(
   seed: int,
   asks: bool = False,
   withheld: str | None = None,
+  omit: float = 0.0,
 ) -> Corpus:
   """Facts of the synthetic grammar; all splits disjoint.
 
@@ -56,6 +60,9 @@ def facts(
     asks: whether the vocabulary has tokenizer.ASKS.
     withheld: "object,city": sentences that pair these slots in one of eight
       ways are in no split and no shift but "combinations".
+    omit: share of the sentences that do not say where, and, apart from that,
+      of those that do not say when. Facts then have no fixed positions, and
+      the entropy is that of independent draws.
 
   Returns:
     Corpus with the shifts "longer" (four more tokens, two more slots),
@@ -68,26 +75,37 @@ def facts(
   vocab = synthetic.vocabulary(vocab_size, asks)
   apart = synthetic.pair(withheld)
   ids = synthetic.sentences(vocab, sentences, seed, withheld=apart)
-  if heldout < 1 or 2 * heldout >= sentences:
+  if not 0.0 <= omit < 1.0 or (omit and apart):
+    raise ValueError(
+      f"config.data.omit={omit}: 0 to less than 1, and 0 where "
+      f"config.data.withheld={withheld!r} names a pair."
+    )
+  rows = _whole(ids)
+  if omit:
+    rows = Tokens(*synthetic.leave_out(ids, omit, seed))
+  if heldout < 1 or 2 * heldout >= len(rows.ids):
     raise ValueError(
       f"config.data.heldout={heldout} must be at least 1 and leave something "
       f"of config.data.sentences={sentences} to train on."
     )
   # Distinct draws of a uniform grammar: any cut is a split by content.
-  test, valid, train = map(_whole, np.split(ids, [heldout, 2 * heldout]))
+  cuts = ((0, heldout), (heldout, 2 * heldout), (2 * heldout, None))
+  test, valid, train = (Tokens(*(x[a:b] for x in rows)) for a, b in cuts)
   return Corpus(
     "facts",
     vocab,
     train,
     valid,
     test,
-    synthetic.WITHHELD_BITS if apart else synthetic.ENTROPY_BITS,
-    synthetic.POSITIONS,
+    synthetic.WITHHELD_BITS if apart else synthetic.entropy_left(omit),
+    None if omit else synthetic.POSITIONS,
     digest(train, valid, test),
     _whole(synthetic.sentences(vocab, heldout, seed, synthetic.STRANGE)),
     "the same words in other slots",
     synthetic.questions(vocab),
     *_shifts(vocab, heldout, seed, apart),
+    tuple(synthetic.QUESTIONS),
+    synthetic.words(vocab),
   )
 
 

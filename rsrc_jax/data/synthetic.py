@@ -62,6 +62,8 @@ QUESTIONS = {
   "city": "where",
   "day": "when",
 }
+# Phrases of a preposition and a word that a sentence can do without.
+OPTIONAL = ("city", "day")
 SYMBOLS = "ικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ∀∃∇∂∫∏∑√∞∈∉⊂⊕⊗⇒⇔≈≤≥⌬∅"
 BLANKS = (*QUESTIONS.values(), *SYMBOLS)
 
@@ -114,6 +116,41 @@ def questions(
   if tokenizer.UNKNOWN in ids:
     return None
   return tuple(zip(ids, map(FRAME.index, QUESTIONS), strict=True))
+
+
+def words(vocab: tokenizer.Vocabulary) -> np.ndarray:
+  """[Q, V] bool: the ids that can answer each question, in their order."""
+  ids = np.arange(vocab.size)
+  return np.stack([np.isin(ids, vocab.encode(SLOTS[x])) for x in QUESTIONS])
+
+
+def leave_out(
+  ids: np.ndarray, share: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Drops OPTIONAL phrases, each from that share of the sentences of FRAME.
+
+  ids [n, 12] -> ids and mask, padded on the right; of sentences that have
+  become equal the first stays.
+  """
+  keep = np.ones(ids.shape, bool)
+  rng = np.random.default_rng((seed, 1))
+  for phrase in OPTIONAL:
+    gone = rng.random(len(ids)) < share
+    keep[:, [FRAME.index(phrase) - 1, FRAME.index(phrase)]] &= ~gone[:, None]
+  order = np.argsort(~keep, -1, kind="stable")
+  keep = np.take_along_axis(keep, order, -1)
+  ids = np.where(keep, np.take_along_axis(ids, order, -1), 0)
+  _, first = np.unique(ids, axis=0, return_index=True)
+  first.sort()
+  return ids[first], keep[first]
+
+
+def entropy_left(share: float) -> float:
+  """Bits of a sentence whose OPTIONAL phrases are left out so often."""
+  ways = [x * -math.log2(x) for x in (share, 1 - share) if x > 0]
+  said = math.log2(len(SLOTS["city"].split())) * (1 - share)
+  always = ENTROPY_BITS - 3 * len(OPTIONAL)
+  return always + len(OPTIONAL) * (said + sum(ways))
 
 
 def pair(names: str | None) -> tuple[str, str] | None:

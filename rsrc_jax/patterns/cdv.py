@@ -10,6 +10,7 @@ from rsrc_jax.metrics import compression
 from rsrc_jax.ops import rewards
 from rsrc_jax.roles import Role
 from rsrc_jax.types import (
+  About,
   Ask,
   Batch,
   Episode,
@@ -35,6 +36,7 @@ def make(
   empty: bool = False,
   gate: dict[str, Any] | None = None,
   monitor: bool = False,
+  about: About | None = None,
 ) -> Pattern:
   """Builds the pattern.
 
@@ -59,7 +61,9 @@ def make(
     gate: settings of injection.make, for an arm that injects ids; None: C is
       paid for fidelity and length alone.
     monitor: measure the use of injected ids even where it is not paid for.
+    about: unused; every pattern is told.
   """
+  del about
   if not 0 <= lessons <= group:
     raise ValueError(
       f"config.patterns.cdv.lessons={lessons} must be 0 to group={group}."

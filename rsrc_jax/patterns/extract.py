@@ -16,6 +16,7 @@ from rsrc_jax import augment, prompts, rollout
 from rsrc_jax.patterns import cdv
 from rsrc_jax.roles import Role
 from rsrc_jax.types import (
+  About,
   Batch,
   Constraints,
   Episode,
@@ -40,13 +41,14 @@ def make(
   lessons: int,
   dropout: float,
   empty: bool = False,
+  about: About | None = None,
 ) -> Pattern:
   """Builds the pattern; what is given to `play` are codes [B, k].
 
   Nothing is sampled and nothing verified. D sees `lessons` pairs a source, as
   in C -> D -> V: every arm trains D on equally many, here on the same code.
   """
-  del policy, verify
+  del policy, verify, about
 
   def play(params, frozen, carry, batch: Batch, key, given: Tokens):
     del params, frozen
