@@ -62,13 +62,10 @@ def code_writer(
 
 def make_reader(policy: Policy, role: Role) -> Callable[..., Tokens]:
   """read(params, code [B, k]) -> the free-running greedy d [B, T] of a role."""
-  D = role.greedy()
 
   def read(params: Params, code: Tokens) -> Tokens:
-    keys = augment.row_keys(jax.random.key(0), jnp.arange(len(code.ids)))
     with jax.named_scope("D"):
-      d = rollout.sample(policy, params, D, D.prompt(code), keys, samples=1)
-    return Tokens(*(x[:, 0] for x in prompts.without_end(d.output, D.end)))
+      return rollout.greedy(policy, params, role, role.prompt(code))
 
   return read
 

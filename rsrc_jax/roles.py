@@ -62,6 +62,12 @@ class Role(NamedTuple):
     return self._replace(temperature=0.0)
 
 
+def joined(first: Role, second: Role) -> Role:
+  """The first role under both tags: another role that needs no new id."""
+  tag = (*np.atleast_1d(first.tag), *np.atleast_1d(second.tag))
+  return first._replace(tag=tuple(int(x) for x in tag))
+
+
 def _ask(token: int, ids) -> Tokens:
   """`token` and the ids [N, K] behind it, -1 pads; all masked if all pads."""
   real = ids >= 0

@@ -143,6 +143,16 @@ def sample(
   return Rollout(prompt, Tokens(ids, mask), logp, constraints, found)
 
 
+def greedy(
+  policy: Policy, params: Params, role: Role, prompt: Tokens
+) -> Tokens:
+  """The likeliest output of each prompt [N, P], its end cut off. -> [N, T]"""
+  rows = jnp.arange(prompt.ids.shape[0])
+  keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(rows)
+  found = sample(policy, params, role.greedy(), prompt, keys, samples=1)
+  return Tokens(*(x[:, 0] for x in prompts.without_end(found.output, role.end)))
+
+
 def loops(output: Tokens) -> jax.Array:
   """How often `sample` ran its loop for these outputs [B, G, T]. -> [] float32
 
