@@ -15,6 +15,7 @@ from rsrc_jax.types import (
   Batch,
   Episode,
   Lesson,
+  Params,
   Pattern,
   Policy,
   Rollout,
@@ -107,8 +108,9 @@ def make(
       decoded = Tokens(*(x.reshape(-1, group, *x.shape[1:]) for x in decoded))
 
     with jax.named_scope("V"):
-      known = likelihood(params, s, code)
-      gain = verifier.relative_gain(known, _without(frozen, s)[:, None])
+      known = read(params, s, code)
+      without = unconditional(policy, frozen["base"], roles["text"], s)
+      gain = verifier.relative_gain(known, without[:, None])
       fidelity, scores = verify.score(frozen["reader"], s, decoded, gain)
 
     length = jnp.sum(code.mask, -1)
@@ -119,8 +121,7 @@ def make(
     )
     if paid:
       reward, parts, carry = paid.pay(
-        params, carry, s, c, code, jnp.mean(fidelity, -1), known, likelihood,
-        given,
+        params, carry, s, c, code, jnp.mean(fidelity, -1), known, read, given,
       )  # fmt: skip
       scores |= parts
     rollouts, returns = {"C": c}, {"C": reward}
@@ -149,25 +150,8 @@ def make(
       taught["C"] = _imitation(c, best)
     return Episode(rollouts, returns, taught, metrics), carry
 
-  def likelihood(params, s: Tokens, code: Tokens):
-    """ln p_D(s | c) of every code, teacher-forced. -> [B, G]"""
-    target = prompts.with_end(s, D.end)
-    target = Tokens(
-      *(jnp.repeat(x, code.ids.shape[1], 0)[:, None] for x in target)
-    )
-    prompt = D.prompt(prompts.flatten(code))
-    return rollout.likelihood(policy, params, D, prompt, target).reshape(
-      code.ids.shape[:2]
-    )
-
-  def _without(frozen, s: Tokens):
-    """ln p(s) of the frozen base without any code. -> [B]"""
-    role = roles["text"]
-    empty = Tokens(s.ids[:, :0], s.mask[:, :0])
-    target = Tokens(*(x[:, None] for x in prompts.with_end(s, role.end)))
-    return rollout.likelihood(
-      policy, frozen["base"], role, role.prompt(empty), target
-    )[:, 0]
+  def read(params, s: Tokens, code: Tokens):
+    return likelihood(policy, params, D, s, code)
 
   def lesson(s: Tokens, code: Tokens, known, key) -> Lesson:
     _, index = jax.lax.top_k(known, lessons)
@@ -175,6 +159,33 @@ def make(
     return code_lesson(D, s, prompts.flatten(best), key, dropout, empty)
 
   return Pattern(paid.init if paid else tuple, play)
+
+
+def likelihood(
+  policy: Policy, params: Params, D: Role, s: Tokens, code: Tokens
+) -> jax.Array:
+  """ln p_D(s | c) of every code, teacher-forced.
+
+  s [B, S], code [B, G, k] -> [B, G] nats, end included.
+  """
+  target = prompts.with_end(s, D.end)
+  target = Tokens(
+    *(jnp.repeat(x, code.ids.shape[1], 0)[:, None] for x in target)
+  )
+  prompt = D.prompt(prompts.flatten(code))
+  return rollout.likelihood(policy, params, D, prompt, target).reshape(
+    code.ids.shape[:2]
+  )
+
+
+def unconditional(
+  policy: Policy, params: Params, text: Role, s: Tokens
+) -> jax.Array:
+  """ln p(s) of a language model that reads nothing. s [B, S] -> [B] nats"""
+  empty = Tokens(s.ids[:, :0], s.mask[:, :0])
+  target = Tokens(*(x[:, None] for x in prompts.with_end(s, text.end)))
+  prompt = text.prompt(empty)
+  return rollout.likelihood(policy, params, text, prompt, target)[:, 0]
 
 
 def code_lesson(

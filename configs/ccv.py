@@ -1,0 +1,59 @@
+"""C -> C -> V: rewriting the codes that an earlier policy has left.
+
+  ./tools/run --config=configs/ccv.py --workdir=runs/ccv-0
+
+Six tokens a code and a price on each. `early` stops after 200 steps and leaves
+codes in its young language; all other arms go on from there for equally many
+steps: compressing new sources alone, or rewriting old codes beside it. Cost and
+what to expect: experiments/ccv.
+"""
+
+import ml_collections
+
+from rsrc_jax.config import beside
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The early policy, and three ways to go on from it."""
+  config = beside(__file__, "tiny")
+  config.budget = 6
+  config.steps = 600
+  config.eval.budgets = (2, 4, 6)
+  config.eval.test_rows = 1_024
+  config.patterns.cdv.length_price = 0.15
+  config.loss.weights = {"C": 1.0, "D": 1.0, "R": 1.0}
+  config.loss.lesson_weights = {"C": 1.0, "D": 1.0, "R": 1.0}
+  config.loss.entropy_bonus = {"C": 0.1, "D": 0.0, "R": 0.05}
+  # What is forced is forced on the early policy alone.
+  config.curriculum.hidden = 0.0
+  config.patterns.ccv = {
+    "fresh": dict(config.patterns.cdv),
+    "buffer": 2_048,
+    "parents": 16,
+    "group": 16,
+    "length_price": 0.15,
+    "over_parent": 1.0,
+    "targets": "final",
+  }
+  early = {
+    "steps": 200, "curriculum.hidden": 0.9, "curriculum.steps": 200,
+    "loss.entropy_bonus.C": 0.3,
+  }  # fmt: skip
+  ccv = "patterns.ccv.targets"
+  config.arms = {
+    "early": _arm("cdv", "force", "base", **early),
+    "go_on": _arm("cdv", "force", "early"),
+    "rewrite": _arm("ccv", "force", "early"),
+    "rewrite_next": _arm("ccv", "force", "early", **{ccv: "next"}),
+    "rewrite_rl": _arm("ccv", "force", "early", **{ccv: "none"}),
+  }
+  return config
+
+
+def _arm(pattern: str, write: str, start: str, **overrides) -> dict:
+  return {
+    "pattern": pattern,
+    "write": write,
+    "start": start,
+    "overrides": tuple(overrides.items()),
+  }

@@ -1,0 +1,303 @@
+"""C -> C -> V: old codes, rewritten without their sources (defragmentation).
+
+A buffer keeps sources, their best codes and the step at which each was written.
+Every step plays C -> D -> V on new sources and stores what it found; then R,
+the compressor in another role, reads old codes alone and writes them anew. D
+and V judge the rewrite on the source: what counts is what it has gained on its
+parent, in verified bits and in length. No rewrite can know more of s than its
+parent does: what is to be won are tokens, and bits that today's D can't read.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rsrc_jax import augment, prompts, rollout, verifier
+from rsrc_jax.patterns import cdv
+from rsrc_jax.roles import Role, joined
+from rsrc_jax.types import (
+  About,
+  Ask,
+  Batch,
+  Episode,
+  Lesson,
+  Pattern,
+  Policy,
+  Tokens,
+)
+
+TARGETS = ("none", "next", "final")
+PASSES = 3  # in which a chain of rewrites is followed at the end
+
+
+class Buffer(NamedTuple):
+  """Codes of the past. A row without a source was never filled."""
+
+  source: Tokens  # [N, S]
+  code: Tokens  # [N, k]
+  best: Tokens  # [N, k], the best that was ever found for the source
+  version: jax.Array  # [N] int32: the step of the policy that wrote the code
+  passes: jax.Array  # [N] int32: how often it was rewritten
+  step: jax.Array  # [] int32: steps played
+
+
+def make(
+  policy: Policy,
+  roles: dict[str, Role],
+  verify: verifier.Verifier,
+  *,
+  about: About,
+  fresh: dict[str, Any],
+  buffer: int,
+  parents: int,
+  group: int,
+  length_price: float,
+  over_parent: float,
+  targets: str,
+) -> Pattern:
+  """Builds the pattern.
+
+  Args:
+    policy: the model's functions, shared by all roles.
+    roles: "C", "D" and "text".
+    verify: V of the new codes; rewrites are judged by D's likelihood of s.
+    about: passed on.
+    fresh: settings of patterns/cdv.py for the new sources of a step.
+    buffer: codes that are kept, N.
+    parents: codes that a step rewrites.
+    group: rewrites of a parent.
+    length_price: of the reward, what a rewrite at full budget gives up; a
+      parent is priced alike.
+    over_parent: weight of the reward against the parent's, beside the reward
+      against the group's mean: a group that is worse than its parent is then
+      made less likely as a whole.
+    targets: what R also learns by likelihood. "next": a verified rewrite that
+      is better than the parent, the best of its group, nothing where there is
+      none. "final": the best code ever found for the source, if it is better.
+      "none".
+
+  Raises:
+    ValueError: a setting is out of its range.
+  """
+  _check(buffer, parents, group, targets, over_parent)
+  C, D, text = roles["C"], roles["D"], roles["text"]
+  R = joined(C, D)
+  play_fresh = cdv.make(policy, roles, verify, about=about, **fresh).play
+
+  def init() -> Buffer:
+    blank = lambda T: Tokens(
+      jnp.zeros((buffer, T), jnp.int32), jnp.zeros((buffer, T), bool)
+    )
+    number = lambda: jnp.zeros(buffer, jnp.int32)
+    return Buffer(
+      blank(D.length - 1), blank(C.length), blank(C.length), number(),
+      number(), jnp.int32(0),
+    )  # fmt: skip
+
+  def worth(known, without, code: Tokens):
+    """Gain on s, priced by length, as rewards are. Any shape; code [..., k]."""
+    gain = verifier.relative_gain(known, without)
+    used = jnp.sum(code.mask, -1) / C.length
+    # A code that misleads is not made better by being short.
+    return gain * jnp.where(gain > 0, 1.0 - length_price * used, 1.0)
+
+  def play(params, frozen, carry: Buffer, batch: Batch, key, given: Ask):
+    # Not a child of the step's key that the new codes use.
+    k_slot, k_old, k_r = jax.random.split(jax.random.fold_in(key, 11), 3)
+    episode, _ = play_fresh(params, frozen, (), batch, key, given)
+    codes = prompts.without_end(episode.rollouts["C"].output, C.end)
+    best = _at(codes, jnp.argmax(episode.rewards["C"], -1))
+    carry = store(carry, batch.source, best, k_slot)
+
+    # Of the codes that are there; in the first step, of those just stored.
+    there = jnp.any(carry.source.mask, -1)
+    noise = jax.random.gumbel(k_old, there.shape)
+    _, rows = jax.lax.top_k(jnp.where(there, noise, -jnp.inf), parents)
+    s, parent, known_best = (
+      Tokens(*(x[rows] for x in y))
+      for y in (carry.source, carry.code, carry.best)
+    )
+    with jax.named_scope("C"):
+      r = rollout.sample(
+        policy, params, R, R.prompt(parent), augment.row_keys(k_r, rows),
+        samples=group,
+      )  # fmt: skip
+    again = prompts.without_end(r.output, R.end)  # [M, G, k]
+    with jax.named_scope("V"):
+      every = Tokens(
+        *(
+          jnp.concatenate([x, y[:, None], z[:, None]], 1)
+          for x, y, z in zip(again, parent, known_best, strict=True)
+        )
+      )
+      known = cdv.likelihood(policy, params, D, s, every)
+      without = cdv.unconditional(policy, frozen["base"], text, s)[:, None]
+      value = worth(known, without, every)  # [M, G + 2]
+    value, old, top = value[:, :group], value[:, group], value[:, group + 1]
+    gained = value - old[:, None]
+
+    winner, won = jnp.argmax(value, -1), jnp.max(gained, -1) > 0
+    chosen = _at(again, winner)
+    carry = replace(carry, rows, chosen, won, jnp.max(value, -1) > top)
+    length = lambda x: jnp.sum(x.mask, -1) * 1.0
+    metrics = {
+      **episode.metrics,
+      "C#2_loops": rollout.loops(r.output),
+      "R_gain_over_parent": jnp.mean(gained),
+      "R_gain_best": jnp.mean(jnp.max(gained, -1)),
+      "R_dead": jnp.mean(~won * 1.0),
+      "R_length": jnp.mean(length(again)),
+      "R_length_parent": jnp.mean(length(parent)),
+      "R_age": jnp.mean((carry.step - carry.version[rows]) * 1.0),
+    }
+    taught = dict(episode.lessons)
+    if targets != "none":
+      better = top > old
+      target, weight = {
+        "next": (chosen, won),
+        "final": (known_best, better),
+      }[targets]
+      taught["R"] = _lesson(R, parent, target, weight)
+    return Episode(
+      {**episode.rollouts, "R": r},
+      {**episode.rewards, "R": value},
+      taught,
+      metrics,
+      {"R": over_parent * gained},
+    ), carry
+
+  def store(carry: Buffer, s: Tokens, code: Tokens, key) -> Buffer:
+    """New codes go where nothing is yet, then to places drawn at random.
+
+    So that what stays is of every age, the older the rarer.
+    """
+    count, rows = carry.step * len(s.ids), jnp.arange(len(s.ids))
+    drawn = jax.random.choice(key, buffer, (len(s.ids),), replace=False)
+    place = jnp.where(count + rows < buffer, count + rows, drawn)
+    put = lambda old, new: Tokens(
+      *(x.at[place].set(y) for x, y in zip(old, new, strict=True))
+    )
+    return Buffer(
+      put(carry.source, s), put(carry.code, code), put(carry.best, code),
+      carry.version.at[place].set(carry.step),
+      carry.passes.at[place].set(0), carry.step + 1,
+    )  # fmt: skip
+
+  def replace(carry: Buffer, rows, code: Tokens, won, best) -> Buffer:
+    """A rewrite that beats its parent takes its place: chains grow by one."""
+
+    def put(old, new, here):
+      return Tokens(
+        *(
+          x.at[rows].set(jnp.where(here[:, None], y, x[rows]))
+          for x, y in zip(old, new, strict=True)
+        )
+      )
+
+    version = jnp.where(won, carry.step, carry.version[rows])
+    return carry._replace(
+      code=put(carry.code, code, won),
+      best=put(carry.best, code, best & won),
+      version=carry.version.at[rows].set(version),
+      passes=carry.passes.at[rows].add(won),
+    )
+
+  def examine(params, frozen, carry, batch: Batch, code: Tokens, key):
+    """Codes of the policy that the arm began with, and what becomes of them.
+
+    old: as they are; again: rewritten greedily, pass after pass; chain: the
+    best of a sampled group in each pass, while one beats its parent; once: by C
+    from the source, greedily; tries_1, tries_2...: the best of as many samples
+    of C from the source as a chain has drawn by then, so of as many tokens. Bits
+    (D's gain over the base without a code) and tokens of each, read by today's D.
+    """
+    del carry
+    s, start = batch.source, frozen.get("start", frozen["base"])
+    without = cdv.unconditional(policy, frozen["base"], text, s)
+    k_try, *k_pass = jax.random.split(key, PASSES + 1)
+    read = lambda c: cdv.likelihood(policy, params, D, s, c)
+    tell = lambda name, c, known: {
+      f"{name}_bits": (known - without) / jnp.log(2.0),
+      f"{name}_tokens": jnp.sum(c.mask, -1) * 1.0,
+    }
+    alone = lambda c: Tokens(*(x[:, None] for x in c))
+    with jax.named_scope("C"):
+      old = rollout.greedy(policy, start, C, C.prompt(s))
+      tries = rollout.sample(
+        policy, params, C, C.prompt(s), augment.row_keys(k_try, batch.row),
+        samples=PASSES * group,
+      )  # fmt: skip
+    tries = prompts.without_end(tries.output, C.end)
+    known_tries = read(tries)
+    value_tries = worth(known_tries, without[:, None], tries)
+    known_old = read(alone(old))[:, 0]
+    scores = tell("old", old, known_old)
+    scores |= tell("once", code, read(alone(code))[:, 0])
+    shown = {"source": s, "old": old, "once": code}
+    again, chain, known_chain = old, old, known_old
+    live = jnp.ones(len(s.ids), bool)
+    for number in range(PASSES):
+      name = number + 1
+      with jax.named_scope("C"):
+        again = rollout.greedy(policy, params, R, R.prompt(again))
+        r = rollout.sample(
+          policy, params, R, R.prompt(chain),
+          augment.row_keys(k_pass[number], batch.row), samples=group,
+        )  # fmt: skip
+      scores |= tell(f"again_{name}", again, read(alone(again))[:, 0])
+      r = prompts.without_end(r.output, R.end)
+      known = read(r)
+      value = worth(known, without[:, None], r)
+      top = jnp.argmax(value, -1)
+      won = _pick(value, top) > worth(known_chain, without, chain)
+      live = live & won
+      chain = Tokens(
+        *(
+          jnp.where(live[:, None], x, y)
+          for x, y in zip(_at(r, top), chain, strict=True)
+        )
+      )
+      known_chain = jnp.where(live, _pick(known, top), known_chain)
+      scores |= tell(f"chain_{name}", chain, known_chain)
+      scores[f"dead_{name}"] = ~live * 1.0
+      top = jnp.argmax(value_tries[:, : name * group], -1)
+      best = _pick(known_tries, top)
+      scores |= tell(f"tries_{name}", _at(tries, top), best)
+      shown |= {f"again_{name}": again, f"chain_{name}": chain}
+    return scores, shown
+
+  return Pattern(init, play, examine, (("R", R),))
+
+
+def _check(buffer, parents, group, targets, over_parent) -> None:
+  field = "config.patterns.ccv"
+  if buffer < 1:
+    raise ValueError(f"{field}.buffer={buffer} keeps no code: at least 1.")
+  if not 1 <= parents <= buffer:
+    raise ValueError(
+      f"{field}.parents={parents} must be 1 to buffer={buffer}: no code is "
+      "rewritten twice in a step."
+    )
+  if group < 2:
+    raise ValueError(f"{field}.group={group}: at least 2 rewrites to compare.")
+  if targets not in TARGETS:
+    raise ValueError(f"{field}.targets={targets!r} is none of {TARGETS}.")
+  if over_parent < 0:
+    raise ValueError(f"{field}.over_parent={over_parent} can't be negative.")
+
+
+def _lesson(R: Role, parent: Tokens, target: Tokens, weight) -> Lesson:
+  """R learns to write `target` for `parent`, where `weight` says so."""
+  target = Tokens(*(x[:, None] for x in prompts.with_end(target, R.end)))
+  return Lesson(R.prompt(parent), target, weight[:, None] * 1.0)
+
+
+def _at(codes: Tokens, index: jax.Array) -> Tokens:
+  """One code of each group. codes [B, G, k], index [B] -> [B, k]"""
+  index = index[:, None, None]
+  return Tokens(*(jnp.take_along_axis(x, index, 1)[:, 0] for x in codes))
+
+
+def _pick(x: jax.Array, index: jax.Array) -> jax.Array:
+  return jnp.take_along_axis(x, index[:, None], 1)[:, 0]
