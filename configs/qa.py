@@ -1,4 +1,4 @@
-"""C -> (Q -> A) -> V: answers from the code, trained alone and after D.
+"""C -> (Q -> A) -> V: answers from the code, never from the source.
 
   ./tools/run --config=configs/qa.py --workdir=runs/qa-0
 
@@ -13,7 +13,7 @@ from rsrc_jax.config import beside
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """C -> D -> V first, then questions, alone and mixed, and in English."""
+  """C -> D -> V first, then questions; questions alone; both in English."""
   config = beside(__file__, "tiny")
   config.data.asks = True  # codes leave the words of questions alone
   config.data.omit = 0.25
@@ -21,12 +21,11 @@ def get_config() -> ml_collections.ConfigDict:
   config.eval.test_rows = 1_024
   config.loss.weights = {"C": 1.0, "D": 1.0, "A": 1.0}
   config.loss.lesson_weights = {"C": 1.0, "D": 1.0, "A": 1.0}
-  config.loss.entropy_bonus = {"C": 0.3, "D": 0.0, "A": 0.0}
-  # The vocabulary is shown again in four plateaus; a mixture then goes on to
-  # its second phase.
-  config.curriculum.steps, config.curriculum.explore_steps = 400, 600
+  config.loss.entropy_bonus = {"C": 0.1, "D": 0.0, "A": 0.0}
+  # Words are hidden from the first arms alone, which begin with the base.
+  config.curriculum.hidden, config.curriculum.explore_steps = 0.0, 600
   config.patterns.qa = {
-    "group": 16,
+    "group": 8,
     "each": 4,  # questions about a source
     "unasked": ("giver", "number"),
     "pairs": 0.3,
@@ -36,12 +35,24 @@ def get_config() -> ml_collections.ConfigDict:
     "dropout": 0.1,
     "length_price": 0.0,
   }
-  arm = lambda pattern, write, start="base": {
-    "pattern": pattern, "write": write, "start": start, "overrides": (),
+  first = {
+    "curriculum.hidden": 0.9, "curriculum.steps": 400,
+    "loss.entropy_bonus.C": 0.3,
   }  # fmt: skip
   config.arms = {
-    "code": arm("cdv", "force"),
-    "qa": arm("qa", "force"),
-    "qa_english": arm("qa", "source"),
+    "code": _arm("cdv", "force", "base", **first),
+    "english_rl": _arm("cdv", "source", "base", **first),
+    "qa": _arm("qa", "force", "code"),
+    "qa_cold": _arm("qa", "force", "base", **first),
+    "qa_english": _arm("qa", "source", "english_rl"),
   }
   return config
+
+
+def _arm(pattern: str, write: str, start: str, **overrides) -> dict:
+  return {
+    "pattern": pattern,
+    "write": write,
+    "start": start,
+    "overrides": tuple(overrides.items()),
+  }

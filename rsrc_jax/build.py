@@ -167,7 +167,7 @@ def _opened(config) -> weights.Checkpoint | None:
 
 
 def phases(world: World) -> list[Phase]:
-  """The base, then every arm in the order of the config."""
+  """The base, then every arm, those that others start from before them."""
   arms = world.config.arms
   only = [name for name in world.config.only.split(",") if name]
   if set(only) - set(arms):
@@ -175,16 +175,24 @@ def phases(world: World) -> list[Phase]:
       f"config.only={world.config.only!r}: the arms are {', '.join(arms)}."
     )
   step_of = {}  # arms that train alike share one compiled program
-  found = [_base(world)]
-  for name in only or arms:
-    arm = _arm(world, name, step_of)
-    if arm.start not in [before.name for before in found]:
+  names = _in_order({name: _start(world.config, name) for name in only or arms})
+  return [_base(world), *(_arm(world, name, step_of) for name in names)]
+
+
+def _in_order(starts: dict[str, str]) -> list[str]:
+  """Arms, each behind the one that it starts from."""
+  names, left = [], dict(starts)
+  while left:
+    ready = [x for x, start in left.items() if start in ("base", *names)]
+    if not ready:
+      name, start = next(iter(left.items()))
       raise ValueError(
-        f"config.arms.{name}.start={arm.start!r} is no arm that is trained "
-        f"before it: there are {', '.join(x.name for x in found)}."
+        f"config.arms.{name}.start={start!r} is no arm that is trained before "
+        f"it: there are base, {', '.join(x for x in starts if x != name)}."
       )
-    found.append(arm)
-  return found
+    names += ready[:1]
+    del left[ready[0]]
+  return names
 
 
 def frozen_of(phase: Phase, trained: dict[str, Params]) -> dict[str, Params]:
@@ -295,7 +303,7 @@ def _arm(world: World, name: str, step_of: dict) -> Phase:
     ),
     observe_every=every if looks else 0,
     bind=bind,
-    start=_start(config, arm),
+    start=_start(world.config, name),
     mixed=steps if phases else {},
     pick=(
       (lambda step, phase: mixing.pick(phases, seed, step, phase))
@@ -326,13 +334,14 @@ def _examine(played: dict[str, Pattern], mixed: bool) -> Callable | None:
   return jax.jit(examine)
 
 
-def _start(config, arm) -> str:
+def _start(config, name: str) -> str:
   """Whose parameters an arm begins with.
 
   Raises:
     ValueError: another arm's, by one that trains adapters of the base's.
   """
-  start = arm.get("start") or "base"
+  start = config.arms[name].get("start") or "base"
+  config = settings(config, name)
   if start != "base" and (block := config.get("lora")) and block.rank:
     raise ValueError(
       f"config.arms: start={start!r} goes on from weights that "

@@ -209,8 +209,9 @@ def make(
     old: as they are; again: rewritten greedily, pass after pass; chain: the
     best of a sampled group in each pass, while one beats its parent; once: by C
     from the source, greedily; tries_1, tries_2...: the best of as many samples
-    of C from the source as a chain has drawn by then, so of as many tokens. Bits
-    (D's gain over the base without a code) and tokens of each, read by today's D.
+    of C from the source as a chain has drawn by then, so of as many tokens.
+    Bits (D's gain over the base without a code) and tokens of each, read by
+    today's D.
     """
     del carry
     s, start = batch.source, frozen.get("start", frozen["base"])

@@ -1,0 +1,64 @@
+"""(C -> D -> V) -> CC: a memory that is rewritten after every round.
+
+  ./tools/run --config=configs/cc.py --workdir=runs/cc-0
+
+Streams of four sentences that share four of their eight facts (12 of 24 bits);
+codes of two tokens, a memory of four that C and D read too. Cost and what to
+expect: experiments/cc.
+"""
+
+import ml_collections
+
+from rsrc_jax.config import beside
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """C -> D -> V first; then memories, one where nothing is shared among them."""
+  config = beside(__file__, "tiny")
+  config.budget, config.eval.budgets = 2, (1, 2)
+  config.model.absolute = 64  # the history of a round is the longest prompt
+  config.eval.test_rows = 1_024
+  config.steps = 500
+  config.batch_size = 64  # eight streams of four rounds, a pool of two
+  config.loss.weights = {"C": 1.0, "D": 1.0, "CC": 1.0}
+  config.loss.lesson_weights = {"C": 1.0, "D": 1.0, "CC": 1.0}
+  config.loss.entropy_bonus = {"C": 0.1, "D": 0.0, "CC": 0.05}
+  config.curriculum.hidden = 0.0
+  config.curriculum.explore_steps = 500
+  config.patterns.cc = {
+    "rounds": 4,
+    "pool": 2,
+    "memory": 4,
+    "shared": ("giver", "colour", "object", "city"),
+    "drift": 0.1,
+    "group": 8,
+    "candidates": 8,
+    "over_memory": 0.5,
+    "over_empty": 0.5,
+    "rollback": True,
+    "warmup": 150,
+    "imitate": True,
+    "dropout": 0.15,
+    "length_price": 0.0,
+  }
+  first = {
+    "batch_size": 32, "curriculum.hidden": 0.9, "curriculum.steps": 400,
+    "loss.entropy_bonus.C": 0.3, "steps": 600, "curriculum.explore_steps": 600,
+  }  # fmt: skip
+  cc = "patterns.cc."
+  config.arms = {
+    "code": _arm("cdv", "base", **first),
+    "cc": _arm("cc", "code"),
+    "cc_large": _arm("cc", "code", **{f"{cc}memory": 12}),
+    "cc_alone": _arm("cc", "code", **{f"{cc}shared": ()}),
+  }
+  return config
+
+
+def _arm(pattern: str, start: str, **overrides) -> dict:
+  return {
+    "pattern": pattern,
+    "write": "force",
+    "start": start,
+    "overrides": tuple(overrides.items()),
+  }
