@@ -13,21 +13,21 @@ from rsrc_jax.config import beside
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """C -> D -> V first; then memories, one where nothing is shared among them."""
+  """C -> D -> V first; then memories, one where nothing is in common."""
   config = beside(__file__, "tiny")
   config.budget, config.eval.budgets = 2, (1, 2)
   config.model.absolute = 64  # the history of a round is the longest prompt
   config.eval.test_rows = 1_024
-  config.steps = 500
-  config.batch_size = 64  # eight streams of four rounds, a pool of two
+  config.steps = 700
+  config.batch_size = 128  # 32 streams of four rounds
   config.loss.weights = {"C": 1.0, "D": 1.0, "CC": 1.0}
   config.loss.lesson_weights = {"C": 1.0, "D": 1.0, "CC": 1.0}
-  config.loss.entropy_bonus = {"C": 0.1, "D": 0.0, "CC": 0.05}
+  config.loss.entropy_bonus = {"C": 0.3, "D": 0.0, "CC": 0.3}
   config.curriculum.hidden = 0.0
-  config.curriculum.explore_steps = 500
+  config.curriculum.explore_steps = 600
   config.patterns.cc = {
     "rounds": 4,
-    "pool": 2,
+    "pool": 1,
     "memory": 4,
     "shared": ("giver", "colour", "object", "city"),
     "drift": 0.1,
@@ -36,8 +36,8 @@ def get_config() -> ml_collections.ConfigDict:
     "over_memory": 0.5,
     "over_empty": 0.5,
     "rollback": True,
-    "warmup": 150,
-    "imitate": True,
+    "warmup": 200,
+    "imitate": False,
     "dropout": 0.15,
     "length_price": 0.0,
   }

@@ -1,0 +1,43 @@
+"""Three patterns on one set of weights: C -> D -> V first, then all of them.
+
+  ./tools/run --config=configs/mixed.py --workdir=runs/mixed-0
+
+The curriculum watches the held-out reward of C -> D -> V. While it rises, words
+are hidden and nothing else is played; after the last plateau the arm goes on
+with questions and rewriting beside it. Cost and what to expect:
+experiments/qa.
+"""
+
+import ml_collections
+
+from rsrc_jax.config import beside
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """configs/qa.py's sources, questions and arms, and two that mix."""
+  config = beside(__file__, "qa")
+  ccv = beside(__file__, "ccv").patterns.ccv.to_dict()
+  config.patterns.ccv = ccv | {"length_price": 0.0, "parents": 8, "group": 8}
+  config.patterns.ccv.fresh = dict(config.patterns.cdv)
+  config.loss.weights.R = config.loss.lesson_weights.R = 1.0
+  config.loss.entropy_bonus.R = 0.05
+  config.steps = 1_200
+  config.curriculum = {
+    "name": "plateau", "every": 20, "hidden": 0.9, "levels": 4,
+    "temperature": 1.0, "budgets": 1.0, "decay": 0.5, "patience": 2,
+    "margin": 0.005, "settle": 1, "min_steps": 80, "max_steps": 150,
+    "explore_steps": 1_200,
+  }  # fmt: skip
+  first, both = (("cdv", 1.0),), (("cdv", 0.5), ("qa", 0.5))
+  every = (("cdv", 0.4), ("qa", 0.4), ("ccv", 0.2))
+  config.arms = {
+    "code": _arm(),
+    "mixed": _arm(first, first, first, first, both),
+    "mixed_all": _arm(first, first, first, first, every),
+  }
+  return config
+
+
+def _arm(*phases) -> dict:
+  arm = {"pattern": "cdv", "write": "force", "start": "base", "overrides": ()}
+  return arm | ({"phases": phases} if phases else {})

@@ -1,0 +1,97 @@
+"""Draws the experiment's figure and prints its tables from stored summaries.
+
+./.venv/bin/python experiments/cc/plot.py
+"""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+import matplotlib.pyplot as plt  # noqa: E402
+import over_seeds as seeds  # noqa: E402
+
+from rsrc_jax.patterns import cc  # noqa: E402
+
+ARMS = {
+  "cc": "four tokens of memory",
+  "cc_large": "twelve tokens of memory",
+  "cc_alone": "trained where nothing is shared",
+}
+CONTROLS = {
+  "cc": "cc, as it unfolds", "empty": "no memory",
+  "frozen": "cc of the first round, for ever",
+  "shuffled": "another stream's cc",
+}  # fmt: skip
+ROUNDS = (1, 2, 3)
+
+
+def main():
+  runs = seeds.load(HERE, "cc")
+  get = lambda arm, name: seeds.examined(runs, arm, name)
+  ceiling = cc.ceiling_bits([8] * 4, 0.1)
+  text = [
+    seeds.made_with(runs),
+    "",
+    "Bits that D gains about a new s, from a code of two tokens and the "
+    f"memory. What the sources before can tell: {ceiling:.2f} bits.",
+    "",
+    "| memory | streams | C and D read | "
+    + " | ".join(f"round {r + 1}" for r in ROUNDS)
+    + " | mean |",
+    "|---|---|---|" + "---|" * (len(ROUNDS) + 1),
+  ]
+  for arm, label in ARMS.items():
+    for prefix, streams in (("", "share facts"), ("alone_", "share nothing")):
+      for control, said in CONTROLS.items():
+        names = [*(f"{control}_{r}" for r in ROUNDS), control]
+        cells = [seeds.shown(get(arm, prefix + name)) for name in names]
+        text.append(f"| {label} | {streams} | {said} | {' | '.join(cells)} |")
+  text += ["", *seeds.CLAIMS]
+  for arm, prefix, claim in (
+    ("cc", "", "the memory helps where facts are shared"),
+    ("cc", "alone_", "the memory helps where nothing is shared"),
+    ("cc_large", "", "a memory of twelve helps"),
+    ("cc_alone", "alone_", "trained and tried where nothing is shared, "
+     "it helps"),
+  ):  # fmt: skip
+    a, b = get(arm, f"{prefix}cc"), get(arm, f"{prefix}empty")
+    text.append(seeds.contrast(f"{claim} (over none), bits", a, b))
+  of = lambda name: get("cc", name)
+  for claim, a, b in (
+    ("its own memory and no other (over another stream's), bits", of("cc"),
+     of("shuffled")),
+    ("rewriting goes on being worth it (over the first round's for ever, last "
+     "round), bits", of("cc_3"), of("frozen_3")),
+    ("twelve tokens over four, bits", get("cc_large", "cc"), of("cc")),
+  ):  # fmt: skip
+    text.append(seeds.contrast(claim, a, b))
+  seeds.save(HERE, figure(get, ceiling), "\n".join(text))
+
+
+def figure(get, ceiling):
+  """What a memory is worth by round, beside its controls."""
+  found, axes = plt.subplots(
+    1, 2, figsize=(9, 3.4), layout="constrained", sharey=True
+  )
+  for axis, prefix, title in (
+    (axes[0], "", "streams that share four facts"),
+    (axes[1], "alone_", "streams that share nothing"),
+  ):
+    series = {
+      said: ([get("cc", f"{prefix}{name}_{r}") for r in ROUNDS], f"C{i}")
+      for i, (name, said) in enumerate(CONTROLS.items())
+    }
+    seeds.lines(axis, [r + 1 for r in ROUNDS], series)
+    axis.set_title(title, fontsize=9)
+    axis.set_xlabel("round")
+    axis.set_xticks([r + 1 for r in ROUNDS])
+  top = get("cc", "empty").mean() + ceiling
+  axes[0].axhline(top, color="k", linestyle=":", linewidth=1)
+  axes[0].set_ylabel("bits about s")
+  return found
+
+
+if __name__ == "__main__":
+  main()
