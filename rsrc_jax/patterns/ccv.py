@@ -103,6 +103,13 @@ def make(
     return gain * jnp.where(gain > 0, 1.0 - length_price * used, 1.0)
 
   def play(params, frozen, carry: Buffer, batch: Batch, key, given: Ask):
+    if len(batch.row) < parents or len(batch.row) > buffer:
+      raise ValueError(
+        f"config.patterns.ccv.parents={parents}, buffer={buffer}: the buffer "
+        f"is empty until the first step has stored config.batch_size="
+        f"{len(batch.row)} codes, which must be no fewer than the parents and "
+        "fit into the buffer."
+      )
     # Not a child of the step's key that the new codes use.
     k_slot, k_old, k_r = jax.random.split(jax.random.fold_in(key, 11), 3)
     episode, _ = play_fresh(params, frozen, (), batch, key, given)
