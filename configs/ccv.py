@@ -23,17 +23,19 @@ def get_config() -> ml_collections.ConfigDict:
   config.patterns.cdv.length_price = 0.15
   config.loss.weights = {"C": 1.0, "D": 1.0, "R": 1.0}
   config.loss.lesson_weights = {"C": 1.0, "D": 1.0, "R": 1.0}
-  config.loss.entropy_bonus = {"C": 0.1, "D": 0.0, "R": 0.05}
+  config.loss.entropy_bonus = {"C": 0.1, "D": 0.0, "R": 0.1}
   # What is forced is forced on the early policy alone.
   config.curriculum.hidden = 0.0
   config.patterns.ccv = {
     "fresh": dict(config.patterns.cdv),
-    "buffer": 2_048,
+    "buffer": 4_096,
     "parents": 16,
     "group": 16,
     "length_price": 0.15,
     "over_parent": 1.0,
     "targets": "final",
+    "left": 0.5,
+    "warmup": 100,
   }
   early = {
     "steps": 200, "curriculum.hidden": 0.9, "curriculum.steps": 200,

@@ -2,17 +2,30 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from rsrc_jax import build, economy, evaluate, logging, processes
+from rsrc_jax import (
+  augment,
+  build,
+  economy,
+  evaluate,
+  logging,
+  metering,
+  pretrain,
+  processes,
+  prompts,
+  rollout,
+)
 from rsrc_jax.data import sources
 from rsrc_jax.metrics import compression
 from rsrc_jax.metrics.ledger import Ledger
-from rsrc_jax.types import Params, Tokens
+from rsrc_jax.types import Constraints, Params, Tokens
 
 CONTROLS = {
   "no_code": evaluate.no_code,
@@ -42,6 +55,7 @@ def evaluate_arms(
   examined, shown = {}, []
   parts = {}
   ruler = economy.ruler(world, trained["base"])
+  surprise = metering.charged(books, "V", jax.jit(make_surprise(world)))
   for arm in arms:
     books.arm, frozen = arm.name, build.frozen_of(arm, trained)
     measure = _measure(world, arm, trained[arm.name], frozen, examine, books)
@@ -77,7 +91,10 @@ def evaluate_arms(
       )[0]
       for k in config.eval.budgets
     }
-    lines += samples(world, arm.name, table, config.eval.samples)
+    lines += samples(
+      world, arm.name, table, config.eval.samples,
+      *_looks(world, arm, trained[arm.name], table, surprise, examine, books),
+    )  # fmt: skip
     if arm.examine is not None:
       with books.phase("test"):
         examined[arm.name], more = _examined(
@@ -136,9 +153,16 @@ def bounds(world: build.World) -> dict[str, Any]:
 
 
 def samples(
-  world: build.World, arm: str, table: dict[str, Any], count: int
+  world: build.World,
+  arm: str,
+  table: dict[str, Any],
+  count: int,
+  *looks: list[dict[str, Any]],
 ) -> list[dict[str, Any]]:
-  """The first `count` rows of an arm, as tokens and as text."""
+  """The first `count` rows of an arm, as tokens and as text.
+
+  looks: what else is known of each of these rows, and how it is called.
+  """
   vocab, found = world.corpus.vocab, []
   novel = np.asarray(compression.novel(table["source"], table["code"]))
   for i in range(min(count, len(table["row"]))):
@@ -160,7 +184,141 @@ def samples(
         "scores": {k: float(v[i]) for k, v in table["scores"].items()},
       }
     )
+  for look in looks:
+    found = [line | more for line, more in zip(found, look, strict=True)]
   return found
+
+
+def make_surprise(
+  world: build.World,
+) -> Callable[..., tuple[jax.Array, jax.Array]]:
+  """surprise(params, s [n, S], c [n, k], d [n, T]) -> bits [n, k], [n, T].
+
+  -log2 of the probability of each token of c under C, which reads s and hears
+  no ask but the budget that the test asks for; and of each token of d under D,
+  which reads c. Temperature 1, nothing truncated; 0 where there is no token.
+  What a role may never write has no such number: what stands there is none.
+  """
+  policy, budgets = world.policy, world.config.budgets
+  C, D = (
+    world.roles[x]._replace(temperature=1.0, top_p=1.0) for x in ("C", "D")
+  )
+
+  def bits(params, role, prompt, output):
+    one = Tokens(*(x[:, None] for x in output))
+    log_probs, _ = rollout.score(policy, params, role, prompt, one)
+    return -log_probs[:, 0] / jnp.log(2.0)
+
+  def surprise(params, source: Tokens, code: Tokens, d: Tokens):
+    ask = None
+    if budgets:
+      k = jnp.full((len(source.ids), 1), world.config.budget, jnp.int32)
+      ask = Constraints(None, None, budget=k)
+    with jax.named_scope("V"):
+      return (
+        bits(params, C, C.prompt(source, ask), code),
+        bits(params, D, D.prompt(code), d),
+      )
+
+  return surprise
+
+
+def make_asked(
+  world: build.World, arm: str
+) -> Callable[..., tuple[Tokens, jax.Array]]:
+  """write(params, batch, key) -> greedy codes [B, k], what was injected [B, N].
+
+  Of an arm that injects: its own constraints with nothing relaxed, as they are
+  when its training begins, and the largest budget. -1 pads the ids.
+  """
+  config = build.settings(world.config, arm)
+  constrain = build._constrain(world, config, world.config.arms[arm].write)
+  full = pretrain.FULL._replace(hidden=np.float32(config.curriculum.hidden))
+  C = world.roles["C"].greedy()
+
+  def write(params, batch, key):
+    ask = constrain(key, batch, full).constraints
+    # One code a source: of several subsets the first.
+    ask = jax.tree.map(lambda x: x[:, :1], ask)
+    if config.budgets:
+      k = jnp.full_like(ask.budget, config.budget)
+      ask = ask._replace(budget=k)
+    with jax.named_scope("C"):
+      c = rollout.sample(
+        world.policy, params, C, C.prompt(batch.source, ask),
+        augment.row_keys(key, batch.row), samples=1, constraints=ask,
+      )  # fmt: skip
+    code = prompts.without_end(c.output, C.end)
+    return Tokens(*(x[:, 0] for x in code)), ask.injected[:, 0]
+
+  return write
+
+
+def _looks(world, arm, params, table, surprise, examine, books):
+  """What samples.jsonl says of an arm's rows that no score needs.
+
+  -> surprisal in bits by token, null for an id that its role may never write;
+  and, of an arm that injects ids, a code that was written while they are asked
+  for.
+  """
+  config, vocab = world.config, world.corpus.vocab
+  count = min(config.eval.samples, len(table["row"]))
+  # As many rows as the mesh can share out; the last ones are not looked at.
+  ways = world.mesh.shape["data"] * world.mesh.shape["fsdp"]
+  size = -(-count // ways) * ways
+  if not count:
+    return []
+  some = [
+    sources.batch(table[x], 0, size) for x in ("source", "code", "decoded")
+  ]
+  with books.phase("test"):
+    found = processes.fetch(
+      surprise(params, *(examine.place(x.source) for x in some))
+    )
+  roles = (world.roles[x] for x in ("C", "D"))
+  told = [
+    [_finite(x[i], y.source, i, role.support) for i in range(count)]
+    for x, y, role in zip(found, some[1:], roles, strict=True)
+  ]
+  looks = [
+    [
+      {"code_surprisal": c, "decoded_surprisal": d}
+      for c, d in zip(*told, strict=True)
+    ]
+  ]
+  mine = build.settings(config, arm.name)
+  if config.arms[arm.name].pattern == "extract" or not mine.augment.inject:
+    return looks  # what a rule writes, nobody is asked for
+  drawn = mine.augment.seed if mine.augment.seed >= 0 else config.seed
+  loops = metering.decoding("C", config.budget)
+  write = metering.charged(
+    books, "C", jax.jit(make_asked(world, arm.name)), lambda out: loops(out[0])
+  )
+  with books.phase("test"):
+    code, ids = processes.fetch(
+      write(params, examine.place(some[0]), jax.random.key(drawn))
+    )
+  asked = []
+  for i in range(count):
+    c, given = _row(code, i), [x for x in ids[i].tolist() if x >= 0]
+    asked.append(
+      {
+        "asked_code_pieces": vocab.pieces(c),
+        "asked_code_injected": [x in given for x in c],
+        "injected_pieces": vocab.pieces(given),
+      }
+    )
+  return [*looks, asked]
+
+
+def _finite(bits, tokens: Tokens, i: int, support) -> list[float | None]:
+  """Bits of the real tokens of row i; None outside of what may be written."""
+  ids, bits = _row(tokens, i), bits[tokens.mask[i]].astype(float)
+  # Adding zero: what is certain is printed as -0.0 otherwise.
+  return [
+    round(x, 4) + 0.0 if support[k] and math.isfinite(x) else None
+    for k, x in zip(ids, bits.tolist(), strict=True)
+  ]
 
 
 def _measure(world, arm, params, frozen, examine, books):

@@ -37,7 +37,7 @@ class Buffer(NamedTuple):
   source: Tokens  # [N, S]
   code: Tokens  # [N, k]
   best: Tokens  # [N, k], the best that was ever found for the source
-  version: jax.Array  # [N] int32: the step of the policy that wrote the code
+  version: jax.Array  # [N] int32: the step at which it was written; -1: left
   passes: jax.Array  # [N] int32: how often it was rewritten
   step: jax.Array  # [] int32: steps played
 
@@ -55,6 +55,8 @@ def make(
   length_price: float,
   over_parent: float,
   targets: str,
+  left: float,
+  warmup: int,
 ) -> Pattern:
   """Builds the pattern.
 
@@ -74,13 +76,21 @@ def make(
       made less likely as a whole.
     targets: what R also learns by likelihood. "next": a verified rewrite that
       is better than the parent, the best of its group, nothing where there is
-      none. "final": the best code ever found for the source, if it is better.
-      "none".
+      none. "final": the best code known for the source, today's C reading it
+      anew among them, if it is better than the parent. "none".
+    left: share of the stored codes that are not today's: those that the policy
+      with which the arm began leaves of the same sources.
+    warmup: steps in which R learns to copy its parent, and nothing else.
 
   Raises:
     ValueError: a setting is out of its range.
   """
   _check(buffer, parents, group, targets, over_parent)
+  if not 0.0 <= left < 1.0 or warmup < 0:
+    raise ValueError(
+      f"config.patterns.ccv: left={left} is a share below 1 and "
+      f"warmup={warmup} a number of steps."
+    )
   C, D, text = roles["C"], roles["D"], roles["text"]
   R = joined(C, D)
   play_fresh = cdv.make(policy, roles, verify, about=about, **fresh).play
@@ -111,11 +121,19 @@ def make(
         "fit into the buffer."
       )
     # Not a child of the step's key that the new codes use.
-    k_slot, k_old, k_r = jax.random.split(jax.random.fold_in(key, 11), 3)
+    k = jax.random.split(jax.random.fold_in(key, 11), 4)
+    k_slot, k_old, k_r, k_left = k
     episode, _ = play_fresh(params, frozen, (), batch, key, given)
     codes = prompts.without_end(episode.rollouts["C"].output, C.end)
     best = _at(codes, jnp.argmax(episode.rewards["C"], -1))
-    carry = store(carry, batch.source, best, k_slot)
+    age = jnp.full(len(batch.row), carry.step)
+    if left > 0:
+      old = jax.vmap(jax.random.bernoulli, (0, None))(
+        augment.row_keys(k_left, batch.row), left
+      )
+      best = _where(old, early(frozen, batch.source), best)
+      age = jnp.where(old, -1, age)
+    carry = store(carry, batch.source, best, age, k_slot)
 
     # Of the codes that are there; in the first step, of those just stored.
     there = jnp.any(carry.source.mask, -1)
@@ -130,23 +148,31 @@ def make(
         policy, params, R, R.prompt(parent), augment.row_keys(k_r, rows),
         samples=group,
       )  # fmt: skip
+      anew = rollout.greedy(policy, params, C, C.prompt(s))
     again = prompts.without_end(r.output, R.end)  # [M, G, k]
     with jax.named_scope("V"):
       every = Tokens(
         *(
-          jnp.concatenate([x, y[:, None], z[:, None]], 1)
-          for x, y, z in zip(again, parent, known_best, strict=True)
+          jnp.concatenate([x, *(y[:, None] for y in others)], 1)
+          for x, *others in zip(again, parent, known_best, anew, strict=True)
         )
       )
       known = cdv.likelihood(policy, params, D, s, every)
       without = cdv.unconditional(policy, frozen["base"], text, s)[:, None]
-      value = worth(known, without, every)  # [M, G + 2]
-    value, old, top = value[:, :group], value[:, group], value[:, group + 1]
+      value = worth(known, without, every)  # [M, G + 3]
+    value, old, top, new = (
+      value[:, :group], value[:, group], value[:, -2], value[:, -1]
+    )  # fmt: skip
+    known_best = _where(new > top, anew, known_best)
+    top = jnp.maximum(top, new)
     gained = value - old[:, None]
 
     winner, won = jnp.argmax(value, -1), jnp.max(gained, -1) > 0
     chosen = _at(again, winner)
-    carry = replace(carry, rows, chosen, won, jnp.max(value, -1) > top)
+    known_best = _where(jnp.max(value, -1) > top, chosen, known_best)
+    carry = replace(carry, rows, chosen, won, known_best)
+    top = jnp.maximum(top, jnp.max(value, -1))
+    warm = carry.step <= warmup
     length = lambda x: jnp.sum(x.mask, -1) * 1.0
     metrics = {
       **episode.metrics,
@@ -156,25 +182,35 @@ def make(
       "R_dead": jnp.mean(~won * 1.0),
       "R_length": jnp.mean(length(again)),
       "R_length_parent": jnp.mean(length(parent)),
-      "R_age": jnp.mean((carry.step - carry.version[rows]) * 1.0),
+      "R_left": jnp.mean((carry.version[rows] < 0) * 1.0),
+      "R_over_anew": jnp.mean(jnp.max(value, -1) - new),
     }
     taught = dict(episode.lessons)
-    if targets != "none":
-      better = top > old
+    if targets != "none" or warmup:
       target, weight = {
+        "none": (parent, jnp.zeros_like(won)),
         "next": (chosen, won),
-        "final": (known_best, better),
+        "final": (known_best, top > old),
       }[targets]
+      target, weight = _where(warm, parent, target), weight | warm
       taught["R"] = _lesson(R, parent, target, weight)
+    # A copy is taught first: what R says before is not worth a reward.
+    ready = jnp.where(warm, 0.0, 1.0)
     return Episode(
       {**episode.rollouts, "R": r},
-      {**episode.rewards, "R": value},
+      {**episode.rewards, "R": ready * value},
       taught,
       metrics,
-      {"R": over_parent * gained},
+      {"R": ready * over_parent * gained},
     ), carry
 
-  def store(carry: Buffer, s: Tokens, code: Tokens, key) -> Buffer:
+  def early(frozen, s: Tokens) -> Tokens:
+    """What the policy with which the arm began writes for s. -> [B, k]"""
+    start = frozen.get("start", frozen["base"])
+    with jax.named_scope("reference"):
+      return rollout.greedy(policy, start, C, C.prompt(s))
+
+  def store(carry: Buffer, s: Tokens, code: Tokens, age, key) -> Buffer:
     """New codes go where nothing is yet, then to places drawn at random.
 
     So that what stays is of every age, the older the rarer.
@@ -187,12 +223,13 @@ def make(
     )
     return Buffer(
       put(carry.source, s), put(carry.code, code), put(carry.best, code),
-      carry.version.at[place].set(carry.step),
+      carry.version.at[place].set(age),
       carry.passes.at[place].set(0), carry.step + 1,
     )  # fmt: skip
 
-  def replace(carry: Buffer, rows, code: Tokens, won, best) -> Buffer:
+  def replace(carry: Buffer, rows, code: Tokens, won, best: Tokens) -> Buffer:
     """A rewrite that beats its parent takes its place: chains grow by one."""
+    everyone = jnp.ones_like(won)
 
     def put(old, new, here):
       return Tokens(
@@ -205,7 +242,7 @@ def make(
     version = jnp.where(won, carry.step, carry.version[rows])
     return carry._replace(
       code=put(carry.code, code, won),
-      best=put(carry.best, code, best & won),
+      best=put(carry.best, best, everyone),
       version=carry.version.at[rows].set(version),
       passes=carry.passes.at[rows].add(won),
     )
@@ -221,7 +258,7 @@ def make(
     today's D.
     """
     del carry
-    s, start = batch.source, frozen.get("start", frozen["base"])
+    s = batch.source
     without = cdv.unconditional(policy, frozen["base"], text, s)
     k_try, *k_pass = jax.random.split(key, PASSES + 1)
     read = lambda c: cdv.likelihood(policy, params, D, s, c)
@@ -231,7 +268,7 @@ def make(
     }
     alone = lambda c: Tokens(*(x[:, None] for x in c))
     with jax.named_scope("C"):
-      old = rollout.greedy(policy, start, C, C.prompt(s))
+      old = early(frozen, s)
       tries = rollout.sample(
         policy, params, C, C.prompt(s), augment.row_keys(k_try, batch.row),
         samples=PASSES * group,
@@ -305,6 +342,14 @@ def _at(codes: Tokens, index: jax.Array) -> Tokens:
   """One code of each group. codes [B, G, k], index [B] -> [B, k]"""
   index = index[:, None, None]
   return Tokens(*(jnp.take_along_axis(x, index, 1)[:, 0] for x in codes))
+
+
+def _where(condition: jax.Array, then: Tokens, other: Tokens) -> Tokens:
+  """Row by row, or all at once. condition [B] or []; codes [B, k]"""
+  condition = jnp.expand_dims(condition, -1)
+  return Tokens(
+    *(jnp.where(condition, a, b) for a, b in zip(then, other, strict=True))
+  )
 
 
 def _pick(x: jax.Array, index: jax.Array) -> jax.Array:

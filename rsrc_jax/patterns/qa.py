@@ -119,7 +119,7 @@ def make(
   def play(params, frozen, carry, batch: Batch, key, given: Ask):
     s, B = batch.source, len(batch.row)
     # The second child of the step's key is the constraints' (build.given).
-    k_c, _, k_q, k_a = jax.random.split(key, 4)
+    k_c, _, k_q, k_a, k_read = jax.random.split(key, 5)
     with jax.named_scope("C"):
       c = rollout.sample(
         policy, params, C, C.prompt(s, given.constraints),
@@ -171,19 +171,20 @@ def make(
       chosen = Tokens(
         *(jnp.take_along_axis(x, best[:, None, None], 1)[:, 0] for x in code)
       )
-      taught["A"] = lesson(s, chosen, kind, right, k_q)
+      keys = augment.row_keys(k_read, batch.row)
+      taught["A"] = lesson(s, chosen, kind, right, keys)
     return Episode(rollouts, returns, taught, metrics), carry
 
-  def lesson(s: Tokens, code: Tokens, kind, right: Tokens, key) -> Lesson:
+  def lesson(s: Tokens, code: Tokens, kind, right: Tokens, keys) -> Lesson:
     """A reads the code, the source or nothing, and is told the answer."""
     rows = lambda x: jnp.repeat(x, each, 0)
-    what = jax.random.uniform(jax.random.fold_in(key, 1), (len(s.ids) * each,))
-    source = (what < from_source)[:, None]
-    nothing = (what >= 1.0 - dropout)[:, None]
+    what = jax.vmap(lambda key: jax.random.uniform(key, (each,)))(keys)
+    what = what.reshape(-1)
+    source, nothing = what < from_source, what >= 1.0 - dropout
     code, s = (Tokens(*map(rows, x)) for x in (code, s))
     text = prompts.concat(
-      code._replace(mask=code.mask & ~source & ~nothing),
-      s._replace(mask=s.mask & source),
+      prompts.cut(code, jnp.where(source | nothing, 0, code.ids.shape[1])),
+      prompts.cut(s, jnp.where(source, s.ids.shape[1], 0)),
     )
     target = Tokens(*(x.reshape(-1, 1, WORDS) for x in right))
     prompt = ask(text, kind.reshape(-1, WORDS))
@@ -279,7 +280,8 @@ def _asked(about: About, unasked: tuple[str, ...]) -> list[int]:
   asked = [i for i, name in enumerate(about.names) if name not in unasked]
   if not asked:
     raise ValueError(
-      f"config.patterns.qa.unasked={unasked} leaves nothing to ask for."
+      f"config.patterns.qa.unasked={unasked} leaves nothing to ask for: "
+      "leave one of the facts out of it."
     )
   return asked
 
@@ -300,7 +302,8 @@ def _check(each, pairs, shown, answers, lessons, from_source, dropout) -> None:
     )
   if answers == 1 and not lessons:
     raise ValueError(
-      "config.patterns.qa: with answers=1 and lessons=False nothing teaches A."
+      "config.patterns.qa: with answers=1 and lessons=False nothing teaches A: "
+      "set answers to 2 or more, or lessons=True."
     )
 
 
