@@ -144,6 +144,8 @@ def make(
     """R(s | cc) of each memory: cc [n, H, M], s [n, S] -> [n, H]"""
     H = cc.ids.shape[1]
     wide = lambda x: jnp.repeat(x, H, 0)
+    with jax.named_scope("V"):
+      alone = cdv.unconditional(policy, frozen["base"], text, s)
     s = Tokens(*map(wide, s))
     ask = jax.tree.map(wide, ask)
     flat = prompts.flatten(cc)
@@ -151,11 +153,8 @@ def make(
       c = write(params, flat, s, ask, wide(key_of), 1, C.greedy())
     code = prompts.without_end(c.output, C.end)
     with jax.named_scope("V"):
-      found = verifier.relative_gain(
-        known(params, flat, s, code)[:, 0],
-        cdv.unconditional(policy, frozen["base"], text, s),
-      )
-    return found.reshape(-1, H), c
+      found = known(params, flat, s, code).reshape(-1, H)
+    return verifier.relative_gain(found, alone[:, None]), c
 
   def hardest(params, cc: Tokens, candidates: Tokens) -> Tokens:
     """Of [n, P, S], what D expects least after reading cc alone. -> [n, S]"""
