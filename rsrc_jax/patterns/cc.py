@@ -220,7 +220,8 @@ def make(
       paid = value - length_price * size * jnp.maximum(value, 0.0)
       credit = over_memory * (value - old[:, None])
       credit += over_empty * (value - without[:, None])
-      top, better = jnp.argmax(paid, -1), jnp.max(value, -1)
+      top = jnp.argmax(paid, -1)
+      better = jnp.take_along_axis(value, top[:, None], 1)[:, 0]
       better = (better > old) & (better > without)
       target, weight = _at(after, top), better * (~warm) * imitate * 1.0
       target = _where(jnp.broadcast_to(warm, (n,)), kept, target)
@@ -413,7 +414,7 @@ def _check(rounds, pool, memory, group, candidates, drift, longest) -> None:
       "tokens: a warm-up can't fill it with an extract of one. Lower it."
     )
   if not 0.0 <= drift <= 1.0:
-    raise ValueError(f"{field}.drift={drift} is no probability.")
+    raise ValueError(f"{field}.drift={drift} is no probability: give 0 to 1.")
 
 
 def _streams(batch: Batch, size: int, said: str) -> int:
