@@ -18,13 +18,14 @@ def get_config() -> ml_collections.ConfigDict:
   config.budget, config.eval.budgets = 2, (1, 2)
   config.model.absolute = 64  # the history of a round is the longest prompt
   config.eval.test_rows = 1_024
-  config.steps = 700
+  config.ledger.service_seconds = 0.2
+  config.steps = 500
   config.batch_size = 128  # 32 streams of four rounds
   config.loss.weights = {"C": 1.0, "D": 1.0, "CC": 1.0}
   config.loss.lesson_weights = {"C": 1.0, "D": 1.0, "CC": 1.0}
   config.loss.entropy_bonus = {"C": 0.3, "D": 0.0, "CC": 0.3}
   config.curriculum.hidden = 0.0
-  config.curriculum.explore_steps = 600
+  config.curriculum.explore_steps = 450
   config.patterns.cc = {
     "rounds": 4,
     "pool": 1,
@@ -32,7 +33,7 @@ def get_config() -> ml_collections.ConfigDict:
     "shared": ("giver", "colour", "object", "city"),
     "drift": 0.1,
     "group": 8,
-    "candidates": 8,
+    "candidates": 6,
     "over_memory": 0.5,
     "over_empty": 0.5,
     "rollback": True,
@@ -46,6 +47,7 @@ def get_config() -> ml_collections.ConfigDict:
     "loss.entropy_bonus.C": 0.3, "steps": 600, "curriculum.explore_steps": 600,
   }  # fmt: skip
   cc = "patterns.cc."
+  config.only = "code,cc"  # "": the controls too, which take twice as long
   config.arms = {
     "code": _arm("cdv", "base", **first),
     "cc": _arm("cc", "code"),

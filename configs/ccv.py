@@ -17,9 +17,10 @@ def get_config() -> ml_collections.ConfigDict:
   """The early policy, and three ways to go on from it."""
   config = beside(__file__, "tiny")
   config.budget = 6
-  config.steps = 600
+  config.steps = 400
   config.eval.budgets = (2, 4, 6)
   config.eval.test_rows = 1_024
+  config.ledger.service_seconds = 0.2
   config.patterns.cdv.length_price = 0.15
   config.loss.weights = {"C": 1.0, "D": 1.0, "R": 1.0}
   config.loss.lesson_weights = {"C": 1.0, "D": 1.0, "R": 1.0}
@@ -42,6 +43,7 @@ def get_config() -> ml_collections.ConfigDict:
     "loss.entropy_bonus.C": 0.3,
   }  # fmt: skip
   ccv = "patterns.ccv.targets"
+  config.only = "early,rewrite"  # "": all, which take three times as long
   config.arms = {
     "early": _arm("cdv", "force", "base", **early),
     "go_on": _arm("cdv", "force", "early"),

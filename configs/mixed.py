@@ -30,6 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
   }  # fmt: skip
   first, both = (("cdv", 1.0),), (("cdv", 0.5), ("qa", 0.5))
   every = (("cdv", 0.4), ("qa", 0.4), ("ccv", 0.2))
+  config.only = "mixed"  # "": all
   config.arms = {
     "code": _arm(),
     "mixed": _arm(first, first, first, first, both),
