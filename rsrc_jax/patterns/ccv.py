@@ -170,6 +170,7 @@ def make(
     winner, won = jnp.argmax(value, -1), jnp.max(gained, -1) > 0
     chosen = _at(again, winner)
     known_best = _where(jnp.max(value, -1) > top, chosen, known_best)
+    is_left = carry.version[rows] < 0
     carry = replace(carry, rows, chosen, won, known_best)
     top = jnp.maximum(top, jnp.max(value, -1))
     warm = carry.step <= warmup
@@ -182,7 +183,7 @@ def make(
       "R_dead": jnp.mean(~won * 1.0),
       "R_length": jnp.mean(length(again)),
       "R_length_parent": jnp.mean(length(parent)),
-      "R_left": jnp.mean((carry.version[rows] < 0) * 1.0),
+      "R_left": jnp.mean(is_left * 1.0),
       "R_over_anew": jnp.mean(jnp.max(value, -1) - new),
     }
     taught = dict(episode.lessons)
@@ -215,9 +216,10 @@ def make(
 
     So that what stays is of every age, the older the rarer.
     """
-    count, rows = carry.step * len(s.ids), jnp.arange(len(s.ids))
-    drawn = jax.random.choice(key, buffer, (len(s.ids),), replace=False)
-    place = jnp.where(count + rows < buffer, count + rows, drawn)
+    # No place twice: in the last step that fills, some go here and some there.
+    filled = jnp.any(carry.source.mask, -1)
+    noise = jax.random.uniform(key, filled.shape)
+    _, place = jax.lax.top_k(jnp.where(filled, noise, 2.0), len(s.ids))
     put = lambda old, new: Tokens(
       *(x.at[place].set(y) for x, y in zip(old, new, strict=True))
     )
@@ -239,7 +241,8 @@ def make(
         )
       )
 
-    version = jnp.where(won, carry.step, carry.version[rows])
+    now = carry.step - 1  # `store` has counted this step
+    version = jnp.where(won, now, carry.version[rows])
     return carry._replace(
       code=put(carry.code, code, won),
       best=put(carry.best, best, everyone),
