@@ -140,6 +140,130 @@ def test_facts_refuse_to_hold_out_everything():
     sources.facts(vocab_size=128, sentences=100, heldout=50, seed=0)
 
 
+def left_out(vocab, ids, mask):
+  """The words of each row; fails where pads are not 0, on the right."""
+  assert (ids[~mask] == tokenizer.PAD).all() and (ids[mask] != 0).all()
+  assert (np.diff(mask.astype(int), axis=-1) <= 0).all()
+  return [
+    vocab.decode(row[m]).split() for row, m in zip(ids, mask, strict=True)
+  ]
+
+
+def test_leave_out_by_hand(vocab):
+  """All that can go goes; of what has become equal the first stays."""
+  said = (
+    "peter sent two red chairs to george in rome on monday .",
+    "anna sold four red books to helen in oslo on friday .",
+    "peter sent two red chairs to george in lima on sunday .",
+  )
+  ids = np.array([vocab.encode(text) for text in said], np.int32)
+  found = left_out(vocab, *synthetic.leave_out(ids, 1.0, 0))
+  assert [" ".join(row) for row in found] == [
+    "peter sent two red chairs to george .",
+    "anna sold four red books to helen .",
+  ]
+  whole, mask = synthetic.leave_out(ids, 0.0, 0)
+  np.testing.assert_array_equal(whole, ids)
+  assert mask.all()
+
+
+def test_phrases_go_whole_and_by_their_share(vocab, drawn):
+  """Where and when apart from each other, a quarter of each."""
+  ids, mask = synthetic.leave_out(drawn, 0.25, 3)
+  assert ids.shape == mask.shape and len(np.unique(ids, axis=0)) == len(ids)
+  # A few become equal: 1,250 of 2**18 ways, and twice 3,750 of 2**21.
+  assert COUNT - 50 < len(ids) < COUNT
+  first, last = drawn[:, :7], drawn[:, -1:]
+  where, when = drawn[:, 7:9], drawn[:, 9:11]
+  ways = {
+    (a, b): {
+      tuple(row)
+      for row in np.concatenate(
+        [first, *[where] * a, *[when] * b, last], -1
+      ).tolist()
+    }
+    for a, b in itertools.product((0, 1), repeat=2)
+  }
+  rows = [tuple(row[m].tolist()) for row, m in zip(ids, mask, strict=True)]
+  counts = {way: sum(row in x for row in rows) for way, x in ways.items()}
+  assert sum(counts.values()) == len(ids)
+  for (a, b), count in counts.items():
+    chance = (0.75 if a else 0.25) * (0.75 if b else 0.25)
+    spread = math.sqrt(COUNT * chance * (1 - chance))
+    assert abs(count - COUNT * chance) < 4 * spread
+  # A seed is a draw, and the order is that of the sentences.
+  again, _ = synthetic.leave_out(drawn, 0.25, 3)
+  other, _ = synthetic.leave_out(drawn, 0.25, 4)
+  np.testing.assert_array_equal(ids, again)
+  assert len(other) != len(ids) or (other != ids).any()
+  place = {tuple(row): i for i, row in enumerate(drawn.tolist())}
+  full = [place[row] for row in rows if len(row) == synthetic.LENGTH]
+  assert full == sorted(full)
+
+
+def test_facts_that_are_left_out():
+  make = lambda omit, seed=0: sources.facts(
+    vocab_size=128, sentences=2_000, heldout=300, seed=seed, omit=omit
+  )
+  corpus, again, whole = make(0.25), make(0.25), make(0.0)
+  assert corpus.digest == again.digest
+  assert len({corpus.digest, whole.digest, make(0.25, 1).digest}) == 3
+  splits = (corpus.train, corpus.valid, corpus.test)
+  assert [len(x.ids) for x in splits[1:]] == [300, 300]
+  rows = [
+    tuple(row)
+    for split in splits
+    for row in map(tuple, left_out(corpus.vocab, *split))
+  ]
+  assert len(set(rows)) == len(rows) > 1_990  # disjoint, and no row twice
+  for split in splits:
+    share = np.mean(split.mask.sum(-1) < synthetic.LENGTH)
+    bound = 4 * math.sqrt(7 / 16 * 9 / 16 / len(split.ids))
+    assert abs(share - 7 / 16) < bound
+  # No position is any more a fact's; a question's words are what they were.
+  assert corpus.slots is None and whole.slots == synthetic.POSITIONS
+  # 18 bits, and twice 0.8113 to say it or not and 3 bits, three times in four.
+  np.testing.assert_allclose(corpus.entropy_bits, 24.1226, atol=1e-4)
+  assert whole.entropy_bits == 24 and whole.train.mask.all()
+  assert corpus.facts == tuple(synthetic.QUESTIONS)
+  np.testing.assert_array_equal(corpus.answers, whole.answers)
+  said = corpus.answers[:, corpus.train.ids] & corpus.train.mask
+  assert said.sum(-1).max() == 1  # [Q, n]: never two answers in a sentence
+  always = [x for x in corpus.facts if x not in synthetic.OPTIONAL]
+  for name, fact in zip(corpus.facts, said.any(-1), strict=True):
+    assert fact.all() == (name in always)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.25, 0.5, 0.9])
+def test_the_entropy_of_what_is_left(share):
+  """By adding up all 81 ways to say or not to say where and when."""
+  one = [share, *[(1 - share) / 8] * 8]  # not at all, or one of eight words
+  ways = [a * b for a, b in itertools.product(one, one) if a * b]
+  assert len(ways) == (81 if share else 64)
+  np.testing.assert_allclose(sum(ways), 1.0)
+  # Six slots more, of eight words each.
+  expected = math.log2(8**6) - sum(p * math.log2(p) for p in ways)
+  np.testing.assert_allclose(synthetic.entropy_left(share), expected)
+  if not share:
+    assert synthetic.entropy_left(0) == 24.0
+
+
+@pytest.mark.parametrize(
+  "settings, said",
+  [
+    (
+      {"omit": 0.25, "withheld": "object,city"},
+      "omit=0.25.*withheld='object,city'",
+    ),
+    ({"omit": -0.1}, "omit=-0.1: 0 to less than 1"),
+    ({"omit": 1.0}, "omit=1.0: 0 to less than 1"),
+  ],
+)
+def test_facts_refuse_to_leave_out(settings, said):
+  with pytest.raises(ValueError, match=rf"config\.data\.{said}"):
+    sources.facts(vocab_size=128, sentences=100, heldout=10, seed=0, **settings)
+
+
 # Ten rows in batches of four: an epoch ends in the middle of the third batch.
 ROWS, SIZE = 10, 4
 _ids = np.arange(ROWS * 3, dtype=np.int32).reshape(ROWS, 3)
