@@ -241,12 +241,12 @@ def _chips(sample: dict) -> str:
     for key in ("code_pieces", "code_ids", "code_novel", "code_surprisal")
   )
   chips = []
-  for piece, token, novel, nats in itertools.zip_longest(*columns):
+  for piece, token, novel, bits in itertools.zip_longest(*columns):
     title, bar = [f"id {token}", "not in s" if novel else "in s"], ""
-    if number(nats) is not None:
-      title.append(f"{nats:.2f} nats")
-      # Full width at 6 nats: one in 400.
-      bar = f' style="--nats:{min(100.0, 100 * nats / 6):.0f}%"'
+    if number(bits) is not None:
+      title.append(f"{bits:.2f} bits")
+      # Full width at 9 bits: one in 512.
+      bar = f' style="--bits:{min(100.0, 100 * bits / 9):.0f}%"'
     chips.append(
       f'<span class="chip{" novel" * bool(novel)}"{bar} '
       f'title="{text(", ".join(title))}">{text(piece)}</span>'
