@@ -36,7 +36,9 @@ def check(
     raise ValueError(f"{field}={phases}: give each phase a pattern at least.")
   for pattern, weight in (pair for part in found for pair in part):
     if not 0 < weight < np.inf:
-      raise ValueError(f"{field}: {pattern} has the weight {weight}, not > 0.")
+      raise ValueError(
+        f"{field}: {pattern} has the weight {weight}: give one above 0, finite."
+      )
   if watched not in [pattern for part in found for pattern, _ in part]:
     raise ValueError(
       f"config.arms.{name}.pattern={watched!r} is what the curriculum watches; "
