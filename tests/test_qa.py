@@ -303,6 +303,8 @@ def test_two_samples_of_an_answer_differ():
   assert (a.output.ids[:, 0] != a.output.ids[:, 1]).any(-1).mean() > 0.8
   same = a.output.ids.reshape(B, G, E, 2, 2)  # codes of a group are equal
   assert (same[:, 0] != same[:, 1]).any(-1).mean() > 0.8
+  # And no two sources share their noise.
+  assert (same[0] != same[1]).any(-1).mean() > 0.8
 
 
 def test_the_source_reaches_a_through_the_code_alone():
@@ -489,8 +491,8 @@ def test_unknown_is_counted_apart():
   scores, shown = examined(EXACT, source, code)
   single = GROUPS["asked"]
   for name, read in {
-    "code": code, "other": [code[-1], *code[:-1]], "nothing": [[]] * B,
-    "source": source,
+    "code": code, "decoded": code, "other": [code[-1], *code[:-1]],
+    "nothing": [[]] * B, "source": source,
   }.items():  # fmt: skip
     for what, facts in GROUPS.items():
       expected = [share(s, t, facts) for s, t in zip(source, read, strict=True)]
