@@ -397,6 +397,7 @@ def test_rewards_and_credit_by_hand(seed):
     "R_left": 0.0,
     "R_over_anew": (value.max(-1) - new).mean(),
     "C#2_loops": max(map(len, texts(episode.rollouts["R"].output))) - 1,
+    "C#3_loops": K - 1,  # C reads each source anew, and fills its budget
   }
   found = {
     k: v for k, v in episode.metrics.items() if k[:2] == "R_" or "#" in k

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from rsrc_jax import augment, prompts, rollout, verifier
-from rsrc_jax.patterns import cdv
+from rsrc_jax.patterns import cdv, extract
 from rsrc_jax.roles import Role, joined
 from rsrc_jax.types import (
   About,
@@ -86,6 +86,11 @@ def make(
     ValueError: a setting is out of its range.
   """
   _check(buffer, parents, group, targets, over_parent)
+  if fresh.get("gate"):
+    raise ValueError(
+      "config.patterns.ccv.fresh.gate: injection is paid for by cdv alone; set "
+      "it to None."
+    )
   if not 0.0 <= left < 1.0 or warmup < 0:
     raise ValueError(
       f"config.patterns.ccv: left={left} is a share below 1 and "
@@ -126,12 +131,14 @@ def make(
     episode, _ = play_fresh(params, frozen, (), batch, key, given)
     codes = prompts.without_end(episode.rollouts["C"].output, C.end)
     best = _at(codes, jnp.argmax(episode.rewards["C"], -1))
-    age = jnp.full(len(batch.row), carry.step)
+    age, spent = jnp.full(len(batch.row), carry.step), jnp.float32(0.0)
     if left > 0:
       old = jax.vmap(jax.random.bernoulli, (0, None))(
         augment.row_keys(k_left, batch.row), left
       )
-      best = _where(old, early(frozen, batch.source), best)
+      written = early(frozen, batch.source)
+      spent = extract.loops(written)
+      best = _where(old, written, best)
       age = jnp.where(old, -1, age)
     carry = store(carry, batch.source, best, age, k_slot)
 
@@ -178,6 +185,8 @@ def make(
     metrics = {
       **episode.metrics,
       "C#2_loops": rollout.loops(r.output),
+      "C#3_loops": extract.loops(anew),
+      "reference_loops": spent,
       "R_gain_over_parent": jnp.mean(gained),
       "R_gain_best": jnp.mean(jnp.max(gained, -1)),
       "R_dead": jnp.mean(~won * 1.0),
