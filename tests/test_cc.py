@@ -219,7 +219,7 @@ def worth(memory, s, ask):
 
 
 def level(gain):
-  assert abs(gain * 8 - round(gain * 8)) > 1e-3  # no matter of rounding
+  assert abs(gain * 8 - round(gain * 8)) > 1e-4  # no matter of rounding
   return int(LEVELS[int(np.clip(np.floor(gain * 8), 0, 7))])
 
 
