@@ -1,8 +1,8 @@
-"""Draws the survival map of all experiments from their stored summaries.
+"""Draws the survival map of the C -> D -> V experiments from their summaries.
 
   ./.venv/bin/python experiments/rsrc_map/plot.py
 
-Reads experiments/*/results/VARIANT-SEED.json, leaves out those without an
+Reads experiments/cdv_*/results/VARIANT-SEED.json, leaves out those without an
 `rsrc` block, and writes beside this file, the same bytes every time:
 
   survival_map.{png,svg,csv,json}  RSRC_t(n) (ours) against RSRC_i (ours)
@@ -31,7 +31,7 @@ SHARED = ("compressor", "untrained")  # alike in all variants of one corpus
 def load(root: Path) -> tuple[list[dict], list[str]]:
   """Summaries whose arms have names of their own, and what was left out."""
   found, absent, corpora = [], [], set()
-  for path in sorted(root.glob("*/results/*.json")):
+  for path in sorted(root.glob("cdv_*/results/*.json")):
     summary = json.loads(path.read_text())
     experiment = path.parent.parent.name
     variant = path.stem.rsplit("-", 1)[0]
