@@ -433,8 +433,8 @@ def test_each_pattern_is_one_program(runner):
   assert phases[2].observe._cache_size() == 0  # its 99th step never came
 
 
-def test_an_arm_reads_what_it_started_from(runner):
-  """The frozen start are the other arm's last parameters, not the base's."""
+def test_an_arm_begins_with_what_it_starts_from(runner):
+  """And reads it, frozen: the other arm's last parameters, not the base's."""
   _, _, workdir = runner
   start = {
     name: sum(np.square(x, dtype=np.float64).sum() for x in found.values())
@@ -445,6 +445,9 @@ def test_an_arm_reads_what_it_started_from(runner):
   said = [x["toy_start"] for x in lines_of(workdir, "toy")]
   said.append(summary["examined"]["toy"]["start"])
   np.testing.assert_allclose(said, start["turns"], rtol=1e-5)
+  # And it begins with them: the first update or two are still small.
+  begins = lines_of(workdir, "toy")[0]["toy_params"]
+  np.testing.assert_allclose(begins, start["turns"], rtol=1e-4)
   assert abs(start["turns"] / start["base"] - 1) > 1e-3
   assert abs(start["turns"] / start["toy"] - 1) > 1e-4
 

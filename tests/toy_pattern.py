@@ -51,6 +51,7 @@ def make(policy, roles, verify, *, about, group, price) -> Pattern:
       "toy_usual": carry.usual,
       "toy_played": carry.played * 1.0,
       "toy_start": fingerprint(frozen["start"]),
+      "toy_params": fingerprint(params),
     }
     usual = 0.5 * (carry.usual + jnp.mean(said))
     carry = Carry(carry.played + 1, usual)
