@@ -93,14 +93,14 @@ def flops_per_token(params, seen: float) -> dict[str, float]:
   }
 
 
-def phases_of(world, arm, batch, given, params):
+def phases_of(world, arm, batch, constraints, params):
   """The parts of a step as functions of the parameters, with their FLOPs."""
   config, roles, policy = world.config, world.roles, world.policy
   C, D = roles["C"], roles["D"].greedy()
   B, G = config.batch_size, config.patterns.cdv.group
   s, keys = batch.source, augment.row_keys(jax.random.key(0), batch.row)
   sample_c = lambda p: rollout.sample(
-    policy, p, C, C.prompt(s), keys, samples=G, constraints=given
+    policy, p, C, C.prompt(s), keys, samples=G, constraints=constraints
   )
   c = jax.jit(sample_c)(params)
   code = prompts.flatten(prompts.without_end(c.output, C.end))
@@ -190,7 +190,9 @@ def main(argv):
     name, f"{first:.1f}", f"{1e3 * seconds:.2f}", f"{work / 1e6:.0f}",
     f"{work / seconds / rate:.1%}", style=style,
   )  # fmt: skip
-  for name, (f, work) in phases_of(world, arm, batch, given, params).items():
+  for name, (f, work) in phases_of(
+    world, arm, batch, given.constraints, params
+  ).items():
     first, seconds = timed(jax.jit(f), params)
     row(name, first, seconds, work)
   first, runs = time_step(arm, state, frozen, batch)
