@@ -1,0 +1,22 @@
+"""Stablemax: probabilities that grow with the logits, not with their exponent.
+
+s(x) = x + 1 for x >= 0, 1 / (1 - x) below (arXiv 2501.04697, which TRM uses in
+float64). Here in float32, since TPUs have no wider type: logs are taken by
+log1p, so nothing is lost near 0, and the peak is divided out of the sum.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def log_probs(logits: jax.Array) -> jax.Array:
+  """ln(s / sum s) over the last axis, in float32. [..., V] -> [..., V]"""
+  log_s = _log_s(logits.astype(jnp.float32))
+  return log_s - jax.nn.logsumexp(log_s, -1, keepdims=True)
+
+
+def _log_s(x):
+  # Both branches are kept finite: a nan of the one not taken would get into
+  # the gradient.
+  above, below = jnp.maximum(x, 0.0), jnp.minimum(x, 0.0)
+  return jnp.log1p(above) - jnp.log1p(-below)
