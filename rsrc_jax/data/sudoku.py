@@ -94,11 +94,13 @@ def make(count: int, side: int, seed: int, *, clues: int = 0) -> Puzzles:
       before have more. 0: all are minimal, every clue is needed.
 
   Raises:
-    ValueError: for another side, or where no new class turns up any more: of
+    ValueError: for another side, count < 1, or where no new class turns up any more: of
       minimal puzzles with side 4 there are 36.
   """
-  full = (1 << side) - 1
   sudoku_search.boxes(side)
+  if count < 1:
+    raise ValueError(f"count={count}: at least 1.")
+  full = (1 << side) - 1
   rng = np.random.default_rng(seed)
   parts, classes, made, idle = [], set(), 0, 0
   while made < count:
