@@ -78,7 +78,7 @@ def distances(
 def _drawn(
   side: int, at_least: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-  """Question, answer and order of one maze; None where no goal is far enough."""
+  """Question, answer and order of one maze; None where no goal is far off."""
   floor = _carved(side, rng)
   start = int(rng.choice(np.flatnonzero(floor)))
   far, ways = distances(floor, side, start)
@@ -113,7 +113,7 @@ def make(count: int, side: int, seed: int, *, at_least: int) -> Puzzles:
 
   Raises:
     ValueError: where PATIENCE mazes in a row have no such path, or none that
-      was not there before.
+      was not there before; where count or side is too small.
   """
   if count < 1 or side < 2:
     raise ValueError(f"count={count}, side={side}: at least 1 and at least 2.")

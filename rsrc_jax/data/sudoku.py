@@ -94,8 +94,8 @@ def make(count: int, side: int, seed: int, *, clues: int = 0) -> Puzzles:
       before have more. 0: all are minimal, every clue is needed.
 
   Raises:
-    ValueError: for another side, count < 1, or where no new class turns up any more: of
-      minimal puzzles with side 4 there are 36.
+    ValueError: for another side, count < 1, or where no new class turns up any
+      more: of minimal puzzles with side 4 there are 36.
   """
   sudoku_search.boxes(side)
   if count < 1:
