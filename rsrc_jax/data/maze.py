@@ -1,0 +1,140 @@
+"""Mazes whose one shortest path is long: question a maze, answer its path.
+
+Made by carving depth first, opening some walls again and searching breadth
+first. With side 30 and paths of more than 110 steps the criterion is that
+which is published for Maze-Hard. The mazes are our own, so that no number on
+them may stand beside one on that set.
+"""
+
+import numpy as np
+
+from rsrc_jax.data.puzzles import Puzzles
+
+# 0 is left for what is outside a grid.
+WALL, FLOOR, START, GOAL, PATH = 1, 2, 3, 4, 5
+# Share of the walls that carving leaves which are opened: loops, so that there
+# is more than one way to walk.
+OPENINGS = 0.02
+# Mazes drawn in a row without one that will do: then the criterion is too hard.
+PATIENCE = 300
+
+
+def _carved(side: int, rng: np.random.Generator) -> list[bool]:
+  """Which cells are floor, in reading order.
+
+  Rooms stand at even rows and columns; a walk that turns back where it is
+  stuck opens the walls between them, so that all are connected.
+  """
+  floor = [False] * (side * side)
+  floor[0], path = True, [(0, 0)]
+  while path:
+    row, column = path[-1]
+    ways = [
+      (row + 2 * down, column + 2 * right)
+      for down, right in ((0, 1), (1, 0), (0, -1), (-1, 0))
+      if 0 <= row + 2 * down < side
+      and 0 <= column + 2 * right < side
+      and not floor[(row + 2 * down) * side + column + 2 * right]
+    ]
+    if not ways:
+      path.pop()
+      continue
+    to = ways[int(rng.random() * len(ways))]
+    floor[to[0] * side + to[1]] = True
+    floor[(row + to[0]) // 2 * side + (column + to[1]) // 2] = True
+    path.append(to)
+  opened = rng.random(side * side) < OPENINGS
+  return [a or bool(b) for a, b in zip(floor, opened, strict=True)]
+
+
+def _steps(cell: int, side: int) -> list[int]:
+  """The cells beside one, in reading order."""
+  beside = [cell - side] if cell >= side else []
+  beside += [cell - 1] if cell % side else []
+  beside += [cell + 1] if (cell + 1) % side else []
+  return beside + ([cell + side] if cell < side * (side - 1) else [])
+
+
+def distances(
+  floor: list[bool], side: int, start: int
+) -> tuple[dict[int, int], dict[int, int]]:
+  """Steps from the start to each cell that can be reached, nearest first.
+
+  Second: how many shortest paths lead there.
+  """
+  far, ways, queue = {start: 0}, {start: 1}, [start]
+  for cell in queue:
+    for to in _steps(cell, side):
+      if not floor[to]:
+        continue
+      if to not in far:
+        far[to], ways[to] = far[cell] + 1, 0
+        queue.append(to)
+      if far[to] == far[cell] + 1:
+        ways[to] += ways[cell]
+  return far, ways
+
+
+def _drawn(
+  side: int, at_least: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+  """Question, answer and order of one maze; None where no goal is far off."""
+  floor = _carved(side, rng)
+  start = int(rng.choice(np.flatnonzero(floor)))
+  far, ways = distances(floor, side, start)
+  goals = [x for x in far if far[x] > max(at_least, 0) and ways[x] == 1]
+  if not goals:
+    return None
+  cell = goal = goals[int(rng.random() * len(goals))]
+  question = np.where(floor, FLOOR, WALL).astype(np.int32)
+  question[start], question[goal] = START, GOAL
+  answer, order = question.copy(), np.zeros_like(question)
+  while far[cell] > 1:
+    cell = next(x for x in _steps(cell, side) if far.get(x) == far[cell] - 1)
+    answer[cell], order[cell] = PATH, far[cell]
+  return question, answer, order
+
+
+def make(count: int, side: int, seed: int, *, at_least: int) -> Puzzles:
+  """`count` different mazes whose shortest path has more than `at_least` steps.
+
+  Start and goal are drawn at random; the goal from where only one shortest
+  path leads, so that the answer is the only right one.
+
+  Args:
+    side: rows and columns; 30 as published. With an even side the last row and
+      column are walls, but for openings.
+    at_least: 110 for side 30 is as published.
+
+  Returns:
+    question [count, side * side] int32 of WALL, FLOOR, START and GOAL; answer
+    the same with the cells between start and goal PATH; order their distance
+    from the start, 0 elsewhere.
+
+  Raises:
+    ValueError: where PATIENCE mazes in a row have no such path, or none that
+      was not there before; where count or side is too small.
+  """
+  if count < 1 or side < 2:
+    raise ValueError(f"count={count}, side={side}: at least 1 and at least 2.")
+  rng = np.random.default_rng(seed)
+  rows, known, idle = [], set(), 0
+  while len(rows) < count:
+    drawn = _drawn(side, at_least, rng)
+    idle += 1
+    if drawn is not None and drawn[0].tobytes() not in known:
+      known.add(drawn[0].tobytes())
+      rows.append(drawn)
+      idle = 0
+    if idle >= PATIENCE:
+      raise ValueError(
+        f"at_least={at_least}: {len(rows)} mazes of side {side} found, then "
+        f"none in {idle}: ask for shorter paths, fewer mazes or a larger side."
+      )
+  return Puzzles(*map(np.stack, zip(*rows, strict=True)))
+
+
+def show(grid: np.ndarray, side: int) -> str:
+  """[cells] as text: # a wall, S and G start and goal, o the path."""
+  marks = np.array([*" #.SGo"])
+  return "\n".join("".join(x) for x in marks[np.reshape(grid, (side, side))])
