@@ -124,7 +124,7 @@ def phases_of(world, arm, batch, given, params):
   wrote += B * G * (T - 1) * (one["block"] + one["logits"])
   return {
     "prefill C": (
-      lambda p: rollout._prefill(policy, p, C.prompt(s)),
+      lambda p: rollout._prefill(policy.apply, p, C.prompt(s)),
       B * P * one["block"],
     ),
     "decode C (prefill in it)": (sample_c, wrote),
