@@ -20,7 +20,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.model.depth, config.model.loops = 1, 4
   config.model.reinject = False
   config.only = "code"
-  config.steps = 800
-  config.curriculum.steps, config.curriculum.explore_steps = 500, 800
-  config.ledger.service_seconds = 0.2
+  config.steps = 700
+  config.curriculum.steps, config.curriculum.explore_steps = 450, 700
+  config.eval.budgets = (3,)
+  config.ledger.service_seconds = 0.05
   return config

@@ -24,6 +24,10 @@ VARIANTS = {
   "1x1": "1 block, once (a quarter of the FLOPs)",
 }
 LOOPED = ("2x2", "1x4", "1x4_reinject")
+# Which readouts may stop: those of loops, or of the layers of a plain stack.
+STOPS = {"4x1": "layers", "2x2": "loops", "1x4": "loops"}
+STOPS |= {"1x4_reinject": "loops"}
+FLOOR = -20  # bits: an untrained readout can be off by hundreds
 RULES = {"kl": "KL", "varentropy": "varentropy"}
 
 FOLDER = flags.DEFINE_string(
@@ -136,29 +140,33 @@ def table_of_loops(found) -> list[str]:
 
 
 def table_of_stopping(found) -> list[str]:
-  """Thresholds of both rules: D stops a token early."""
+  """Thresholds of both rules; those that change nothing are left out."""
   lines = [
     "| policy, role | rule | threshold | mean loops | bits lost | accuracy lost"
     " |",
     "|---|---|---|---|---|---|",
   ]
-  for name in (x for x in LOOPED if x in found):
+  for name in (x for x in STOPS if x in found):
     for role in "DC":
       for rule, called in RULES.items():
-        get = lambda r=role, u=rule, n=name: [
-          run[r]["loops"][u] for run in found[n]
-        ]
-        for rows in zip(*get(), strict=True):
+        each = [run[role][STOPS[name]][rule] for run in found[name]]
+        before = None
+        for rows in zip(*each, strict=True):
           cells = [
-            seeds.shown(np.array([row[key] for row in rows]), digits)
+            # Adding zero: rounding would print -0.00.
+            seeds.shown(
+              np.round([row[key] for row in rows], digits) + 0.0, digits
+            )
             for key, digits in (
-              ("loops", 2), ("bits_lost", 3), ("accuracy_lost", 4),
+              ("loops", 2), ("bits_lost", 2), ("accuracy_lost", 3),
             )
           ]  # fmt: skip
-          lines.append(
-            f"| {VARIANTS[name]}, {role} | {called} | {rows[0]['threshold']:g}"
-            f" | {' | '.join(cells)} |"
-          )
+          if cells != before:
+            lines.append(
+              f"| {VARIANTS[name]}, {role} | {called} |"
+              f" {rows[0]['threshold']:g} | {' | '.join(cells)} |"
+            )
+          before = cells
   return lines
 
 
@@ -196,17 +204,18 @@ def figure(found):
       left.errorbar(at, mean, half, color="k", capsize=3)
     left.plot([at] * len(values), values, "k.", markersize=4)
     on_the_way(middle, found[name], name, colour)
-    if name in LOOPED:
+    if name in STOPS:
       early(right, found[name], name, colour)
   left.set_xticks(range(len(names)), names, fontsize=8)
   left.set_xlabel("blocks x loops")
   left.set_ylabel("bits conveyed, test split")
   middle.set_xlabel("block applications passed")
   middle.set_ylabel("bits conveyed if D is read here")
+  middle.set_title(f"at the bottom: {FLOOR} or less", fontsize=8)
   middle.axhline(0, color="k", linewidth=0.5)
-  # An untrained readout can be off by hundreds of bits.
-  middle.set_yscale("symlog", linthresh=20)
-  right.set_xlabel("mean loops of D until the stop")
+  middle.set_xticks(range(1, 5))
+  right.set_xticks(range(1, 5))
+  right.set_xlabel("mean loops (4x1: layers) of D until the stop")
   right.set_ylabel("bits lost")
   right.set_yscale("symlog", linthresh=0.1)
   for axis in (left, middle, right):
@@ -219,7 +228,7 @@ def figure(found):
 
 def on_the_way(axis, runs, name, colour):
   """D's readout after each block, and where loops are dead, shaded."""
-  each = conveyed(runs, "layers")
+  each = np.maximum(conveyed(runs, "layers"), FLOOR)
   passed = np.arange(1, each.shape[1] + 1)
   axis.plot(passed, each.mean(0), "o-", markersize=4, color=colour, label=name)
   for values in each:
@@ -231,14 +240,13 @@ def on_the_way(axis, runs, name, colour):
 
 def early(axis, runs, name, colour):
   """Both rules against the same number of loops for every token."""
-  for rule, style in (("kl", "-"), ("varentropy", "--")):
-    rows = [[(x["loops"], x["bits_lost"]) for x in run["D"]["loops"][rule]]
+  kind = STOPS[name]
+  for rule, style in (("kl", ".-"), ("varentropy", ".--")):
+    rows = [[(x["loops"], x["bits_lost"]) for x in run["D"][kind][rule]]
             for run in runs]  # fmt: skip
     mean = np.mean(rows, 0)
-    axis.plot(
-      *mean.T, f"{style}.", color=colour, label=f"{name}, {RULES[rule]}"
-    )
-  each = conveyed(runs, "loops").mean(0)
+    axis.plot(*mean.T, style, color=colour, label=f"{name}, {RULES[rule]}")
+  each = conveyed(runs, kind).mean(0)
   axis.plot(
     np.arange(1, len(each) + 1), each[-1] - each, "x", color=colour,
     label=f"{name}, all tokens alike",

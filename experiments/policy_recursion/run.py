@@ -47,8 +47,11 @@ RESULTS = flags.DEFINE_string("results", str(HERE / "results"), "And results.")
 
 def main(argv):
   sys.path.insert(0, str(ROOT))
+  from absl import logging
+
   from rsrc_jax import cache
 
+  logging.set_verbosity(logging.WARNING)
   env = {**os.environ, "PYTHONPATH": str(ROOT)}
   cache.keep_programs(env)  # seeds run the same programs
   cache.keep_programs()
@@ -72,7 +75,7 @@ def main(argv):
       found |= readouts(workdir)
       path = Path(RESULTS.value) / f"{name}-{seed}.json"
       path.parent.mkdir(parents=True, exist_ok=True)
-      path.write_text(json.dumps(rounded(found), indent=1) + "\n")
+      path.write_text(json.dumps(rounded(found)) + "\n")
 
 
 def readouts(workdir: Path) -> dict:
