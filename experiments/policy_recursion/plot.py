@@ -197,7 +197,7 @@ def figure(found):
   names = list(found)
   for at, name in enumerate(names):
     values = bits(found[name])
-    colour = f"C{at}"
+    colour = f"C{[*VARIANTS].index(name)}"
     left.bar(at, values.mean(), 0.7, color=colour, alpha=0.6)
     if len(values) > 1:
       mean, half = seeds.statistics.seed_interval(values)
