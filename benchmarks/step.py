@@ -79,16 +79,17 @@ def matmul_rate(size: int = 1024) -> float:
   return 2 * size**3 / best
 
 
-def flops_per_token(params, seen: float) -> dict[str, float]:
+def flops_per_token(params, seen: float, loops: int) -> dict[str, float]:
   """Forward FLOPs of a token in the blocks, and of its logits.
 
   seen: keys that a token attends to, on average; two products of 2 D each.
+  loops: how often the blocks are run.
   """
   blocks = sum(x.size for x in jax.tree.leaves(params["blocks"]))
   depth = params["blocks"]["q"]["kernel"].shape[0]
   vocab, width = params["embed"].shape
   return {
-    "block": 2.0 * blocks + 4.0 * depth * width * seen,
+    "block": loops * (2.0 * blocks + 4.0 * depth * width * seen),
     "logits": 2.0 * vocab * width,
   }
 
@@ -117,14 +118,15 @@ def phases_of(world, arm, batch, constraints, params):
     prompt = D.prompt(first(code))
     return jnp.sum(rollout.likelihood(policy, p, D, prompt, first(target)))
 
-  one = flops_per_token(params, s.ids.shape[1])
+  loops = config.model.get("loops", 1)
+  one = flops_per_token(params, s.ids.shape[1], loops)
   P, T, S = s.ids.shape[1] + 2, C.length, s.ids.shape[1] + 1
   read = (T + 2 + S - 1) * one["block"] + S * one["logits"]
   wrote = B * P * one["block"] + B * one["logits"]
   wrote += B * G * (T - 1) * (one["block"] + one["logits"])
   return {
     "prefill C": (
-      lambda p: rollout._prefill(policy, p, C.prompt(s)),
+      lambda p: rollout._prefill(policy.apply, p, C.prompt(s)),
       B * P * one["block"],
     ),
     "decode C (prefill in it)": (sample_c, wrote),

@@ -72,7 +72,8 @@ def _read(world: build.World) -> Callable[..., float]:
   model, vocab = world.config.model, world.corpus.vocab.size
   params = jax.eval_shape(world.policy.init, jax.random.key(0))
   blocks = sum(x.size for x in jax.tree.leaves(params["blocks"]))
-  shape = {"params_blocks": blocks, "depth": model.depth}
+  loops = model.get("loops", 1)  # tied weights work as often as they are run
+  shape = {"params_blocks": blocks * loops, "depth": model.depth * loops}
   shape |= {"width": model.width, "vocab": vocab}
 
   def read(rows: int, prompt: int, output: int, group: int = 1) -> float:

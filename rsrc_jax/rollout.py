@@ -4,6 +4,8 @@ The prompt is computed once a source and shared by its group, in the sampler and
 in the learner's score with its gradient: [B, P] prompts, [B, G, T] outputs.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -55,7 +57,7 @@ def sample(
   """
   rows, length = prompt.ids.shape[0], role.length
   with jax.named_scope("prefill"):
-    prefix, hidden = _prefill(policy, params, prompt)
+    prefix, last = _prefill(policy.apply, params, prompt)
   params = policy.unrolled(params)
   if isinstance(prefix.k, jax.Array):  # layers that a scan has stacked
     prefix = prefix._replace(k=tuple(prefix.k), v=tuple(prefix.v))
@@ -133,7 +135,7 @@ def sample(
     jnp.zeros(shape, bool),
     *[jnp.zeros(shape, jnp.float32)] * (1 + measured),
   )
-  token, found = choose(hidden, 0)
+  token, found = choose(last, 0)
   everyone = jnp.ones((rows, samples), bool)
   out = write(out, (token, everyone, *found), 0)
   cache = policy.init_cache(rows, samples, max(length - 1, 1))
@@ -175,18 +177,18 @@ def score(
   where the output's mask is False. The same masks, temperature, truncation and
   numerics as `sample`, so score(sample(x)) == sample(x).log_probs.
   """
-  hidden = _hidden(policy, params, prompt, output)
+  states = hidden(policy.apply, params, prompt, output)
   allowed = allowed_ids(role, constraints)[:, :, None]
   temperature = _temperature(role, constraints)
   if isinstance(temperature, jax.Array):
     temperature = temperature[:, :, None]
   if role.support.size >= LARGE and policy.table and role.top_p >= 1.0:
     picked, entropy = _blocked(
-      policy, params, hidden, output.ids, allowed, temperature
+      policy, params, states, output.ids, allowed, temperature
     )
   else:
     logp = distributions.log_probs(
-      policy.unembed(params, hidden),
+      policy.unembed(params, states),
       allowed,
       temperature=temperature,
       top_p=role.top_p,
@@ -195,6 +197,31 @@ def score(
     picked = distributions.pick(logp, output.ids)
     entropy = distributions.entropy(logp)
   return tuple(jnp.where(output.mask, x, 0.0) for x in (picked, entropy))
+
+
+def hidden(
+  run: Callable, params: Params, prompt: Tokens, output: Tokens
+) -> jax.Array:
+  """Hidden states that each output token is read off, teacher-forced.
+
+  run: policy.apply, or policy.trace for those of every loop. prompt [B, P],
+  output [B, G, T] -> [B, G, T, D] or [R, B, G, T, D]. The first token is read
+  off the prompt, once a group.
+  """
+  prefix, last = _prefill(run, params, prompt)
+  shape = (*last.shape[:-2], output.ids.shape[1], 1, last.shape[-1])
+  states = jnp.broadcast_to(last[..., None, :], shape)
+  if output.ids.shape[2] > 1:
+    written = Tokens(output.ids[..., :-1], output.mask[..., :-1])
+    start = jnp.sum(prompt.mask, -1, dtype=jnp.int32)[:, None, None]
+    rest, _ = run(
+      params,
+      written,
+      prompts.positions(written.mask, start),
+      prefix=prefix,
+    )
+    states = jnp.concatenate([states, rest], -2)
+  return states
 
 
 def likelihood(
@@ -252,12 +279,12 @@ def _scatter(ids: jax.Array, vocab_size: int) -> jax.Array:
 
 
 def _prefill(
-  policy: Policy, params: Params, prompt: Tokens
+  run: Callable, params: Params, prompt: Tokens
 ) -> tuple[Cache, jax.Array]:
   """Runs the prompts once. -> their segment, last hidden state [B, 1, D]."""
   tokens = Tokens(*(x[:, None] for x in prompt))
-  hidden, prefix = policy.apply(params, tokens, prompts.positions(tokens.mask))
-  return prefix, hidden[:, :, -1]
+  states, prefix = run(params, tokens, prompts.positions(tokens.mask))
+  return prefix, states[..., -1, :]
 
 
 def _blocked(policy, params, hidden, ids, allowed, temperature):
@@ -270,21 +297,3 @@ def _blocked(policy, params, hidden, ids, allowed, temperature):
   head = policy.head or token_stats.from_hidden
   found = head(hidden, policy.table(params), ids, nothing, allowed)
   return found.log_prob, found.entropy
-
-
-def _hidden(policy, params, prompt, output):
-  """-> [B, G, T, D]. The first token is read off the prompt, once a group."""
-  prefix, last = _prefill(policy, params, prompt)
-  shape = (*output.ids.shape[:2], 1, last.shape[-1])
-  hidden = jnp.broadcast_to(last[:, :, None], shape)
-  if output.ids.shape[2] > 1:
-    written = Tokens(output.ids[..., :-1], output.mask[..., :-1])
-    start = jnp.sum(prompt.mask, -1, dtype=jnp.int32)[:, None, None]
-    rest, _ = policy.apply(
-      params,
-      written,
-      prompts.positions(written.mask, start),
-      prefix=prefix,
-    )
-    hidden = jnp.concatenate([hidden, rest], 2)
-  return hidden

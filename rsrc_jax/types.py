@@ -91,6 +91,8 @@ class Policy(NamedTuple):
   unrolled: Callable[..., Params] = lambda params: params
   # token_stats.over(mesh, ...) where the table is cut over a mesh
   head: Callable[..., TokenStats] | None = None
+  # apply without a cache -> hidden [R, B, G, T, D] after each of R loops
+  trace: Callable[..., tuple[jax.Array, Cache]] | None = None
 
 
 class Rollout(NamedTuple):

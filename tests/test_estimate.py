@@ -37,6 +37,7 @@ def counted(world, name) -> float:
     ("code", {"updates": 2}),
     ("code", {"micro_batches": 2}),
     ("code", {"kl": 0.1}),
+    ("code", {"model.loops": 2}),
     ("code", {"patterns.cdv.imitate": True, "loss.weights.C": 0.0}),
     (
       "code",

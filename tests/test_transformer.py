@@ -10,6 +10,7 @@ import pytest
 import tiny
 
 from rsrc_jax import prompts
+from rsrc_jax.metrics import flops
 from rsrc_jax.models import transformer
 from rsrc_jax.types import Tokens
 
@@ -144,3 +145,141 @@ def test_sizes_that_do_not_divide_are_refused():
     transformer.make(**{**SETTINGS, "width": 18})
   with pytest.raises(ValueError, match="kv_heads=3"):
     transformer.make(**{**SETTINGS, "kv_heads": 3})
+
+
+LOOPED = transformer.make(**SETTINGS, loops=2)
+
+
+def repeated(params, times=2):
+  """The same blocks one after the other, as layers of their own."""
+  again = lambda x: jnp.concatenate([x] * times)
+  return {**params, "blocks": jax.tree.map(again, params["blocks"])}
+
+
+def test_loops_are_the_same_blocks_again():
+  """Bit for bit an untied model of twice the depth, of the same values."""
+  params, tokens = params_of(), tiny.tokens(np.random.default_rng(4), 3, 6)
+  untied = transformer.make(**{**SETTINGS, "depth": 4})
+  want, deep = hidden(repeated(params), tokens, untied)
+  got, cache = hidden(params, tokens, LOOPED)
+  chex.assert_trees_all_equal(got, want)
+  chex.assert_trees_all_equal(cache, deep)
+  assert len(cache.k) == 4
+  shapes = lambda policy: jax.eval_shape(policy.init, jax.random.key(0))
+  chex.assert_trees_all_equal_shapes(shapes(LOOPED), shapes(POLICY))
+
+
+def test_windows_belong_to_the_layers_of_every_loop():
+  params, rng = params_of(), np.random.default_rng(5)
+  tokens = tiny.tokens(rng, 2, 7, lengths=[7, 7])
+  looped = transformer.make(**SETTINGS, loops=2, windows=(2, 0))
+  untied = transformer.make(
+    **{**SETTINGS, "depth": 4}, windows=(2, 0, 2, 0), scan=True
+  )
+  want, _ = hidden(repeated(params), tokens, untied)
+  got, _ = hidden(params, tokens, looped)
+  chex.assert_trees_all_close(got, want, atol=1e-5)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_looped_decoding_equals_one_pass(scan):
+  """A prompt's prefix, then a cache for each loop, by the unrolled blocks."""
+  policy = transformer.make(**SETTINGS, loops=2, scan=scan, reinject=True)
+  params, rng = params_of(), np.random.default_rng(1)
+  prompt = tiny.tokens(rng, 3, 4, lengths=[4, 4, 4])
+  rest = tiny.tokens(rng, 3, 3, lengths=[3, 3, 3])
+  want, _ = hidden(params, prompts.concat(prompt, rest), policy)
+  _, prefix = hidden(params, prompt, policy)
+  again, _ = hidden(params, rest, policy, prefix=prefix, start=4)
+  chex.assert_trees_all_close(again, want[:, 4:], atol=1e-5)
+  cache, apart = policy.init_cache(3, 1, 3), policy.unrolled(params)
+  got = []
+  for t in range(3):
+    one = Tokens(rest.ids[:, t : t + 1], rest.mask[:, t : t + 1])
+    out, cache = hidden(
+      apart, one, policy, prefix=prefix, cache=cache, index=t, start=4 + t
+    )
+    got.append(out[:, 0])
+  chex.assert_trees_all_close(jnp.stack(got, 1), want[:, 4:], atol=1e-5)
+
+
+@pytest.mark.parametrize("extra", [{"scan": True}, {"remat": True}])
+def test_looped_variants_agree_with_their_gradient(extra):
+  """Also: the tied gradient is the sum over the untied copies."""
+  params, rng = params_of(), np.random.default_rng(3)
+  tokens = tiny.tokens(rng, 3, 6)
+  probe = jnp.asarray(rng.normal(size=(3, 6, 16)), jnp.float32)
+  other = transformer.make(**SETTINGS, loops=2, **extra)
+  untied = transformer.make(**{**SETTINGS, "depth": 4})
+  of = lambda policy: lambda p: jnp.sum(hidden(p, tokens, policy)[0] * probe)
+  want = jax.grad(of(LOOPED))(params)
+  got = jax.grad(of(other))(params)
+  copies = jax.grad(of(untied))(repeated(params))["blocks"]
+  loops = jax.tree.map(lambda x: x.reshape(2, 2, *x.shape[1:]), copies)
+  for a, b, c in zip(
+    *map(jax.tree.leaves, (want["blocks"], got["blocks"], loops)), strict=True
+  ):
+    size = jnp.max(jnp.abs(a))
+    assert jnp.max(jnp.abs(a - b)) <= 1e-5 * size
+    assert jnp.max(jnp.abs(a - c.sum(0))) <= 1e-5 * size
+    assert jnp.all(jnp.any(c != 0, range(1, c.ndim)))  # both loops have a say
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_a_trace_ends_in_what_apply_returns(scan):
+  """And each loop before is what a policy of so few loops returns."""
+  params, tokens = params_of(), tiny.tokens(np.random.default_rng(6), 3, 6)
+  of = lambda loops: transformer.make(
+    **SETTINGS, loops=loops, scan=scan, reinject=True
+  )
+  grouped = Tokens(*(x[:, None] for x in tokens))
+  where = prompts.positions(grouped.mask)
+  trace = jax.jit(of(3).trace, static_argnames="layers")
+  states, cache = trace(params, grouped, where)
+  each, _ = trace(params, grouped, where, layers=True)
+  assert states.shape == (3, 3, 1, 6, 16) and each.shape[0] == 6
+  last, _ = jax.jit(of(3).apply)(params, grouped, where)
+  chex.assert_trees_all_equal(states[-1], last)
+  for loops, state in enumerate(states, 1):
+    want, segment = hidden(params, tokens, of(loops))
+    chex.assert_trees_all_close(state[:, 0], want, atol=1e-6)
+  chex.assert_trees_all_close(cache, segment, atol=1e-6)
+  chex.assert_trees_all_close(each[1::2], states, atol=1e-6)
+
+
+def test_the_embedding_is_added_before_further_loops_alone():
+  params, tokens = params_of(), tiny.tokens(np.random.default_rng(7), 3, 6)
+  once, _ = hidden(params, tokens, transformer.make(**SETTINGS, reinject=True))
+  chex.assert_trees_all_equal(once, hidden(params, tokens)[0])
+  # Blocks that add nothing leave x: 2 x after one loop more, the same normed.
+  still = jax.tree.map(jnp.zeros_like, params["blocks"])
+  for loops, times in ((1, 1.0), (3, 3.0)):
+    policy = transformer.make(**SETTINGS, loops=loops, reinject=True, epsilon=1)
+    got, _ = hidden({**params, "blocks": still}, tokens, policy)
+    x = times * params["embed"][tokens.ids]
+    want = x / jnp.sqrt(jnp.mean(x**2, -1, keepdims=True) + 1)
+    want = want * params["norm"]["scale"]
+    chex.assert_trees_all_close(got, want, atol=1e-5)
+
+
+def test_equal_layers_passed_are_equal_flops():
+  """Depth 4 once, 2 twice, 1 four times: counted in the traced programs."""
+
+  def flops_of(depth, loops):
+    policy = transformer.make(**{**SETTINGS, "depth": depth}, loops=loops)
+    params = jax.eval_shape(policy.init, jax.random.key(0))
+    tokens = tiny.tokens(np.random.default_rng(0), 3, 1, 6)
+    where = prompts.positions(tokens.mask)
+    f = lambda p: policy.unembed(p, policy.apply(p, tokens, where)[0])
+    size = sum(x.size for x in jax.tree.leaves(params["blocks"]))
+    found = flops.count(jax.jit(f).trace(params).jaxpr, ())
+    return flops.evaluate(found, {})["hardware"], size
+
+  (a, four), (b, two), (c, one) = map(flops_of, (4, 2, 1), (1, 2, 4))
+  assert a == b == c > 0
+  assert four == 2 * two == 4 * one
+
+
+def test_no_loops_are_refused():
+  with pytest.raises(ValueError, match="loops=0"):
+    transformer.make(**SETTINGS, loops=0)

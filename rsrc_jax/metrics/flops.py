@@ -186,8 +186,9 @@ def closed_form(
   two products of 2 * width for each key that is looked at.
 
   Args:
-    params_blocks: parameters of the blocks, embeddings not among them.
-    depth: layers.
+    params_blocks: parameters of the blocks, embeddings not among them; times
+      the loops where blocks are run more than once.
+    depth: layers, times the loops.
     width: of the queries of a layer, all heads together.
     vocab: words.
     tokens: that pass the blocks.

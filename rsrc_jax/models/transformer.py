@@ -20,6 +20,8 @@ def make(
   heads: int,
   kv_heads: int,
   hidden: int,
+  loops: int = 1,
+  reinject: bool = False,
   size: int = 0,
   rope_base: float = 10_000.0,
   rope_scaling: layers.Scaling = None,
@@ -49,10 +51,17 @@ def make(
   Args:
     vocab_size: V, specials included.
     width: D of the residual stream; a multiple of heads.
-    depth: layers L.
+    depth: layers L, each with parameters of its own.
     heads: query heads; a multiple of kv_heads.
     kv_heads: key-value heads H.
     hidden: width of the gated MLP.
+    loops: R; the whole stack of layers is run so many times, on what the run
+      before has left (Tiny Recursive Model, arXiv 2510.04871, without its two
+      states, its steps without gradient and its supervision of each step).
+      Each run has keys and values of its own: FLOPs and caches are those of
+      depth * loops layers, parameters those of depth.
+    reinject: the embedding is added again before each further run, as TRM adds
+      x to what goes into each step.
     size: of a head, even; 0: width / heads.
     rope_base: wavelength base of the rotary positions.
     rope_scaling: see layers.frequencies.
@@ -91,6 +100,8 @@ def make(
   size = size or width // heads
   if size % 2:
     raise ValueError(f"model: heads of {size} are odd; they rotate in pairs.")
+  if loops < 1:
+    raise ValueError(f"model: loops={loops} must be at least 1.")
   windows = windows or (0,) * depth
   if len(windows) != depth:
     raise ValueError(f"model: {len(windows)} windows for depth={depth} layers.")
@@ -141,7 +152,31 @@ def make(
     Without `cache` the tokens see the prefix and, causally, each other. With a
     cache of length U they are written at `index` and see all before them.
     """
-    x = _embed(params, tokens, positions)
+    states, segment = _states(params, tokens, positions, prefix, cache, index)
+    return _norm(params, states[-1]), segment
+
+  def trace(
+    params: Params,
+    tokens: Tokens,
+    positions: jax.Array,
+    *,
+    prefix: Cache | None = None,
+    layers: bool = False,
+  ) -> tuple[jax.Array, Cache]:
+    """`apply` that shows its work: -> hidden [R, B, G, T, D] and the segment.
+
+    After each run through the stack, normed as the last is, so that `unembed`
+    reads it; the last is what `apply` returns. With `layers` after each layer
+    of each run, [R * L, B, G, T, D]. Only the last readout has been trained.
+    """
+    states, segment = _states(
+      params, tokens, positions, prefix, None, 0, each=layers
+    )
+    return jnp.stack([_norm(params, x) for x in states]), segment
+
+  def _states(params, tokens, positions, prefix, cache, index, each=False):
+    """-> the residual stream after each run, or `each` layer; the segment."""
+    x = first = _embed(params, tokens, positions)
     length = tokens.ids.shape[2]
     if cache is None:
       keys = tokens.mask
@@ -164,19 +199,35 @@ def make(
       )
 
     run = jax.checkpoint(run) if remat and cache is None else run
-    if cache is None and scan:
-      x, (k, v) = _scanned(run, params["blocks"], x, prefix, seen, turns)
-      return _norm(params, x), Cache(k, v, keys)
-    ks, vs = [], []
+    scanned = cache is None and scan
+    states, ks, vs = [], [], []
     blocks = params["blocks"]
-    blocks = blocks if isinstance(blocks, tuple) else _apart(blocks)
-    for number, (p, window) in enumerate(zip(blocks, windows, strict=True)):
-      pre = None if prefix is None else (prefix.k[number], prefix.v[number])
-      own = None if cache is None else (cache.k[number], cache.v[number])
-      x, (k, v) = run(p, x, (*seen[window], turns[window]), pre, own)
-      ks.append(k)
-      vs.append(v)
-    return _norm(params, x), Cache(tuple(ks), tuple(vs), keys)
+    if not scanned:
+      blocks = blocks if isinstance(blocks, tuple) else _apart(blocks)
+    for loop in range(loops):
+      if loop and reinject:
+        x = x + first
+      if scanned:
+        x, (k, v), inner = _scanned(
+          run, blocks, x, _part(prefix, loop), seen, turns, each
+        )
+        states += list(inner) if each else [x]
+        ks.append(k)
+        vs.append(v)
+        continue
+      for layer, (p, window) in enumerate(zip(blocks, windows, strict=True)):
+        at = loop * depth + layer
+        pre = None if prefix is None else (prefix.k[at], prefix.v[at])
+        own = None if cache is None else (cache.k[at], cache.v[at])
+        x, (k, v) = run(p, x, (*seen[window], turns[window]), pre, own)
+        ks.append(k)
+        vs.append(v)
+        states += [x] if each else []
+      states += [] if each else [x]
+    join = tuple
+    if scanned:  # [L, ...] of each run -> [R * L, ...]
+      join = lambda xs: xs[0] if loops == 1 else jnp.concatenate(xs)
+    return states, Cache(join(ks), join(vs), keys)
 
   def unrolled(params: Params) -> Params:
     """For many cached passes: the layers apart, in the dtype of activations.
@@ -230,8 +281,20 @@ def make(
       return layers.frequencies(size, window_base)
     return layers.frequencies(size, rope_base, rope_scaling)
 
-  def _scanned(run, blocks, x, prefix, seen, turns):
-    """The layers by lax.scan, each picking its kind's masks and rotation."""
+  def _part(prefix, loop):
+    """(k, v) of the layers of one run, [L, ...] each; None without a prefix."""
+    if prefix is None:
+      return None
+    part = slice(loop * depth, (loop + 1) * depth)
+    # An unrolled pass leaves a tuple of layers.
+    stack = lambda x: jnp.stack(x) if isinstance(x, tuple) else x
+    return stack(prefix.k[part]), stack(prefix.v[part])
+
+  def _scanned(run, blocks, x, kv, seen, turns, each):
+    """The layers by lax.scan, each picking its kind's masks and rotation.
+
+    -> the last layer's output, (k, v) of all, and `each` layer's output.
+    """
     by_kind = [(*seen[w], turns[w]) for w in kinds]
     kind = jnp.asarray([kinds.index(w) for w in windows])
 
@@ -239,13 +302,11 @@ def make(
       p, pre, which = layer
       pick = lambda *xs: jnp.stack(jnp.broadcast_arrays(*xs))[which]
       mine = jax.tree.map(pick, *by_kind) if len(kinds) > 1 else by_kind[0]
-      return run(p, x, mine, pre, None)
+      x, kv = run(p, x, mine, pre, None)
+      return x, (kv, x if each else ())
 
-    kv = None
-    if prefix is not None:  # an unrolled pass leaves a tuple of layers
-      stack = lambda x: jnp.stack(x) if isinstance(x, tuple) else x
-      kv = (stack(prefix.k), stack(prefix.v))
-    return jax.lax.scan(body, x, (blocks, kv, kind))
+    x, (kv, inner) = jax.lax.scan(body, x, (blocks, kv, kind))
+    return x, kv, inner
 
   def _norm(params, x):
     return norm.apply({"params": params["norm"]}, x)
@@ -261,7 +322,8 @@ def make(
   def init_cache(batch: int, group: int, length: int) -> Cache:
     k = jnp.zeros((batch, kv_heads, group, size, length), dtype)
     mask = jnp.zeros((batch, group, length), bool)
-    return Cache((k,) * depth, (k.mT,) * depth, mask)
+    layers = depth * loops
+    return Cache((k,) * layers, (k.mT,) * layers, mask)
 
   plain = None if logit_cap else table
-  return Policy(init, apply, unembed, init_cache, plain, unrolled)
+  return Policy(init, apply, unembed, init_cache, plain, unrolled, trace=trace)

@@ -1,0 +1,210 @@
+"""Trains policies of equal FLOPs and unequal recursion, and reads their loops.
+
+  ./.venv/bin/python experiments/policy_recursion/run.py
+  ./.venv/bin/python experiments/policy_recursion/run.py --seeds=0 \
+      --variants=2x2 -- --config.steps=400
+
+A run is a folder under runs/policy_recursion; one that is there is resumed, or
+left alone where it has ended, and read anew. What comes behind `--` goes to the
+runs. Results: results/VARIANT-SEED.json, the run's scores and `readouts`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from absl import app, flags
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+
+# Depth times loops; 1x1 is the parameters of 1x4 at a quarter of its FLOPs.
+VARIANTS = {
+  "4x1": (4, 1, False),
+  "2x2": (2, 2, False),
+  "1x4": (1, 4, False),
+  "1x1": (1, 1, False),
+  "1x4_reinject": (1, 4, True),
+}
+DEFAULT = ["4x1", "2x2", "1x4", "1x1"]
+KL = (0.0, 1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+VARENTROPY = (0.0, 1e-4, 1e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+# Of a summary; what it says of service and price is not asked here.
+KEPT = (
+  "seed", "steps", "params", "budget_tokens", "entropy_bits", "bounds",
+  "channel_utilisation", "made_with", "seconds", "trajectory",
+)  # fmt: skip
+
+SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of every variant.")
+CHOSEN = flags.DEFINE_list("variants", DEFAULT, f"Of {', '.join(VARIANTS)}.")
+RUNS = flags.DEFINE_string(
+  "runs", str(ROOT / "runs" / "policy_recursion"), "Where the runs are kept."
+)
+RESULTS = flags.DEFINE_string("results", str(HERE / "results"), "And results.")
+
+
+def main(argv):
+  sys.path.insert(0, str(ROOT))
+  from absl import logging
+
+  from rsrc_jax import cache
+
+  logging.set_verbosity(logging.WARNING)
+  env = {**os.environ, "PYTHONPATH": str(ROOT)}
+  cache.keep_programs(env)  # seeds run the same programs
+  cache.keep_programs()
+  for seed in SEEDS.value:
+    for name in CHOSEN.value:
+      depth, loops, reinject = VARIANTS[name]
+      workdir = Path(RUNS.value) / f"{name}-{seed}"
+      print(f"== {name} seed {seed}", flush=True)
+      command = [
+        sys.executable, "-m", "rsrc_jax.main", f"--workdir={workdir}",
+        "--config=configs/recursive_policy.py", f"--config.seed={seed}",
+        f"--config.model.depth={depth}", f"--config.model.loops={loops}",
+        f"--config.model.reinject={reinject}", *argv[1:],
+      ]  # fmt: skip
+      subprocess.run(command, cwd=ROOT, check=True, env=env)
+      summary = json.loads((workdir / "summary.json").read_text())
+      found = {k: summary[k] for k in KEPT if k in summary}
+      scores = summary["heldout"]
+      found["heldout"] = {k: scores[k] for k in ("code", "controls")}
+      found["depth"], found["loops"], found["reinject"] = VARIANTS[name]
+      found |= readouts(workdir)
+      path = Path(RESULTS.value) / f"{name}-{seed}.json"
+      path.parent.mkdir(parents=True, exist_ok=True)
+      path.write_text(json.dumps(rounded(found)) + "\n")
+
+
+def readouts(workdir: Path) -> dict:
+  """What is read after each loop of the trained arm, on its test split."""
+  import ml_collections
+
+  from rsrc_jax import build, estimate
+
+  stored = json.loads((workdir / "config.json").read_text())
+  config = ml_collections.ConfigDict(stored)
+  world = build.world(config, workdir)
+  base, arm = build.phases(world)
+  params = restore(world, arm, workdir)
+  frozen = {"base": restore(world, base, workdir)}
+  codes = written(world, arm, params, frozen)
+  found = {"flops_a_step": estimate.step_flops(world, arm.name)}
+  for name in "CD":
+    found[name] = {
+      "loops": looked_at(world, name, params, codes, layers=False),
+      "layers": looked_at(world, name, params, codes, layers=True),
+    }
+  found["stops"] = stops(world, params, frozen)
+  return found
+
+
+def restore(world, phase, workdir: Path):
+  """The last parameters of a phase."""
+  import jax
+
+  from rsrc_jax import checkpoint
+
+  saver = checkpoint.open_saver(
+    workdir / "checkpoints" / phase.name, keep_last=2, keep_best=1,
+    metric="nll_bits",
+  )  # fmt: skip
+  like = jax.eval_shape(
+    lambda: phase.init(world.policy.init(jax.random.key(0)))
+  )
+  state, _ = checkpoint.restore(saver, like)
+  checkpoint.close(saver)
+  return state.params
+
+
+def written(world, arm, params, frozen) -> list:
+  """Batches of the test split, each with the greedy codes of its sources."""
+  import jax
+
+  from rsrc_jax.data import sources
+
+  config, key = world.config, jax.random.key(world.config.seed)
+  size = config.eval.batch_size
+  # Whole batches, so that no source is counted twice.
+  starts = range(0, max(config.eval.test_rows - size, 0) + 1, size)
+  batches = [sources.batch(world.corpus.test, at, size) for at in starts]
+  return [(b, arm.write(params, frozen, b, key)) for b in batches]
+
+
+def looked_at(world, name: str, params, codes, *, layers: bool) -> dict:
+  """The table of loops, or of layers, and of stopping after fewer of them.
+
+  D: ln p of s, which reads c. C: of the greedy c that it has written itself,
+  all its loops run: the last readout is right by definition.
+  """
+  from rsrc_jax import adaptive, prompts
+
+  role = world.roles[name]
+  look = adaptive.make(world.policy, role, layers=layers)
+  looks = []
+  for batch, code in codes:
+    text, target = batch.source, code
+    if name == "D":
+      text, target = code, prompts.with_end(batch.source, role.end)
+    looks.append(look(params, role.prompt(text), target))
+  looks = adaptive.gather(looks)
+  return adaptive.loops(looks) | {
+    "kl": adaptive.stopping(looks, "kl", KL),
+    "varentropy": adaptive.stopping(looks, "varentropy", VARENTROPY),
+  }
+
+
+def stops(world, params, frozen) -> list[dict]:
+  """Free-running: C, D or both really run fewer loops, or more, than trained.
+
+  The same parameters in a policy of r loops, with the states of r loops.
+  """
+  import jax
+
+  from rsrc_jax import build, evaluate
+  from rsrc_jax.models import transformer
+
+  config, trained = world.config, world.config.model.loops
+  key, D, found = jax.random.key(config.seed), world.roles["D"], {}
+
+  def parts(loops):
+    settings = {**config.model, "loops": loops}
+    policy = transformer.make(vocab_size=world.corpus.vocab.size, **settings)
+    arm = build.phases(world._replace(policy=policy))[1]
+    read, judge = (
+      jax.jit(make(policy, D))
+      for make in (evaluate.make_reader, evaluate.make_judge)
+    )
+    return arm, evaluate.Examiner(read, judge)
+
+  counts = sorted({*range(1, trained + 1), 2 * trained})
+  of = {loops: parts(loops) for loops in counts}
+  for loops in counts:
+    # C alone, D alone, both; a pair that is there already is not run again.
+    pairs = [(loops, trained), (trained, loops), (loops, loops)]
+    for c, d in dict.fromkeys(x for x in pairs if x not in found):
+      arm = of[c][0]
+      scores, _ = evaluate.judge_split(
+        lambda batch, arm=arm: arm.write(params, frozen, batch, key),
+        *of[d][1].of(params), arm.saved, world.corpus.test,
+        rows=config.eval.test_rows, batch_size=config.eval.batch_size,
+        entropy_bits=world.corpus.entropy_bits,
+      )  # fmt: skip
+      kept = ("bits_conveyed", "edit_similarity", "mean_tokens")
+      found[c, d] = {"C": c, "D": d} | {k: scores[k] for k in kept}
+  return list(found.values())
+
+
+def rounded(tree):
+  """Numbers to six digits: results are small and read by people."""
+  if isinstance(tree, dict):
+    return {k: rounded(v) for k, v in tree.items()}
+  if isinstance(tree, (list, tuple)):
+    return [rounded(x) for x in tree]
+  return float(f"{tree:.6g}") if isinstance(tree, float) else tree
+
+
+if __name__ == "__main__":
+  app.run(main)
