@@ -37,6 +37,7 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unknown argument {argv[1]!r}: flags start with --")
   cache.keep_programs()
+  cache.keep_memory()
   absl_logging.set_verbosity(absl_logging.WARNING)
   # Imported late: flags are checked, and refused, without waiting for jax.
   from rich.console import Console
