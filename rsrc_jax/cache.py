@@ -18,16 +18,17 @@ def keep_programs(environment: dict[str, str] | None = None) -> None:
 
 
 # malloc.h's names of what mallopt sets.
-TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
+TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, ARENA_MAX = -1, -2, -3, -8
 
 
 def keep_memory() -> bool:
   """Has glibc keep what XLA frees, instead of giving it back at every call.
 
   Scratch memory of more than 32 MiB is otherwise mapped anew in every call of a
-  program, and each page is paid for when it is first touched: that took two
-  thirds of the time of a gradient in which a small net is called three times
-  (LOG.md, 2026-11-22). Resident memory stays what it was at its peak.
+  program, and each page is paid for when it is first touched: half of the time
+  of a training step and more (LOG.md, 2026-11-22). One arena, since those of
+  threads hold 64 MiB at most. Resident memory stays what it was at its peak.
+  To be called before the first large allocation.
 
   Returns:
     Whether anything was set: there is nothing to set without glibc.
@@ -37,6 +38,7 @@ def keep_memory() -> bool:
     return False
   return all(
     [
+      mallopt(ARENA_MAX, 1),
       mallopt(MMAP_THRESHOLD, 1 << 30),
       mallopt(TRIM_THRESHOLD, 2**31 - 1),
       mallopt(TOP_PAD, 1 << 26),

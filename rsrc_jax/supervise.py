@@ -144,8 +144,7 @@ def make(
     left = jnp.sum(slots.done, dtype=jnp.int32)
     passes = Passes(
       carry.passes.calls + batch_size * model.calls,
-      carry.passes.calls_with_gradient
-      + batch_size * model.calls_with_gradient,
+      carry.passes.calls_with_gradient + batch_size * model.calls_with_gradient,
       carry.passes.finished + left,
     )
     metrics |= {

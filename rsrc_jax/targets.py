@@ -91,9 +91,9 @@ def verified_chain(value: np.ndarray, *, final: bool = False):
   score = value[..., None, :] if final else -jnp.arange(size, dtype=value.dtype)
   score = jnp.where(better, score, -jnp.inf)
   live = jnp.any(better, -1)
-  return jnp.where(
-    live, jnp.argmax(score, -1), jnp.arange(size)
-  ).astype(jnp.int32), live
+  return jnp.where(live, jnp.argmax(score, -1), jnp.arange(size)).astype(
+    jnp.int32
+  ), live
 
 
 def _places(score):

@@ -8,7 +8,6 @@ checkpoints of its own, and what is finished is not done again.
 import contextlib
 import functools
 import json
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,11 +31,8 @@ from rsrc_jax import (
 )
 from rsrc_jax.data import sources
 from rsrc_jax.metrics import energy, flops, ledger
+from rsrc_jax.signals import Interrupted, stop_requests
 from rsrc_jax.types import Params, TrainState
-
-
-class Interrupted(Exception):
-  """A signal came; everything up to here is saved."""
 
 
 def train(
@@ -298,30 +294,6 @@ def _executed(counts, found, played) -> dict[str, Any]:
     loops = metering.loops_of(mine)
     parts += [(counts[x], loops, len(mine)) for x in ("given", name) if counts]
   return metering.work(parts)
-
-
-@contextlib.contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
-  """Turns the first SIGTERM or Ctrl-C into a question that a loop can ask.
-
-  A second Ctrl-C interrupts at once. Outside the main thread nothing is caught.
-  """
-  asked = []
-
-  def ask(number, frame):
-    del frame
-    asked.append(number)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-  try:
-    before = {s: signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
-  except ValueError:
-    before = {}
-  try:
-    yield lambda: bool(asked)
-  finally:
-    for number, handler in before.items():
-      signal.signal(number, handler)
 
 
 def _spent(books: ledger.Ledger, config) -> dict[str, float]:

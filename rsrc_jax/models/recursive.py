@@ -222,7 +222,7 @@ def make(
     if free:
       still, x_still = jax.lax.stop_gradient((params["net"], x))
       z, _ = jax.lax.scan(
-        lambda z, _: (cycle(still, x_still, z), None), z, length=free, unroll=free
+        lambda z, _: (cycle(still, x_still, z), None), z, length=free
       )
       z = jax.lax.stop_gradient(z)
     of = per_cycle(params)

@@ -44,9 +44,7 @@ def between(before: jax.Array, after: jax.Array, target: jax.Array) -> Steps:
   probability and changes nothing.
   """
   nobody = jnp.zeros((*target.shape, 0), jnp.int32)
-  u, c = (
-    token_stats.from_logits(x, target, nobody) for x in (before, after)
-  )
+  u, c = (token_stats.from_logits(x, target, nobody) for x in (before, after))
   logp_u, logp_c = (
     jax.nn.log_softmax(x.astype(jnp.float32)) for x in (before, after)
   )
