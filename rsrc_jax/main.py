@@ -42,7 +42,8 @@ def main(argv: list[str]) -> None:
   # Imported late: flags are checked, and refused, without waiting for jax.
   from rich.console import Console
 
-  from rsrc_jax import accounts, processes, report, train, verdict
+  from rsrc_jax import processes
+  from rsrc_jax.signals import Interrupted
 
   config = CONFIG.value
   name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
@@ -52,8 +53,9 @@ def main(argv: list[str]) -> None:
     processes.join(
       COORDINATOR.value, PROCESSES.value, PROCESS.value, cluster=CLUSTER.value
     )
-    summary = train.train(config, workdir)
-  except train.Interrupted as stopped:
+    train, show = loop_of(config)
+    summary = train(config, workdir)
+  except Interrupted as stopped:
     command = shlex.join(["./tools/run", *sys.argv[1:]])
     # Not wrapped: the command is there to be copied.
     text = f"Stopped: {stopped}. Go on with:\n  {command}"
@@ -80,15 +82,41 @@ def main(argv: list[str]) -> None:
     processes.leave(1)
   if not processes.first():
     return
-  path = report.write(workdir)
+  path, tables = show(summary, workdir)
+  for table in tables:
+    Console().print(table, end="\n\n")
+  print(f"report: {path}")
+
+
+def loop_of(config):
+  """The loop that config.loop names, and what shows its summary.
+
+  -> train(config, workdir) -> summary; show(summary, workdir) -> report, tables
+
+  Raises:
+    ValueError: there is no such loop.
+  """
+  name = config.get("loop", "train")
+  if name == "train":
+    from rsrc_jax import train
+
+    return train.train, _show
+  if name == "refine":
+    from rsrc_jax import refine, refine_report
+
+    return refine.train, refine_report.show
+  raise ValueError(f"config.loop={name!r} is none of train, refine.")
+
+
+def _show(summary, workdir):
+  from rsrc_jax import accounts, report, verdict
+
   tables = [verdict.table(summary)]
   if verdict.strange_rows(summary):
     tables.append(verdict.strange_table(summary))
   if accounts.marks(summary):
     tables.append(accounts.rsrc_table(summary))
-  for table in tables:
-    Console().print(table, end="\n\n")
-  print(f"report: {path}")
+  return report.write(workdir), tables
 
 
 if __name__ == "__main__":

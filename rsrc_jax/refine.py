@@ -29,7 +29,7 @@ from rsrc_jax import (
   supervise,
   targets,
 )
-from rsrc_jax.metrics import energy, flops, ledger
+from rsrc_jax.metrics import energy, ledger
 from rsrc_jax.models import recursive
 from rsrc_jax.models.recursive import Recursive
 from rsrc_jax.signals import Interrupted, stop_requests
@@ -86,17 +86,20 @@ def train(
   log = log or logging.Log(workdir)
   books = ledger.Ledger(workdir / "ledger.jsonl", meter, since=begun)
   found, samples = {}, []
-  with stop_requests() as stop, contextlib.closing(log):
-    with contextlib.closing(books):
-      for number, arm in enumerate(arms, 1):
-        title = f"{arm.name} ({number}/{len(arms)})"
-        state, curve = run_arm(
-          config, arm, data, workdir, log, books, title, stop
-        )
+  shut = contextlib.closing
+  with stop_requests() as stop, shut(log), shut(books):
+    for number, arm in enumerate(arms, 1):
+      title = f"{arm.name} ({number}/{len(arms)})"
+      state, curve = run_arm(
+        config, arm, data, workdir, log, books, title, stop
+      )
+      path = workdir / f"measured-{arm.name}.json"
+      if not path.exists():
         log.note(f"{arm.name}: measuring on {len(data.test.question)} puzzles.")
-        found[arm.name] = measure(config, arm, data, state, workdir, books)
-        found[arm.name]["curve"] = curve
-        samples += boards(config, arm, data, found[arm.name].pop("said"))
+        measured = measure(config, arm, data, state, workdir, books)
+        logging.write_json(path, measured | {"curve": curve})
+      found[arm.name] = json.loads(path.read_text())
+      samples += found[arm.name].pop("boards")
   lines = "".join(json.dumps(line) + "\n" for line in samples)
   logging.write_atomic(workdir / "samples.jsonl", lines)
   totals = ledger.totals(books.read(), pue=config.ledger.pue)
@@ -252,7 +255,7 @@ def measure(config, arm, data, state, workdir, books) -> dict[str, Any]:
     "passes_per_item": int(passes.calls) / finished,
     "flops_training": settings.steps * step_flops(arm, config.batch_size),
     "targets": settings.targets,
-    "said": everything.said,
+    "boards": boards(config, arm, data, everything.said),
   }  # fmt: skip
   np.savez_compressed(
     workdir / f"examined-{arm.name}.npz",
@@ -345,8 +348,8 @@ def _check(config) -> None:
       )
     if arm.supersteps < 1 or arm.steps < 1:
       raise ValueError(
-        f"config.arms.{name}: supersteps={arm.supersteps} and steps={arm.steps} "
-        "must be at least 1."
+        f"config.arms.{name}: supersteps={arm.supersteps} and steps="
+        f"{arm.steps} must be at least 1."
       )
     if arm.targets != "final" and arm.model.get("halting"):
       raise ValueError(
