@@ -175,7 +175,7 @@ def run_arm(config, arm, data, workdir, log, books, title, stop):
   books.resume(arm.name, host.get("ledger"))
   log.start(arm.name, title, step, steps)
   count = metering.compiled(
-    books, f"step {arm.name}", arm.step, state, items_of(config, data, step),
+    books, "step", arm.step, state, items_of(config, data, step),
     closed_form=step_flops(arm, config.batch_size),
   )  # fmt: skip
   look = _looking(arm, books)

@@ -146,9 +146,8 @@ def make(
     if identities:
       params["identity"] = jnp.zeros((identities, width))
     if halting:
-      params["halt"] = {
-        "kernel": jnp.zeros((width, 1)), "bias": jnp.full((1,), HALT_BIAS),
-      }  # fmt: skip
+      bias = jnp.full((1,), HALT_BIAS, jnp.float32)
+      params["halt"] = {"kernel": jnp.zeros((width, 1)), "bias": bias}
     return params
 
   def begin(count: int) -> State:
