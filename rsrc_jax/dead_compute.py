@@ -25,7 +25,7 @@ ALIVE = 0.01  # nat a cell: a step that adds less is dead
 TOLERANCE = 0.01  # of the exact share, for s*
 RULES = {
   "kl": (0.1, 0.03, 0.01, 0.003, 0.001),
-  "varentropy": (0.3, 0.1, 0.03, 0.01, 0.003),
+  "varentropy": (4.0, 2.0, 1.0, 0.5, 0.25),  # tails of stablemax are fat
   "own_margin": (0.1, 0.03, 0.01, 0.003, 0.001),
 }
 NOBODY = -1  # skips no superstep

@@ -251,7 +251,7 @@ def _board(axes: Axes, grid: np.ndarray, board: dict, side: int) -> None:
   right = grid == np.asarray(board["answer"])
   blank = (grid == 0) & ~given
   colors = np.where(
-    given[:, None], [[0.84, 0.9, 0.96]],
+    (given & right)[:, None], [[0.84, 0.9, 0.96]],
     np.where(right[:, None], [[0.8, 0.93, 0.84]], [[0.97, 0.8, 0.76]]),
   )  # fmt: skip
   colors[blank] = 1.0
