@@ -18,7 +18,8 @@ ARMS = {
   "dis_random": "small loop, targets in random order (DIS)",
   "dis_solver": "small loop, targets in a solver's order",
   "final_target": "small loop, the answer as every target",
-  "ff_deep": "feed-forward, as deep", "ff_small": "feed-forward, as many parameters",
+  "ff_deep": "feed-forward, as deep",
+  "ff_small": "feed-forward, as many parameters",
 }  # fmt: skip
 COLORS = dict(
   zip(ARMS, ("C0", "C9", "C3", "C4", "C2", "0.3", "0.6"), strict=True)
@@ -56,7 +57,8 @@ def main():
       f"{get(arm, 'steps')[0]:,}",
       f"{get(arm, 'flops_training').mean() / 1e15:.3f}",
       f"{seconds.mean():.0f}", seeds.shown(get(arm, "s_star") * 1.0, 1),
-      seeds.shown(get(arm, "dead_fraction")), seeds.shown(get(arm, "alive_steps")),
+      seeds.shown(get(arm, "dead_fraction")),
+      seeds.shown(get(arm, "alive_steps")),
       seeds.shown(used, 1), seeds.shown(kept, 3),
     ]  # fmt: skip
     text.append(f"| {label} | {' | '.join(cells)} |")

@@ -57,9 +57,13 @@ def main():
         f"| {label} | "
         + " | ".join(f"{x:.3f}" for x in values.mean(0)) + " |"
       )  # fmt: skip
-  text += ["", "Guidance at the last superstep, w of l_u + w (l_c - l_u): "
-           "test puzzles right", "",
-           "| targets | 0 | 0.5 | 1 | 1.5 | 2 |", "|---|---|---|---|---|---|"]  # fmt: skip
+  text += [
+    "",
+    "Guidance at the last superstep, w of l_u + w (l_c - l_u): puzzles right",
+    "",
+    "| targets | 0 | 0.5 | 1 | 1.5 | 2 |",
+    "|---|---|---|---|---|---|",
+  ]
   for arm, label in ARMS.items():
     values = get(arm, "guided_exact")[:, :, -1].mean(0)
     text.append(f"| {label} | {' | '.join(f'{x:.3f}' for x in values)} |")
