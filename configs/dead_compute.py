@@ -1,6 +1,7 @@
 """Every arm of experiments/dead_compute and experiments/improvement_targets.
 
-  ./.venv/bin/python experiments/sweep.py --config=dead_compute --seeds=0,1,2
+  ./tools/run --config=configs/dead_compute.py
+  ./.venv/bin/python experiments/sweep.py --config=dead_compute   (three seeds)
 
 The quick form is configs/trm.py, which says what the settings are. Here each
 arm runs until its curve is flat, or as far as is said: trm is what
@@ -12,7 +13,9 @@ every target. ff_deep is a feed-forward net of as many blocks as dis_random runs
 (6 x 3 calls x 2 blocks), each with weights of its own; ff_small has as many
 parameters as the recursive nets, each used once.
 
-Cost: COST of one core a seed. Expect EXPECT
+Cost: 13 to 16 minutes of one core a seed. Expect some 98 % of the test puzzles
+from trm, trm_medium and final_target, 96 to 97 % from the other two, and next to
+none from the feed-forward nets.
 """
 
 from pathlib import Path

@@ -57,12 +57,12 @@ def get_config() -> ml_collections.ConfigDict:
     "weight_decay": 0.1,
   }
   config.arms = {
-    "trm": arm(800, 16, {"cycles": 3, "inner": 6, "halting": True}),
-    "dis_random": arm(1_500, 6, {"steps": 6}, "random_linear"),
-    "final_target": arm(1_500, 6, {"steps": 6}),
+    "trm": arm(1_800, 16, {"cycles": 3, "inner": 6, "halting": True}),
+    "dis_random": arm(1_800, 6, {"steps": 6}, "random_linear"),
+    "final_target": arm(1_800, 6, {"steps": 6}),
   }
   config.eval = {
-    "every": 250,
+    "every": 300,
     "rows": 200,  # of the validation split while training
     "batch_size": 200,
     "causal_rows": 100,  # puzzles on which supersteps are left out

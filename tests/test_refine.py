@@ -173,7 +173,7 @@ def test_stopping_rules_by_hand():
   assert found["kl"][0] == {"threshold": 0.1, "steps": 1.5, "exact": 1.0}
   assert found["head"][0]["steps"] == 1.5
   assert found["varentropy"][0] == {
-    "threshold": 0.3,
+    "threshold": 4.0,
     "steps": 3.0,
     "exact": 0.5,
   }

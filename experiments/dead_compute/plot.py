@@ -90,24 +90,33 @@ def main():
      last("ff_small")),
   ):  # fmt: skip
     text.append(seeds.contrast(claim, a, b, 3))
-  text += ["", *skipped(runs)]
+  for name, title in (
+    ("exact", "Test puzzles right after superstep s:"),
+    ("advantage", "What superstep s adds to the answer, nats a cell:"),
+    ("kl", "KL of superstep s, nats a cell:"),
+    ("above", "Share of cells with a margin above 0:"),
+  ):
+    text += ["", *by_superstep(title, lambda arm, n=name: get(arm, n))]
+  lost = lambda arm: np.array(
+    [[s["mean"] for s in run["arms"][arm]["skip"]] for run in runs]
+  )
+  title = "Share of 100 test puzzles lost where superstep s is left out:"
+  text += ["", *by_superstep(title, lost)]
   seeds.save(HERE, figure(runs, get), "\n".join(text))
   found = passes(runs)
   found.savefig(HERE / "passes.svg", metadata={"Date": None})
   found.savefig(HERE / "passes.png", dpi=120, metadata={"Software": None})
 
 
-def skipped(runs) -> list[str]:
-  """Exact share lost where one superstep is left out, seeds averaged."""
-  rows = ["Share of 100 test puzzles lost where superstep s is left out:", ""]
-  width = max(run["arms"]["trm"]["supersteps"] for run in runs)
-  rows += [
-    "| arm | " + " | ".join(map(str, range(1, width + 1))) + " |",
-    "|---|" + "---|" * width,
-  ]
+def by_superstep(title, of) -> list[str]:
+  """A table of means over seeds; of: arm -> [seeds, S] or [seeds, S + 1]."""
+  width = 16
+  rows = [title, "", "| arm | " + " | ".join(map(str, range(1, width + 1)))
+          + " |", "|---|" + "---|" * width]  # fmt: skip
   for arm in RECURSIVE:
-    each = [[s["mean"] for s in run["arms"][arm]["skip"]] for run in runs]
-    cells = [f"{x:.2f}" for x in np.mean(each, 0)]
+    steps = of(arm).mean(0)
+    steps = steps[-16:] if len(steps) > 10 else steps[-6:]
+    cells = [f"{x:.3f}" for x in steps]
     cells += [""] * (width - len(cells))
     rows.append(f"| {ARMS[arm]} | {' | '.join(cells)} |")
   return rows
