@@ -9,7 +9,10 @@ every superstep. Puzzles are made here (6x6, as few clues as leave one
 solution), 1,000 to learn from under random symmetries; test puzzles are of
 other symmetry classes.
 
-Cost: COST minutes on two cores, compiling included. Expect EXPECT
+Cost: 4.5 minutes on two cores, compiling included. Expect 97 % of the test
+puzzles right from final_target and 94 % from dis_random, with 18 passes of the
+net, and 73 % from trm with 336, which has not ended learning by then: each has
+1,800 updates.
 """
 
 import ml_collections

@@ -26,11 +26,13 @@ COLORS = {
   "ff_small": "#9aa5b1",
 }  # fmt: skip
 DEAD = "#f1e4e0"
+# passes: calls of the net for an answer, and on average for an item in training;
+# dead: share of the supersteps after s*.
 COLUMNS = (
-  ("exact", "exact"), ("cell", "cells"), ("params", "parameters"),
-  ("passes_inference", "passes to answer"),
-  ("passes_per_item", "passes an item, trained"),
-  ("s_star", "s*"), ("supersteps", "of"), ("dead_flops", "dead by bits"),
+  ("exact", "exact"), ("cell", "cells"), ("params", "params"),
+  ("passes_inference", "passes"),
+  ("passes_per_item", "in training"),
+  ("s_star", "s*"), ("supersteps", "of"), ("dead_fraction", "dead"),
 )  # fmt: skip
 CAPTIONS = {
   "supersteps": "Share of test puzzles with every cell right, after each "
@@ -39,8 +41,8 @@ CAPTIONS = {
   "passes": "Share of validation puzzles with every cell right, against what "
   "training has cost until then.",
   "steps": "What a superstep does, means over cells of test puzzles: how much "
-  "likelier the answer gets (advantage; dotted where it gets less likely), how "
-  "far the readout moves (KL), how many cells change.",
+  "the answer's log-probability changes (advantage, without its sign), how far "
+  "the readout moves (KL), how many cells change.",
   "skip": "Share of test puzzles lost where one superstep is left out, with "
   "95 % intervals over puzzles.",
   "stopping": "Stopping early by a rule, item by item: share right against "

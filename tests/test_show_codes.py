@@ -294,7 +294,9 @@ def test_a_broken_line_is_named_with_its_remedy(run_dir, name, number, line):
 def test_a_half_written_line_ends_the_tool(run_dir):
   with (run_dir / "samples.jsonl").open("a") as file:
     file.write('{"arm": "code", "row": 2, "source_pie')
-  refused(tool(run_dir), "line 7 is not a whole line")
+  done = tool(run_dir)
+  assert done.returncode == 2
+  refused(done, "line 7 is not a whole line")
 
 
 def refused(done, said: str) -> None:
