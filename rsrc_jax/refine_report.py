@@ -26,8 +26,8 @@ COLORS = {
   "ff_small": "#9aa5b1",
 }  # fmt: skip
 DEAD = "#f1e4e0"
-# passes: calls of the net for an answer, and on average for an item in training;
-# dead: share of the supersteps after s*.
+# passes: calls of the net for an answer, and on average for an item in
+# training; dead: share of the supersteps after s*.
 COLUMNS = (
   ("exact", "exact"), ("cell", "cells"), ("params", "params"),
   ("passes_inference", "passes"),
