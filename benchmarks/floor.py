@@ -38,7 +38,7 @@ import optax
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from rsrc_jax import rollout, sharding  # noqa: E402
+from rsrc_jax import cache, rollout, sharding  # noqa: E402
 from rsrc_jax.metrics import flops  # noqa: E402
 from rsrc_jax.models import transformer  # noqa: E402
 from rsrc_jax.roles import Role  # noqa: E402
@@ -64,6 +64,7 @@ def main():
   flags.add_argument("--dtype", default="float32")
   flags.add_argument("--rounds", type=int, default=5)
   asked = flags.parse_args()
+  cache.keep_memory()  # as ./tools/run does
   rate = product_rate(asked.dtype)
   rows = []
   for change in CHANGES:
@@ -176,17 +177,17 @@ def one(sizes: dict, change: dict, asked, rate: float) -> dict:
   weights = sum(x.nbytes for x in jax.tree.leaves(case.params))
   logits = n * length * sizes["vocabulary"] * 4
   step = (decoding - prefill) / (length - 1)
-  cache = (
+  kv_cache = (
     2 * n * HEADS * (WIDTH // HEADS) * DEPTH * jnp.dtype(asked.dtype).itemsize
   )
   work = (most["hardware"] - least["hardware"]) / (length - 1)
-  seen = cache * (length / 2) + cache / GROUP * PROMPT
+  seen = kv_cache * (length / 2) + kv_cache / GROUP * PROMPT
   return {
     "sizes": sizes, "change": change, "update": updating, "step": step,
     "update_floor": floor(
       rate, learnt["hardware"], 8 * weights + 2 * logits
     ),
-    "step_floor": floor(rate, work, weights + cache + seen),
+    "step_floor": floor(rate, work, weights + kv_cache + seen),
   }  # fmt: skip
 
 
