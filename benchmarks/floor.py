@@ -38,7 +38,7 @@ import optax
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from rsrc_jax import cache, rollout, sharding  # noqa: E402
+from rsrc_jax import rollout, sharding  # noqa: E402
 from rsrc_jax.metrics import flops  # noqa: E402
 from rsrc_jax.models import transformer  # noqa: E402
 from rsrc_jax.roles import Role  # noqa: E402
@@ -64,7 +64,6 @@ def main():
   flags.add_argument("--dtype", default="float32")
   flags.add_argument("--rounds", type=int, default=5)
   asked = flags.parse_args()
-  cache.keep_memory()  # as ./tools/run does
   rate = product_rate(asked.dtype)
   rows = []
   for change in CHANGES:

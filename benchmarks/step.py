@@ -23,7 +23,7 @@ from ml_collections import config_flags
 from rich.console import Console
 from rich.table import Table
 
-from rsrc_jax import augment, build, cache, prompts, rollout, sharding
+from rsrc_jax import augment, build, prompts, rollout, sharding
 from rsrc_jax.data import sources
 from rsrc_jax.metrics import flops
 from rsrc_jax.types import Tokens
@@ -164,7 +164,6 @@ def time_step(arm, state, frozen, batch) -> tuple[float, list[float]]:
 def main(argv):
   """Prints the table."""
   del argv
-  cache.keep_memory()  # as ./tools/run does
   config = CONFIG.value
   if BENCH.value == "larger":
     config = larger(config)

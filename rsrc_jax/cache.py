@@ -26,9 +26,11 @@ def keep_memory() -> bool:
 
   Scratch memory of more than 32 MiB is otherwise mapped anew in every call of a
   program, and each page is paid for when it is first touched: half of the time
-  of a training step and more (LOG.md, 2026-11-22). One arena, since those of
-  threads hold 64 MiB at most. Resident memory stays what it was at its peak.
-  To be called before the first large allocation.
+  of a recursive model's training step (LOG.md, 2026-11-23). One arena, since
+  those of threads hold 64 MiB at most; that makes threads wait for each other,
+  so that programs of many small arrays, and compiling, get slower: not for
+  every loop. Resident memory stays what it was at its peak. To be called before
+  jax is imported.
 
   Returns:
     Whether anything was set: there is nothing to set without glibc.

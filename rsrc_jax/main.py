@@ -37,7 +37,6 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unknown argument {argv[1]!r}: flags start with --")
   cache.keep_programs()
-  cache.keep_memory()
   absl_logging.set_verbosity(absl_logging.WARNING)
   # Imported late: flags are checked, and refused, without waiting for jax.
   from rich.console import Console
@@ -46,6 +45,8 @@ def main(argv: list[str]) -> None:
   from rsrc_jax.signals import Interrupted
 
   config = CONFIG.value
+  if config.get("loop") == "refine":
+    cache.keep_memory()
   name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
   workdir = Path(WORKDIR.value or ROOT / "runs" / f"{name}-seed{config.seed}")
   console = Console(stderr=True)

@@ -117,7 +117,6 @@ def one(tier: str, k: int, seed: int) -> None:
 
   from rsrc_jax import train
 
-  cache.keep_memory()
   name = f"{tier}-k{k}-{seed}" + ("-quick" if QUICK.value else "")
   workdir = ROOT / "runs" / "random_vocabulary" / name
   config = load(ROOT / TIERS[tier][0])
