@@ -65,7 +65,34 @@ def main():
       bits("code"),
     )
   )
+  text += mixed(runs)
   seeds.save(HERE, figure(runs, get), "\n".join(text))
+
+
+def mixed(runs) -> list[str]:
+  """C -> D -> V and questions in turn, beside the same seeds' arms."""
+  if not list((HERE / "results").glob("mixed-*.json")):
+    return []
+  turns = seeds.load(HERE, "mixed")
+  same = {run["seed"] for run in turns}
+  runs = [run for run in runs if run["seed"] in same]
+  rows = ["", f"In turn (configs/mixed.py). {seeds.made_with(turns)}", "",
+          "| arm | D, bits conveyed | answers from c | d | the question alone |",
+          "|---|---|---|---|---|"]  # fmt: skip
+  for some, arm, prefix, label in (
+    (runs, "code", None, "C -> D -> V alone"),
+    (runs, "qa", "", "then questions alone"),
+    (turns, "mixed", "qa.", "then both in turn"),
+  ):
+    bits = [run["heldout"][arm]["bits_conveyed"] for run in some]
+    cells = [seeds.shown(seeds.np.array(bits), 1)]
+    cells += [
+      "" if prefix is None
+      else seeds.shown(seeds.examined(some, arm, f"{prefix}{name}_asked"))
+      for name in ("code", "decoded", "nothing")
+    ]  # fmt: skip
+    rows.append(f"| {label} | {' | '.join(cells)} |")
+  return rows
 
 
 def figure(runs, get):
