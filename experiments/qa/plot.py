@@ -77,7 +77,7 @@ def mixed(runs) -> list[str]:
   same = {run["seed"] for run in turns}
   runs = [run for run in runs if run["seed"] in same]
   rows = ["", f"In turn (configs/mixed.py). {seeds.made_with(turns)}", "",
-          "| arm | D, bits conveyed | answers from c | d | the question alone |",
+          "| arm | D, bits conveyed | answers from c | d | the question |",
           "|---|---|---|---|---|"]  # fmt: skip
   for some, arm, prefix, label in (
     (runs, "code", None, "C -> D -> V alone"),
