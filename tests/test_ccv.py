@@ -715,4 +715,7 @@ def test_settings_that_cant_work(changes, said):
   "changes", [{"over_parent": 0.0}, {"buffer": M}, {"parents": N}]
 )
 def test_the_edges_of_settings_work(changes):
-  make(**changes)
+  carry = make(**changes).init()
+  assert len(carry.code.ids) == changes.get(
+    "buffer", len(make().init().code.ids)
+  )
