@@ -90,13 +90,14 @@ def train(
   with stop_requests() as stop, shut(log), shut(books):
     for number, arm in enumerate(arms, 1):
       title = f"{arm.name} ({number}/{len(arms)})"
+      look = _looking(arm, books)
       state, curve = run_arm(
-        config, arm, data, workdir, log, books, title, stop
+        config, arm, data, look, workdir, log, books, title, stop
       )
       path = workdir / f"measured-{arm.name}.json"
       if not path.exists():
         log.note(f"{arm.name}: measuring on {len(data.test.question)} puzzles.")
-        measured = measure(config, arm, data, state, workdir, books)
+        measured = measure(config, arm, data, look, state, workdir, books)
         logging.write_json(path, measured | {"curve": curve})
       found[arm.name] = json.loads(path.read_text())
       samples += found[arm.name].pop("boards")
@@ -156,7 +157,7 @@ def items_of(config, data: puzzles.Data, step: int) -> Items:
   return data.batch(data.train, data.train_identity, rows, rng)
 
 
-def run_arm(config, arm, data, workdir, log, books, title, stop):
+def run_arm(config, arm, data, look, workdir, log, books, title, stop):
   """Trains an arm to its end. -> its state and its curve"""
   saver = checkpoint.open_saver(
     workdir / "checkpoints" / arm.name,
@@ -178,7 +179,6 @@ def run_arm(config, arm, data, workdir, log, books, title, stop):
     books, "step", arm.step, state, items_of(config, data, step),
     closed_form=step_flops(arm, config.batch_size),
   )  # fmt: skip
-  look = _looking(arm, books)
   log.compiled(step)
   every = (config.log_every, config.eval.every, config.checkpoint.every)
   while step < steps:
@@ -214,12 +214,11 @@ def run_arm(config, arm, data, workdir, log, books, title, stop):
   return state, curve
 
 
-def measure(config, arm, data, state, workdir, books) -> dict[str, Any]:
+def measure(config, arm, data, look, state, workdir, books) -> dict[str, Any]:
   """Everything that is said of a trained arm, on the test puzzles."""
   settings, model = arm.settings, arm.model
   params, size = state.carry.ema, config.eval.batch_size
   items = data.items(data.test, data.test_identity)
-  look = _looking(arm, books)
   everything = dead_compute.over(
     look, params, items, size, jnp.int32(dead_compute.NOBODY)
   )
