@@ -19,33 +19,39 @@ from rsrc_jax.roles import Role
 from rsrc_jax.types import Batch, Lesson, Params, Policy, Tokens
 
 EMPTY = 10  # one batch in so many has nothing to read
-Questions = tuple[tuple[int, int], ...]  # (question id, position of its answer)
 
 
 def make(
-  policy: Policy, role: Role, questions: Questions, *, learning_rate: float
+  policy: Policy,
+  role: Role,
+  asks: jax.Array,
+  right: Callable[[Tokens], jax.Array],
+  *,
+  learning_rate: float,
 ) -> tuple[Callable, Callable, optax.GradientTransformation]:
   """Builds (step, answer, tx).
+
+  asks: [Q] int32, the ids that ask. right(source [B, S]) -> [B, Q] int32: the
+  ids that answer.
 
   step(params, opt_state, source, text, key) -> (params, opt_state, loss):
   learns to answer one question, drawn a row, after reading `text` [B, T] about
   `source` [B, S]. answer(params, source, text) -> right [B, Q] bool: all
   questions, by the likeliest word.
   """
-  asked = jnp.asarray([q for q, _ in questions], jnp.int32)
-  place = jnp.asarray([p for _, p in questions], jnp.int32)
+  asks = jnp.asarray(asks, jnp.int32)
   tx = optax.adam(learning_rate)
 
   def prompt(text: Tokens, which: jax.Array) -> Tokens:
     """text [B, T], which [B] of the questions -> [B, T + 3]."""
-    ids = asked[which][:, None]
+    ids = asks[which][:, None]
     return role.prompt(
       prompts.concat(text, Tokens(ids, jnp.ones_like(ids, bool)))
     )
 
   def step(params, opt_state, source: Tokens, text: Tokens, key):
-    which = jax.random.randint(key, (len(text.ids),), 0, len(questions))
-    target = jnp.take_along_axis(source.ids, place[which][:, None], 1)[:, None]
+    which = jax.random.randint(key, (len(text.ids),), 0, len(asks))
+    target = jnp.take_along_axis(right(source), which[:, None], 1)[:, None]
     target = Tokens(target, jnp.ones_like(target, bool))
     lesson = Lesson(prompt(text, which), target, jnp.ones(target.ids.shape[:2]))
     loss = lambda p: learner.lesson_loss(
@@ -62,10 +68,10 @@ def make(
       a = rollout.sample(
         policy, params, role.greedy(), prompt(text, rows), keys, samples=1
       )
-      return a.output.ids[:, 0, 0] == source.ids[:, place[which]]
+      return a.output.ids[:, 0, 0] == right(source)[:, which]
 
     # One after the other: one program for all, compiled once.
-    return jax.lax.map(one, jnp.arange(len(questions))).T
+    return jax.lax.map(one, jnp.arange(len(asks))).T
 
   return jax.jit(step), jax.jit(answer), tx
 

@@ -46,7 +46,7 @@ RESULTS = flags.DEFINE_string("results", str(HERE / "results"), "And results.")
 
 
 def main(argv):
-  sys.path.insert(0, str(ROOT))
+  sys.path[:0] = [str(ROOT), str(HERE.parent)]
   from absl import logging
 
   from rsrc_jax import cache
@@ -80,16 +80,14 @@ def main(argv):
 
 def readouts(workdir: Path) -> dict:
   """What is read after each loop of the trained arm, on its test split."""
-  import ml_collections
+  import finished
 
   from rsrc_jax import build, estimate
 
-  stored = json.loads((workdir / "config.json").read_text())
-  config = ml_collections.ConfigDict(stored)
-  world = build.world(config, workdir)
+  world = build.world(finished.config(workdir), workdir)
   base, arm = build.phases(world)
-  params = restore(world, arm, workdir)
-  frozen = {"base": restore(world, base, workdir)}
+  params = finished.restore(world, arm, workdir)
+  frozen = {"base": finished.restore(world, base, workdir)}
   codes = written(world, arm, params, frozen)
   found = {"flops_a_step": estimate.step_flops(world, arm.name)}
   for name in "CD":
@@ -99,24 +97,6 @@ def readouts(workdir: Path) -> dict:
     }
   found["stops"] = stops(world, params, frozen)
   return found
-
-
-def restore(world, phase, workdir: Path):
-  """The last parameters of a phase."""
-  import jax
-
-  from rsrc_jax import checkpoint
-
-  saver = checkpoint.open_saver(
-    workdir / "checkpoints" / phase.name, keep_last=2, keep_best=1,
-    metric="nll_bits",
-  )  # fmt: skip
-  like = jax.eval_shape(
-    lambda: phase.init(world.policy.init(jax.random.key(0)))
-  )
-  state, _ = checkpoint.restore(saver, like)
-  checkpoint.close(saver)
-  return state.params
 
 
 def written(world, arm, params, frozen) -> list:

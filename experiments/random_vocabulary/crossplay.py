@@ -16,9 +16,10 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-sys.path[:0] = [str(ROOT), str(HERE)]
+sys.path[:0] = [str(ROOT), str(HERE.parent), str(HERE)]
 
 import examine  # noqa: E402
+import finished  # noqa: E402
 import run  # noqa: E402
 
 from rsrc_jax import build, evaluate  # noqa: E402
@@ -67,8 +68,8 @@ def parameters(world, arm: str, seed: int):
   """-> (phase, its parameters with the frozen ones), parameters."""
   phases = {p.name: p for p in build.phases(world)}
   folder = workdir(seed)
-  base = examine.restore(world, phases["base"], folder)
-  params = examine.restore(world, phases[arm], folder)
+  base = finished.restore(world, phases["base"], folder)
+  params = finished.restore(world, phases[arm], folder)
   return phases[arm], params, {"base": base, "reader": base}
 
 

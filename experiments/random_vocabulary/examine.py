@@ -8,11 +8,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import finished
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsrc_jax import build, checkpoint, evaluate, logging, pretrain, probe
+from rsrc_jax import build, evaluate, logging, pretrain, probe
 from rsrc_jax.data import sources, tokenizer
 from rsrc_jax.metrics import codebook
 from rsrc_jax.roles import Role
@@ -29,7 +30,7 @@ def examine(config, workdir: Path) -> dict[str, Any]:
   """Examines every arm of a finished run. -> what results/NAME.json holds."""
   world = build.world(config, workdir)
   base, *arms = build.phases(world)
-  trained = {p.name: restore(world, p, workdir) for p in (base, *arms)}
+  trained = {p.name: finished.restore(world, p, workdir) for p in (base, *arms)}
   frozen = {"base": trained["base"], "reader": trained["base"]}
   summary = json.loads((workdir / "summary.json").read_text())
   tools = Tools(world, trained["base"])
@@ -184,9 +185,11 @@ def add_questions(world, tools, arms, trained, frozen, found) -> None:
   vocab, key = corpus.vocab, jax.random.key(world.config.seed)
   A = Role(vocab.asks["question"], tokenizer.SEPARATOR, tokenizer.END, 1,
            vocab.text)  # fmt: skip
+  asks, place = np.asarray(corpus.questions, np.int32).T
   tried = probe.make(
-    world.policy, A, corpus.questions, learning_rate=PROBE["learning_rate"]
-  )
+    world.policy, A, asks, lambda s: s.ids[:, place],
+    learning_rate=PROBE["learning_rate"],
+  )  # fmt: skip
 
   def learn(params, write, budgets):
     batches = sources.batches(
@@ -241,22 +244,6 @@ def held(workdir: Path, arm: str) -> list[dict[str, float]]:
       values = {k: round(line[k], 5) for k in keep if k in line}
       found.append({"step": line["step"], **values})
   return found
-
-
-def restore(world, phase, workdir: Path):
-  """The last parameters of a phase."""
-  saver = checkpoint.open_saver(
-    workdir / "checkpoints" / phase.name, keep_last=2, keep_best=1,
-    metric="nll_bits",
-  )  # fmt: skip
-  like = jax.eval_shape(
-    lambda: phase.init(world.policy.init(jax.random.key(0)))
-  )
-  state, _ = checkpoint.restore(saver, like)
-  checkpoint.close(saver)
-  if int(state.step) != phase.steps:
-    raise ValueError(f"{workdir}: {phase.name} is at step {int(state.step)}.")
-  return state.params
 
 
 def short(rows: np.ndarray) -> list[float]:

@@ -112,7 +112,7 @@ def child(tier: str, k: int, seed: int | str, cores: queue.SimpleQueue) -> int:
 
 
 def one(tier: str, k: int, seed: int) -> None:
-  sys.path.insert(0, str(HERE))
+  sys.path[:0] = [str(HERE), str(HERE.parent)]
   import examine
 
   from rsrc_jax import train

@@ -81,8 +81,8 @@ def make(
   shown = [pair for pair in both if pair not in fresh]
   _check(each, pairs, shown, answers, lessons, from_source, dropout)
   kinds = jnp.asarray([*single, *shown], jnp.int32)  # of training
-  C, A = roles["C"], _answerer(roles, about)
-  ids, words = jnp.asarray(about.questions), jnp.asarray(about.words)
+  C, A = roles["C"], answerer(roles, about)
+  ids = jnp.asarray(about.questions)
 
   def ask(text: Tokens, kind: jax.Array) -> Tokens:
     """text [N, T], facts [N, 2] -> prompt [N, P]."""
@@ -91,16 +91,9 @@ def make(
     return A.prompt(prompts.concat(text, question))
 
   def gold(s: Tokens, kind: jax.Array) -> Tokens:
-    """What is right to say: s [N, S], facts [N, 2] -> [N, 2], or one and end.
-
-    The word of s that can answer; unknown where there is none.
-    """
-    can = words[jnp.maximum(kind, 0)][jnp.arange(len(s.ids))[:, None, None],
-      jnp.arange(WORDS)[:, None], s.ids[:, None]]  # fmt: skip
-    can &= s.mask[:, None]
-    word = jnp.take_along_axis(s.ids, jnp.argmax(can, -1), -1)
-    word = jnp.where(jnp.any(can, -1), word, about.unknown)
-    word = jnp.where(kind >= 0, word, A.end).astype(jnp.int32)
+    """What is right to say: s [N, S], facts [N, 2] -> [N, 2], end where < 0."""
+    word = jnp.take_along_axis(right_words(about, s), jnp.maximum(kind, 0), 1)
+    word = jnp.where(kind >= 0, word, A.end)
     return Tokens(word, jnp.ones_like(word, bool))
 
   def draw(key, rows: jax.Array) -> jax.Array:
@@ -255,7 +248,18 @@ def make(
   return Pattern(tuple, play, examine, (("A", A),))
 
 
-def _answerer(roles: dict[str, Role], about: About) -> Role:
+def right_words(about: About, s: Tokens) -> jax.Array:
+  """What is right to say of each fact, s [B, S] -> ids [B, Q].
+
+  The first word of s that can answer; about.unknown where there is none.
+  """
+  can = jnp.asarray(about.words)[:, s.ids] & s.mask  # [Q, B, S]
+  word = jnp.take_along_axis(s.ids[None], jnp.argmax(can, -1)[..., None], -1)
+  word = jnp.where(jnp.any(can, -1), word[..., 0], about.unknown)
+  return word.T.astype(jnp.int32)
+
+
+def answerer(roles: dict[str, Role], about: About) -> Role:
   """A reads what D reads, and says words of answers."""
   said = np.any(np.asarray(about.words), 0)
   said = said | (np.arange(said.size) == about.unknown)

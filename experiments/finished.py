@@ -1,0 +1,46 @@
+"""What experiments read of a run that has ended: config and parameters."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+
+from rsrc_jax import build, checkpoint
+
+
+def config(workdir: Path) -> ml_collections.ConfigDict:
+  """What the run was told, with tuples where JSON has lists."""
+
+  def read(x):
+    if isinstance(x, dict):
+      return {name: read(value) for name, value in x.items()}
+    return tuple(map(read, x)) if isinstance(x, list) else x
+
+  stored = json.loads((workdir / "config.json").read_text())
+  return ml_collections.ConfigDict(read(stored))
+
+
+def restore(world: build.World, phase: build.Phase, workdir: Path) -> Any:
+  """The last parameters of a phase.
+
+  Raises:
+    ValueError: its last checkpoint is not that of its end.
+  """
+  saver = checkpoint.open_saver(
+    workdir / "checkpoints" / phase.name, keep_last=2, keep_best=1,
+    metric="nll_bits",
+  )  # fmt: skip
+  like = jax.eval_shape(
+    lambda: phase.init(world.policy.init(jax.random.key(0)))
+  )
+  found = checkpoint.restore(saver, like)
+  checkpoint.close(saver)
+  step = int(found[0].step) if found else 0
+  if step != phase.steps:
+    raise ValueError(
+      f"{workdir}: {phase.name} is at step {step} of {phase.steps}; run its "
+      "config again with this --workdir to go on."
+    )
+  return found[0].params
