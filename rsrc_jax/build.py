@@ -30,7 +30,7 @@ from rsrc_jax import (
 )
 from rsrc_jax import config as configs
 from rsrc_jax.data import pretrained as spelling
-from rsrc_jax.data import sources, tokenizer
+from rsrc_jax.data import reasoning, sources, tokenizer
 from rsrc_jax.metrics import capability
 from rsrc_jax.models import lora
 from rsrc_jax.ops import rewards, token_stats
@@ -593,7 +593,12 @@ def _pattern(world, config, name: str, monitor: bool = False) -> Pattern:
 def about(corpus: sources.Corpus) -> types.About:
   """What a pattern is told of the sources."""
   if corpus.questions is None:
-    return types.About(slots=corpus.slots, unknown=tokenizer.UNKNOWN)
+    train, own = corpus.train, 0
+    if isinstance(train, types.Quiz):
+      own = train.answer.ids.shape[-1] + 1
+    return types.About(
+      slots=corpus.slots, unknown=tokenizer.UNKNOWN, answer_tokens=own
+    )
   ids = np.asarray([q for q, _ in corpus.questions], np.int32)
   return types.About(
     corpus.facts, ids, corpus.answers, corpus.slots, tokenizer.UNKNOWN
@@ -687,7 +692,15 @@ def _corpus(config, cache, opened) -> sources.Corpus:
     return sources.text(
       path=path or None, seed=config.seed, cache_dir=cache, **settings
     )
-  raise ValueError(f"config.data.source={kind!r} is neither facts nor text.")
+  if kind == "reasoning":
+    family, count = settings["family"], settings.pop("tasks")
+    made = reasoning.tasks(
+      family, count, config.seed, settings.pop("options", {})
+    )
+    return reasoning.corpus(tasks_made=made, cache_dir=cache, **settings)
+  raise ValueError(
+    f"config.data.source={kind!r} is neither facts, text nor reasoning."
+  )
 
 
 def _check(config, mesh: Mesh) -> None:

@@ -24,11 +24,22 @@ class Tokens(NamedTuple):
   mask: jax.Array  # [..., T] bool; True on real tokens
 
 
+class Quiz(NamedTuple):
+  """Sources that come with a question and its answer each."""
+
+  ids: jax.Array  # of the source, as those of Tokens, [n, S]
+  mask: jax.Array
+  question: Tokens  # [n, Q]
+  answer: Tokens  # [n, W - 1]
+
+
 class Batch(NamedTuple):
   """Sources and who they are."""
 
   source: Tokens  # [B, S]
   row: jax.Array  # [B] int32: index in the data set, folded into random keys
+  question: Tokens | None = None  # [B, Q], where sources come with one
+  answer: Tokens | None = None  # [B, W - 1], its end not written
 
 
 class Constraints(NamedTuple):
@@ -133,6 +144,9 @@ class About(NamedTuple):
   words: Any = None  # [Q, V] bool: what can answer it
   slots: tuple[int, ...] | None = None  # positions of the facts
   unknown: int = 0  # the id that says that a source does not say
+  # W, where sources come with a question each: most tokens of an answer and its
+  # end. 0: they come with none.
+  answer_tokens: int = 0
 
 
 class Pattern(NamedTuple):

@@ -677,3 +677,85 @@ def test_a_real_policy_scores_its_answers():
 
   a, again = run(found)
   np.testing.assert_allclose(a.log_probs, again, atol=1e-4)
+
+
+# Sources that come with a question each, of one fact or of two.
+OWN = About(unknown=UNKNOWN, answer_tokens=3)
+QUIZ = {"about": OWN, "each": 1, "unasked": (), "pairs": 0.0}
+
+
+def quiz(seed=0):
+  """`batch` with a question each: who; who and where. -> it, and the facts"""
+  found = batch(seed=seed)
+  facts = [((0,), (0, 2))[i % 2] for i in range(B)]
+  right = [
+    [i for i in say(s, f) if i != END]
+    for s, f in zip(texts(found.source), facts, strict=True)
+  ]
+  question = tokens([[20 + i for i in f] for f in facts], 2)
+  return found._replace(question=question, answer=tokens(right, 2)), facts
+
+
+def test_a_source_brings_its_question():
+  """It is asked as it stands, answered with an end, and paid by likelihood."""
+  pattern = make(**QUIZ, from_source=0.0, dropout=0.0)
+  found, facts = quiz()
+  episode = play(pattern, UNSURE, found)
+  lesson = episode.lessons["A"]
+  read, heard = asked(lesson.prompt)
+  assert heard == facts
+  groups = codes(episode)
+  assert all(code in group for code, group in zip(read, groups, strict=True))
+  right = [
+    [i for i in say(s, f) if i != END]
+    for s, f in zip(texts(found.source), facts, strict=True)
+  ]
+  assert texts(lesson.target) == [[*x, END] for x in right]
+
+  # A may write any word of a text, 12, and the end; it can't say "unknown".
+  def likely(s, code, f):
+    chance = lambda x, y: (
+      0.0 if x == UNKNOWN else 1 / 13 if y == UNKNOWN
+      else (ODDS if x == y else 1.0) / (ODDS + 12)
+    )  # fmt: skip
+    words = zip(say(s, f)[: len(f)], say(code, f)[: len(f)], strict=True)
+    return np.prod([chance(END, END), *(chance(x, y) for x, y in words)])
+
+  rows = zip(texts(found.source), groups, facts, strict=True)
+  mean = np.array([[likely(s, c, f) for c in group] for s, group, f in rows])
+  length = np.array([[len(c) for c in group] for group in groups])
+  reward = mean * (1 - PRICE * length / K)
+  np.testing.assert_allclose(episode.rewards["C"], reward, rtol=1e-4)
+
+
+def test_an_own_question_is_examined():
+  pattern = make(**QUIZ)
+  found, facts = quiz(4)
+  s = texts(found.source)
+  scores, shown = jax.device_get(
+    jax.jit(pattern.examine)(
+      EXACT, {}, (), found, found.source, jax.random.key(0)
+    )
+  )
+  groups = {name.removeprefix("code_") for name in scores if "code_" in name}
+  assert groups == {"asked", "said", "unknown"}  # no facts, no pairs
+  known = [UNKNOWN not in say(x, f) for x, f in zip(s, facts, strict=True)]
+  assert 1 < sum(known) < B
+  # Of a text no word is "unknown": what is not said can't be answered here.
+  np.testing.assert_array_equal(scores["code_asked"], np.array(known) * 1.0)
+  other = [s[-1], *s[:-1]]
+  same = [
+    say(x, f) == say(y, f) and UNKNOWN not in say(x, f)
+    for x, y, f in zip(s, other, facts, strict=True)
+  ]
+  np.testing.assert_array_equal(scores["other_asked"], np.array(same) * 1.0)
+  assert texts(shown["question"]) == [[20 + i for i in f] for f in facts]
+  assert texts(shown["right"]) == texts(found.answer)
+
+
+@pytest.mark.parametrize(
+  "name, value", [("each", 2), ("unasked", ("who",)), ("pairs", 0.5)]
+)
+def test_own_questions_are_one_each(name, value):
+  with pytest.raises(ValueError, match=rf"qa\.{name}=.*one question each"):
+    make(**(QUIZ | {name: value}))

@@ -28,6 +28,13 @@ KINDS = {
 }  # fmt: skip
 FACTS = ("giver", "verb", "number", "colour", "object", "taker", "city", "day")
 UNASKED = ("giver", "number")
+WROTE = {
+  "code": "C -> D -> V", "english_rl": "C -> D -> V in words of s", "qa": "C -> D -> V, then questions",
+  "mixed": "C -> D -> V, then both in turn", "qa_cold": "questions alone",
+  "qa_english": "... in words of s", "lead": "rule: the first three words",
+  "surprising": "rule: the most surprising three", "tfidf": "rule: TF-IDF",
+  "widest": "rule: three asked facts with the most words",
+}  # fmt: skip
 
 
 def main():
@@ -66,6 +73,7 @@ def main():
     )
   )
   text += mixed(runs)
+  text += probed()
   seeds.save(HERE, figure(runs, get), "\n".join(text))
 
 
@@ -92,6 +100,52 @@ def mixed(runs) -> list[str]:
       for name in ("code", "decoded", "nothing")
     ]  # fmt: skip
     rows.append(f"| {label} | {' | '.join(cells)} |")
+  return rows
+
+
+def probed() -> list[str]:
+  """What a reader taught the same way for every code finds in it, by fact."""
+  if not list((HERE / "results").glob("probe-*.json")):
+    return []
+  runs = seeds.load(HERE, "probe")
+
+  def of(arm, facts=FACTS, what="code"):
+    at = [FACTS.index(fact) for fact in facts]
+    return seeds.np.array(
+      [seeds.np.mean([run["arms"][arm][what][i] for i in at]) for run in runs]
+    )
+
+  asked = tuple(fact for fact in FACTS if fact not in UNASKED)
+  names = [f"({f})" if f in UNASKED else f for f in FACTS]
+  rows = [
+    "", "A fresh reader, taught all eight facts on frozen codes (probe.py; "
+    f"seeds {', '.join(str(run['seed']) for run in runs)}). In brackets: never "
+    "asked for when the codes were trained.", "",
+    f"| codes of | {' | '.join(names)} | asked | never asked | "
+    "another's c, asked | no code, asked |", "|---|" + "---|" * 12,
+  ]  # fmt: skip
+  for arm, label in WROTE.items():
+    cells = [seeds.shown(of(arm, (fact,))) for fact in FACTS]
+    cells += [seeds.shown(of(arm, asked)), seeds.shown(of(arm, UNASKED))]
+    cells += [seeds.shown(of(arm, asked, x)) for x in ("other", "nothing")]
+    rows.append(f"| {label} | {' | '.join(cells)} |")
+  rows += ["", *seeds.CLAIMS]
+  rule = max(("lead", "surprising", "tfidf", "widest"), key=lambda rule: of(
+    rule, asked).mean())  # fmt: skip
+  for claim, a, b in (
+    ("questions alone drop what they never ask for", of("code", UNASKED),
+     of("qa", UNASKED)),
+    ("... and keep more of what they ask for", of("qa", asked),
+     of("code", asked)),
+    ("in turn with C -> D -> V, what is never asked for stays",
+     of("mixed", UNASKED), of("qa", UNASKED)),
+    ("codes trained for questions against the best English rule "
+     f"({WROTE[rule]}), asked", of("qa", asked), of(rule, asked)),
+    ("codes of C -> D -> V against it, all eight", of("code"), of(rule)),
+    ("... against C -> D -> V in words of s, all eight", of("code"),
+     of("english_rl")),
+  ):  # fmt: skip
+    rows.append(seeds.contrast(claim, a, b))
   return rows
 
 

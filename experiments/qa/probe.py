@@ -25,9 +25,8 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
-from rsrc_jax import build, cache, evaluate, probe, provenance  # noqa: E402
+from rsrc_jax import build, cache, evaluate, probe, provenance, questions  # noqa: E402
 from rsrc_jax.data import sources  # noqa: E402
-from rsrc_jax.patterns import qa  # noqa: E402
 from rsrc_jax.types import Tokens  # noqa: E402
 
 RULES = ("lead", "surprising", "tfidf")  # of patterns/extract.py
@@ -74,8 +73,8 @@ def probed(workdir: Path, rules: tuple[str, ...]) -> dict:
   first = finished.restore(world, base, workdir)
   about, frozen = build.about(world.corpus), {"base": first}
   reader = probe.make(
-    world.policy, qa.answerer(world.roles, about)._replace(length=1),
-    about.questions, lambda s: qa.right_words(about, s),
+    world.policy, questions.answerer(world.roles, about)._replace(length=1),
+    about.questions, lambda s: questions.right_words(about, s),
     learning_rate=LEARNING_RATE,
   )  # fmt: skip
   found = {}
@@ -112,7 +111,7 @@ def widest(about, asked: np.ndarray, budget: int):
   def write(batch, k):
     del k
     source = Tokens(*map(jnp.asarray, batch.source))
-    ids = qa.right_words(about, source)[:, which]
+    ids = questions.right_words(about, source)[:, which]
     mask = ids != about.unknown
     return Tokens(jnp.where(mask, ids, 0), mask)
 

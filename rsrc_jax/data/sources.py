@@ -12,7 +12,7 @@ import numpy as np
 
 from rsrc_jax.data import prose, synthetic, tokenizer
 from rsrc_jax.data import text as texts
-from rsrc_jax.types import Batch, Tokens
+from rsrc_jax.types import Batch, Quiz, Tokens
 
 LEAST = 32  # sentences in a split of real text
 
@@ -22,7 +22,7 @@ class Corpus(NamedTuple):
 
   name: str
   vocab: tokenizer.Vocabulary
-  train: Tokens  # [n, S] numpy
+  train: Tokens | Quiz  # [n, S] numpy
   valid: Tokens
   test: Tokens
   entropy_bits: float | None  # of a source, where it is known exactly
@@ -196,7 +196,7 @@ def text(
     f"give more text, raise data.max_tokens={max_tokens} or lower "
     f"data.min_tokens={min_tokens}",
   )
-  train, valid, test = (_pad(rows, max_tokens) for rows in fitting)
+  train, valid, test = (padded(rows, max_tokens) for rows in fitting)
   # A corpus of another kind that is always at hand, as numpy is.
   folder = Path(importlib.util.find_spec("numpy").origin).parent / "lib"
   strange = fit(texts.others(texts.documents(str(folder)), splits.train))
@@ -209,7 +209,7 @@ def text(
     None,
     None,
     digest(train, valid, test),
-    _pad(strange, max_tokens) if len(strange) >= LEAST else None,
+    padded(strange, max_tokens) if len(strange) >= LEAST else None,
     f"docstrings of numpy.lib {np.__version__}",
   )
 
@@ -229,7 +229,7 @@ def _whole(ids: np.ndarray) -> Tokens:
   return Tokens(ids, np.ones(ids.shape, bool))
 
 
-def _pad(rows: list[list[int]], length: int) -> Tokens:
+def padded(rows: list[list[int]], length: int) -> Tokens:
   """Rows of ids as [n, length], padded on the right."""
   mask = np.arange(length) < np.array([[len(row)] for row in rows])
   ids = np.full(mask.shape, tokenizer.PAD, np.int32)
@@ -237,31 +237,38 @@ def _pad(rows: list[list[int]], length: int) -> Tokens:
   return Tokens(ids, mask)
 
 
-def digest(*splits: Tokens) -> str:
+def digest(*splits: Tokens | Quiz) -> str:
   """sha256 over ids and masks, so that a run can say what it read."""
   h = hashlib.sha256()
   for split in splits:
-    h.update(np.ascontiguousarray(split.ids, "<i4").tobytes())
-    h.update(np.ascontiguousarray(split.mask, "?").tobytes())
+    own = (split.question, split.answer) if isinstance(split, Quiz) else ()
+    for text in (split, *own):
+      h.update(np.ascontiguousarray(text.ids, "<i4").tobytes())
+      h.update(np.ascontiguousarray(text.mask, "?").tobytes())
   return h.hexdigest()
 
 
-def batches(split: Tokens, *, batch_size: int, seed: int) -> Any:
+def batches(split: Tokens | Quiz, *, batch_size: int, seed: int) -> Any:
   """An endless grain iterator of Batch, reshuffled every epoch.
 
   Its get_state() and set_state() are exact: they go into the checkpoint.
   """
   rows = grain.MapDataset.range(len(split.ids)).seed(seed).shuffle().repeat()
-
-  def gather(rows: np.ndarray) -> Batch:
-    source = Tokens(split.ids[rows], split.mask[rows])
-    return Batch(source, rows.astype(np.int32))
-
+  gather = lambda rows: _rows(split, rows.astype(np.int32))
   stream = rows.batch(batch_size, drop_remainder=True).map(gather)
   return iter(stream.to_iter_dataset())
 
 
-def batch(split: Tokens, start: int, size: int) -> Batch:
+def batch(split: Tokens | Quiz, start: int, size: int) -> Batch:
   """`size` rows of a split in order, wrapping around: fixed shapes."""
-  rows = (start + np.arange(size, dtype=np.int32)) % len(split.ids)
-  return Batch(Tokens(split.ids[rows], split.mask[rows]), rows)
+  return _rows(
+    split, (start + np.arange(size, dtype=np.int32)) % len(split.ids)
+  )
+
+
+def _rows(split: Tokens | Quiz, rows: np.ndarray) -> Batch:
+  take = lambda text: Tokens(text.ids[rows], text.mask[rows])
+  if isinstance(split, Quiz):
+    own = (take(split.question), take(split.answer))
+    return Batch(take(split), rows, *own)
+  return Batch(take(split), rows)
