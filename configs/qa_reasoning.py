@@ -5,7 +5,8 @@
 
 Stories of families, and how two of their members are related; codes of eight
 tokens, written before the question is known. The other families of
-data/reasoning.py: --config.data.family=needle_haystack.
+data/reasoning.py: --config.data.family=needle_haystack. Cost and what to
+expect: experiments/qa.
 """
 
 import ml_collections
@@ -20,9 +21,13 @@ def get_config() -> ml_collections.ConfigDict:
     "source": "reasoning",
     "path": "",
     "family": "family_relationships",
-    "options": {"min_family_size": 3, "max_family_size": 5},
+    "options": {  # as reasoning-gym names them, by family
+      "family_relationships": {"min_family_size": 3, "max_family_size": 5},
+      "needle_haystack": {"min_num_statements": 2, "max_num_statements": 4},
+      "syllogism": {"invalid_ratio": 0.5},
+    },
     "tasks": 20_000,
-    "vocab_size": 1_024,
+    "vocab_size": 704,
     "max_tokens": 64,
     "heldout": 512,
     "asks": False,

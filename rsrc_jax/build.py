@@ -694,9 +694,8 @@ def _corpus(config, cache, opened) -> sources.Corpus:
     )
   if kind == "reasoning":
     family, count = settings["family"], settings.pop("tasks")
-    made = reasoning.tasks(
-      family, count, config.seed, settings.pop("options", {})
-    )
+    options = settings.pop("options").get(family, {})
+    made = reasoning.tasks(family, count, config.seed, options)
     return reasoning.corpus(tasks_made=made, cache_dir=cache, **settings)
   raise ValueError(
     f"config.data.source={kind!r} is neither facts, text nor reasoning."

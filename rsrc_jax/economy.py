@@ -397,13 +397,14 @@ def peers(
 ) -> dict[str, compressors.Baseline]:
   """General compressors on the same test sources, given as packed ids."""
   config, corpus, settings = world.config, world.corpus, world.config.ledger
-  test = Tokens(*(x[: config.eval.test_rows] for x in corpus.test))
+  first = lambda split, n: jax.tree.map(lambda x: x[:n], split)
+  test = first(corpus.test, config.eval.test_rows)
   dtype = np.uint8 if corpus.vocab.size <= 256 else np.dtype("<u2")
   pack = lambda split: [
     ids[real].astype(dtype).tobytes()
     for ids, real in zip(split.ids, split.mask, strict=True)
   ]
-  some = Tokens(*(x[:DICTIONARY] for x in corpus.train))
+  some = first(corpus.train, DICTIONARY)
   words = int(corpus.vocab.text.sum())
   raw = capability.uniform_bits(test, words)
   spent = np.arange(raw.shape[1]) <= np.sum(test.mask, -1)[:, None]

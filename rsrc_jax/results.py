@@ -352,9 +352,10 @@ def _examined(world, arm, params, frozen, table, examine):
   size, key = config.eval.batch_size, jax.random.key(config.seed)
   carry, found, lines = arm.carry(), [], []
   rows = len(table["row"])
+  test = jax.tree.map(lambda x: x[:rows], world.corpus.test)
   # Whole batches, so that no source is counted twice.
   for start in range(0, max(rows - size, 0) + 1, size):
-    batch = place(sources.batch(table["source"], start, size))
+    batch = place(sources.batch(test, start, size))
     code = place(sources.batch(table["code"], start, size).source)
     key, k = jax.random.split(key)
     scores, shown = processes.fetch(

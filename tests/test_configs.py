@@ -5,9 +5,11 @@ from pathlib import Path
 import jax
 import pytest
 import small_checkpoint
+from test_reasoning import made as tasks_of_ours
 
 from rsrc_jax import build, puzzles, refine
 from rsrc_jax.config import load, module
+from rsrc_jax.data import reasoning
 
 CONFIGS = sorted((Path(__file__).resolve().parent.parent / "configs").iterdir())
 
@@ -15,7 +17,7 @@ CONFIGS = sorted((Path(__file__).resolve().parent.parent / "configs").iterdir())
 @pytest.mark.parametrize(
   "path", [p for p in CONFIGS if p.suffix == ".py"], ids=lambda p: p.stem
 )
-def test_a_config_builds_and_states_its_command(path, tmp_path):
+def test_a_config_builds_and_states_its_command(path, tmp_path, monkeypatch):
   file = module(path)
   text = file.__doc__ + file.get_config.__doc__
   assert "./tools/run" in text
@@ -29,6 +31,9 @@ def test_a_config_builds_and_states_its_command(path, tmp_path):
     config.model.path = str(small_checkpoint.make(tmp_path / "checkpoint"))
   if config.data.source == "facts":
     config.data.sentences, config.data.heldout = 2_000, 128
+  elif config.data.source == "reasoning":  # without the extra
+    monkeypatch.setattr(reasoning, "tasks", lambda *_: tasks_of_ours(400))
+    config.data.heldout, config.data.vocab_size = 40, 340
   else:
     corpus = tmp_path / "corpus.txt"
     line = "Sentence number {} speaks of {} red lamps and of little else."

@@ -54,6 +54,8 @@ def main():
       (f"{label}: a rewrite is worth more bits than the old code",
        of("again_1_bits"), of("old_bits")),
       (f"{label}: it is shorter", of("old_tokens"), of("again_1_tokens")),
+      (f"{label}: the best of a group is worth more than the old code, bits",
+       of("chain_1_bits"), of("old_bits")),
       (f"{label}: the best of three passes beats the best of as many fresh "
        "codes, bits", of("chain_3_bits"), of("tries_3_bits")),
       (f"{label}: ... and is shorter", of("tries_3_tokens"),

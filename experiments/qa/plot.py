@@ -29,7 +29,8 @@ KINDS = {
 FACTS = ("giver", "verb", "number", "colour", "object", "taker", "city", "day")
 UNASKED = ("giver", "number")
 WROTE = {
-  "code": "C -> D -> V", "english_rl": "C -> D -> V in words of s", "qa": "C -> D -> V, then questions",
+  "code": "C -> D -> V", "english_rl": "C -> D -> V in words of s",
+  "qa": "C -> D -> V, then questions",
   "mixed": "C -> D -> V, then both in turn", "qa_cold": "questions alone",
   "qa_english": "... in words of s", "lead": "rule: the first three words",
   "surprising": "rule: the most surprising three", "tfidf": "rule: TF-IDF",
