@@ -65,7 +65,8 @@ def main():
       (f"{label}: the third pass adds bits", of("chain_3_bits"),
        of("chain_2_bits")),
     ):  # fmt: skip
-      text.append(seeds.contrast(claim, a, b))
+      digits = 3 if "shorter" in claim else 2
+      text.append(seeds.contrast(claim, a, b, digits))
   seeds.save(HERE, figure(get), "\n".join(text))
 
 
