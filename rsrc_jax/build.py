@@ -725,6 +725,11 @@ def _check(config, mesh: Mesh) -> None:
       f"config.micro_batches={config.micro_batches} does not divide "
       f"config.batch_size={config.batch_size}."
     )
+  if config.temperature <= 0:
+    raise ValueError(
+      f"config.temperature={config.temperature}: the codes of a group would be "
+      "equal, and C learns nothing from them; set it above 0."
+    )
   for k in config.budgets:
     if not 1 <= k <= config.budget:
       raise ValueError(

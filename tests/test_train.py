@@ -390,6 +390,7 @@ def test_seeds_share_one_program(tmp_path):
     ({"ledger.service_seconds": 0.0}, "config.ledger.service_seconds=0.0"),
     ({"eval.test_rows": 0}, "config.eval.test_rows=0"),
     ({"seed": -1}, "config.seed=-1"),
+    ({"temperature": 0.0}, "config.temperature=0.0"),
     ({"augment.ban": 2}, "config.augment.ban=2 is asked"),
     ({"budgets": (1, 2)}, r"config.budgets=\(1, 2\) is asked"),
   ],

@@ -69,10 +69,6 @@ def make(
     raise ValueError(
       f"config.patterns.cdv.lessons={lessons} must be 0 to group={group}."
     )
-  if roles["C"].temperature == 0:
-    raise ValueError(
-      "config.temperature=0 samples equal codes, from which C learns nothing."
-    )
   if decodes > 1 and not verify.hears:
     raise ValueError(
       f"config.patterns.cdv.decodes={decodes}: a V that does not hear d "
