@@ -22,20 +22,30 @@ def config(workdir: Path) -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict(read(stored))
 
 
-def restore(world: build.World, phase: build.Phase, workdir: Path) -> Any:
-  """The last parameters of a phase.
+def restore_base(world: build.World, workdir: Path) -> Any:
+  """The parameters that all arms start from."""
+  base, *_ = build.phases(world)
+  params = build.initial(world)
+  return _last(base, params, workdir) if base.steps else params
+
+
+def restore(
+  world: build.World, arm: build.Phase, workdir: Path, frozen: dict[str, Any]
+) -> Any:
+  """The last parameters of an arm, on those of frozen["base"].
 
   Raises:
     ValueError: its last checkpoint is not that of its end.
   """
+  return arm.bind(_last(arm, frozen["base"], workdir), frozen)
+
+
+def _last(phase: build.Phase, params, workdir: Path):
   saver = checkpoint.open_saver(
     workdir / "checkpoints" / phase.name, keep_last=2, keep_best=1,
     metric="nll_bits",
   )  # fmt: skip
-  like = jax.eval_shape(
-    lambda: phase.init(world.policy.init(jax.random.key(0)))
-  )
-  found = checkpoint.restore(saver, like)
+  found = checkpoint.restore(saver, jax.eval_shape(phase.init, params))
   checkpoint.close(saver)
   step = int(found[0].step) if found else 0
   if step != phase.steps:

@@ -457,15 +457,20 @@ def _written(world: World, config, mode: str) -> tuple[Callable, Callable]:
 
 def _constrain(world: World, config, mode: str) -> Callable[..., types.Ask]:
   asked, vocab = config.augment, world.corpus.vocab
-  for name, value in (
-    ("augment.inject", asked.inject),
-    ("augment.ban", asked.ban),
-    ("budgets", config.budgets),
+  for name, value, ask in (
+    ("augment.inject", asked.inject, "use"),
+    ("augment.ban", asked.ban, "avoid"),
+    ("budgets", config.budgets, "slot"),
   ):
-    if value and not vocab.asks:
+    if value and ask not in vocab.asks:
+      remedy = (
+        "a pretrained vocabulary has none for budgets: leave it empty"
+        if world.checkpoint
+        else "set config.data.asks=True"
+      )
       raise ValueError(
         f"config.{name}={value} is asked for in the prompt, in tokens that the "
-        "vocabulary lacks: set config.data.asks=True."
+        f"vocabulary lacks: {remedy}."
       )
   return augment.make(
     mode,

@@ -26,9 +26,9 @@ class Role(NamedTuple):
   support: np.ndarray  # [V] bool: ids that the role may ever write
   temperature: float = 1.0  # 0: greedy
   top_p: float = 1.0
-  # Tokens that announce an ask; None where the role hears none of that kind.
-  use: int | None = None
-  avoid: int | None = None
+  # What announces an ask; None where the role hears none of that kind.
+  use: int | tuple[int, ...] | None = None
+  avoid: int | tuple[int, ...] | None = None
   slot: int | None = None
 
   def prompt(
@@ -43,12 +43,12 @@ class Role(NamedTuple):
     rows = text.ids.shape[0]
     pieces = [prompts.constant(self.tag, rows), text]
     if constraints is not None:
-      for token, ids in (
+      for words, ids in (
         (self.use, constraints.injected),
         (self.avoid, constraints.avoided),
       ):
-        if token is not None and ids is not None:
-          pieces.append(_ask(token, ids[:, 0]))
+        if words is not None and ids is not None:
+          pieces.append(_ask(words, ids[:, 0]))
       if self.slot is not None and constraints.budget is not None:
         slots = Tokens(
           jnp.full((rows, self.length), self.slot, jnp.int32),
@@ -68,10 +68,10 @@ def joined(first: Role, second: Role) -> Role:
   return first._replace(tag=tuple(int(x) for x in tag))
 
 
-def _ask(token: int, ids) -> Tokens:
-  """`token` and the ids [N, K] behind it, -1 pads; all masked if all pads."""
-  real = ids >= 0
-  ids = jnp.pad(jnp.where(real, ids, 0), ((0, 0), (1, 0)), constant_values=0)
-  mask = jnp.concatenate([jnp.any(real, -1, keepdims=True), real], -1)
-  ids = ids.at[:, 0].set(jnp.where(mask[:, 0], token, 0))
-  return Tokens(ids.astype(jnp.int32), mask)
+def _ask(words: int | tuple[int, ...], ids) -> Tokens:
+  """`words` and the ids [N, K] behind them, -1 pads; all masked if all pads."""
+  said = prompts.constant(words, ids.shape[0])
+  heard = jnp.any(ids >= 0, -1, keepdims=True)
+  said = Tokens(jnp.where(heard, said.ids, 0), said.mask & heard)
+  listed = Tokens(jnp.where(ids >= 0, ids, 0).astype(jnp.int32), ids >= 0)
+  return prompts.concat(said, listed)

@@ -15,6 +15,10 @@ from rsrc_jax.config import load
 from rsrc_jax.models import lora
 
 ROOT = Path(__file__).resolve().parent.parent
+EXPERIMENTS = ROOT / "experiments"
+sys.path[:0] = [str(EXPERIMENTS), str(EXPERIMENTS / "random_vocabulary")]
+
+import examine  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +140,24 @@ def test_a_frozen_base_is_kept_once_and_as_asked(config, tmp_path):
   assert {x.dtype for x in adapters} == {jnp.dtype("float32")}
   whole = build.initial(build.world(config, tmp_path))
   assert jax.tree.leaves(whole)[0].dtype == jnp.float32
+
+
+def test_the_research_question_on_its_weights(config, tmp_path):
+  """F of configs/random_vocabulary_smollm2.py: asked in words, and examined."""
+  asked = load(ROOT / "configs" / "random_vocabulary_smollm2.py")
+  asked.model, asked.data = config.model, config.data
+  asked.only, asked.steps, asked.lora.rank = "F", 2, 2
+  asked.batch_size = asked.eval.batch_size = asked.eval.test_rows = 4
+  asked.patterns.cdv.group, asked.eval.rows = 2, 4
+  asked.ledger.enabled, asked.optimizer.warmup = False, 0
+  asked.log_every = 1
+  train.train(asked, tmp_path)
+  world = build.world(asked, tmp_path)
+  C = world.roles["C"]
+  said = world.corpus.vocab.decode
+  assert said([*C.use]) == "\n\nUse these tokens:"
+  assert said([*C.avoid]) == "\n\nDo not use these tokens:"
+  found = examine.examine(asked, tmp_path)
+  assert 0.0 <= found["arms"]["F"]["use"]["asked"]["use_rate"] <= 1.0
+  scores = found["arms"]["F"]["by_budget"]["8"]["means"]
+  assert np.isfinite(scores["nll_bits"])

@@ -46,6 +46,18 @@ def test_layout():
   assert prompt.ids.dtype == jnp.int32 and prompt.mask.dtype == bool
 
 
+def test_an_ask_in_words():
+  """Of several ids; masked with what they announce, so that rows line up."""
+  told = HEARS._replace(use=(18, 19, 18), avoid=None, slot=None)
+  asked = asks([[15, 16], [-1, -1]])
+  prompt = told.prompt(TEXT, asked)
+  assert read(prompt) == [
+    [C, 9, 10, 11, 18, 19, 18, 15, 16, SEPARATOR],
+    [C, 12, SEPARATOR],
+  ]
+  assert prompt.ids.shape == (2, 1 + 3 + 3 + 2 + 1)
+
+
 def test_a_role_hears_what_it_has_tokens_for():
   asked = asks([[15, 16], [17, -1]], [[9, -1], [12, -1]], [4, 2])
   plain = read(HEARS.prompt(TEXT))

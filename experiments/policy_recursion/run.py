@@ -85,9 +85,9 @@ def readouts(workdir: Path) -> dict:
   from rsrc_jax import build, estimate
 
   world = build.world(finished.config(workdir), workdir)
-  base, arm = build.phases(world)
-  params = finished.restore(world, arm, workdir)
-  frozen = {"base": finished.restore(world, base, workdir)}
+  _, arm = build.phases(world)
+  frozen = {"base": finished.restore_base(world, workdir)}
+  params = finished.restore(world, arm, workdir, frozen)
   codes = written(world, arm, params, frozen)
   found = {"flops_a_step": estimate.step_flops(world, arm.name)}
   for name in "CD":

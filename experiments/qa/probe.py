@@ -69,8 +69,8 @@ def probed(workdir: Path, rules: tuple[str, ...]) -> dict:
   if config.only:
     config.only = ",".join((config.only, *rules))
   world = build.world(config, workdir)
-  base, *arms = build.phases(world)
-  first = finished.restore(world, base, workdir)
+  _, *arms = build.phases(world)
+  first = finished.restore_base(world, workdir)
   about, frozen = build.about(world.corpus), {"base": first}
   reader = probe.make(
     world.policy, questions.answerer(world.roles, about)._replace(length=1),
@@ -81,7 +81,7 @@ def probed(workdir: Path, rules: tuple[str, ...]) -> dict:
   for arm in arms:
     mine = first
     if arm.name not in rules:
-      mine = finished.restore(world, arm, workdir)
+      mine = finished.restore(world, arm, workdir, frozen)
     found[arm.name] = answers(world, reader, first, written(arm, mine, frozen))
     print(f"  {arm.name} {np.mean(found[arm.name]['code']):.3f}", flush=True)
   if rules:

@@ -68,9 +68,10 @@ def parameters(world, arm: str, seed: int):
   """-> (phase, its parameters with the frozen ones), parameters."""
   phases = {p.name: p for p in build.phases(world)}
   folder = workdir(seed)
-  base = finished.restore(world, phases["base"], folder)
-  params = finished.restore(world, phases[arm], folder)
-  return phases[arm], params, {"base": base, "reader": base}
+  base = finished.restore_base(world, folder)
+  frozen = {"base": base, "reader": base}
+  params = finished.restore(world, phases[arm], folder, frozen)
+  return phases[arm], params, frozen
 
 
 def world_of(seed: int) -> build.World:

@@ -29,11 +29,14 @@ OF_USERS = ("tail_share", "rote_share", "swap_bits")  # means over users
 def examine(config, workdir: Path) -> dict[str, Any]:
   """Examines every arm of a finished run. -> what results/NAME.json holds."""
   world = build.world(config, workdir)
-  base, *arms = build.phases(world)
-  trained = {p.name: finished.restore(world, p, workdir) for p in (base, *arms)}
-  frozen = {"base": trained["base"], "reader": trained["base"]}
+  _, *arms = build.phases(world)
+  base = finished.restore_base(world, workdir)
+  frozen = {"base": base, "reader": base}
+  trained = {
+    arm.name: finished.restore(world, arm, workdir, frozen) for arm in arms
+  }
   summary = json.loads((workdir / "summary.json").read_text())
-  tools = Tools(world, trained["base"])
+  tools = Tools(world, base)
   found = {}
   for arm in arms:
     print(f"  {arm.name}", flush=True)
@@ -127,7 +130,9 @@ def codes(world, tools, table) -> dict[str, Any]:
   bits = tools.surprise(c)[:, :-1]
   found = {
     "lm_bits_per_token": float(np.mean(bits[c.mask])) if c.mask.any() else None,
-    "unigram_kl": codebook.unigram_kl(c, counts, support=vocab.code),
+    "unigram_kl": codebook.unigram_kl(
+      c, counts, support=vocab.code | vocab.text
+    ),
     "copy_rate": float(np.mean(codebook.copy_rate(s, c))),
     "type_token_ratio": codebook.type_token_ratio(c),
     "zipf_slope": codebook.zipf_slope(c),
@@ -201,7 +206,7 @@ def add_questions(world, tools, arms, trained, frozen, found) -> None:
     )  # fmt: skip
 
   whole = lambda batch, k: Tokens(*(jnp.asarray(x) for x in batch.source))
-  reader = learn(trained["base"], whole, (0,))
+  reader = learn(frozen["base"], whole, (0,))
   test = sources.batch(corpus.test, 0, ROWS)
   right = lambda params, text: probe.accuracy(tried, params, test.source, text)
   for arm in arms:

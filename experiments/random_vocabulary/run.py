@@ -39,6 +39,7 @@ TIERS = {
             REGISTERED["seeds"]),
   "text": ("configs/random_vocabulary_text.py", (8,), (0, 1, 2)),
   "large": ("configs/random_vocabulary_large.py", (16,), (0, 1, 2)),
+  "smollm2": ("configs/random_vocabulary_smollm2.py", (8,), (0, 1, 2)),
   "append": ("configs/append_hack.py", (8,), (0, 1, 2)),
   "cold": ("configs/append_cold.py", (8,), (0, 1, 2)),
   "use": ("configs/injected_use.py", (4,), (0, 1, 2)),

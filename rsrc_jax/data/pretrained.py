@@ -19,7 +19,11 @@ INSTRUCTIONS = {
        "\n\n{}",
   "D": "Restore the text that was compressed into these tokens:\n\n{}",
   "V": "Correct this text:\n\n{}",
+  # Behind the text, before the ids that are asked for.
+  "use": "\n\nUse these tokens:",
+  "avoid": "\n\nDo not use these tokens:",
 }  # fmt: skip
+ASKS = ("use", "avoid")
 # What ends a turn, where generation_config.json lists it among the ends.
 TURNS = ("<|im_end|>", "<end_of_turn>", "<|eot_id|>")
 MARK = "\u241fTEXT\u241f"  # stands in a rendered template for the text
@@ -45,7 +49,8 @@ def vocabulary(
   Args:
     folder: has tokenizer.json or tokenizer.model, and tokenizer_config.json.
     size: V of the model; ids beyond the tokenizer's are never written.
-    instructions: role -> what it is told, {} standing for the text.
+    instructions: role -> what it is told, {} standing for the text; and the
+      words of an ask.
 
   Returns:
     Vocabulary whose sources may hold all but specials, and whose codes may
@@ -85,6 +90,12 @@ def vocabulary(
     encode=spelling.encode,
     decode=spelling.decode,
     pieces=lambda sequence: [spelling.token(int(i)) for i in sequence],
+    asks={
+      name: tuple(
+        spelling.encode_prompt(instructions.get(name, INSTRUCTIONS[name]))
+      )
+      for name in ASKS
+    },
     end=end,
     tags=tags,
   )

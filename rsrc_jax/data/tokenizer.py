@@ -73,8 +73,9 @@ class Vocabulary(NamedTuple):
   encode: Callable[[str], list[int]]
   decode: Callable[[list[int]], str]
   pieces: Callable[[list[int]], list[str]]  # one printable string an id
-  # use, avoid, slot, question -> id; in neither mask. {}: none was asked for.
-  asks: Mapping[str, int] = MappingProxyType({})
+  # use, avoid, slot, question -> the id that announces it, in neither mask, or
+  # some words of text. {}: nothing can be asked for.
+  asks: Mapping[str, int | tuple[int, ...]] = MappingProxyType({})
   end: int = END  # ends what a role writes
   # role -> the ids before and behind what it reads
   tags: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = TAGS
