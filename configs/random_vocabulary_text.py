@@ -35,6 +35,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.pretrain.steps, config.pretrain.warmup_from = 1_500, 600
   config.pretrain.batch_size = 48
   config.curriculum.explore_steps = 1_200
+  # At 1.2, that of facts, C stays uniform until the bonus is all but gone: a
+  # share of a long sentence is less reward (LOG.md, 2026-11-23).
+  config.loss.entropy_bonus.C = 0.2
   # Nothing is forced from step 720 on at the latest.
   config.curriculum.min_steps, config.curriculum.max_steps = 40, 72
   # A sentence has some 60 nats here: what one of them is worth as reward.

@@ -37,7 +37,7 @@ REGISTERED = json.loads((HERE / "registration.json").read_text())
 TIERS = {
   "facts": ("configs/random_vocabulary.py", REGISTERED["budgets"],
             REGISTERED["seeds"]),
-  "text": ("configs/random_vocabulary_text.py", (8,), (0, 1, 2)),
+  "text": ("configs/random_vocabulary_text.py", (8,), (1, 2, 3)),
   "large": ("configs/random_vocabulary_large.py", (16,), (0, 1, 2)),
   "smollm2": ("configs/random_vocabulary_smollm2.py", (8,), (0, 1, 2)),
   "append": ("configs/append_hack.py", (8,), (0, 1, 2)),
