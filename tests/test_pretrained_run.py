@@ -12,6 +12,7 @@ import small_checkpoint
 
 from rsrc_jax import build, checkpoint, train, weights
 from rsrc_jax.config import load
+from rsrc_jax.data import sources
 from rsrc_jax.models import lora
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -143,21 +144,33 @@ def test_a_frozen_base_is_kept_once_and_as_asked(config, tmp_path):
 
 
 def test_the_research_question_on_its_weights(config, tmp_path):
-  """F of configs/random_vocabulary_smollm2.py: asked in words, and examined."""
+  """F of configs/random_vocabulary_smollm2.py takes a step, asked in words."""
   asked = load(ROOT / "configs" / "random_vocabulary_smollm2.py")
   asked.model, asked.data = config.model, config.data
-  asked.only, asked.steps, asked.lora.rank = "F", 2, 2
-  asked.batch_size = asked.eval.batch_size = asked.eval.test_rows = 4
-  asked.patterns.cdv.group, asked.eval.rows = 2, 4
-  asked.ledger.enabled, asked.optimizer.warmup = False, 0
-  asked.log_every = 1
-  train.train(asked, tmp_path)
+  asked.only, asked.lora.rank, asked.batch_size = "F", 2, 2
+  asked.eval.batch_size = asked.eval.rows = asked.eval.test_rows = 2
+  asked.patterns.cdv.group = 2
   world = build.world(asked, tmp_path)
-  C = world.roles["C"]
-  said = world.corpus.vocab.decode
+  said, C = world.corpus.vocab.decode, world.roles["C"]
   assert said([*C.use]) == "\n\nUse these tokens:"
   assert said([*C.avoid]) == "\n\nDo not use these tokens:"
-  found = examine.examine(asked, tmp_path)
-  assert 0.0 <= found["arms"]["F"]["use"]["asked"]["use_rate"] <= 1.0
-  scores = found["arms"]["F"]["by_budget"]["8"]["means"]
-  assert np.isfinite(scores["nll_bits"])
+  _, arm = build.phases(world)
+  base = build.initial(world)
+  state, frozen = arm.init(base), {"base": base, "reader": base}
+  batch = next(sources.batches(world.corpus.train, batch_size=2, seed=0))
+  given = arm.given(np.int32(0), state.curriculum, frozen, batch)
+  state, metrics = arm.step(state, frozen, batch, given)
+  assert int(state.step) == 1
+  assert all(np.isfinite(x) for x in jax.device_get(metrics).values())
+
+
+def test_adapters_are_examined(config, finished):
+  """examine.py of the experiment reads a run that has trained adapters."""
+  summary, workdir = finished
+  found = examine.examine(config, workdir)["arms"]["code"]
+  # Of more rows; the first are those of the run's own test.
+  rows = found["by_budget"]["8"]["nll_bits"][: config.eval.test_rows]
+  score = np.mean(rows)
+  same = summary["heldout"]["code"]["nll_bits"]
+  assert score == pytest.approx(same, rel=1e-4)
+  assert np.isfinite(found["valid"]["8"])
