@@ -4,8 +4,10 @@
 
 Six tokens a code and a price on each. `early` stops after 200 steps and leaves
 codes in its young language; all other arms go on from there for equally many
-steps: compressing new sources alone, or rewriting old codes beside it. Cost and
-what to expect: experiments/ccv.
+steps: compressing new sources alone, or rewriting old codes beside it. Cost:
+3.6 minutes on two cores, compiling included (seed 0); all arms take three times
+as long. Expect the best of a group of rewrites to be worth more bits than the
+old codes, and less than reading the sources again (experiments/ccv).
 """
 
 import ml_collections
