@@ -12,6 +12,7 @@ training only where V hears d.
 """
 
 import statistics
+import sys
 import time
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from absl import app, flags
 from ml_collections import config_flags
 from rich.console import Console
 from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rsrc_jax import augment, build, prompts, rollout, sharding
 from rsrc_jax.data import sources

@@ -14,6 +14,7 @@ at most 1.5 times its time. Prints markdown.
 
 import functools
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rsrc_jax.ops import token_stats, token_stats_pallas
 from tests import token_stats_reference as oracle

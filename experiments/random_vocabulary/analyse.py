@@ -11,8 +11,11 @@ every time. What has not been run is said to be not run.
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import contrasts
 import costs
@@ -23,7 +26,7 @@ from contrasts import UNRUN, Row, Verdict
 from stored import Tier
 
 HERE = Path(__file__).resolve().parent
-COMPARED = ("facts", "text", "large")  # tiers of the same arms
+COMPARED = ("facts", "text", "smollm2", "large")  # tiers of the same arms
 LOOKED_AT = ("append", "cold", "use")  # in training alone
 TIERS = COMPARED + LOOKED_AT
 # Public benchmarks whose data is not here: no number may stand beside a name.

@@ -7,6 +7,7 @@ seconds. The messages are in policies.py; D is a table of what each token tells.
 All else is computed by rsrc_jax.
 """
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from policies import (
   BUDGET,
   DECOYS,

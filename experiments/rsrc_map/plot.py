@@ -16,9 +16,12 @@ EXPERIMENT/VARIANT arm.
 import csv
 import json
 import math
+import sys
 from pathlib import Path
 
 from matplotlib.figure import Figure
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from rsrc_jax import drawing
 from rsrc_jax.metrics import survival_map
