@@ -33,7 +33,6 @@ class Questions(NamedTuple):
   """
 
   role: Role  # A
-  each: int  # questions about a source, E
   draw: Callable[[jax.Array, Batch], Asked]
   groups: Mapping[str, Callable[[Batch], Asked]]
   names: Mapping[str, tuple[str, ...]]
@@ -56,7 +55,6 @@ def of_sources(roles: dict[str, Role], about: About) -> Questions:
 
   return Questions(
     role,
-    1,
     lambda key, batch: several(batch, 1),
     {"asked": lambda batch: several(batch, 0)},
     {},
@@ -148,7 +146,6 @@ def of_facts(
   }
   return Questions(
     role,
-    each,
     draw,
     {what: group(facts) for what, facts in groups.items() if facts},
     names,
