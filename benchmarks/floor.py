@@ -38,10 +38,11 @@ import optax
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from rsrc_jax import rollout, sharding  # noqa: E402
-from rsrc_jax.metrics import flops  # noqa: E402
+from rsrc_jax.accounting import flops  # noqa: E402
+from rsrc_jax.lm import rollout  # noqa: E402
+from rsrc_jax.lm.roles import Role  # noqa: E402
 from rsrc_jax.models import transformer  # noqa: E402
-from rsrc_jax.roles import Role  # noqa: E402
+from rsrc_jax.runtime import sharding  # noqa: E402
 from rsrc_jax.types import Tokens  # noqa: E402
 
 WIDTH, DEPTH, HEADS, HIDDEN, PROMPT, GROUP = 256, 4, 4, 704, 64, 8

@@ -26,9 +26,10 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from rsrc_jax import rollout, sharding, weights  # noqa: E402
+from rsrc_jax.lm import rollout  # noqa: E402
+from rsrc_jax.lm.roles import Role  # noqa: E402
 from rsrc_jax.models import pretrained  # noqa: E402
-from rsrc_jax.roles import Role  # noqa: E402
+from rsrc_jax.runtime import sharding, weights  # noqa: E402
 from rsrc_jax.types import Tokens  # noqa: E402
 
 PROMPT, NEW, GROUP = 64, 32, 8

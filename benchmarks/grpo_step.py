@@ -23,6 +23,8 @@ import sys
 import time
 from pathlib import Path
 
+from rsrc_jax.lm.keys import row_keys
+
 HERE = Path(__file__).resolve().parent
 SIZES = {
   "vocab_size": 4_096, "hidden_size": 256, "intermediate_size": 704,
@@ -94,9 +96,10 @@ def ours(two_roles: bool = False) -> None:
   import numpy as np
   import optax
 
-  from rsrc_jax import augment, curriculum, learner, rollout
+  from rsrc_jax.lm import rollout
+  from rsrc_jax.lm.roles import Role
   from rsrc_jax.models import pretrained
-  from rsrc_jax.roles import Role
+  from rsrc_jax.rl import curriculum, learner
   from rsrc_jax.types import Batch, Episode, Pattern, Tokens, TrainState
 
   policy = pretrained.make(
@@ -107,7 +110,7 @@ def ours(two_roles: bool = False) -> None:
   roles = {"C": role, "D": role} if two_roles else {"C": role}
 
   def play(params, frozen, carry, batch, key, given):
-    keys = augment.row_keys(key, batch.row)
+    keys = row_keys(key, batch.row)
     c = rollout.sample(policy, params, role, batch.source, keys, samples=GROUP)
     even = lambda out: jnp.mean(1.0 - out.output.ids % 2, -1)
     if not two_roles:

@@ -21,9 +21,12 @@ from ml_collections import config_flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rsrc_jax import build, metering, sharding, train
+from rsrc_jax import train
+from rsrc_jax.accounting import energy, ledger, metering
+from rsrc_jax.build.setup import make_setup
 from rsrc_jax.data import sources
-from rsrc_jax.metrics import energy, ledger
+from rsrc_jax.runtime import sharding
+from rsrc_jax.stages import plan
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = config_flags.DEFINE_config_file(
@@ -33,24 +36,24 @@ STEPS = flags.DEFINE_integer("steps", 200, "Steps of a run.")
 PAIRS = flags.DEFINE_integer("pairs", 5, "Runs with the books, and without.")
 
 
-def run(world, arm, params, frozen, path) -> tuple[float, np.ndarray]:
+def run(setup, arm, params, frozen, path) -> tuple[float, np.ndarray]:
   """-> seconds of the loop, and its losses [steps]."""
-  config = world.config
+  config = setup.config
   state = arm.init(jax.tree.map(jnp.copy, params))
-  state = sharding.put(state, sharding.shardings(world.mesh, state))
+  state = sharding.put(state, sharding.shardings(setup.mesh, state))
   stream = sources.batches(
-    world.corpus.train, batch_size=arm.batch_size, seed=arm.data_seed
+    setup.corpus.train, batch_size=arm.batch_size, seed=arm.data_seed
   )
   books = ledger.Ledger(path, energy.open_meter())
   books.resume(arm.name, None)
-  counts = train.compile_step(world, arm, state, frozen, books)
+  counts = train.compile_step(setup, arm, state, frozen, books)
   losses, step = [], 0
   jax.block_until_ready(state)
   begun = time.perf_counter()
   while step < STEPS.value:
     until = min(step + config.log_every, STEPS.value)
     state, found = train.advance(
-      world, arm, state, frozen, stream, range(step, until), books, counts,
+      setup, arm, state, frozen, stream, range(step, until), books, counts,
       lambda: False,
     )  # fmt: skip
     losses += [m["loss"] for m in found]
@@ -66,19 +69,19 @@ def main(argv):
   del argv
   config = CONFIG.value
   config.only = "code"
-  world = build.world(config, ROOT / ".cache")
-  _, arm = build.phases(world)
-  params = jax.jit(world.policy.init)(jax.random.key(config.seed))
+  setup = make_setup(config, ROOT / ".cache")
+  _, arm = plan.make_stages(setup)
+  params = jax.jit(setup.policy.init)(jax.random.key(config.seed))
   frozen = {"base": params, "reader": params}
-  frozen = sharding.put(frozen, sharding.shardings(world.mesh, frozen))
+  frozen = sharding.put(frozen, sharding.shardings(setup.mesh, frozen))
   ratios, equal = [], True
   with tempfile.TemporaryDirectory() as folder:
-    run(world, arm, params, frozen, None)  # compiles, warms up
+    run(setup, arm, params, frozen, None)  # compiles, warms up
     for pair in range(PAIRS.value):
       path = Path(folder) / f"{pair}.jsonl"
       # Which comes first changes, so that a drift of the machine cancels.
       order = [path, None] if pair % 2 else [None, path]
-      found = {p: run(world, arm, params, frozen, p) for p in order}
+      found = {p: run(setup, arm, params, frozen, p) for p in order}
       (on, with_books), (off, without) = found[path], found[None]
       ratios.append(on / off)
       equal &= with_books.tobytes() == without.tobytes()

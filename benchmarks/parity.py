@@ -24,9 +24,10 @@ import transformers
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from rsrc_jax import prompts, rollout, sharding, weights  # noqa: E402
+from rsrc_jax.lm import rollout, tokens  # noqa: E402
+from rsrc_jax.lm.roles import Role  # noqa: E402
 from rsrc_jax.models import pretrained  # noqa: E402
-from rsrc_jax.roles import Role  # noqa: E402
+from rsrc_jax.runtime import sharding, weights  # noqa: E402
 from rsrc_jax.types import Tokens  # noqa: E402
 
 SMOLLM2 = "~/.cache/rsrc-jax/smollm2-135m-instruct"
@@ -105,10 +106,8 @@ def load(folder: str | Path):
 
 
 def ours(policy, params, ids, mask) -> np.ndarray:
-  tokens = Tokens(jnp.asarray(ids)[:, None], jnp.asarray(mask)[:, None])
-  hidden, _ = jax.jit(policy.apply)(
-    params, tokens, prompts.positions(tokens.mask)
-  )
+  text = Tokens(jnp.asarray(ids)[:, None], jnp.asarray(mask)[:, None])
+  hidden, _ = jax.jit(policy.apply)(params, text, tokens.positions(text.mask))
   return np.asarray(policy.unembed(params, hidden)[:, 0])
 
 

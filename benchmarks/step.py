@@ -26,9 +26,13 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rsrc_jax import augment, build, prompts, rollout, sharding
+from rsrc_jax.accounting import flops
+from rsrc_jax.build.setup import make_setup
 from rsrc_jax.data import sources
-from rsrc_jax.metrics import flops
+from rsrc_jax.lm import rollout, tokens
+from rsrc_jax.lm.keys import row_keys
+from rsrc_jax.runtime import sharding
+from rsrc_jax.stages import plan
 from rsrc_jax.types import Tokens
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,19 +101,19 @@ def flops_per_token(params, seen: float, loops: int) -> dict[str, float]:
   }
 
 
-def phases_of(world, arm, batch, constraints, params):
+def phases_of(setup, arm, batch, limits, params):
   """The parts of a step as functions of the parameters, with their FLOPs."""
-  config, roles, policy = world.config, world.roles, world.policy
+  config, roles, policy = setup.config, setup.roles, setup.policy
   C, D = roles["C"], roles["D"].greedy()
   B, G = config.batch_size, config.patterns.cdv.group
-  s, keys = batch.source, augment.row_keys(jax.random.key(0), batch.row)
+  s, keys = batch.source, row_keys(jax.random.key(0), batch.row)
   sample_c = lambda p: rollout.sample(
-    policy, p, C, C.prompt(s), keys, samples=G, constraints=constraints
+    policy, p, C, C.prompt(s), keys, samples=G, constraints=limits
   )
   c = jax.jit(sample_c)(params)
-  code = prompts.flatten(prompts.without_end(c.output, C.end))
+  code = tokens.flatten(tokens.without_end(c.output, C.end))
   code_keys = jax.random.split(jax.random.key(1), B * G)
-  target = prompts.with_end(s, D.end)
+  target = tokens.with_end(s, D.end)
   target = Tokens(*(jnp.repeat(x, G, 0)[:, None] for x in target))
   first = lambda t: Tokens(*(x[::G] for x in t))
 
@@ -171,22 +175,22 @@ def main(argv):
   if BENCH.value == "larger":
     config = larger(config)
   config.only = "code"
-  world = build.world(config, ROOT / ".cache")
-  _, arm = build.phases(world)
-  params = jax.jit(world.policy.init)(jax.random.key(0))
+  setup = make_setup(config, ROOT / ".cache")
+  _, arm = plan.make_stages(setup)
+  params = jax.jit(setup.policy.init)(jax.random.key(0))
   frozen = {"base": params, "reader": params}
   batch = sharding.put(
-    sources.batch(world.corpus.train, 0, config.batch_size),
-    sharding.batch_sharding(world.mesh),
+    sources.batch(setup.corpus.train, 0, config.batch_size),
+    sharding.batch_sharding(setup.mesh),
   )
   # Placed as the loop places it, or the second step would compile anew.
-  put = lambda tree: sharding.put(tree, sharding.shardings(world.mesh, tree))
+  put = lambda tree: sharding.put(tree, sharding.shardings(setup.mesh, tree))
   frozen, state = put(frozen), put(arm.init(jax.tree.map(jnp.copy, params)))
   given = arm.given(0, state.curriculum, frozen, batch)
 
   counted = flops.count(arm.step.trace(state, frozen, batch, given).jaxpr)
   # The one loop, or the first, writes codes; what it can at most.
-  trips = [world.roles[role].length - 1 for role in "CD"]
+  trips = [setup.roles[role].length - 1 for role in "CD"]
   trips = dict(zip(counted.loops, trips, strict=False))
   total = flops.evaluate(counted, trips)["hardware"]
   rate = matmul_rate()
@@ -196,7 +200,7 @@ def main(argv):
     f"{work / seconds / rate:.1%}", style=style,
   )  # fmt: skip
   for name, (f, work) in phases_of(
-    world, arm, batch, given.constraints, params
+    setup, arm, batch, given.constraints, params
   ).items():
     first, seconds = timed(jax.jit(f), params)
     row(name, first, seconds, work)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import ml_collections
 
-from rsrc_jax.config import module
+from rsrc_jax.runtime.configs import module
 
 
 def get_config() -> ml_collections.ConfigDict:

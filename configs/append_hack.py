@@ -12,7 +12,7 @@ expect: experiments/random_vocabulary.
 
 import ml_collections
 
-from rsrc_jax.config import beside
+from rsrc_jax.runtime.configs import beside
 
 PRICE = 0.16  # of a code at full budget: half a bit of 24 a token
 

@@ -10,7 +10,7 @@ one core (seed 4), the controls that config.only leaves out some 12 more. Expect
 
 import ml_collections
 
-from rsrc_jax.config import beside
+from rsrc_jax.runtime.configs import beside
 
 
 def get_config() -> ml_collections.ConfigDict:

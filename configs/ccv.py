@@ -12,7 +12,7 @@ old codes, and less than reading the sources again (experiments/ccv).
 
 import ml_collections
 
-from rsrc_jax.config import beside
+from rsrc_jax.runtime.configs import beside
 
 
 def get_config() -> ml_collections.ConfigDict:

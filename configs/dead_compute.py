@@ -20,7 +20,7 @@ other two, and next to none from the feed-forward nets.
 
 from pathlib import Path
 
-from rsrc_jax.config import module
+from rsrc_jax.runtime.configs import module
 
 SMALL = {"cycles": 1, "inner": 2}
 DEEP = {"cycles": 6, "cycles_with_gradient": 6, "inner": 2, "untied": True}

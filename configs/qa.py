@@ -11,7 +11,7 @@ long. Expect .62 of the questions about one fact answered rightly from the code,
 
 import ml_collections
 
-from rsrc_jax.config import beside
+from rsrc_jax.runtime.configs import beside
 
 
 def get_config() -> ml_collections.ConfigDict:

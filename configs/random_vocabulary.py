@@ -12,7 +12,7 @@ experiments/random_vocabulary.
 
 import ml_collections
 
-from rsrc_jax.config import beside
+from rsrc_jax.runtime.configs import beside
 
 # What each arm switches off or on, against F.
 NO_GATE = (

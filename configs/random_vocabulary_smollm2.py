@@ -12,7 +12,7 @@ meant for one H100-class GPU and at most 15 minutes an arm.
 
 import ml_collections
 
-from rsrc_jax.config import beside
+from rsrc_jax.runtime.configs import beside
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -10,8 +10,8 @@ config.model.path names any folder of a Llama, Qwen or Gemma checkpoint.
 
 import ml_collections
 
-from rsrc_jax.config import beside
-from rsrc_jax.data.pretrained import INSTRUCTIONS
+from rsrc_jax.data.hf_vocabulary import INSTRUCTIONS
+from rsrc_jax.runtime.configs import beside
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -9,7 +9,7 @@ two cores, once measured. Nothing is learnt in four steps: expect no effect.
 
 import ml_collections
 
-from rsrc_jax.config import beside
+from rsrc_jax.runtime.configs import beside
 
 
 def get_config() -> ml_collections.ConfigDict:

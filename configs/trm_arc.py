@@ -12,7 +12,7 @@ Cost: not run to its end. Expect little: a minute shows that it learns.
 
 from pathlib import Path
 
-from rsrc_jax.config import module
+from rsrc_jax.runtime.configs import module
 
 SMALL = {"cycles": 1, "inner": 2, "steps": 6}
 

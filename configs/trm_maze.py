@@ -13,7 +13,7 @@ expect is not known.
 
 from pathlib import Path
 
-from rsrc_jax.config import module
+from rsrc_jax.runtime.configs import module
 
 SMALL = {"cycles": 1, "inner": 2}
 

@@ -16,7 +16,7 @@ the ablation of arXiv 2510.04871.
 
 from pathlib import Path
 
-from rsrc_jax.config import module
+from rsrc_jax.runtime.configs import module
 
 SMALL = {"cycles": 1, "inner": 2}
 

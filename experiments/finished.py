@@ -7,7 +7,9 @@ from typing import Any
 import jax
 import ml_collections
 
-from rsrc_jax import build, checkpoint
+from rsrc_jax.build.setup import Setup, initial_params
+from rsrc_jax.runtime import checkpoint
+from rsrc_jax.stages import plan, stage
 
 
 def config(workdir: Path) -> ml_collections.ConfigDict:
@@ -22,15 +24,15 @@ def config(workdir: Path) -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict(read(stored))
 
 
-def restore_base(world: build.World, workdir: Path) -> Any:
+def restore_base(setup: Setup, workdir: Path) -> Any:
   """The parameters that all arms start from."""
-  base, *_ = build.phases(world)
-  params = build.initial(world)
+  base, *_ = plan.make_stages(setup)
+  params = initial_params(setup)
   return _last(base, params, workdir) if base.steps else params
 
 
 def restore(
-  world: build.World, arm: build.Phase, workdir: Path, frozen: dict[str, Any]
+  setup: Setup, arm: stage.Stage, workdir: Path, frozen: dict[str, Any]
 ) -> Any:
   """The last parameters of an arm, on those of frozen["base"].
 
@@ -40,7 +42,7 @@ def restore(
   return arm.bind(_last(arm, frozen["base"], workdir), frozen)
 
 
-def _last(phase: build.Phase, params, workdir: Path):
+def _last(phase: stage.Stage, params, workdir: Path):
   saver = checkpoint.open_saver(
     workdir / "checkpoints" / phase.name, keep_last=2, keep_best=1,
     metric="nll_bits",

@@ -29,7 +29,7 @@ flags.mark_flag_as_required("config")
 
 def main(argv):
   sys.path.insert(0, str(ROOT))
-  from rsrc_jax import cache
+  from rsrc_jax.runtime import cache
 
   env = {**os.environ, "PYTHONPATH": str(ROOT)}
   cache.keep_programs(env)  # seeds run the same programs

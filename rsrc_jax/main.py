@@ -10,7 +10,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from rsrc_jax import cache
+from rsrc_jax.runtime import cache
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = config_flags.DEFINE_config_file(
@@ -41,8 +41,8 @@ def main(argv: list[str]) -> None:
   # Imported late: flags are checked, and refused, without waiting for jax.
   from rich.console import Console
 
-  from rsrc_jax import processes
-  from rsrc_jax.signals import Interrupted
+  from rsrc_jax.runtime import processes
+  from rsrc_jax.runtime.signals import Interrupted
 
   config = CONFIG.value
   if config.get("loop") == "refine":
@@ -103,21 +103,21 @@ def loop_of(config):
 
     return train.train, _show
   if name == "refine":
-    from rsrc_jax import refine, refine_report
+    from rsrc_jax.recursive import loop, report
 
-    return refine.train, refine_report.show
+    return loop.train, report.show
   raise ValueError(f"config.loop={name!r} is none of train, refine.")
 
 
 def _show(summary, workdir):
-  from rsrc_jax import accounts, report, verdict
+  from rsrc_jax.report import heldout_table, rsrc_table, run_report
 
-  tables = [verdict.table(summary)]
-  if verdict.strange_rows(summary):
-    tables.append(verdict.strange_table(summary))
-  if accounts.marks(summary):
-    tables.append(accounts.rsrc_table(summary))
-  return report.write(workdir), tables
+  tables = [heldout_table.table(summary)]
+  if heldout_table.ood_rows(summary):
+    tables.append(heldout_table.ood_table(summary))
+  if rsrc_table.marks(summary):
+    tables.append(rsrc_table.rsrc_table(summary))
+  return run_report.write(workdir), tables
 
 
 if __name__ == "__main__":

@@ -16,22 +16,19 @@ import jax
 import ml_collections
 import numpy as np
 
-from rsrc_jax import (
-  build,
+from rsrc_jax.accounting import energy, flops, ledger, metering
+from rsrc_jax.build.setup import Setup, initial_params, make_setup
+from rsrc_jax.data import sources
+from rsrc_jax.evaluation import code_judge, heldout, service
+from rsrc_jax.runtime import (
   checkpoint,
-  economy,
-  estimate,
-  evaluate,
-  logging,
-  metering,
   processes,
   provenance,
-  results,
+  run_log,
   sharding,
 )
-from rsrc_jax.data import sources
-from rsrc_jax.metrics import energy, flops, ledger
-from rsrc_jax.signals import Interrupted, stop_requests
+from rsrc_jax.runtime.signals import Interrupted, stop_requests
+from rsrc_jax.stages import closed_form, plan, stage
 from rsrc_jax.types import Params, TrainState
 
 
@@ -39,7 +36,7 @@ def train(
   config: ml_collections.ConfigDict,
   workdir: str | Path,
   *,
-  log: logging.Log | None = None,
+  log: run_log.Log | None = None,
 ) -> dict[str, Any]:
   """Runs or resumes an experiment and returns its summary.
 
@@ -60,43 +57,43 @@ def train(
   meter = energy.open_meter(accelerators=sharding.accelerators())
   meter = energy.alike(meter, processes.count())
   begun = meter.read()
-  world = build.world(config, workdir)
-  phases = build.phases(world)
+  setup = make_setup(config, workdir)
+  phases = plan.make_stages(setup)
   processes.check_same("config", config.to_json_best_effort(sort_keys=True))
-  processes.check_same("corpus", world.corpus.digest)
+  processes.check_same("corpus", setup.corpus.digest)
   made = provenance.environment()  # before: the tree may change under a run
   provenance.check(config, workdir)
   if (done := workdir / "summary.json").exists():
     return json.loads(done.read_text())
   with processes.notebook(workdir) as notebook:
     provenance.record(config, notebook)
-    log = log or logging.Log(notebook, quiet=not processes.first())
+    log = log or run_log.Log(notebook, quiet=not processes.first())
     path = notebook / "ledger.jsonl" if config.ledger.enabled else None
     books = ledger.Ledger(path, meter, since=begun)
     with stop_requests() as stop, contextlib.closing(log):
       with contextlib.closing(books):
         summary, *found = _train(
-          world, phases, workdir, notebook, log, books, stop
+          setup, phases, workdir, notebook, log, books, stop
         )
-        peers = economy.peers(world, meter)  # while there is a meter
+        peers = service.peers(setup, meter)  # while there is a meter
       kept = ("git", "python", "packages", "backend", "devices", "processes")
       summary["made_with"] = {name: made[name] for name in kept}
       if path is not None:
-        summary |= economy.account(world, *found, peers, books)
-        lines = logging.read_jsonl(log.path)
-        summary["trajectory"] = economy.trajectory(lines)
-        log.totals(economy.scalars(summary))
-    logging.write_json(notebook / "summary.json", summary)
+        summary |= service.account(setup, *found, peers, books)
+        lines = run_log.read_jsonl(log.path)
+        summary["trajectory"] = service.trajectory(lines)
+        log.totals(service.scalars(summary))
+    run_log.write_json(notebook / "summary.json", summary)
   return summary
 
 
-def _train(world, phases, workdir, notebook, log, books, stop):
+def _train(setup, phases, workdir, notebook, log, books, stop):
   """All phases, then the test split.
 
   workdir: where checkpoints go; notebook: all else (see processes.notebook).
   -> results.evaluate_arms, and the bits of what each arm's service has to keep.
   """
-  C = metering.decoding("C", world.config.budget)
+  C = metering.decoding("C", setup.config.budget)
   observed = lambda out: {r: out[1][f"held_{r}_loops"] for r in "CD"
                           if f"held_{r}_loops" in out[1]}  # fmt: skip
   base, *arms = (
@@ -107,42 +104,42 @@ def _train(world, phases, workdir, notebook, log, books, stop):
     for p in phases
   )
   with books.phase("compile") as spend:
-    untrained = spend(build.initial(world))
-  D = world.roles["D"]
-  examine = evaluate.Examiner(
+    untrained = spend(initial_params(setup))
+  D = setup.roles["D"]
+  examine = code_judge.CodeJudge(
     metering.charged(
-      books, "D", jax.jit(evaluate.make_reader(world.policy, D)),
+      books, "D", jax.jit(code_judge.make_reader(setup.policy, D)),
       metering.decoding("D", D.length),
     ),
     metering.charged(
-      books, "V", jax.jit(evaluate.make_judge(world.policy, D))
+      books, "V", jax.jit(code_judge.make_judge(setup.policy, D))
     ),
-    functools.partial(sharding.rows, world.mesh),
+    functools.partial(sharding.rows, setup.mesh),
   )  # fmt: skip
   trained, kept = {}, {}
   for number, phase in enumerate((base, *arms), 1):
     params = untrained if phase is base else trained[phase.start]
     title = f"{phase.name} ({number}/{len(phases)})"
-    frozen = build.frozen_of(phase, {"base": params} | trained)
+    frozen = stage.frozen_of(phase, {"base": params} | trained)
     state = run_phase(
-      world, phase, params, frozen, examine, workdir, log, books, title, stop
+      setup, phase, params, frozen, examine, workdir, log, books, title, stop
     )
     trained[phase.name] = phase.bind(state.params, frozen)
-    kept[phase.name] = economy.state_bits(state)
+    kept[phase.name] = service.state_bits(state)
   log.note("Evaluating on the test split.")
   trained["untrained"] = untrained
-  found = results.evaluate_arms(world, arms, trained, examine, notebook, books)
+  found = heldout.evaluate_arms(setup, arms, trained, examine, notebook, books)
   return *found, kept
 
 
 def run_phase(
-  world: build.World,
-  phase: build.Phase,
+  setup: Setup,
+  phase: stage.Stage,
   params: Params,
   frozen: dict[str, Params],
-  examine: evaluate.Examiner,
+  examine: code_judge.CodeJudge,
   workdir: Path,
-  log: logging.Log,
+  log: run_log.Log,
   books: ledger.Ledger,
   title: str,
   stop: Callable[[], bool],
@@ -151,7 +148,7 @@ def run_phase(
 
   params: to begin with; frozen: see build.frozen_of.
   """
-  config = world.config
+  config = setup.config
   saver = checkpoint.open_saver(
     workdir / "checkpoints" / phase.name,
     keep_last=config.checkpoint.keep_last,
@@ -159,10 +156,10 @@ def run_phase(
     metric="nll_bits",
   )
   state = phase.init(params)
-  state = sharding.put(state, sharding.shardings(world.mesh, state))
-  frozen = sharding.put(frozen, sharding.shardings(world.mesh, frozen))
+  state = sharding.put(state, sharding.shardings(setup.mesh, state))
+  frozen = sharding.put(frozen, sharding.shardings(setup.mesh, frozen))
   stream = sources.batches(
-    world.corpus.train, batch_size=phase.batch_size, seed=phase.data_seed
+    setup.corpus.train, batch_size=phase.batch_size, seed=phase.data_seed
   )
   window, host = [], {}
   if (found := checkpoint.restore(saver, state)) is not None:
@@ -176,7 +173,7 @@ def run_phase(
     return state
   books.resume(phase.name, host.get("ledger"))
   log.start(phase.name, title, step, phase.steps)
-  counts = compile_step(world, phase, state, frozen, books)
+  counts = compile_step(setup, phase, state, frozen, books)
   log.compiled(step)
   every = [config.log_every, config.eval.every, config.checkpoint.every]
   every += [phase.observe_every] if phase.observe else []
@@ -185,13 +182,13 @@ def run_phase(
   while step < phase.steps:
     until = min(phase.steps, *((step // n + 1) * n for n in every))
     state, found = advance(
-      world, phase, state, frozen, stream, range(step, until), books, counts,
+      setup, phase, state, frozen, stream, range(step, until), books, counts,
       soon,
     )  # fmt: skip
     window, step = window + found, step + len(found)
     last, stopping = step == phase.steps, processes.any_of(stop())
     if phase.observe and step % phase.observe_every == 0:
-      state, held = _held_out(world, phase, state, frozen)
+      state, held = _held_out(setup, phase, state, frozen)
       log.held(step, held)
     if last or step % config.log_every == 0:
       with books.phase("idle"):  # closed as failed if the loss is no number
@@ -199,7 +196,7 @@ def run_phase(
     valid = {}
     if phase.write and (last or step % config.eval.every == 0):
       with books.phase("evaluation"):
-        valid = _validate(world, phase, state, frozen, examine)
+        valid = _validate(setup, phase, state, frozen, examine)
       log.valid(step, valid | _spent(books, config))
     if last or step % config.checkpoint.every == 0 or stopping:
       window = [{k: float(v) for k, v in m.items()} for m in window]
@@ -217,8 +214,8 @@ def run_phase(
 
 
 def compile_step(
-  world: build.World,
-  phase: build.Phase,
+  setup: Setup,
+  phase: stage.Stage,
   state: TrainState,
   frozen: Any,
   books: ledger.Ledger,
@@ -229,24 +226,24 @@ def compile_step(
     The FLOPs of its parts, "given" and its steps by their pattern's name (""
     where there is one), as `advance` takes them; none if nothing is booked.
   """
-  batch = sources.batch(world.corpus.train, 0, phase.batch_size)
-  batch = sharding.rows(world.mesh, batch)
+  batch = sources.batch(setup.corpus.train, 0, phase.batch_size)
+  batch = sharding.rows(setup.mesh, batch)
   ready = (0, state.curriculum, frozen, batch)
   given = phase.given(*ready)
-  roles = world.roles
+  roles = setup.roles
   counts = {"given": metering.compiled(books, "given", phase.given, *ready)}
   for name, step in (phase.mixed or {"": phase.step}).items():
     counts[name] = metering.compiled(
       books, f"step {name}".strip(), step, state, frozen, batch, given,
       loops={role: roles[role].length - 1 for role in "CD"},
-      closed_form=None if name else estimate.step_flops(world, phase.name),
+      closed_form=None if name else closed_form.step_flops(setup, phase.name),
     )  # fmt: skip
   return counts if books.path is not None else {}
 
 
 def advance(
-  world: build.World,
-  phase: build.Phase,
+  setup: Setup,
+  phase: stage.Stage,
   state: TrainState,
   frozen: Any,
   stream: Iterator[Any],
@@ -266,7 +263,7 @@ def advance(
   found, played = [], []
   with books.phase("step") as spend:
     for step in steps:
-      batch = sharding.rows(world.mesh, next(stream))
+      batch = sharding.rows(setup.mesh, next(stream))
       given = phase.given(step, state.curriculum, frozen, batch)
       name = phase.pick(step, level(state)) if phase.pick else ""
       play = phase.mixed[name] if name else phase.step
@@ -310,7 +307,7 @@ def _spent(books: ledger.Ledger, config) -> dict[str, float]:
 
 def _flush(log, title, step, window, spent):
   """Logs the means of a window; returns an empty one."""
-  means = logging.mean(jax.device_get(window))
+  means = run_log.mean(jax.device_get(window))
   if not np.isfinite(means["loss"]):
     raise FloatingPointError(
       f"{title}: the loss is {means['loss']} at step {step}; the checkpoints "
@@ -320,25 +317,25 @@ def _flush(log, title, step, window, spent):
   return []
 
 
-def _held_out(world, phase, state, frozen):
+def _held_out(setup, phase, state, frozen):
   """The present constraints on rows that are not learnt from."""
   step, size = int(state.step), phase.batch_size
-  batch = sources.batch(world.corpus.valid, step * size, size)
-  batch = sharding.rows(world.mesh, batch)
+  batch = sources.batch(setup.corpus.valid, step * size, size)
+  batch = sharding.rows(setup.mesh, batch)
   state, metrics = phase.observe(state, frozen, batch)
   return state, {k: float(v) for k, v in jax.device_get(metrics).items()}
 
 
-def _validate(world, phase, state, frozen, examine):
-  config, key = world.config, jax.random.key(world.config.seed)
+def _validate(setup, phase, state, frozen, examine):
+  config, key = setup.config, jax.random.key(setup.config.seed)
   params = phase.bind(state.params, frozen)
-  metrics, _ = evaluate.judge_split(
+  metrics, _ = code_judge.judge_split(
     lambda batch: phase.write(params, frozen, examine.place(batch), key),
     *examine.of(params),
     phase.saved,
-    world.corpus.valid,
+    setup.corpus.valid,
     rows=config.eval.rows,
     batch_size=config.eval.batch_size,
-    entropy_bits=world.corpus.entropy_bits,
+    entropy_bits=setup.corpus.entropy_bits,
   )
   return metrics

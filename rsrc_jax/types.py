@@ -24,7 +24,7 @@ class Tokens(NamedTuple):
   mask: jax.Array  # [..., T] bool; True on real tokens
 
 
-class Quiz(NamedTuple):
+class QASources(NamedTuple):
   """Sources that come with a question and its answer each."""
 
   ids: jax.Array  # of the source, as those of Tokens, [n, S]
@@ -58,7 +58,7 @@ class Constraints(NamedTuple):
   budget: jax.Array | None = None  # [B, 1] int32: most tokens of the code
 
 
-class Ask(NamedTuple):
+class Controls(NamedTuple):
   """What is decided about the codes of a batch before they are written."""
 
   constraints: Constraints
@@ -116,7 +116,7 @@ class Rollout(NamedTuple):
   stats: TokenStats | None = None  # [B, G, T], as sampled, where asked for
 
 
-class Lesson(NamedTuple):
+class SupervisedBatch(NamedTuple):
   """Something to learn by likelihood: outputs that should follow a prompt."""
 
   prompt: Tokens  # [N, P]
@@ -129,14 +129,14 @@ class Episode(NamedTuple):
 
   rollouts: dict[str, Rollout]
   rewards: dict[str, jax.Array]  # [B, G] of each rollout
-  lessons: dict[str, Lesson]
+  lessons: dict[str, SupervisedBatch]
   metrics: Metrics
   # [B, G], added to the advantages within a group: what an output is worth
   # against something outside it, a parent or an empty memory.
   credit: dict[str, jax.Array] | None = None
 
 
-class About(NamedTuple):
+class SourceInfo(NamedTuple):
   """What is known of the sources, for the patterns that need to know it."""
 
   names: tuple[str, ...] = ()  # of the facts that can be asked for, Q

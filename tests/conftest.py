@@ -14,6 +14,6 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 # Compiling is what tests spend their time on; none measures speed.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
-from rsrc_jax import cache  # noqa: E402
+from rsrc_jax.runtime import cache  # noqa: E402
 
 cache.keep_memory()

@@ -33,12 +33,14 @@ from jax.sharding import PartitionSpec as P
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from rsrc_jax import build, sharding  # noqa: E402
-from rsrc_jax.config import load  # noqa: E402
+from rsrc_jax.accounting import flops, hlo  # noqa: E402
+from rsrc_jax.accounting.ledger import SCOPES  # noqa: E402
+from rsrc_jax.build.setup import Setup, make_roles  # noqa: E402
 from rsrc_jax.data import sources, tokenizer  # noqa: E402
-from rsrc_jax.metrics import flops, hlo  # noqa: E402
-from rsrc_jax.metrics.ledger import SCOPES  # noqa: E402
 from rsrc_jax.models import pretrained  # noqa: E402
+from rsrc_jax.runtime import sharding  # noqa: E402
+from rsrc_jax.runtime.configs import load  # noqa: E402
+from rsrc_jax.stages import plan  # noqa: E402
 from rsrc_jax.types import Batch, Tokens  # noqa: E402
 
 
@@ -92,16 +94,16 @@ def main(arguments: list[str] | None = None) -> None:
     raise SystemExit(f"--topology={asked.topology}: give {', '.join(CHIPS)}.")
   mesh = mesh_of(asked.topology, asked.mesh)
   shape = SHAPES.get(asked.shape) or json.loads(Path(asked.shape).read_text())
-  world = world_of(shape, mesh, asked)
-  traced = trace(world)
+  setup = world_of(shape, mesh, asked)
+  traced = trace(setup)
   print(f"Compiling for {mesh.size} x {name} ...", file=sys.stderr, flush=True)
   compiled = traced.lower().compile()
   count = flops.evaluate(
     flops.count(traced.jaxpr, SCOPES),
-    {"C": world.roles["C"].length - 1},  # D is not decoded: V reads gains
+    {"C": setup.roles["C"].length - 1},  # D is not decoded: V reads gains
   )
   title = f"{asked.shape}, {asked.topology}, mesh {dict(mesh.shape)}"
-  print(report(title, world, compiled, count["hardware"], CHIPS[name]))
+  print(report(title, setup, compiled, count["hardware"], CHIPS[name]))
 
 
 def mesh_of(topology: str, sizes: str | None) -> Mesh:
@@ -121,7 +123,7 @@ def mesh_of(topology: str, sizes: str | None) -> Mesh:
   )  # fmt: skip
 
 
-def world_of(shape: dict, mesh: Mesh, asked) -> build.World:
+def world_of(shape: dict, mesh: Mesh, asked) -> Setup:
   """configs/smollm2.py with stand-ins for what is read from files."""
   config = load(ROOT / "configs" / "smollm2.py")
   ways = mesh.shape["data"] * mesh.shape["fsdp"]
@@ -140,8 +142,8 @@ def world_of(shape: dict, mesh: Mesh, asked) -> build.World:
     "none", vocab, rows, rows, rows, None, None, "", None, ""
   )
   policy = pretrained.make(**settings, dtype="bfloat16", scan=True, remat=True)
-  roles = build.roles(config, corpus)
-  return build.World(config, corpus, policy, roles, mesh)
+  roles = make_roles(config, corpus)
+  return Setup(config, corpus, policy, roles, mesh)
 
 
 def stand_in(size: int) -> tokenizer.Vocabulary:
@@ -150,10 +152,10 @@ def stand_in(size: int) -> tokenizer.Vocabulary:
   return tokenizer.Vocabulary(size, every, every, say, say, say)
 
 
-def trace(world: build.World):
+def trace(setup: Setup):
   """The step of the arm "code", traced for shapes on the mesh."""
-  arm, mesh = build.phases(world)[-1], world.mesh
-  params = jax.eval_shape(world.policy.init, jax.random.key(0))
+  arm, mesh = plan.make_stages(setup)[-1], setup.mesh
+  params = jax.eval_shape(setup.policy.init, jax.random.key(0))
   on = lambda tree, where: jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, where
   )
@@ -161,7 +163,7 @@ def trace(world: build.World):
   state, base = placed(jax.eval_shape(arm.init, params)), placed(params)
   frozen = {"base": base, "reader": base}
   rows = (arm.batch_size,)
-  length = world.corpus.train.ids.shape[1]
+  length = setup.corpus.train.ids.shape[1]
   batch = Batch(
     Tokens(
       jax.ShapeDtypeStruct((*rows, length), jnp.int32),
@@ -177,7 +179,7 @@ def trace(world: build.World):
   return arm.step.trace(state, frozen, with_rows(batch), with_rows(given))
 
 
-def report(title, world, compiled, work: float, chip: Chip) -> str:
+def report(title, setup, compiled, work: float, chip: Chip) -> str:
   memory = compiled.memory_analysis()
   parts = {
     "arguments": memory.argument_size_in_bytes,
@@ -192,15 +194,15 @@ def report(title, world, compiled, work: float, chip: Chip) -> str:
   cost = compiled.cost_analysis() or {}
   cost = cost[0] if isinstance(cost, list) else cost
   moved = float(cost.get("bytes accessed", 0.0))
-  chips = world.mesh.size
+  chips = setup.mesh.size
   floors = {
     "products": work / chips / chip.flops,
     "memory (each loop's body once: too little)": moved / chip.bandwidth,
     "links": said / chip.links,
   }
-  params = jax.eval_shape(world.policy.init, jax.random.key(0))
+  params = jax.eval_shape(setup.policy.init, jax.random.key(0))
   count = sum(x.size for x in jax.tree.leaves(params))
-  config = world.config
+  config = setup.config
   lines = [
     f"{title}: {count / 1e6:,.0f}M parameters, "
     f"{config.batch_size} x {config.patterns.cdv.group} codes of "

@@ -19,8 +19,10 @@ import ml_collections
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from rsrc_jax import build, checkpoint, weights  # noqa: E402
+from rsrc_jax.build.setup import arm_config, initial_params, make_setup  # noqa: E402
 from rsrc_jax.models import lora  # noqa: E402
+from rsrc_jax.runtime import checkpoint, weights  # noqa: E402
+from rsrc_jax.stages import plan  # noqa: E402
 
 KEPT = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json",
         "generation_config.json", "special_tokens_map.json")  # fmt: skip
@@ -58,11 +60,11 @@ def export(workdir: Path, arm: str, out: Path, dtype: str) -> None:
       f"{workdir} is a run of config.model_name={config.model_name!r}: only "
       "pretrained models have a form that others read."
     )
-  world = build.world(config, workdir)
-  phases = {phase.name: phase for phase in build.phases(world)}
+  setup = make_setup(config, workdir)
+  phases = {phase.name: phase for phase in plan.make_stages(setup)}
   if arm not in phases:
     raise ValueError(f"--arm={arm!r} is none of {', '.join(phases)}.")
-  base = build.initial(world)
+  base = initial_params(setup)
   saver = checkpoint.open_saver(
     workdir / "checkpoints" / arm,
     keep_last=config.checkpoint.keep_last,
@@ -73,13 +75,13 @@ def export(workdir: Path, arm: str, out: Path, dtype: str) -> None:
   checkpoint.close(saver)
   if found is None:
     raise ValueError(f"{workdir} has no checkpoint of {arm}.")
-  params, settings = found[0].params, build.settings(config, arm)
+  params, settings = found[0].params, arm_config(config, arm)
   if settings.get("lora") and settings.lora.rank:
     params = lora.merge(base, params, settings.lora.alpha / settings.lora.rank)
   out = Path(out)
-  weights.save(out, params, world.checkpoint.config, jnp.dtype(dtype))
+  weights.save(out, params, setup.checkpoint.config, jnp.dtype(dtype))
   for name in KEPT:
-    if (file := world.checkpoint.folder / name).is_file():
+    if (file := setup.checkpoint.folder / name).is_file():
       shutil.copy(file, out / name)
 
 

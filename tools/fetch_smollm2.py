@@ -173,7 +173,7 @@ def write_tokenizer(said, folder: Path) -> None:
   )
   made.save(str(folder / "tokenizer.json"))
   name = lambda kind: tokens[said(f"tokenizer.ggml.{kind}_token_id")]
-  about = {
+  info = {
     "tokenizer_class": "PreTrainedTokenizerFast",
     "bos_token": name("bos"),
     "eos_token": name("eos"),
@@ -182,7 +182,7 @@ def write_tokenizer(said, folder: Path) -> None:
     "clean_up_tokenization_spaces": False,
   }
   (folder / "tokenizer_config.json").write_text(
-    json.dumps(about, indent=2, ensure_ascii=False) + "\n"
+    json.dumps(info, indent=2, ensure_ascii=False) + "\n"
   )
 
 

@@ -27,7 +27,7 @@ from rich.text import Text
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from rsrc_jax import markup  # noqa: E402
+from rsrc_jax.report import html  # noqa: E402
 
 ROWS = 8  # of an arm, unless told
 NOTHING = "—"
@@ -244,7 +244,7 @@ def page(name: str, arms: dict[str, list[Sheet]]) -> str:
   """The whole document; it asks for nothing outside itself."""
   css = (ROOT / "rsrc_jax" / "page.css").read_text(encoding="utf-8")
   body = "".join(
-    markup.section(plain(arm), "".join(map(_html, parts)))
+    html.section(plain(arm), "".join(map(_html, parts)))
     for arm, parts in arms.items()
   )
   name = _text(name)
@@ -596,7 +596,7 @@ def _html_legend(arms) -> str:
 
 
 def _text(value: Any) -> str:
-  return markup.text(plain(value))
+  return html.text(plain(value))
 
 
 if __name__ == "__main__":

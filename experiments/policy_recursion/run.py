@@ -17,6 +17,9 @@ from pathlib import Path
 
 from absl import app, flags
 
+from rsrc_jax.build.setup import make_setup
+from rsrc_jax.stages import plan
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 
@@ -49,7 +52,7 @@ def main(argv):
   sys.path[:0] = [str(ROOT), str(HERE.parent)]
   from absl import logging
 
-  from rsrc_jax import cache
+  from rsrc_jax.runtime import cache
 
   logging.set_verbosity(logging.WARNING)
   env = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -82,82 +85,83 @@ def readouts(workdir: Path) -> dict:
   """What is read after each loop of the trained arm, on its test split."""
   import finished
 
-  from rsrc_jax import build, estimate
+  from rsrc_jax.stages import closed_form
 
-  world = build.world(finished.config(workdir), workdir)
-  _, arm = build.phases(world)
-  frozen = {"base": finished.restore_base(world, workdir)}
-  params = finished.restore(world, arm, workdir, frozen)
-  codes = written(world, arm, params, frozen)
-  found = {"flops_a_step": estimate.step_flops(world, arm.name)}
+  setup = make_setup(finished.config(workdir), workdir)
+  _, arm = plan.make_stages(setup)
+  frozen = {"base": finished.restore_base(setup, workdir)}
+  params = finished.restore(setup, arm, workdir, frozen)
+  codes = written(setup, arm, params, frozen)
+  found = {"flops_a_step": closed_form.step_flops(setup, arm.name)}
   for name in "CD":
     found[name] = {
-      "loops": looked_at(world, name, params, codes, layers=False),
-      "layers": looked_at(world, name, params, codes, layers=True),
+      "loops": looked_at(setup, name, params, codes, layers=False),
+      "layers": looked_at(setup, name, params, codes, layers=True),
     }
-  found["stops"] = stops(world, params, frozen)
+  found["stops"] = stops(setup, params, frozen)
   return found
 
 
-def written(world, arm, params, frozen) -> list:
+def written(setup, arm, params, frozen) -> list:
   """Batches of the test split, each with the greedy codes of its sources."""
   import jax
 
   from rsrc_jax.data import sources
 
-  config, key = world.config, jax.random.key(world.config.seed)
+  config, key = setup.config, jax.random.key(setup.config.seed)
   size = config.eval.batch_size
   # Whole batches, so that no source is counted twice.
   starts = range(0, max(config.eval.test_rows - size, 0) + 1, size)
-  batches = [sources.batch(world.corpus.test, at, size) for at in starts]
+  batches = [sources.batch(setup.corpus.test, at, size) for at in starts]
   return [(b, arm.write(params, frozen, b, key)) for b in batches]
 
 
-def looked_at(world, name: str, params, codes, *, layers: bool) -> dict:
+def looked_at(setup, name: str, params, codes, *, layers: bool) -> dict:
   """The table of loops, or of layers, and of stopping after fewer of them.
 
   D: ln p of s, which reads c. C: of the greedy c that it has written itself,
   all its loops run: the last readout is right by definition.
   """
-  from rsrc_jax import adaptive, prompts
+  from rsrc_jax.lm import tokens
+  from rsrc_jax.recursive import policy_loops
 
-  role = world.roles[name]
-  look = adaptive.make(world.policy, role, layers=layers)
+  role = setup.roles[name]
+  look = policy_loops.make(setup.policy, role, layers=layers)
   looks = []
   for batch, code in codes:
     text, target = batch.source, code
     if name == "D":
-      text, target = code, prompts.with_end(batch.source, role.end)
+      text, target = code, tokens.with_end(batch.source, role.end)
     looks.append(look(params, role.prompt(text), target))
-  looks = adaptive.gather(looks)
-  return adaptive.loops(looks) | {
-    "kl": adaptive.stopping(looks, "kl", KL),
-    "varentropy": adaptive.stopping(looks, "varentropy", VARENTROPY),
+  looks = policy_loops.gather(looks)
+  return policy_loops.loops(looks) | {
+    "kl": policy_loops.stopping(looks, "kl", KL),
+    "varentropy": policy_loops.stopping(looks, "varentropy", VARENTROPY),
   }
 
 
-def stops(world, params, frozen) -> list[dict]:
+def stops(setup, params, frozen) -> list[dict]:
   """Free-running: C, D or both really run fewer loops, or more, than trained.
 
   The same parameters in a policy of r loops, with the states of r loops.
   """
   import jax
 
-  from rsrc_jax import build, evaluate
+  from rsrc_jax.evaluation import code_judge
   from rsrc_jax.models import transformer
 
-  config, trained = world.config, world.config.model.loops
-  key, D, found = jax.random.key(config.seed), world.roles["D"], {}
+  config, trained = setup.config, setup.config.model.loops
+  key, D, found = jax.random.key(config.seed), setup.roles["D"], {}
 
   def parts(loops):
     settings = {**config.model, "loops": loops}
-    policy = transformer.make(vocab_size=world.corpus.vocab.size, **settings)
-    arm = build.phases(world._replace(policy=policy))[1]
+    policy = transformer.make(vocab_size=setup.corpus.vocab.size, **settings)
+    arm = plan.make_stages(setup._replace(policy=policy))[1]
     read, judge = (
       jax.jit(make(policy, D))
-      for make in (evaluate.make_reader, evaluate.make_judge)
+      for make in (code_judge.make_reader, code_judge.make_judge)
     )
-    return arm, evaluate.Examiner(read, judge)
+    return arm, code_judge.CodeJudge(read, judge)
 
   counts = sorted({*range(1, trained + 1), 2 * trained})
   of = {loops: parts(loops) for loops in counts}
@@ -166,11 +170,11 @@ def stops(world, params, frozen) -> list[dict]:
     pairs = [(loops, trained), (trained, loops), (loops, loops)]
     for c, d in dict.fromkeys(x for x in pairs if x not in found):
       arm = of[c][0]
-      scores, _ = evaluate.judge_split(
+      scores, _ = code_judge.judge_split(
         lambda batch, arm=arm: arm.write(params, frozen, batch, key),
-        *of[d][1].of(params), arm.saved, world.corpus.test,
+        *of[d][1].of(params), arm.saved, setup.corpus.test,
         rows=config.eval.test_rows, batch_size=config.eval.batch_size,
-        entropy_bits=world.corpus.entropy_bits,
+        entropy_bits=setup.corpus.entropy_bits,
       )  # fmt: skip
       kept = ("bits_conveyed", "edit_similarity", "mean_tokens")
       found[c, d] = {"C": c, "D": d} | {k: scores[k] for k in kept}

@@ -25,8 +25,12 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
-from rsrc_jax import build, cache, evaluate, probe, provenance, questions  # noqa: E402
+from rsrc_jax.build.setup import make_info, make_setup  # noqa: E402
 from rsrc_jax.data import sources  # noqa: E402
+from rsrc_jax.evaluation import code_judge, probe  # noqa: E402
+from rsrc_jax.rl import questions  # noqa: E402
+from rsrc_jax.runtime import cache, provenance  # noqa: E402
+from rsrc_jax.stages import plan  # noqa: E402
 from rsrc_jax.types import Tokens  # noqa: E402
 
 RULES = ("lead", "surprising", "tfidf")  # of patterns/extract.py
@@ -68,26 +72,26 @@ def probed(workdir: Path, rules: tuple[str, ...]) -> dict:
     }  # fmt: skip
   if config.only:
     config.only = ",".join((config.only, *rules))
-  world = build.world(config, workdir)
-  _, *arms = build.phases(world)
-  first = finished.restore_base(world, workdir)
-  about, frozen = build.about(world.corpus), {"base": first}
+  setup = make_setup(config, workdir)
+  _, *arms = plan.make_stages(setup)
+  first = finished.restore_base(setup, workdir)
+  info, frozen = make_info(setup.corpus), {"base": first}
   reader = probe.make(
-    world.policy, questions.answerer(world.roles, about)._replace(length=1),
-    about.questions, lambda s: questions.right_words(about, s),
+    setup.policy, questions.answerer(setup.roles, info)._replace(length=1),
+    info.questions, lambda s: questions.right_words(info, s),
     learning_rate=LEARNING_RATE,
   )  # fmt: skip
   found = {}
   for arm in arms:
     mine = first
     if arm.name not in rules:
-      mine = finished.restore(world, arm, workdir, frozen)
-    found[arm.name] = answers(world, reader, first, written(arm, mine, frozen))
+      mine = finished.restore(setup, arm, workdir, frozen)
+    found[arm.name] = answers(setup, reader, first, written(arm, mine, frozen))
     print(f"  {arm.name} {np.mean(found[arm.name]['code']):.3f}", flush=True)
   if rules:
-    asked = [n not in config.patterns.qa.unasked for n in about.names]
-    write = widest(about, np.array(asked), config.budget)
-    found["widest"] = answers(world, reader, first, write)
+    asked = [n not in config.patterns.qa.unasked for n in info.names]
+    write = widest(info, np.array(asked), config.budget)
+    found["widest"] = answers(setup, reader, first, write)
     print(f"  widest {np.mean(found['widest']['code']):.3f}", flush=True)
   return found
 
@@ -100,27 +104,27 @@ def written(arm, params, frozen):
   )
 
 
-def widest(about, asked: np.ndarray, budget: int):
+def widest(info, asked: np.ndarray, budget: int):
   """A rule that knows the grammar: the words of the facts with most of them.
 
   Of those that training asks for, and only where the sentence says them.
   """
-  many = np.where(asked, np.sum(about.words, -1), 0)
+  many = np.where(asked, np.sum(info.words, -1), 0)
   which = np.sort(np.argsort(-many, stable=True)[:budget])
 
   def write(batch, k):
     del k
     source = Tokens(*map(jnp.asarray, batch.source))
-    ids = questions.right_words(about, source)[:, which]
-    mask = ids != about.unknown
+    ids = questions.right_words(info, source)[:, which]
+    mask = ids != info.unknown
     return Tokens(jnp.where(mask, ids, 0), mask)
 
   return jax.jit(write)
 
 
-def answers(world, reader, first, write) -> dict[str, list[float]]:
+def answers(setup, reader, first, write) -> dict[str, list[float]]:
   """Teaches a reader the codes of `write`, and asks it on the test split."""
-  config, corpus = world.config, world.corpus
+  config, corpus = setup.config, setup.corpus
   params = probe.train(
     reader, jax.tree.map(jnp.copy, first), write,
     sources.batches(corpus.train, batch_size=BATCH, seed=config.seed + 2),
@@ -130,8 +134,8 @@ def answers(world, reader, first, write) -> dict[str, list[float]]:
   code = write(test, config.budget)
   texts = {
     "code": code,
-    "other": evaluate.shuffled_code(test, code),
-    "nothing": evaluate.no_code(test, code),
+    "other": code_judge.shuffled_code(test, code),
+    "nothing": code_judge.no_code(test, code),
   }
   _, answer, _ = reader
   right = lambda text: np.asarray(answer(params, test.source, text))

@@ -33,8 +33,8 @@ from policies import (
   laws,
 )
 
-from rsrc_jax import verifier
 from rsrc_jax.ops import rewards, token_stats
+from rsrc_jax.rl import verifier
 from rsrc_jax.types import TokenStats
 
 HERE = Path(__file__).resolve().parent
@@ -64,10 +64,10 @@ DEFAULT = "B L"
 def surprise(x: Scripted, ids: jax.Array) -> jax.Array:
   """NLL_D(s; c) in nats: what c does not tell, and what it misleads. [B, 2]"""
   told = jax.vmap(lambda table, row: table[row])(jnp.asarray(x.tells), ids)
-  told = jnp.where(x.mask & x.hears[..., None], told, len(WORDS))
+  told = jnp.where(x.mask & x.needs_decode[..., None], told, len(WORDS))
   words = jnp.any(told[..., None] == jnp.arange(len(WORDS)), -2)
   decoys = jnp.isin(ids, DECOYS) & x.mask
-  misled = x.harm * jnp.sum(decoys, -1) * x.hears
+  misled = x.harm * jnp.sum(decoys, -1) * x.needs_decode
   return NATS * jnp.sum(~words, -1) + misled
 
 

@@ -5,8 +5,7 @@ import stored
 from stored import Tier
 from tables import markdown
 
-from rsrc_jax import drawing
-from rsrc_jax.metrics import survival_map
+from rsrc_jax.report import style, survival_map
 
 COLUMNS = {
   "training_joules": "training, J (base included)",
@@ -92,8 +91,8 @@ def phases_table(ledgers: list[list[dict]], what: str) -> str:
     return np.mean([sum(one(x, arm, phase) for x in seed) for seed in ledgers])
 
   flat = [x for seed in ledgers for x in seed]
-  names = drawing.arms_of(name for x in flat for name in x)
-  phases = drawing.phases_of(p for x in flat for arm in x.values() for p in arm)
+  names = style.arms_of(name for x in flat for name in x)
+  phases = style.phases_of(p for x in flat for arm in x.values() for p in arm)
   table = np.array([[spent(n, p) for p in phases] for n in names])
   kept = table.any(0)
   if not kept.any():
@@ -101,11 +100,11 @@ def phases_table(ledgers: list[list[dict]], what: str) -> str:
   phases = [p for p, keep in zip(phases, kept, strict=True) if keep]
   table = table[:, kept]
   rows = [
-    [name or "shared", *map(drawing.short, [*row, row.sum()])]
+    [name or "shared", *map(style.short, [*row, row.sum()])]
     for name, row in zip(names, table, strict=True)
   ]
   total = [*table.sum(0), table.sum()]
-  rows.append(["**all**", *map(drawing.short, total)])
+  rows.append(["**all**", *map(style.short, total)])
   return markdown(["arm", *phases, "all"], rows)
 
 
@@ -114,13 +113,13 @@ def use(runs: list[dict]) -> list[str]:
   marks = points(runs)
   if not marks:
     return ["RSRC (ours): not run."]
-  shown = lambda p: map(drawing.short, (p[x] for x in COLUMNS))
+  shown = lambda p: map(style.short, (p[x] for x in COLUMNS))
   rows = [[p["name"], *shown(p), _peak(runs, p["name"])] for p in marks]
   return [
     markdown(["arm", *COLUMNS.values(), "peak MiB of a step"], rows),
     "m*: break-even reuse, what encoding costs over what each question asked "
     "of c instead of s saves. n = "
-    f"{drawing.count(marks[0]['samples_served'])} samples served (declared). "
+    f"{style.count(marks[0]['samples_served'])} samples served (declared). "
     "Bits under a V that knows the alphabet alone; RSRC in bit/J.",
   ]
 

@@ -22,7 +22,9 @@ import examine  # noqa: E402
 import finished  # noqa: E402
 import run  # noqa: E402
 
-from rsrc_jax import build, evaluate  # noqa: E402
+from rsrc_jax.build.setup import Setup, make_setup  # noqa: E402
+from rsrc_jax.evaluation import code_judge  # noqa: E402
+from rsrc_jax.stages import plan  # noqa: E402
 
 ARMS, K = ("E4", "E5", "B1", "B6", "F"), 3
 
@@ -40,8 +42,8 @@ def main() -> None:
   for arm in ARMS:
     trained = {seed: parameters(worlds[seed], arm, seed) for seed in opened}
     some = worlds[opened[0]]
-    read = jax.jit(evaluate.make_reader(some.policy, some.roles["D"]))
-    judge = jax.jit(evaluate.make_judge(some.policy, some.roles["D"]))
+    read = jax.jit(code_judge.make_reader(some.policy, some.roles["D"]))
+    judge = jax.jit(code_judge.make_judge(some.policy, some.roles["D"]))
     matrix = [
       [cross(worlds[i], trained[i], trained[j][1], read, judge) for j in opened]
       for i in opened
@@ -52,32 +54,32 @@ def main() -> None:
   path.write_text(json.dumps(found) + "\n")
 
 
-def cross(world, writer, reader, read, judge) -> float:
+def cross(setup, writer, reader, read, judge) -> float:
   phase, params, frozen = writer
-  key = jax.random.key(world.config.seed)
-  _, table = evaluate.judge_split(
+  key = jax.random.key(setup.config.seed)
+  _, table = code_judge.judge_split(
     lambda batch: phase.write(params, frozen, batch, key, np.int32(K)),
-    *evaluate.Examiner(read, judge).of(reader), phase.saved,
-    world.corpus.test, rows=examine.ROWS,
-    batch_size=world.config.eval.batch_size, entropy_bits=None,
+    *code_judge.CodeJudge(read, judge).of(reader), phase.saved,
+    setup.corpus.test, rows=examine.ROWS,
+    batch_size=setup.config.eval.batch_size, entropy_bits=None,
   )  # fmt: skip
   return float(np.mean(table["scores"]["edit_similarity"]))
 
 
-def parameters(world, arm: str, seed: int):
+def parameters(setup, arm: str, seed: int):
   """-> (phase, its parameters with the frozen ones), parameters."""
-  phases = {p.name: p for p in build.phases(world)}
+  phases = {p.name: p for p in plan.make_stages(setup)}
   folder = workdir(seed)
-  base = finished.restore_base(world, folder)
+  base = finished.restore_base(setup, folder)
   frozen = {"base": base, "reader": base}
-  params = finished.restore(world, phases[arm], folder, frozen)
+  params = finished.restore(setup, phases[arm], folder, frozen)
   return phases[arm], params, frozen
 
 
-def world_of(seed: int) -> build.World:
+def world_of(seed: int) -> Setup:
   config = run.load(ROOT / run.TIERS["facts"][0])
   config.seed, config.budget, config.eval.budgets = seed, K, (K,)
-  return build.world(config, workdir(seed))
+  return make_setup(config, workdir(seed))
 
 
 def workdir(seed: int) -> Path:

@@ -13,10 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsrc_jax import build, evaluate, logging, pretrain, probe
+from rsrc_jax.build.setup import Setup, arm_config, make_setup
 from rsrc_jax.data import sources, tokenizer
+from rsrc_jax.evaluation import code_judge, probe
+from rsrc_jax.lm.roles import Role
 from rsrc_jax.metrics import codebook
-from rsrc_jax.roles import Role
+from rsrc_jax.rl import supervised
+from rsrc_jax.runtime import run_log
+from rsrc_jax.stages import plan, rl
 from rsrc_jax.types import Tokens
 
 SHOWN = ("source", "code", "decoded")
@@ -28,22 +32,22 @@ OF_USERS = ("tail_share", "rote_share", "swap_bits")  # means over users
 
 def examine(config, workdir: Path) -> dict[str, Any]:
   """Examines every arm of a finished run. -> what results/NAME.json holds."""
-  world = build.world(config, workdir)
-  _, *arms = build.phases(world)
-  base = finished.restore_base(world, workdir)
+  setup = make_setup(config, workdir)
+  _, *arms = plan.make_stages(setup)
+  base = finished.restore_base(setup, workdir)
   frozen = {"base": base, "reader": base}
   trained = {
-    arm.name: finished.restore(world, arm, workdir, frozen) for arm in arms
+    arm.name: finished.restore(setup, arm, workdir, frozen) for arm in arms
   }
   summary = json.loads((workdir / "summary.json").read_text())
-  tools = Tools(world, base)
+  tools = Tools(setup, base)
   found = {}
   for arm in arms:
     print(f"  {arm.name}", flush=True)
-    found[arm.name] = one(world, tools, arm, trained[arm.name], frozen)
+    found[arm.name] = one(setup, tools, arm, trained[arm.name], frozen)
     found[arm.name]["held"] = held(workdir, arm.name)
-  if world.corpus.questions:
-    add_questions(world, tools, arms, trained, frozen, found)
+  if setup.corpus.questions:
+    add_questions(setup, tools, arms, trained, frozen, found)
   kept = ("seed", "corpus", "steps", "params", "entropy_bits", "made_with",
           "seconds")  # fmt: skip
   return {
@@ -56,26 +60,26 @@ def examine(config, workdir: Path) -> dict[str, Any]:
 class Tools:
   """Programs that all arms share, compiled once."""
 
-  def __init__(self, world: build.World, base):
-    policy, D = world.policy, world.roles["D"]
-    reader = lambda role: jax.jit(evaluate.make_reader(policy, role))
-    judge = jax.jit(evaluate.make_judge(policy, D))
-    self.examiner = evaluate.Examiner(reader(D), judge)
+  def __init__(self, setup: Setup, base):
+    policy, D = setup.policy, setup.roles["D"]
+    reader = lambda role: jax.jit(code_judge.make_reader(policy, role))
+    judge = jax.jit(code_judge.make_judge(policy, D))
+    self.examiner = code_judge.CodeJudge(reader(D), judge)
     # Longer sources than any that was trained on need room in d.
-    wide = max([s.ids.shape[1] for s in world.corpus.shifts.values()] or [0])
+    wide = max([s.ids.shape[1] for s in setup.corpus.shifts.values()] or [0])
     wide = D._replace(length=max(D.length, wide + 1))
-    self.wide = evaluate.Examiner(reader(wide), judge)
-    coder = jax.jit(evaluate.make_coder(policy, world.roles["text"]))
+    self.wide = code_judge.CodeJudge(reader(wide), judge)
+    coder = jax.jit(code_judge.make_coder(policy, setup.roles["text"]))
     self.surprise = lambda c: np.asarray(coder(base, c))  # bits [n, k + 1]
 
 
-def one(world, tools, arm, params, frozen) -> dict[str, Any]:
-  config, corpus = world.config, world.corpus
+def one(setup, tools, arm, params, frozen) -> dict[str, Any]:
+  config, corpus = setup.config, setup.corpus
   key = jax.random.key(config.seed)
 
   def judge(split, k, alter=None, examiner=tools.examiner):
     rows = min(ROWS, len(split.ids))
-    return evaluate.judge_split(
+    return code_judge.judge_split(
       lambda batch: arm.write(params, frozen, batch, key, np.int32(k)),
       *examiner.of(params), arm.saved, split, rows=rows,
       batch_size=min(config.eval.batch_size, rows),
@@ -90,7 +94,7 @@ def one(world, tools, arm, params, frozen) -> dict[str, Any]:
     means["token_f1"] = float(np.mean(codebook.token_f1(s, d)))
     text = lambda x: [corpus.vocab.decode(row) for row in rows_of(x)]
     means["chrf"] = float(np.mean(codebook.chrf(text(s), text(d))))
-    floor = judge(corpus.test, k, evaluate.no_code)[1]["scores"]
+    floor = judge(corpus.test, k, code_judge.no_code)[1]["scores"]
     found["by_budget"][str(k)] = {
       "means": means,
       "edit_similarity": short(table["scores"]["edit_similarity"]),
@@ -100,31 +104,31 @@ def one(world, tools, arm, params, frozen) -> dict[str, Any]:
     # Gain, on what an arm may be chosen by.
     heard, empty = (
       judge(corpus.valid, k, alter)[0]["edit_similarity"]
-      for alter in (None, evaluate.no_code)
+      for alter in (None, code_judge.no_code)
     )
     found["valid"][str(k)] = heard - empty
   # What the last, largest budget shows.
-  found["codes"] = codes(world, tools, table)
-  means, table = judge(corpus.test, k, evaluate.no_code)
+  found["codes"] = codes(setup, tools, table)
+  means, table = judge(corpus.test, k, code_judge.no_code)
   found["no_code"] = means
   found["no_code_rows"] = short(table["scores"]["edit_similarity"])
-  found["shuffled"] = judge(corpus.test, k, evaluate.shuffled_code)[0]
+  found["shuffled"] = judge(corpus.test, k, code_judge.shuffled_code)[0]
   rng = np.random.default_rng(config.seed)
   found["permuted"] = judge(
     corpus.test, k, lambda _, code: codebook.permute(code, rng)
   )[0]
   for name, split in corpus.shifts.items():
     found["shifts"][name] = {str(k): judge(split, k, examiner=tools.wide)[0]}
-  mine = build.settings(config, arm.name)
+  mine = arm_config(config, arm.name)
   if config.arms[arm.name].pattern == "cdv" and mine.augment.inject:
-    found["use"] = use(world, arm, params, frozen)
+    found["use"] = use(setup, arm, params, frozen)
   return found
 
 
-def codes(world, tools, table) -> dict[str, Any]:
+def codes(setup, tools, table) -> dict[str, Any]:
   """The language of the codes at one budget."""
-  s, c, vocab = table["source"], table["code"], world.corpus.vocab
-  train = world.corpus.train
+  s, c, vocab = table["source"], table["code"], setup.corpus.vocab
+  train = setup.corpus.train
   counts = np.bincount(train.ids[train.mask], minlength=vocab.size)
   rng = np.random.default_rng(0)
   bits = tools.surprise(c)[:, :-1]
@@ -145,27 +149,27 @@ def codes(world, tools, table) -> dict[str, Any]:
       for i in range(8)
     ],
   }  # fmt: skip
-  if world.corpus.slots is not None:
-    facts = s.ids[:, list(world.corpus.slots)]
+  if setup.corpus.slots is not None:
+    facts = s.ids[:, list(setup.corpus.slots)]
     share = codebook.attribution(c, facts, rng).share
     found["attribution"] = np.round(np.asarray(share), 4).tolist()
   return found
 
 
-def use(world, arm, params, frozen) -> dict[str, dict[str, float]]:
+def use(setup, arm, params, frozen) -> dict[str, dict[str, float]]:
   """How injected ids are used, forced as in this arm at first, and asked for.
 
   Means over looks; what is said of users is weighted by how many there were.
   """
-  config = build.settings(world.config, arm.name)
-  look, size = build.watched(world, arm.name), config.batch_size
-  full = pretrain.FULL._replace(hidden=np.float32(config.curriculum.hidden))
+  config = arm_config(setup.config, arm.name)
+  look, size = rl.watched(setup, arm.name), config.batch_size
+  full = supervised.FULL._replace(hidden=np.float32(config.curriculum.hidden))
   asked = full._replace(hidden=np.float32(0.0), ban=np.float32(0.0))
   found = {}
   for name, schedule in (("forced", full), ("asked", asked)):
     seen = []
     for number in range(LOOKS):
-      batch = sources.batch(world.corpus.test, number * size, size)
+      batch = sources.batch(setup.corpus.test, number * size, size)
       key = jax.random.fold_in(jax.random.key(config.seed), number)
       seen.append(look(params, frozen, batch, key, schedule))
     seen = jax.device_get(seen)
@@ -184,15 +188,15 @@ def weighted(values: list[float], weights: np.ndarray | None) -> float | None:
   return float(np.average(values, weights=weights))
 
 
-def add_questions(world, tools, arms, trained, frozen, found) -> None:
+def add_questions(setup, tools, arms, trained, frozen, found) -> None:
   """Answers from c, from d, from the question alone, from a shuffled c."""
-  corpus, seed = world.corpus, world.config.seed
-  vocab, key = corpus.vocab, jax.random.key(world.config.seed)
+  corpus, seed = setup.corpus, setup.config.seed
+  vocab, key = corpus.vocab, jax.random.key(setup.config.seed)
   A = Role(vocab.asks["question"], tokenizer.SEPARATOR, tokenizer.END, 1,
            vocab.text)  # fmt: skip
   asks, place = np.asarray(corpus.questions, np.int32).T
   tried = probe.make(
-    world.policy, A, asks, lambda s: s.ids[:, place],
+    setup.policy, A, asks, lambda s: s.ids[:, place],
     learning_rate=PROBE["learning_rate"],
   )  # fmt: skip
 
@@ -214,13 +218,13 @@ def add_questions(world, tools, arms, trained, frozen, found) -> None:
     write = lambda batch, k, arm=arm, params=params: Tokens(
       *jax.device_get(arm.write(params, frozen, batch, key, np.int32(k)))
     )
-    asked = learn(params, write, world.config.eval.budgets)
+    asked = learn(params, write, setup.config.eval.budgets)
     answers = {}
-    for k in world.config.eval.budgets:
+    for k in setup.config.eval.budgets:
       c = write(test, k)
       d = tools.examiner.read(params, c)
-      nothing = evaluate.no_code(test, c)
-      other = evaluate.shuffled_code(test, c)
+      nothing = code_judge.no_code(test, c)
+      other = code_judge.shuffled_code(test, c)
       answers[str(k)] = {
         "code": np.round(right(asked, c), 4).tolist(),
         "decoded": float(np.mean(right(reader, d))),
@@ -234,7 +238,7 @@ def add_questions(world, tools, arms, trained, frozen, found) -> None:
 
 def held(workdir: Path, arm: str) -> list[dict[str, float]]:
   """What the curriculum saw, and what it set."""
-  lines = logging.read_jsonl(workdir / "metrics.jsonl")
+  lines = run_log.read_jsonl(workdir / "metrics.jsonl")
   names = ("held_reward", "held_gain", "held_use_rate", "held_rote_share",
            "held_used", "held_decoy_rate", "held_tau",
            "held_tail_share", "held_swap_bits", "held_pay_bonus",

@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from stored import Tier
 
-from rsrc_jax import drawing
 from rsrc_jax.metrics import statistics
+from rsrc_jax.report import style
 
 
 class Look(NamedTuple):
@@ -50,7 +50,7 @@ OTHERS = "#c3cad2"
 
 
 def look(arm: str) -> Look:
-  return LOOKS.get(arm, Look(drawing.FAINT, ".", ":"))
+  return LOOKS.get(arm, Look(style.FAINT, ".", ":"))
 
 
 def draw(
@@ -74,7 +74,7 @@ def draw(
   }
   said = []
   for name, make in makers.items():
-    if not drawing.save(f"figure_{name}", make, folder):
+    if not style.save(f"figure_{name}", make, folder):
       for ending in ("svg", "png"):  # of results that are no longer there
         (folder / f"figure_{name}.{ending}").unlink(missing_ok=True)
       said.append(f"Figure {name}: not run, there is nothing to draw.")
@@ -107,7 +107,7 @@ def gain_by_step(tier: Tier) -> Figure:
   for arm in stored.arms(tier):
     _band(axes, arm, *stored.series(tier, arm, "held_gain"), marks=8)
   if axes.has_data():
-    axes.axhline(1, color=drawing.FAINT, ls=":", lw=1)
+    axes.axhline(1, color=style.FAINT, ls=":", lw=1)
   axes.set(
     title="Relative gain of D's likelihood under the constraints of the step, "
     f"k = {k}",
@@ -135,7 +135,7 @@ def quality_by_language(tier: Tier) -> Figure:
   )
   front = sorted(p for p in means.values() if not beaten(p))
   if len(front) > 1:
-    axes.plot(*zip(*front, strict=True), color=drawing.FAINT, lw=0.9, zorder=1)
+    axes.plot(*zip(*front, strict=True), color=style.FAINT, lw=0.9, zorder=1)
   axes.set(
     title=f"Quality and English, k = {k}",
     xlabel="bits a token of c under the frozen English model",
@@ -198,13 +198,13 @@ def rote(tier: Tier, append: Tier) -> Figure:
   panels = figure.subplots(2, 2)
   names = {"held_rote_share": "rote share of codes with injected ids",
            "held_pay_bonus": "bonus paid a code"}  # fmt: skip
-  about = {"B2": "B2, no gate", "B4": "B4, gate B·L", "F": "F, gate B·L"}
+  info = {"B2": "B2, no gate", "B4": "B4, gate B·L", "F": "F, gate B·L"}
   for axes, (name, label) in zip(panels[0], names.items(), strict=True):
     for arm in INJECTED:
       steps, values = stored.series(tier, arm, name)
       if name == "held_rote_share":
         steps, values = _while_used(tier, arm, steps, values)
-      _band(axes, arm, steps, values, label=about[arm], marks=8)
+      _band(axes, arm, steps, values, label=info[arm], marks=8)
     axes.set(
       xlabel="step",
       ylabel=label,
@@ -218,7 +218,7 @@ def rote(tier: Tier, append: Tier) -> Figure:
       if len(steps):
         end = tables.fifths(values)[-1]
         axes.bar(x, end.mean(), color="#56a8d6", width=0.6)
-        axes.plot([x] * len(end), end, "o", color=drawing.INK, ms=3.5)
+        axes.plot([x] * len(end), end, "o", color=style.INK, ms=3.5)
     axes.set_xticks(range(len(arms)), arms, rotation=45, ha="right")
     axes.set_axisbelow(True)
     axes.set(ylabel=label, title="Tier append, end (gate_bonus)")
@@ -241,12 +241,12 @@ def schedule(tier: Tier, arm: str = "F") -> Figure:
   found = stored.each(tier, arm, lambda x: x.get("held") and x, k)
   figure, panels = _row(2, 10.4, 4.0)
   styles = ("-", "--", ":", "-.")
-  for (name, label), style in zip(PHASED.items(), styles, strict=True):
+  for (name, label), dashes in zip(PHASED.items(), styles, strict=True):
     for i, one in enumerate(found.values()):
       lines = [x for x in stored.drawn(one) if name in x]
       if lines:
         panels[0].plot(
-          [x["step"] for x in lines], [x[name] for x in lines], ls=style,
+          [x["step"] for x in lines], [x[name] for x in lines], ls=dashes,
           color=LOOKS["F"].color, alpha=1.0 if i == 0 else 0.3, lw=1.3,
           label=None if i else label,
         )  # fmt: skip
@@ -280,16 +280,16 @@ def questions(tier: Tier, best: str | None) -> Figure:
     shown += [(best, "code", "-", f"{best}, from c"),
               (best, "decoded", "--", f"{best}, from d")]  # fmt: skip
   shown.append(("F", "question", ":", "question alone (F)"))
-  for arm, way, style, label in shown:
+  for arm, way, look, label in shown:
     curve = lambda x, way=way: [
       np.mean(x["questions"][str(k)][way]) for k in tier.budgets
     ]
     rows = stored.each(tier, arm, curve)
     _band(axes, arm, tier.budgets, np.array(list(rows.values())), label=label,
-          line=style)  # fmt: skip
+          line=look)  # fmt: skip
   top = stored.mean(tier, "U0", lambda x: x["questions"]["source"])
   if top:
-    axes.axhline(np.mean(list(top.values())), color=drawing.FAINT, ls=":", lw=1)
+    axes.axhline(np.mean(list(top.values())), color=style.FAINT, ls=":", lw=1)
     axes.set_title("Questions answered; dotted at the top: from s")
   axes.set(xlabel="budget k, tokens", ylabel="share of questions answered")
   axes.set_xticks(tier.budgets)
@@ -326,8 +326,8 @@ def compute(tier: Tier) -> Figure:
       continue
     y = [x.mean() for x in gain.values()]
     _dots(axes, point["name"], [spent[point["name"]]] * len(y), y,
-          label=f"{point['name']}: RSRC_i {drawing.short(point['rsrc_i'])}, "
-          f"RSRC_t {drawing.short(point['rsrc_t'])}")  # fmt: skip
+          label=f"{point['name']}: RSRC_i {style.short(point['rsrc_i'])}, "
+          f"RSRC_t {style.short(point['rsrc_t'])}")  # fmt: skip
   axes.set(
     title=f"RSRC_i and RSRC_t(n) (ours) at k = {k}, bit/J", xscale="log",
     xlabel="training FLOPs, sum over budgets, base included",

@@ -140,7 +140,7 @@ class Scripted(NamedTuple):
   law: np.ndarray  # [B, 2, T] index into laws()
   elsewhere: np.ndarray  # [B, 2, T]
   tells: np.ndarray  # [B, K] which word of s an id tells D, 12 for none
-  hears: np.ndarray  # [B, 2] bool
+  needs_decode: np.ndarray  # [B, 2] bool
   generic: np.ndarray  # [B, 2] bool
   harm: np.ndarray  # [B, 1] nats
 

@@ -28,8 +28,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from rsrc_jax import cache  # noqa: E402
-from rsrc_jax.config import load  # noqa: E402
+from rsrc_jax.runtime import cache  # noqa: E402
+from rsrc_jax.runtime.configs import load  # noqa: E402
 
 # The config of a tier, the budgets that it is trained at, one policy each, and
 # the seeds: of facts as they are registered, of the others by their cost.

@@ -10,7 +10,7 @@ import numpy as np
 import stored
 from stored import Tier
 
-from rsrc_jax import evaluate
+from rsrc_jax.evaluation import code_judge
 from rsrc_jax.metrics import statistics
 
 LEGEND = (
@@ -201,7 +201,7 @@ def budget_tables(tier: Tier) -> list[str]:
   without = lambda k: at("parts", k, "no_code", "nll_bits")
   floor = lambda x: float(np.mean([without(k)(x) for k in tier.budgets]))
   utilisation = lambda k: (
-    lambda x: evaluate.channel_utilisation(
+    lambda x: code_judge.channel_utilisation(
       without(k)(x), nll(k)(x), ids=ids, budget=k
     )
   )
@@ -410,11 +410,11 @@ def samples(tier: Tier) -> str:
         for card in cards[seed]
       ]
       parts += [f"## {arm} (seed {seed})", markdown(["s", "c", "d"], rows)]
-  about = (
+  info = (
     f"The first sources of the test split, c of {k} tokens and the "
     "free-running d."
   )
-  return "\n\n".join(["# Sample cards", about, *(parts or ["not run."])]) + "\n"
+  return "\n\n".join(["# Sample cards", info, *(parts or ["not run."])]) + "\n"
 
 
 def _text(pieces: list[str]) -> str:

@@ -23,8 +23,7 @@ from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from rsrc_jax import drawing
-from rsrc_jax.metrics import survival_map
+from rsrc_jax.report import style, survival_map
 
 HERE = Path(__file__).resolve().parent
 PLAIN = ("cdv_tiny", "default")  # whose arms go by their own names
@@ -78,13 +77,13 @@ def compute(rows: list[dict]) -> Figure:
   figure = Figure(figsize=(8.2, 4.6), constrained_layout=True)
   axes = figure.subplots()
   for name in dict.fromkeys(row["arm"] for row in rows):
-    known, last = name in drawing.ARMS, name.rsplit(" ", 1)[-1]
-    look = drawing.arm(name if known else last)
-    style = {"color": look.color, "ls": "-" if known else "--"}
+    known, last = name in style.ARMS, name.rsplit(" ", 1)[-1]
+    look = style.arm(name if known else last)
+    look = {"color": look.color, "ls": "-" if known else "--"}
     mine = [row for row in rows if row["arm"] == name]
     for seed in dict.fromkeys(row["seed"] for row in mine):
       one = [row for row in mine if row["seed"] == seed]
-      axes.plot(*_xy(one), alpha=0.25, lw=0.9, **style)
+      axes.plot(*_xy(one), alpha=0.25, lw=0.9, **look)
     steps = dict.fromkeys(row["step"] for row in mine)
     same = [[row for row in mine if row["step"] == step] for step in steps]
     mean = lambda key, rows: math.fsum(row[key] for row in rows) / len(rows)
@@ -93,7 +92,7 @@ def compute(rows: list[dict]) -> Figure:
     ]
     axes.plot(
       *_xy(average), marker=look.marker, markersize=4,
-      label=look.label if known else name, **style,
+      label=look.label if known else name, **look,
     )  # fmt: skip
   axes.set_xscale("log")
   axes.set(
@@ -146,7 +145,7 @@ def main():
     writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-  drawing.save("compute", lambda: compute(rows), HERE)
+  style.save("compute", lambda: compute(rows), HERE)
   text = table(points)
   (HERE / "table.md").write_text(text)
   print(text)

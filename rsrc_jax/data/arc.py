@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rsrc_jax.data.puzzles import Puzzles, take
+from rsrc_jax.data.grids import Puzzles, take
 
 COLOURS = 10
 VERSIONS = ("arcagi1", "arcagi2")

@@ -8,7 +8,7 @@ them may stand beside one on that set.
 
 import numpy as np
 
-from rsrc_jax.data.puzzles import Puzzles
+from rsrc_jax.data.grids import Puzzles
 
 # 0 is left for what is outside a grid.
 WALL, FLOOR, START, GOAL, PATH = 1, 2, 3, 4, 5

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from rsrc_jax.data import sources, tokenizer
-from rsrc_jax.types import Quiz
+from rsrc_jax.types import QASources
 
 # Where the question of a task begins, and what stands before the text.
 FAMILIES = {
@@ -133,9 +133,9 @@ def corpus(
   )  # fmt: skip
 
 
-def _quiz(encoded: list[Task], widths: list[int]) -> Quiz:
+def _quiz(encoded: list[Task], widths: list[int]) -> QASources:
   source, question, answer = (
     sources.padded(part, width)
     for part, width in zip(zip(*encoded, strict=True), widths, strict=True)
   )
-  return Quiz(*source, question, answer)
+  return QASources(*source, question, answer)

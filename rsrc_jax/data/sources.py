@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import grain
 import numpy as np
 
-from rsrc_jax.data import prose, synthetic, tokenizer
-from rsrc_jax.data import text as texts
-from rsrc_jax.types import Batch, Quiz, Tokens
+from rsrc_jax.data import prose, sentences, synthetic, tokenizer
+from rsrc_jax.types import Batch, QASources, Tokens
 
 LEAST = 32  # sentences in a split of real text
 
@@ -22,14 +21,14 @@ class Corpus(NamedTuple):
 
   name: str
   vocab: tokenizer.Vocabulary
-  train: Tokens | Quiz  # [n, S] numpy
+  train: Tokens | QASources  # [n, S] numpy
   valid: Tokens
   test: Tokens
   entropy_bits: float | None  # of a source, where it is known exactly
   slots: tuple[int, ...] | None  # positions of the facts, where there are any
   digest: str  # sha256 of the encoded splits
-  strange: Tokens | None  # [n, S] of another distribution, never trained on
-  strange_name: str  # what they are
+  ood: Tokens | None  # [n, S] of another distribution, never trained on
+  ood_name: str  # what they are
   # (question's id, position of its answer) a slot; None: nothing to ask about.
   questions: tuple[tuple[int, int], ...] | None = None
   # Never trained on either, by what is new in them; {} where there are none.
@@ -171,7 +170,9 @@ def text(
     raise ValueError(
       f"data.min_tokens={min_tokens}: give 1 to data.max_tokens={max_tokens}."
     )
-  splits = texts.split(texts.documents(path), heldout=heldout, seed=seed)
+  splits = sentences.split(
+    sentences.documents(path), heldout=heldout, seed=seed
+  )
   _check_sizes(
     path,
     splits,
@@ -199,7 +200,7 @@ def text(
   train, valid, test = (padded(rows, max_tokens) for rows in fitting)
   # A corpus of another kind that is always at hand, as numpy is.
   folder = Path(importlib.util.find_spec("numpy").origin).parent / "lib"
-  strange = fit(texts.others(texts.documents(str(folder)), splits.train))
+  ood = fit(sentences.others(sentences.documents(str(folder)), splits.train))
   return Corpus(
     "text",
     vocab,
@@ -209,7 +210,7 @@ def text(
     None,
     None,
     digest(train, valid, test),
-    padded(strange, max_tokens) if len(strange) >= LEAST else None,
+    padded(ood, max_tokens) if len(ood) >= LEAST else None,
     f"docstrings of numpy.lib {np.__version__}",
   )
 
@@ -237,18 +238,18 @@ def padded(rows: list[list[int]], length: int) -> Tokens:
   return Tokens(ids, mask)
 
 
-def digest(*splits: Tokens | Quiz) -> str:
+def digest(*splits: Tokens | QASources) -> str:
   """sha256 over ids and masks, so that a run can say what it read."""
   h = hashlib.sha256()
   for split in splits:
-    own = (split.question, split.answer) if isinstance(split, Quiz) else ()
+    own = (split.question, split.answer) if isinstance(split, QASources) else ()
     for text in (split, *own):
       h.update(np.ascontiguousarray(text.ids, "<i4").tobytes())
       h.update(np.ascontiguousarray(text.mask, "?").tobytes())
   return h.hexdigest()
 
 
-def batches(split: Tokens | Quiz, *, batch_size: int, seed: int) -> Any:
+def batches(split: Tokens | QASources, *, batch_size: int, seed: int) -> Any:
   """An endless grain iterator of Batch, reshuffled every epoch.
 
   Its get_state() and set_state() are exact: they go into the checkpoint.
@@ -259,16 +260,16 @@ def batches(split: Tokens | Quiz, *, batch_size: int, seed: int) -> Any:
   return iter(stream.to_iter_dataset())
 
 
-def batch(split: Tokens | Quiz, start: int, size: int) -> Batch:
+def batch(split: Tokens | QASources, start: int, size: int) -> Batch:
   """`size` rows of a split in order, wrapping around: fixed shapes."""
   return _rows(
     split, (start + np.arange(size, dtype=np.int32)) % len(split.ids)
   )
 
 
-def _rows(split: Tokens | Quiz, rows: np.ndarray) -> Batch:
+def _rows(split: Tokens | QASources, rows: np.ndarray) -> Batch:
   take = lambda text: Tokens(text.ids[rows], text.mask[rows])
-  if isinstance(split, Quiz):
+  if isinstance(split, QASources):
     own = (take(split.question), take(split.answer))
     return Batch(take(split), rows, *own)
   return Batch(take(split), rows)

@@ -15,7 +15,7 @@ import re
 import numpy as np
 
 from rsrc_jax.data import sudoku_search
-from rsrc_jax.data.puzzles import Puzzles, join, take
+from rsrc_jax.data.grids import Puzzles, join, take
 from rsrc_jax.data.sudoku_classes import symmetry_class
 
 # Puzzles that are made at a time.

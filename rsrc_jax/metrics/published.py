@@ -1,7 +1,7 @@
 """RSRC_t (as published, v0 / v1): the repository's formula and its faults.
 
-  python -m rsrc_jax.metrics published [--version v0|v1] [--check] [--audit]
-  python -m rsrc_jax.metrics published --params=7e9 --flops=8e22 --energy=45
+  python -m rsrc_jax.accounting published [--version v0|v1] [--check] [--audit]
+  python -m rsrc_jax.accounting published --params=7e9 --flops=8e22 --energy=45
 
 The formula of the public repository PV-Bhat/RSRC (tag v1.1, commit 0a0313e),
 kept to reproduce the numbers of its table and to show what is wrong with them.
@@ -419,7 +419,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _flags() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
-    prog="python -m rsrc_jax.metrics published",
+    prog="python -m rsrc_jax.accounting published",
     description="RSRC_t as its author published it. Ours is another metric.",
   )
   parser.add_argument("--version", choices=VERSIONS, default="v1")

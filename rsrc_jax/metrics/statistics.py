@@ -36,7 +36,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rsrc_jax.metrics import compare
+from rsrc_jax.accounting import compare
 
 CHUNK = 1 << 21  # documents drawn at a time: 16 MiB of indices
 DRAWS, LEVEL, POWER = 10_000, 0.95, 0.8

@@ -1,1 +1,5 @@
+"""Arrow diagrams of roles, each make(context, **settings) -> Pattern.
 
+No config, no files, no meshes; no pattern imports what another one owns,
+but ccv, which plays cdv.
+"""

@@ -18,17 +18,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsrc_jax import augment, prompts, rollout, verifier
-from rsrc_jax.patterns import cdv, extract
-from rsrc_jax.roles import Role, joined
+from rsrc_jax.lm import extracts, likelihood, rollout, tokens
+from rsrc_jax.lm.keys import row_keys
+from rsrc_jax.lm.roles import Role, joined
+from rsrc_jax.rl import verifier
 from rsrc_jax.types import (
-  About,
-  Ask,
   Batch,
+  Controls,
   Episode,
-  Lesson,
   Pattern,
   Policy,
+  SourceInfo,
+  SupervisedBatch,
   Tokens,
 )
 
@@ -49,7 +50,7 @@ def make(
   roles: dict[str, Role],
   verify: verifier.Verifier,
   *,
-  about: About,
+  info: SourceInfo,
   rounds: int,
   pool: int,
   memory: int,
@@ -98,7 +99,7 @@ def make(
   C, D, text = roles["C"], roles["D"], roles["text"]
   _check(rounds, pool, memory, group, candidates, drift, D.length - 1)
   CC = joined(C, text)._replace(length=memory, use=None, avoid=None, slot=None)
-  places = _places(about, shared)
+  places = _places(info, shared)
   levels = jnp.asarray(np.flatnonzero(C.support)[:LEVELS], jnp.int32)
 
   def init():
@@ -106,10 +107,10 @@ def make(
 
   def beside(cc: Tokens, other: Tokens) -> Tokens:
     """cc and, behind a separator, what is read with it; alone where cc is."""
-    line = prompts.constant(C.separator, other.ids.shape[0])
+    line = tokens.constant(C.separator, other.ids.shape[0])
     some = jnp.any(cc.mask, -1, keepdims=True)
     line = Tokens(jnp.where(some, line.ids, 0), line.mask & some)
-    return prompts.concat(cc, line, other)
+    return tokens.concat(cc, line, other)
 
   def write(params, cc: Tokens, s: Tokens, ask, keys, samples: int, role=C):
     return rollout.sample(
@@ -121,8 +122,8 @@ def make(
     """ln p_D(s | cc, c): cc [N, M], s [N, S], code [N, G, k] -> [N, G]"""
     G = code.ids.shape[1]
     wide = lambda x: Tokens(*(jnp.repeat(y, G, 0) for y in x))
-    target = Tokens(*(x[:, None] for x in prompts.with_end(wide(s), D.end)))
-    prompt = D.prompt(beside(wide(cc), prompts.flatten(code)))
+    target = Tokens(*(x[:, None] for x in tokens.with_end(wide(s), D.end)))
+    prompt = D.prompt(beside(wide(cc), tokens.flatten(code)))
     found = rollout.likelihood(policy, params, D, prompt, target)
     return found.reshape(code.ids.shape[:2])
 
@@ -133,8 +134,8 @@ def make(
     with jax.named_scope("C"):
       level = jnp.clip(gain * LEVELS, 0, LEVELS - 1).astype(jnp.int32)
       score = Tokens(levels[level][:, None], jnp.ones((len(level), 1), bool))
-      line = prompts.constant(C.separator, len(level))
-      history = prompts.concat(beside(cc, s), line, code, line, d, line, score)
+      line = tokens.constant(C.separator, len(level))
+      history = tokens.concat(beside(cc, s), line, code, line, d, line, score)
       found = rollout.sample(
         policy, params, role, role.prompt(history), key_of, samples=samples
       )
@@ -145,13 +146,13 @@ def make(
     H = cc.ids.shape[1]
     wide = lambda x: jnp.repeat(x, H, 0)
     with jax.named_scope("V"):
-      alone = cdv.unconditional(policy, frozen["base"], text, s)
+      alone = likelihood.without_code(policy, frozen["base"], text, s)
     s = Tokens(*map(wide, s))
     ask = jax.tree.map(wide, ask)
-    flat = prompts.flatten(cc)
+    flat = tokens.flatten(cc)
     with jax.named_scope("C"):
       c = write(params, flat, s, ask, wide(key_of), 1, C.greedy())
-    code = prompts.without_end(c.output, C.end)
+    code = tokens.without_end(c.output, C.end)
     with jax.named_scope("V"):
       found = known(params, flat, s, code).reshape(-1, H)
     return verifier.relative_gain(found, alone[:, None]), c
@@ -161,7 +162,7 @@ def make(
     if pool == 1:
       return Tokens(*(x[:, 0] for x in candidates))
     n = len(cc.ids)
-    flat = prompts.flatten(candidates)
+    flat = tokens.flatten(candidates)
     nothing = Tokens(flat.ids[:, :1] * 0, flat.mask[:, :1] & False)
     wide = Tokens(*(jnp.repeat(x, pool, 0) for x in cc))
     with jax.named_scope("V"):
@@ -170,7 +171,7 @@ def make(
       ).reshape(n, pool)
     return _at(candidates, jnp.argmin(found, -1))
 
-  def play(params, frozen, carry, batch: Batch, key, given: Ask):
+  def play(params, frozen, carry, batch: Batch, key, given: Controls):
     n = _streams(batch, rounds * pool, f"rounds={rounds} times pool={pool}")
     k_stream, k_rounds = jax.random.split(jax.random.fold_in(key, 13))
     cut = lambda x: x.reshape(n, rounds, pool, *x.shape[1:])
@@ -185,14 +186,16 @@ def make(
     def one(state: State, r):
       at = lambda tree, i: jax.tree.map(lambda x: x[:, i], tree)
       k = jax.random.split(jax.random.fold_in(k_rounds, r), 5)
-      keys = [augment.row_keys(x, rows) for x in k]
+      keys = [row_keys(x, rows) for x in k]
       ask, ask_next = at(asks, r), at(asks, r + 1)
       with jax.named_scope("C"):
         c = write(params, state.cc, state.source, ask, keys[0], group)
-      code = prompts.without_end(c.output, C.end)
+      code = tokens.without_end(c.output, C.end)
       with jax.named_scope("V"):
         likely = known(params, state.cc, state.source, code)
-        alone = cdv.unconditional(policy, frozen["base"], text, state.source)
+        alone = likelihood.without_code(
+          policy, frozen["base"], text, state.source
+        )
       gain = verifier.relative_gain(likely, alone[:, None])
       best = _at(code, jnp.argmax(likely, -1))
       # What a cc that has failed was folded from is where to fold from.
@@ -201,7 +204,7 @@ def make(
         params, state.source, held, Tokens(*(x[:, 0] for x in code)),
         gain[:, 0], keys[1], candidates,
       )  # fmt: skip
-      after = prompts.without_end(found.output, CC.end)  # [n, H, M]
+      after = tokens.without_end(found.output, CC.end)  # [n, H, M]
       kept = random_extract(state.source, keys[2])
       first = Tokens(*(x[:, 0] for x in after))
       new = _where(jnp.broadcast_to(warm, (n,)), kept, first)
@@ -228,9 +231,9 @@ def make(
       weight = jnp.where(warm, 1.0, weight)
       lessons = {
         "D": d_lesson(state.cc, state.source, best, k[4]),
-        "CC": Lesson(
+        "CC": SupervisedBatch(
           found.prompt,
-          Tokens(*(x[:, None] for x in prompts.with_end(target, CC.end))),
+          Tokens(*(x[:, None] for x in tokens.with_end(target, CC.end))),
           weight[:, None],
         ),
       }
@@ -290,22 +293,22 @@ def make(
   def random_extract(s: Tokens, keys) -> Tokens:
     score = jax.vmap(lambda k: jax.random.uniform(k, s.ids.shape[1:]))(keys)
     said = s._replace(mask=s.mask & jnp.asarray(C.support)[s.ids])
-    return extract.keep(said, score, memory)
+    return extracts.keep(said, score, memory)
 
   def empty(n: int) -> Tokens:
     return Tokens(
       jnp.zeros((n, memory), jnp.int32), jnp.zeros((n, memory), bool)
     )
 
-  def d_lesson(cc: Tokens, s: Tokens, code: Tokens, key) -> Lesson:
+  def d_lesson(cc: Tokens, s: Tokens, code: Tokens, key) -> SupervisedBatch:
     """D learns s from cc and c; now and then from one of them, or from none."""
     some = jax.random.uniform(key, (2, len(s.ids), 1)) >= dropout
     cc, code = (
       Tokens(jnp.where(keep, x.ids, 0), x.mask & keep)
       for x, keep in ((cc, some[0]), (code, some[1]))
     )
-    target = Tokens(*(x[:, None] for x in prompts.with_end(s, D.end)))
-    return Lesson(
+    target = Tokens(*(x[:, None] for x in tokens.with_end(s, D.end)))
+    return SupervisedBatch(
       D.prompt(beside(cc, code)), target, jnp.ones(target.ids.shape[:2])
     )
 
@@ -334,7 +337,7 @@ def make(
   def unfold(params, frozen, s: Tokens):
     """s [n, R, S] -> bits by control, [n, R] each, and what was written."""
     n, none, keys = len(s.ids), empty(len(s.ids)), jnp.zeros(len(s.ids), int)
-    keys = augment.row_keys(jax.random.key(0), keys)
+    keys = row_keys(jax.random.key(0), keys)
     cc, fixed, said, bits = none, None, [], []
     for r in range(rounds):
       here = Tokens(*(x[:, r] for x in s))
@@ -347,8 +350,8 @@ def make(
       found = {}
       for name, memory_of in memories.items():
         c = write(params, memory_of, here, None, keys, 1, C.greedy())
-        code = prompts.without_end(c.output, C.end)
-        alone = cdv.unconditional(policy, frozen["base"], text, here)
+        code = tokens.without_end(c.output, C.end)
+        alone = likelihood.without_code(policy, frozen["base"], text, here)
         likely = known(params, memory_of, here, code)[:, 0]
         found[name] = (likely - alone) / jnp.log(2.0)
         if name == "cc":
@@ -357,7 +360,7 @@ def make(
       after, d = fold(params, here, cc, mine, gain, keys, 1, CC.greedy())
       said.append({"source": here, "cc": cc, "code": mine, "decoded": d})
       bits.append(found)
-      after = prompts.without_end(after.output, CC.end)
+      after = tokens.without_end(after.output, CC.end)
       cc = Tokens(*(x[:, 0] for x in after))
       fixed = cc if r == 0 else fixed
     gather = lambda parts: jax.tree.map(lambda *x: jnp.stack(x, 1), *parts)
@@ -383,21 +386,21 @@ def ceiling_bits(words: list[int], drift: float) -> float:
   return float(bits)
 
 
-def _places(about: About, shared: tuple[str, ...]) -> tuple[int, ...]:
+def _places(info: SourceInfo, shared: tuple[str, ...]) -> tuple[int, ...]:
   if not shared:
     return ()
-  if about.slots is None:
+  if info.slots is None:
     raise ValueError(
       f"config.patterns.cc.shared={shared}: sources without facts at fixed "
       "places have none in common; set config.data.source='facts' and "
       "config.data.omit=0, or shared=()."
     )
-  if set(shared) - set(about.names):
+  if set(shared) - set(info.names):
     raise ValueError(
       f"config.patterns.cc.shared={shared}: the facts are "
-      f"{', '.join(about.names)}."
+      f"{', '.join(info.names)}."
     )
-  return tuple(about.slots[about.names.index(name)] for name in shared)
+  return tuple(info.slots[info.names.index(name)] for name in shared)
 
 
 def _check(rounds, pool, memory, group, candidates, drift, longest) -> None:

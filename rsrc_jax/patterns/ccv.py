@@ -13,17 +13,19 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rsrc_jax import augment, prompts, rollout, verifier
-from rsrc_jax.patterns import cdv, extract
-from rsrc_jax.roles import Role, joined
+from rsrc_jax.lm import likelihood, rollout, tokens
+from rsrc_jax.lm.keys import row_keys
+from rsrc_jax.lm.roles import Role, joined
+from rsrc_jax.patterns import cdv
+from rsrc_jax.rl import verifier
 from rsrc_jax.types import (
-  About,
-  Ask,
   Batch,
+  Controls,
   Episode,
-  Lesson,
   Pattern,
   Policy,
+  SourceInfo,
+  SupervisedBatch,
   Tokens,
 )
 
@@ -47,7 +49,7 @@ def make(
   roles: dict[str, Role],
   verify: verifier.Verifier,
   *,
-  about: About,
+  info: SourceInfo,
   fresh: dict[str, Any],
   buffer: int,
   parents: int,
@@ -98,7 +100,7 @@ def make(
     )
   C, D, text = roles["C"], roles["D"], roles["text"]
   R = joined(C, D)
-  play_fresh = cdv.make(policy, roles, verify, about=about, **fresh).play
+  play_fresh = cdv.make(policy, roles, verify, info=info, **fresh).play
 
   def init() -> Buffer:
     blank = lambda T: Tokens(
@@ -117,7 +119,7 @@ def make(
     # A code that misleads is not made better by being short.
     return gain * jnp.where(gain > 0, 1.0 - length_price * used, 1.0)
 
-  def play(params, frozen, carry: Buffer, batch: Batch, key, given: Ask):
+  def play(params, frozen, carry: Buffer, batch: Batch, key, given: Controls):
     if len(batch.row) < parents or len(batch.row) > buffer:
       raise ValueError(
         f"config.patterns.ccv.parents={parents}, buffer={buffer}: the buffer "
@@ -129,15 +131,15 @@ def make(
     k = jax.random.split(jax.random.fold_in(key, 11), 4)
     k_slot, k_old, k_r, k_left = k
     episode, _ = play_fresh(params, frozen, (), batch, key, given)
-    codes = prompts.without_end(episode.rollouts["C"].output, C.end)
+    codes = tokens.without_end(episode.rollouts["C"].output, C.end)
     best = _at(codes, jnp.argmax(episode.rewards["C"], -1))
     age, spent = jnp.full(len(batch.row), carry.step), jnp.float32(0.0)
     if left > 0:
       old = jax.vmap(jax.random.bernoulli, (0, None))(
-        augment.row_keys(k_left, batch.row), left
+        row_keys(k_left, batch.row), left
       )
       written = early(frozen, batch.source)
-      spent = extract.loops(written)
+      spent = rollout.loops_at_most(written)
       best = _where(old, written, best)
       age = jnp.where(old, -1, age)
     carry = store(carry, batch.source, best, age, k_slot)
@@ -152,11 +154,11 @@ def make(
     )
     with jax.named_scope("C"):
       r = rollout.sample(
-        policy, params, R, R.prompt(parent), augment.row_keys(k_r, rows),
+        policy, params, R, R.prompt(parent), row_keys(k_r, rows),
         samples=group,
       )  # fmt: skip
       anew = rollout.greedy(policy, params, C, C.prompt(s))
-    again = prompts.without_end(r.output, R.end)  # [M, G, k]
+    again = tokens.without_end(r.output, R.end)  # [M, G, k]
     with jax.named_scope("V"):
       every = Tokens(
         *(
@@ -164,8 +166,10 @@ def make(
           for x, *others in zip(again, parent, known_best, anew, strict=True)
         )
       )
-      known = cdv.likelihood(policy, params, D, s, every)
-      without = cdv.unconditional(policy, frozen["base"], text, s)[:, None]
+      known = likelihood.of_source(policy, params, D, s, every)
+      without = likelihood.without_code(policy, frozen["base"], text, s)[
+        :, None
+      ]
       value = worth(known, without, every)  # [M, G + 3]
     value, old, top, new = (
       value[:, :group], value[:, group], value[:, -2], value[:, -1]
@@ -185,7 +189,7 @@ def make(
     metrics = {
       **episode.metrics,
       "C#2_loops": rollout.loops(r.output),
-      "C#3_loops": extract.loops(anew),
+      "C#3_loops": rollout.loops_at_most(anew),
       "reference_loops": spent,
       "R_gain_over_parent": jnp.mean(gained),
       "R_gain_best": jnp.mean(jnp.max(gained, -1)),
@@ -271,9 +275,9 @@ def make(
     """
     del carry
     s = batch.source
-    without = cdv.unconditional(policy, frozen["base"], text, s)
+    without = likelihood.without_code(policy, frozen["base"], text, s)
     k_try, *k_pass = jax.random.split(key, PASSES + 1)
-    read = lambda c: cdv.likelihood(policy, params, D, s, c)
+    read = lambda c: likelihood.of_source(policy, params, D, s, c)
     tell = lambda name, c, known: {
       f"{name}_bits": (known - without) / jnp.log(2.0),
       f"{name}_tokens": jnp.sum(c.mask, -1) * 1.0,
@@ -282,10 +286,10 @@ def make(
     with jax.named_scope("C"):
       old = early(frozen, s)
       tries = rollout.sample(
-        policy, params, C, C.prompt(s), augment.row_keys(k_try, batch.row),
+        policy, params, C, C.prompt(s), row_keys(k_try, batch.row),
         samples=PASSES * group,
       )  # fmt: skip
-    tries = prompts.without_end(tries.output, C.end)
+    tries = tokens.without_end(tries.output, C.end)
     known_tries = read(tries)
     value_tries = worth(known_tries, without[:, None], tries)
     known_old = read(alone(old))[:, 0]
@@ -300,10 +304,10 @@ def make(
         again = rollout.greedy(policy, params, R, R.prompt(again))
         r = rollout.sample(
           policy, params, R, R.prompt(chain),
-          augment.row_keys(k_pass[number], batch.row), samples=group,
+          row_keys(k_pass[number], batch.row), samples=group,
         )  # fmt: skip
       scores |= tell(f"again_{name}", again, read(alone(again))[:, 0])
-      r = prompts.without_end(r.output, R.end)
+      r = tokens.without_end(r.output, R.end)
       known = read(r)
       value = worth(known, without[:, None], r)
       top = jnp.argmax(value, -1)
@@ -344,10 +348,10 @@ def _check(buffer, parents, group, targets, over_parent) -> None:
     raise ValueError(f"{field}.over_parent={over_parent} can't be negative.")
 
 
-def _lesson(R: Role, parent: Tokens, target: Tokens, weight) -> Lesson:
+def _lesson(R: Role, parent: Tokens, target: Tokens, weight) -> SupervisedBatch:
   """R learns to write `target` for `parent`, where `weight` says so."""
-  target = Tokens(*(x[:, None] for x in prompts.with_end(target, R.end)))
-  return Lesson(R.prompt(parent), target, weight[:, None] * 1.0)
+  target = Tokens(*(x[:, None] for x in tokens.with_end(target, R.end)))
+  return SupervisedBatch(R.prompt(parent), target, weight[:, None] * 1.0)
 
 
 def _at(codes: Tokens, index: jax.Array) -> Tokens:

@@ -5,20 +5,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rsrc_jax import augment, injection, prompts, rollout, verifier
+from rsrc_jax.lm import likelihood, rollout, tokens
+from rsrc_jax.lm.keys import prompt_keys, row_keys
+from rsrc_jax.lm.roles import Role
 from rsrc_jax.metrics import compression
 from rsrc_jax.ops import rewards
-from rsrc_jax.roles import Role
+from rsrc_jax.rl import injection, verifier
 from rsrc_jax.types import (
-  About,
-  Ask,
   Batch,
+  Controls,
   Episode,
-  Lesson,
-  Params,
   Pattern,
   Policy,
   Rollout,
+  SourceInfo,
+  SupervisedBatch,
   Tokens,
 )
 
@@ -37,7 +38,7 @@ def make(
   empty: bool = False,
   gate: dict[str, Any] | None = None,
   monitor: bool = False,
-  about: About | None = None,
+  info: SourceInfo | None = None,
 ) -> Pattern:
   """Builds the pattern.
 
@@ -64,12 +65,12 @@ def make(
     monitor: measure the use of injected ids even where it is not paid for.
     about: unused; every pattern is told.
   """
-  del about
+  del info
   if not 0 <= lessons <= group:
     raise ValueError(
       f"config.patterns.cdv.lessons={lessons} must be 0 to group={group}."
     )
-  if decodes > 1 and not verify.hears:
+  if decodes > 1 and not verify.needs_decode:
     raise ValueError(
       f"config.patterns.cdv.decodes={decodes}: a V that does not hear d "
       "rewards all decodes alike, and D learns nothing from them. Set it to 1, "
@@ -81,7 +82,7 @@ def make(
   )
   D = roles["D"] if decodes > 1 else roles["D"].greedy()
 
-  def play(params, frozen, carry, batch: Batch, key, given: Ask):
+  def play(params, frozen, carry, batch: Batch, key, given: Controls):
     s = batch.source
     # The second child of the step's key is the constraints' (build.given).
     k_c, _, k_cut, k_d = jax.random.split(key, 4)
@@ -89,23 +90,25 @@ def make(
     with jax.named_scope("C"):
       c = rollout.sample(
         policy, params, C, C.prompt(s, given.constraints),
-        augment.row_keys(k_c, batch.row), samples=group,
+        row_keys(k_c, batch.row), samples=group,
         constraints=given.constraints, stats=bool(paid),
       )  # fmt: skip
-    code = prompts.without_end(c.output, C.end)  # [B, G, k]: ids, never text
+    code = tokens.without_end(c.output, C.end)  # [B, G, k]: ids, never text
     d = decoded = None
-    if verify.hears:
+    if verify.needs_decode:
       with jax.named_scope("D"):
         d = rollout.sample(
-          policy, params, D, D.prompt(prompts.flatten(code)),
-          _code_keys(k_d, batch.row, group), samples=decodes,
+          policy, params, D, D.prompt(tokens.flatten(code)),
+          prompt_keys(k_d, batch.row, group), samples=decodes,
         )  # fmt: skip
-      decoded = prompts.without_end(d.output, D.end)
+      decoded = tokens.without_end(d.output, D.end)
       decoded = Tokens(*(x.reshape(-1, group, *x.shape[1:]) for x in decoded))
 
     with jax.named_scope("V"):
       known = read(params, s, code)
-      without = unconditional(policy, frozen["base"], roles["text"], s)
+      without = likelihood.without_code(
+        policy, frozen["base"], roles["text"], s
+      )
       gain = verifier.relative_gain(known, without[:, None])
       fidelity, scores = verify.score(frozen["reader"], s, decoded, gain)
 
@@ -147,74 +150,20 @@ def make(
     return Episode(rollouts, returns, taught, metrics), carry
 
   def read(params, s: Tokens, code: Tokens):
-    return likelihood(policy, params, D, s, code)
+    return likelihood.of_source(policy, params, D, s, code)
 
-  def lesson(s: Tokens, code: Tokens, known, key) -> Lesson:
+  def lesson(s: Tokens, code: Tokens, known, key) -> SupervisedBatch:
     _, index = jax.lax.top_k(known, lessons)
     best = Tokens(*(jnp.take_along_axis(x, index[..., None], 1) for x in code))
-    return code_lesson(D, s, prompts.flatten(best), key, dropout, empty)
+    return likelihood.decode_batch(
+      D, s, tokens.flatten(best), key, dropout, empty
+    )
 
   return Pattern(paid.init if paid else tuple, play)
 
 
-def likelihood(
-  policy: Policy, params: Params, D: Role, s: Tokens, code: Tokens
-) -> jax.Array:
-  """ln p_D(s | c) of every code, teacher-forced.
-
-  s [B, S], code [B, G, k] -> [B, G] nats, end included.
-  """
-  target = prompts.with_end(s, D.end)
-  target = Tokens(
-    *(jnp.repeat(x, code.ids.shape[1], 0)[:, None] for x in target)
-  )
-  prompt = D.prompt(prompts.flatten(code))
-  return rollout.likelihood(policy, params, D, prompt, target).reshape(
-    code.ids.shape[:2]
-  )
-
-
-def unconditional(
-  policy: Policy, params: Params, text: Role, s: Tokens
-) -> jax.Array:
-  """ln p(s) of a language model that reads nothing. s [B, S] -> [B] nats"""
-  empty = Tokens(s.ids[:, :0], s.mask[:, :0])
-  target = Tokens(*(x[:, None] for x in prompts.with_end(s, text.end)))
-  prompt = text.prompt(empty)
-  return rollout.likelihood(policy, params, text, prompt, target)[:, 0]
-
-
-def code_lesson(
-  role: Role,
-  s: Tokens,
-  code: Tokens,
-  key: jax.Array,
-  dropout: float,
-  empty: bool = False,
-) -> Lesson:
-  """s [B, S] to be learnt from code [B * M, k], some cut short, or `empty`."""
-  rows, k = code.ids.shape
-  k_drop, k_length = jax.random.split(key)
-  short = jax.random.randint(k_length, (rows,), 0, k)
-  short = jnp.zeros_like(short) if empty else short
-  drop = jax.random.uniform(k_drop, (rows,)) < dropout
-  code = prompts.cut(code, jnp.where(drop, short, k))
-  repeat = rows // s.ids.shape[0]
-  target = prompts.with_end(s, role.end)
-  target = Tokens(*(jnp.repeat(x, repeat, 0)[:, None] for x in target))
-  return Lesson(role.prompt(code), target, jnp.ones((rows, 1)))
-
-
-def _imitation(c: Rollout, best: jax.Array) -> Lesson:
+def _imitation(c: Rollout, best: jax.Array) -> SupervisedBatch:
   """The best output of each group, as C wrote it. best [B]"""
   index = best[:, None, None]
   target = Tokens(*(jnp.take_along_axis(x, index, 1) for x in c.output))
-  return Lesson(c.prompt, target, jnp.ones(target.ids.shape[:2]))
-
-
-def _code_keys(key, rows, group):
-  """One key a code: [B] rows -> [B * G] keys."""
-  per_code = lambda k: jax.vmap(lambda g: jax.random.fold_in(k, g))(
-    jnp.arange(group)
-  )
-  return jax.vmap(per_code)(augment.row_keys(key, rows)).reshape(-1)
+  return SupervisedBatch(c.prompt, target, jnp.ones(target.ids.shape[:2]))

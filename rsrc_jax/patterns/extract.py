@@ -8,29 +8,18 @@ The hash is no extract but the control of all codes: nothing but memory.
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 
-from rsrc_jax import augment, prompts, rollout
-from rsrc_jax.patterns import cdv
-from rsrc_jax.roles import Role
+from rsrc_jax.lm import extracts, rollout
+from rsrc_jax.lm.roles import Role
 from rsrc_jax.types import (
-  About,
   Batch,
-  Constraints,
   Episode,
-  Params,
   Pattern,
   Policy,
+  SourceInfo,
   Tokens,
 )
-
-# See writer.
-RULES = ("lead", "surprising", "sft", "tfidf", "oracle", "random", "hash")
-SAMPLED = "sampled_oracle"  # what the oracle's D is trained on
-CHUNK = 8  # codes of a source that D reads at once: bounds memory, not results
-TRIES = 16  # extracts of a source that it chooses from
 
 
 def make(
@@ -41,300 +30,23 @@ def make(
   lessons: int,
   dropout: float,
   empty: bool = False,
-  about: About | None = None,
+  info: SourceInfo | None = None,
 ) -> Pattern:
   """Builds the pattern; what is given to `play` are codes [B, k].
 
   Nothing is sampled and nothing verified. D sees `lessons` pairs a source, as
   in C -> D -> V: every arm trains D on equally many, here on the same code.
   """
-  del policy, verify, about
+  del policy, verify, info
 
   def play(params, frozen, carry, batch: Batch, key, given: Tokens):
     del params, frozen
     code = Tokens(*(jnp.repeat(x, lessons, 0) for x in given))
-    lesson = cdv.code_lesson(
+    lesson = extracts.likelihood.decode_batch(
       roles["D"], batch.source, code, key, dropout, empty
     )
     metrics = {"length": jnp.mean(jnp.sum(given.mask, -1) * 1.0)}
-    metrics["C_loops"] = loops(given)
+    metrics["C_loops"] = rollout.loops_at_most(given)
     return Episode({}, {}, {"D": lesson}, metrics), carry
 
   return Pattern(tuple, play)
-
-
-def loops(code: Tokens) -> jax.Array:
-  """How often `sample` ran its loop to write these codes [B, k], end cut off.
-
-  An upper bound for codes of a rule, which ran none.
-  """
-  spent = jnp.max(jnp.sum(code.mask, -1)) + 1.0  # the end too, if it fits
-  return jnp.minimum(spent, code.ids.shape[-1]) - 1.0
-
-
-def keep(
-  s: Tokens, score: jax.Array, k: int, budget: jax.Array | None = None
-) -> Tokens:
-  """The best-scored real tokens of s, in order. [B, S], [B, S] -> [B, k].
-
-  k of them, or min(k, budget[b]) where a row has a budget [B] int32 of its own.
-  Of equal scores the earlier wins. Shorter sources are kept whole, with pads on
-  the right.
-  """
-  if k > s.ids.shape[-1]:
-    raise ValueError(
-      f"budget={k} is longer than the longest source, {s.ids.shape[-1]} "
-      "tokens: lower config.budget or raise config.data.max_tokens."
-    )
-  _, index = jax.lax.top_k(jnp.where(s.mask, score, -jnp.inf), k)
-  real = _at(s.mask, index)
-  if budget is not None:
-    real &= jnp.arange(k) < budget[:, None]
-  index = jnp.sort(jnp.where(real, index, s.ids.shape[-1]), -1)
-  real = index < s.ids.shape[-1]
-  index = jnp.where(real, index, 0)
-  return Tokens(jnp.where(real, _at(s.ids, index), 0), real)
-
-
-def lead(s: Tokens) -> jax.Array:
-  """Scores the first tokens best."""
-  return jnp.broadcast_to(-jnp.arange(s.ids.shape[-1]) * 1.0, s.ids.shape)
-
-
-def surprisal(policy: Policy, params, text: Role, s: Tokens) -> jax.Array:
-  """Nats of each token under a language model without context. [B, S]"""
-  empty = Tokens(s.ids[:, :0], s.mask[:, :0])
-  target = Tokens(*(x[:, None] for x in s))
-  log_probs, _ = rollout.score(policy, params, text, text.prompt(empty), target)
-  return -log_probs[:, 0]
-
-
-def noisy(score: jax.Array, key: jax.Array, rows: jax.Array) -> jax.Array:
-  """Gumbel-top-k of log scores: sampling without replacement by weight."""
-  draw = lambda k: jax.random.gumbel(k, score.shape[-1:])
-  noise = jax.vmap(draw)(augment.row_keys(key, rows))
-  return jnp.log(jnp.maximum(score, 1e-6)) + noise
-
-
-def inverse_frequency(tokens: Tokens, vocab_size: int) -> np.ndarray:
-  """ln((1 + n) / (1 + df)) + 1 of each id over n sources [n, S]. -> [V]
-
-  df: sources that hold the id. Smoothed, so that an id of no source is the
-  rarest and not infinite.
-  """
-  ids, mask = (np.asarray(x) for x in tokens)
-  row = np.broadcast_to(np.arange(len(ids))[:, None], ids.shape)
-  pairs = np.unique(np.stack([row[mask], ids[mask]]), axis=1)
-  df = np.bincount(pairs[1], minlength=vocab_size)
-  return (np.log((1 + len(ids)) / (1 + df)) + 1).astype(np.float32)
-
-
-def tfidf(s: Tokens, idf: jax.Array) -> jax.Array:
-  """How often s holds each of its tokens, times idf [V]. -> [B, S]"""
-  same = (s.ids[:, :, None] == s.ids[:, None]) & s.mask[:, None]
-  return jnp.sum(same, -1) * jnp.asarray(idf)[s.ids]
-
-
-def likelihood(
-  policy: Policy, params: Params, D: Role, s: Tokens, code: Tokens
-) -> jax.Array:
-  """ln p_D(s | c), teacher-forced, end included: [B, S], [B, n, k] -> [B, n].
-
-  CHUNK codes of a source at a time.
-  """
-  rows, n, k = code.ids.shape
-  rounds = -(-n // CHUNK)
-  width = -(-n // rounds)
-  pad = ((0, 0), (0, rounds * width - n), (0, 0))
-  chunks = lambda x: jnp.swapaxes(
-    jnp.pad(x, pad).reshape(rows, rounds, width, k), 0, 1
-  )
-  target = prompts.with_end(s, D.end)
-  target = Tokens(*(jnp.repeat(x, width, 0)[:, None] for x in target))
-
-  def known(part: Tokens):
-    prompt = D.prompt(prompts.flatten(part))
-    found = rollout.likelihood(policy, params, D, prompt, target)
-    return found.reshape(rows, width)
-
-  found = jax.lax.map(known, Tokens(*(chunks(x) for x in code)))
-  return jnp.swapaxes(found, 0, 1).reshape(rows, -1)[:, :n]
-
-
-def oracle(
-  policy: Policy,
-  params: Params,
-  D: Role,
-  s: Tokens,
-  k: int,
-  budget: jax.Array | None = None,
-) -> Tokens:
-  """The extract that this D reads best, built greedily. [B, S] -> [B, k]
-
-  Adds, one at a time, the token of s with which ln p_D(s | c) becomes largest,
-  up to the row's budget even where a shorter code would do better: an upper
-  bound of what extraction can reach with this D, up to greediness. Reads D k
-  times S times a source.
-  """
-  rows, size = s.ids.shape
-  if budget is None:
-    budget = jnp.full(rows, k, jnp.int32)
-  each = jnp.eye(size, dtype=bool)
-
-  def extract(chosen):
-    """Masks [N, S] of the N / B candidates of each source -> codes [N, k]."""
-    ids = jnp.repeat(s.ids, len(chosen) // rows, 0)
-    chosen = Tokens(ids, chosen)
-    return keep(chosen, lead(chosen), k)
-
-  def add(chosen, t):
-    free = s.mask & ~chosen & (t < budget[:, None])
-    tried = (chosen[:, None] | each) & s.mask[:, None]
-    code = extract(tried.reshape(-1, size))
-    code = Tokens(*(x.reshape(rows, size, k) for x in code))
-    known = likelihood(policy, params, D, s, code)
-    best = jnp.argmax(jnp.where(free, known, -jnp.inf), -1)
-    return chosen | (each[best] & free), None
-
-  chosen, _ = jax.lax.scan(add, jnp.zeros_like(s.mask), jnp.arange(k))
-  return extract(chosen)
-
-
-def sampled_oracle(
-  policy: Policy,
-  params: Params,
-  D: Role,
-  batch: Batch,
-  key: jax.Array,
-  k: int,
-  budget: jax.Array | None = None,
-) -> Tokens:
-  """Of TRIES random extracts the one that this D reads best. -> [B, k]"""
-  s = batch.source
-
-  def draw(t):
-    score = shuffled(s, jax.random.fold_in(key, t), batch.row)
-    return keep(s, score, k, budget)
-
-  tried = jax.vmap(draw, out_axes=1)(jnp.arange(TRIES))  # [B, TRIES, k]
-  best = jnp.argmax(likelihood(policy, params, D, s, tried), -1)
-  best = best[:, None, None]
-  return Tokens(*(jnp.take_along_axis(x, best, 1)[:, 0] for x in tried))
-
-
-def shuffled(s: Tokens, key: jax.Array, rows: jax.Array) -> jax.Array:
-  """Random scores: every subset of s is as likely. -> [B, S]"""
-  return noisy(jnp.ones(s.ids.shape), key, rows)
-
-
-def hashed(
-  s: Tokens, ids: np.ndarray, k: int, budget: jax.Array | None = None
-) -> Tokens:
-  """k of `ids` with replacement, a fixed function of the whole text. -> [B, k]
-
-  The memorisation control: as good a name of s as any for a D that has seen
-  the pair, and no word about a text that D has not.
-  """
-
-  def fold(key, token: Tokens):
-    folded = jax.random.fold_in(key, token.ids)
-    return jnp.where(token.mask, folded, key), None
-
-  def draw(s: Tokens):
-    key = jax.random.key(0, impl="threefry2x32")  # on every backend the same
-    # The length goes in first: no text is then a step on the way to another.
-    key = jax.random.fold_in(key, jnp.sum(s.mask))
-    key, _ = jax.lax.scan(fold, key, s)
-    # A key a slot, so that a larger k only adds to the code.
-    keys = jax.vmap(lambda t: jax.random.fold_in(key, t))(jnp.arange(k))
-    return jax.vmap(lambda key: jax.random.randint(key, (), 0, len(ids)))(keys)
-
-  code = jnp.asarray(ids, jnp.int32)[jax.vmap(draw)(s)]
-  code = Tokens(code, jnp.ones(code.shape, bool))
-  return code if budget is None else prompts.cut(code, budget)
-
-
-def taught(
-  policy: Policy, params: Params, C: Role, batch: Batch, key: jax.Array, budget
-) -> Tokens:
-  """What C writes of each source, held to budget [B] if any. -> [B, k]"""
-  limits = None
-  if budget is not None:
-    free = jnp.full((len(budget), 1, 1), -1, jnp.int32)
-    limits = Constraints(free, free, budget=budget[:, None])
-  c = rollout.sample(
-    policy, params, C, C.prompt(batch.source, limits),
-    augment.row_keys(key, batch.row), samples=1, constraints=limits,
-  )  # fmt: skip
-  return Tokens(*(x[:, 0] for x in prompts.without_end(c.output, C.end)))
-
-
-def writer(
-  policy: Policy,
-  roles: dict[str, Role],
-  rule: str,
-  k: int,
-  *,
-  idf: np.ndarray | None = None,
-  code: np.ndarray | None = None,
-) -> Callable[..., Tokens]:
-  """write(params, frozen, batch, key, budget=None) -> code [B, k] by a rule.
-
-  budget [B] int32 is the most tokens of each row's code, None is k for all. The
-  parameters of the arm itself are read by the oracles alone.
-
-  Args:
-    policy: the model's functions.
-    roles: "C", "D" and "text".
-    rule: "lead": the first tokens. "surprising": the most surprising ones under
-      the frozen base. "tfidf": the most frequent in s and rarest elsewhere.
-      "random": any. "oracle": those that the arm's own D reads best; and
-      "sampled_oracle", the best of a few, cheap enough to train D on. All of
-      these in order. "sft": what the frozen base, taught on extracts, writes as
-      C, greedily. "hash": random ids that s alone decides.
-    k: the largest budget.
-    idf: [V] of inverse_frequency, for "tfidf"; what no text may hold counts 0.
-    code: [V] bool, the ids of a "hash".
-
-  Raises:
-    ValueError: an unknown rule, or one without what it needs.
-  """
-  C, D, text = roles["C"].greedy(), roles["D"], roles["text"]
-  if rule not in (*RULES, SAMPLED):
-    known = ", ".join((*RULES, SAMPLED))
-    raise ValueError(f"extract rule {rule!r} is none of {known}.")
-  if rule == "tfidf":
-    if idf is None:
-      raise ValueError("extract rule 'tfidf' needs idf: inverse_frequency().")
-    idf = np.where(text.support, idf, 0.0).astype(np.float32)
-  if rule == "hash" and (code is None or not np.any(code)):
-    raise ValueError("extract rule 'hash' needs code, with an id to choose.")
-
-  def score(frozen, batch, key):
-    if rule == "surprising":
-      with jax.named_scope("C"):
-        return surprisal(policy, frozen["base"], text, batch.source)
-    if rule == "tfidf":
-      return tfidf(batch.source, idf)
-    if rule == "random":
-      return shuffled(batch.source, key, batch.row)
-    return lead(batch.source)
-
-  def write(params, frozen, batch: Batch, key, budget=None):
-    s = batch.source
-    if rule == "hash":
-      return hashed(s, np.flatnonzero(code), k, budget)
-    with jax.named_scope("C"):
-      if rule == "sft":
-        return taught(policy, frozen["base"], C, batch, key, budget)
-      if rule == "oracle":
-        return oracle(policy, params, D, s, k, budget)
-      if rule == SAMPLED:
-        return sampled_oracle(policy, params, D, batch, key, k, budget)
-    return keep(s, score(frozen, batch, key), k, budget)
-
-  return write
-
-
-def _at(x, index):
-  return jnp.take_along_axis(x, jnp.minimum(index, x.shape[-1] - 1), -1)

@@ -11,17 +11,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rsrc_jax import augment, prompts, questions, rollout
+from rsrc_jax.lm import rollout, tokens
+from rsrc_jax.lm.keys import row_keys
+from rsrc_jax.lm.roles import Role
 from rsrc_jax.ops import rewards
-from rsrc_jax.roles import Role
+from rsrc_jax.rl import questions
 from rsrc_jax.types import (
-  About,
-  Ask,
   Batch,
+  Controls,
   Episode,
-  Lesson,
   Pattern,
   Policy,
+  SourceInfo,
+  SupervisedBatch,
   Tokens,
 )
 
@@ -31,7 +33,7 @@ def make(
   roles: dict[str, Role],
   verify: Any,
   *,
-  about: About,
+  info: SourceInfo,
   group: int,
   each: int,
   unasked: tuple[str, ...],
@@ -70,30 +72,30 @@ def make(
   """
   del verify
   _check(each, answers, lessons, from_source, dropout)
-  if about.answer_tokens:
+  if info.answer_tokens:
     _check_own(each, unasked, pairs)
-    asker = questions.of_sources(roles, about)
+    asker = questions.of_sources(roles, info)
   else:
     asker = questions.of_facts(
-      roles, about, each=each, unasked=unasked, pairs=pairs
+      roles, info, each=each, unasked=unasked, pairs=pairs
     )
   C, A = roles["C"], asker.role
 
   def ask(text: Tokens, question: Tokens) -> Tokens:
     """text [N, T], question [N, Q] -> prompt [N, P]."""
-    return A.prompt(prompts.concat(text, question))
+    return A.prompt(tokens.concat(text, question))
 
-  def play(params, frozen, carry, batch: Batch, key, given: Ask):
+  def play(params, frozen, carry, batch: Batch, key, given: Controls):
     s, B = batch.source, len(batch.row)
     # The second child of the step's key is the constraints' (build.given).
     k_c, _, k_q, k_a, k_read = jax.random.split(key, 5)
     with jax.named_scope("C"):
       c = rollout.sample(
         policy, params, C, C.prompt(s, given.constraints),
-        augment.row_keys(k_c, batch.row), samples=group,
+        row_keys(k_c, batch.row), samples=group,
         constraints=given.constraints,
       )  # fmt: skip
-    code = prompts.without_end(c.output, C.end)  # [B, G, k]
+    code = tokens.without_end(c.output, C.end)  # [B, G, k]
     question, right = asker.draw(k_q, batch)  # [B, E, Q], [B, E, W]
 
     # Every code is asked every question: [B, G, E, ...] as rows.
@@ -137,7 +139,7 @@ def make(
       chosen = Tokens(
         *(jnp.take_along_axis(x, best[:, None, None], 1)[:, 0] for x in code)
       )
-      keys = augment.row_keys(k_read, batch.row)
+      keys = row_keys(k_read, batch.row)
       taught["A"] = lesson(s, chosen, question, right, keys)
     return Episode(rollouts, returns, taught, metrics), carry
 
@@ -145,21 +147,23 @@ def make(
     """The words, and the end in all the slots behind them."""
     return jnp.where(output.mask, output.ids, A.end)
 
-  def lesson(s: Tokens, code: Tokens, question, right: Tokens, keys) -> Lesson:
+  def lesson(
+    s: Tokens, code: Tokens, question, right: Tokens, keys
+  ) -> SupervisedBatch:
     """A reads the code, the source or nothing, and is told the answer."""
     rows = lambda x: jnp.repeat(x, each, 0)
     what = jax.vmap(lambda key: jax.random.uniform(key, (each,)))(keys)
     what = what.reshape(-1)
     source, nothing = what < from_source, what >= 1.0 - dropout
     code, s = (Tokens(*map(rows, x)) for x in (code, s))
-    text = prompts.concat(
-      prompts.cut(code, jnp.where(source | nothing, 0, code.ids.shape[1])),
-      prompts.cut(s, jnp.where(source, s.ids.shape[1], 0)),
+    text = tokens.concat(
+      tokens.cut(code, jnp.where(source | nothing, 0, code.ids.shape[1])),
+      tokens.cut(s, jnp.where(source, s.ids.shape[1], 0)),
     )
     flat = lambda x: x.reshape(-1, x.shape[-1])
     target = Tokens(*(flat(x)[:, None] for x in right))
     prompt = ask(text, Tokens(*map(flat, question)))
-    return Lesson(prompt, target, jnp.ones(target.ids.shape[:2]))
+    return SupervisedBatch(prompt, target, jnp.ones(target.ids.shape[:2]))
 
   def examine(params, frozen, carry, batch: Batch, code: Tokens, key):
     """Greedy answers from c, from d, from another's c, from nothing, from s."""
@@ -199,7 +203,7 @@ def make(
   def answered(params, text: Tokens, question: Tokens, right: Tokens):
     """-> is A right, can it be known from s, [n, B] each; one by one."""
     answer = jax.lax.map(lambda q: answer_to(params, text, q), question)
-    known = right.ids[..., 0] != about.unknown
+    known = right.ids[..., 0] != info.unknown
     return jnp.all(answer == said(right), -1), known
 
   def answer_to(params, text: Tokens, question: Tokens) -> jax.Array:
@@ -242,7 +246,7 @@ def _keys(key, rows, count: int):
   per_row = lambda k: jax.vmap(lambda i: jax.random.fold_in(k, i))(
     jnp.arange(count)
   )
-  return jax.vmap(per_row)(augment.row_keys(key, rows)).reshape(-1)
+  return jax.vmap(per_row)(row_keys(key, rows)).reshape(-1)
 
 
 def _mean(x: jax.Array, where: jax.Array) -> jax.Array:

@@ -1,0 +1,150 @@
+"""Jitted functions whose work is charged to the ledger.
+
+A program is compiled in a phase of its own, its FLOPs are counted once from its
+jaxpr, and every call after that adds what it executed: loops that end early are
+counted by how often they ran.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from rsrc_jax.accounting import flops, hlo
+from rsrc_jax.accounting.ledger import SCOPES, Ledger
+from rsrc_jax.runtime import processes
+from rsrc_jax.types import Tokens
+
+LOOPS = "_loops"  # ends the names of metrics that say how often a loop ran
+
+
+def compiled(
+  ledger: Ledger,
+  name: str,
+  f: Callable,
+  *args: Any,
+  loops: dict[str, float] | None = None,
+  closed_form: float | None = None,
+) -> flops.Count:
+  """Traces and compiles a jitted f for these arguments, and notes its figures.
+
+  The call that follows finds the program in jax's cache. Arguments may be
+  donated ones: nothing is executed.
+
+  Args:
+    ledger: where compiling is charged.
+    name: of the program.
+    f: jitted.
+    *args: of a call.
+    loops: by scope, how often its dynamic loops can run at most, for the note.
+    closed_form: FLOPs of such a call on paper, noted beside the others.
+  """
+  with ledger.phase("compile", program=name):
+    traced = f.trace(*args)
+    executable = traced.lower().compile()
+    count = flops.count(traced.jaxpr, SCOPES)
+    found = hlo.xla(executable)
+  once, most = flops.evaluate(count), _evaluate(count, loops or {})
+  figures = hlo.agreement(most["hardware"], found, closed_form)
+  ledger.program(
+    name=name,
+    walker=figures["walked"],
+    walker_once=once["hardware"],
+    xla_raw=figures["xla_raw"],
+    xla_corrected=figures["xla_corrected"],
+    closed_form=closed_form,
+    xla_unknown_loops=figures["xla_unknown_loops"],
+    xla_unseen=figures["xla_unseen"],
+    recompute=most["recompute"],
+    elementwise=most["elementwise"],
+    loops_unknown=most["unknown_loops"],
+    branches_at_most=most["branches"],
+    peak_bytes=_peak_bytes(executable),
+  )
+  return count
+
+
+def charged(
+  ledger: Ledger,
+  phase: str,
+  f: Callable,
+  loops: Callable[[Any], dict[str, float]] = lambda out: {},
+) -> Callable:
+  """A jitted f as a call that is awaited and charged to `phase`.
+
+  loops: output -> how often each dynamic loop ran, by scope. The jitted f stays
+  at hand as `.uncharged`, to be timed without the books.
+  """
+  if ledger.path is None:
+    return f
+  count = None
+
+  def call(*args):
+    nonlocal count
+    if count is None:
+      count = compiled(ledger, phase, f, *args)
+    with ledger.phase(phase) as spend:
+      out = spend(f(*args))
+      jax.block_until_ready(out)
+      spend(**work([(count, loops(out), 1)]))
+    return out
+
+  call.uncharged, call.loops = f, loops
+  return call
+
+
+def work(
+  calls: list[tuple[flops.Count, dict[str, float], float]],
+) -> dict[str, Any]:
+  """Facts for a ledger line: what calls of programs have executed.
+
+  calls: of each program its FLOPs, how often its loops ran, and its calls.
+  """
+  spent, again = {}, 0.0
+  for count, loops, times in calls:
+    found = _evaluate(count, loops)
+    for scope, value in found["scopes"].items():
+      spent[scope] = spent.get(scope, 0.0) + times * value["hardware"]
+    again += times * found["recompute"]
+  return {"flops": spent, "recompute": again}
+
+
+def loops_of(window: list[dict[str, Any]]) -> dict[str, float]:
+  """Mean passes through each dynamic loop, from the metrics of some steps."""
+  names = [k for k in window[0] if k.endswith(LOOPS)]
+  values = jax.device_get([{k: m[k] for k in names} for m in window])
+  mean = lambda k: float(np.mean([v[k] for v in values]))
+  return {k.removesuffix(LOOPS): mean(k) for k in names}
+
+
+def decoding(scope: str, length: int) -> Callable[[Tokens], dict[str, float]]:
+  """Loops of rollout.sample, from its outputs [B, T] with their end cut off.
+
+  length: the most tokens that the role may write, end included.
+  """
+
+  def loops(out: Tokens) -> dict[str, float]:
+    longest = int(np.max(np.sum(processes.fetch(out.mask), -1)))
+    return {scope: min(longest + 1, length) - 1}
+
+  return loops
+
+
+def _evaluate(count: flops.Count, loops: dict[str, float]) -> dict[str, Any]:
+  """flops.evaluate, for loops of which the program may have only some."""
+  known = {k: v for k, v in loops.items() if k in count.loops}
+  return flops.evaluate(count, known)
+
+
+def _peak_bytes(executable) -> int | None:
+  """Arguments, outputs and temporaries of one device, what is shared once."""
+  memory = executable.memory_analysis()
+  if memory is None:
+    return None
+  return int(
+    memory.argument_size_in_bytes
+    + memory.output_size_in_bytes
+    + memory.temp_size_in_bytes
+    - memory.alias_size_in_bytes
+  )

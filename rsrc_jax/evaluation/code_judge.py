@@ -1,0 +1,197 @@
+"""Equal-budget evaluation: code against English, held-out, free-running.
+
+Every arm is the same two functions: one that writes a code, and D that reads
+it. All arms are judged by the same greedy D of their own training.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rsrc_jax.data import sources
+from rsrc_jax.lm import rollout, tokens
+from rsrc_jax.lm.keys import row_keys
+from rsrc_jax.lm.roles import Role
+from rsrc_jax.metrics import capability, compression
+from rsrc_jax.runtime import processes
+from rsrc_jax.types import Batch, Params, Policy, Tokens
+
+
+class CodeJudge(NamedTuple):
+  """D reads a code, and the result is judged; parameters not yet bound."""
+
+  read: Callable[..., Tokens]  # params, code -> d
+  judge: Callable[
+    ..., dict[str, jax.Array]
+  ]  # params, source, code, d -> scores
+  place: Callable = lambda tree: tree  # rows of the host -> where they live
+
+  def of(self, params: Params) -> tuple[Callable, Callable]:
+    """read(code) and judge(source, code, d) of these parameters."""
+    return (
+      lambda code: self.read(params, self.place(code)),
+      lambda *given: self.judge(params, *map(self.place, given)),
+    )
+
+
+def make_reader(policy: Policy, role: Role) -> Callable[..., Tokens]:
+  """read(params, code [B, k]) -> the free-running greedy d [B, T] of a role."""
+
+  def read(params: Params, code: Tokens) -> Tokens:
+    with jax.named_scope("D"):
+      return rollout.greedy(policy, params, role, role.prompt(code))
+
+  return read
+
+
+def make_judge(policy: Policy, role: Role) -> Callable[..., dict[str, Any]]:
+  """judge(params, source [B, S], code [B, k], d [B, T]) -> scores [B].
+
+  nll is teacher-forced, in bits, end token included; everything else is of the
+  free-running greedy d.
+  """
+  D = role.greedy()
+
+  def judge(params: Params, source: Tokens, code: Tokens, d: Tokens):
+    target = Tokens(*(x[:, None] for x in tokens.with_end(source, D.end)))
+    with jax.named_scope("V"):
+      nll = -rollout.likelihood(policy, params, D, D.prompt(code), target)[:, 0]
+    return {
+      "nll_bits": nll / jnp.log(2.0),
+      "token_accuracy": compression.token_accuracy(source, d),
+      "exact_match": compression.exact_match(source, d),
+      "edit_similarity": compression.edit_similarity(source, d),
+      "mean_tokens": jnp.sum(code.mask, -1) * 1.0,
+      "novel_fraction": compression.novel_fraction(source, code),
+    }
+
+  return judge
+
+
+def make_coder(policy: Policy, role: Role) -> Callable[..., jax.Array]:
+  """length(params, s [B, S]) -> bits [B, S + 1] of each token and of the end.
+
+  A language model as an arithmetic coder without context: V's l_V(s).
+  """
+  plain = role.greedy()._replace(temperature=1.0)
+
+  def length(params: Params, source: Tokens) -> jax.Array:
+    empty = Tokens(source.ids[:, :0], source.mask[:, :0])
+    target = Tokens(*(x[:, None] for x in tokens.with_end(source, plain.end)))
+    log_probs, _ = rollout.score(
+      policy, params, plain, plain.prompt(empty), target
+    )
+    return -log_probs[:, 0] / jnp.log(2.0)
+
+  return length
+
+
+def make_answerer(policy: Policy, role: Role) -> Callable[..., Tokens]:
+  """answer(params, text [B, T]) -> one token [B, 1] after reading a text.
+
+  What a later question costs that is asked of s, or of its code.
+  """
+  A = role.greedy()._replace(length=1)
+
+  def answer(params: Params, text: Tokens) -> Tokens:
+    keys = row_keys(jax.random.key(0), jnp.arange(len(text.ids)))
+    with jax.named_scope("D"):
+      a = rollout.sample(policy, params, A, A.prompt(text), keys, samples=1)
+    return Tokens(*(x[:, 0] for x in a.output))
+
+  return answer
+
+
+def judge_split(
+  write: Callable[[Batch], Tokens],
+  read: Callable[[Tokens], Tokens],
+  judge: Callable[[Tokens, Tokens, Tokens], dict[str, Any]],
+  saved: Callable[[Tokens, Tokens, Tokens], capability.Saved],
+  split: Tokens,
+  *,
+  rows: int,
+  batch_size: int,
+  entropy_bits: float | None,
+  alter: Callable[[Batch, Tokens], Tokens] | None = None,
+) -> tuple[dict[str, float | None], dict[str, np.ndarray]]:
+  """Means over the first `rows` sources of a split, and what stood behind.
+
+  Args:
+    write: Batch -> code [B, k], parameters bound.
+    read: code -> d [B, T], parameters bound.
+    judge: (source, code, d) -> scores [B], parameters bound.
+    saved: (source, code, d) -> verified bits, under a V that knows nothing.
+    split: [n, S].
+    rows: how many sources; at most n.
+    batch_size: B, one compiled shape.
+    entropy_bits: of a source, or None where it is not known exactly.
+    alter: what a control does to the codes.
+
+  Returns:
+    The arm's metrics (see README), and per row the source, code, d and scores.
+  """
+  rows = min(rows, len(split.ids))
+  found = []
+  for start in range(0, rows, batch_size):
+    batch = sources.batch(split, start, batch_size)
+    # Through the host: by whom it was written must not compile D anew.
+    code = processes.fetch(write(batch))
+    if alter is not None:
+      code = alter(batch, code)
+    d = processes.fetch(read(code))
+    row = {"row": batch.row, "source": batch.source, "code": code, "decoded": d}
+    scores = judge(batch.source, code, d)
+    found.append({**row, "scores": processes.fetch(scores)})
+  # The last batch wraps around: what it repeats is not counted twice.
+  table = jax.tree.map(lambda *x: np.concatenate(x)[:rows], *found)
+  table["scores"]["verified_bits"] = saved(
+    table["source"], table["code"], table["decoded"]
+  ).bits
+  means = {
+    k: float(np.mean(v, dtype=np.float64)) for k, v in table["scores"].items()
+  }
+  bits = None if entropy_bits is None else entropy_bits - means["nll_bits"]
+  return {"bits_conveyed": bits, **means}, table
+
+
+def no_code(batch: Batch, code: Tokens) -> Tokens:
+  """Control: D hears nothing."""
+  del batch
+  return Tokens(np.zeros_like(code.ids), np.zeros_like(code.mask))
+
+
+def shuffled_code(batch: Batch, code: Tokens) -> Tokens:
+  """Control: D hears the code of another source."""
+  del batch
+  return Tokens(*(np.roll(np.asarray(x), 1, 0) for x in code))
+
+
+def source_given(batch: Batch, code: Tokens) -> Tokens:
+  """Control: D hears the source itself, on which it was never trained."""
+  del code
+  return batch.source
+
+
+def cut_to(k: int) -> Callable[[Batch, Tokens], Tokens]:
+  """Budget curve: only the first k tokens of each code."""
+
+  def alter(batch: Batch, code: Tokens) -> Tokens:
+    del batch
+    return tokens.cut(code, jnp.full(code.ids.shape[0], k))
+
+  return alter
+
+
+def channel_utilisation(
+  nll_without: float, nll_with: float, *, ids: int, budget: int
+) -> float:
+  """eta = (NLL_D(s; no code) - NLL_D(s; c)) / ln(number of codes), bits in.
+
+  ids: how many tokens a code may choose from. At most 1 unless something leaks
+  or D's empty-code branch is undertrained.
+  """
+  capacity = compression.channel_nats(ids, budget) / np.log(2.0)
+  return (nll_without - nll_with) / capacity

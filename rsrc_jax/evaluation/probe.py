@@ -1,0 +1,113 @@
+"""Question probes: what can be answered from a code, from d, from nothing.
+
+A reader is fine-tuned on frozen codes with questions about their sources, the
+same way for every arm, and asked about sources that nobody was trained on. It
+tells what a code holds for someone who wants one fact of it. C and D know
+nothing of the questions.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from rsrc_jax.lm import rollout, tokens
+from rsrc_jax.lm.roles import Role
+from rsrc_jax.rl import learner
+from rsrc_jax.types import Batch, Params, Policy, SupervisedBatch, Tokens
+
+EMPTY = 10  # one batch in so many has nothing to read
+
+
+def make(
+  policy: Policy,
+  role: Role,
+  asks: jax.Array,
+  right: Callable[[Tokens], jax.Array],
+  *,
+  learning_rate: float,
+) -> tuple[Callable, Callable, optax.GradientTransformation]:
+  """Builds (step, answer, tx).
+
+  asks: [Q] int32, the ids that ask. right(source [B, S]) -> [B, Q] int32: the
+  ids that answer.
+
+  step(params, opt_state, source, text, key) -> (params, opt_state, loss):
+  learns to answer one question, drawn a row, after reading `text` [B, T] about
+  `source` [B, S]. answer(params, source, text) -> right [B, Q] bool: all
+  questions, by the likeliest word.
+  """
+  asks = jnp.asarray(asks, jnp.int32)
+  tx = optax.adam(learning_rate)
+
+  def prompt(text: Tokens, which: jax.Array) -> Tokens:
+    """text [B, T], which [B] of the questions -> [B, T + 3]."""
+    ids = asks[which][:, None]
+    return role.prompt(
+      tokens.concat(text, Tokens(ids, jnp.ones_like(ids, bool)))
+    )
+
+  def step(params, opt_state, source: Tokens, text: Tokens, key):
+    which = jax.random.randint(key, (len(text.ids),), 0, len(asks))
+    target = jnp.take_along_axis(right(source), which[:, None], 1)[:, None]
+    target = Tokens(target, jnp.ones_like(target, bool))
+    lesson = SupervisedBatch(
+      prompt(text, which), target, jnp.ones(target.ids.shape[:2])
+    )
+    loss = lambda p: learner.nll_loss(
+      policy, p, role, lesson, jnp.float32(len(text.ids))
+    )
+    value, grads = jax.value_and_grad(loss)(params)
+    change, opt_state = tx.update(grads, opt_state, params)
+    return optax.apply_updates(params, change), opt_state, value
+
+  def answer(params, source: Tokens, text: Tokens):
+    def one(which):
+      rows = jnp.full(len(text.ids), which)
+      keys = jax.vmap(jax.random.key)(jnp.arange(len(text.ids)))
+      a = rollout.sample(
+        policy, params, role.greedy(), prompt(text, rows), keys, samples=1
+      )
+      return a.output.ids[:, 0, 0] == right(source)[:, which]
+
+    # One after the other: one program for all, compiled once.
+    return jax.lax.map(one, jnp.arange(len(asks))).T
+
+  return jax.jit(step), jax.jit(answer), tx
+
+
+def train(
+  probe: tuple[Callable, Callable, optax.GradientTransformation],
+  params: Params,
+  write: Callable[[Batch, int], Tokens],
+  batches: Any,
+  *,
+  steps: int,
+  budgets: Sequence[int],
+  seed: int,
+) -> Params:
+  """A copy of `params` that answers from what `write(batch, k)` has written."""
+  step, _, tx = probe
+  opt_state = tx.init(params)
+  for number in range(steps):
+    batch = next(batches)
+    text = write(batch, budgets[number % len(budgets)])
+    if number % EMPTY == 0:  # so that a question alone is nothing new to it
+      text = Tokens(*(jnp.zeros_like(x) for x in text))
+    key = jax.random.fold_in(jax.random.key(seed), number)
+    params, opt_state, _ = step(params, opt_state, batch.source, text, key)
+  return params
+
+
+def accuracy(
+  probe: tuple[Callable, Callable, optax.GradientTransformation],
+  params: Params,
+  source: Tokens,
+  text: Tokens,
+) -> np.ndarray:
+  """Share of the questions that are answered rightly, by row. [n]"""
+  _, answer, _ = probe
+  return np.mean(np.asarray(answer(params, source, text)), -1)

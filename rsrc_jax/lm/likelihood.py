@@ -1,0 +1,61 @@
+"""How likely D holds s, with a code and without; what D is taught of codes."""
+
+import jax
+import jax.numpy as jnp
+
+from rsrc_jax.lm import rollout, tokens
+from rsrc_jax.lm.roles import Role
+from rsrc_jax.types import (
+  Params,
+  Policy,
+  SupervisedBatch,
+  Tokens,
+)
+
+
+def of_source(
+  policy: Policy, params: Params, D: Role, s: Tokens, code: Tokens
+) -> jax.Array:
+  """ln p_D(s | c) of every code, teacher-forced.
+
+  s [B, S], code [B, G, k] -> [B, G] nats, end included.
+  """
+  target = tokens.with_end(s, D.end)
+  target = Tokens(
+    *(jnp.repeat(x, code.ids.shape[1], 0)[:, None] for x in target)
+  )
+  prompt = D.prompt(tokens.flatten(code))
+  return rollout.likelihood(policy, params, D, prompt, target).reshape(
+    code.ids.shape[:2]
+  )
+
+
+def without_code(
+  policy: Policy, params: Params, text: Role, s: Tokens
+) -> jax.Array:
+  """ln p(s) of a language model that reads nothing. s [B, S] -> [B] nats"""
+  empty = Tokens(s.ids[:, :0], s.mask[:, :0])
+  target = Tokens(*(x[:, None] for x in tokens.with_end(s, text.end)))
+  prompt = text.prompt(empty)
+  return rollout.likelihood(policy, params, text, prompt, target)[:, 0]
+
+
+def decode_batch(
+  role: Role,
+  s: Tokens,
+  code: Tokens,
+  key: jax.Array,
+  dropout: float,
+  empty: bool = False,
+) -> SupervisedBatch:
+  """s [B, S] to be learnt from code [B * M, k], some cut short, or `empty`."""
+  rows, k = code.ids.shape
+  k_drop, k_length = jax.random.split(key)
+  short = jax.random.randint(k_length, (rows,), 0, k)
+  short = jnp.zeros_like(short) if empty else short
+  drop = jax.random.uniform(k_drop, (rows,)) < dropout
+  code = tokens.cut(code, jnp.where(drop, short, k))
+  repeat = rows // s.ids.shape[0]
+  target = tokens.with_end(s, role.end)
+  target = Tokens(*(jnp.repeat(x, repeat, 0)[:, None] for x in target))
+  return SupervisedBatch(role.prompt(code), target, jnp.ones((rows, 1)))

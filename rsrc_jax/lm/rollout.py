@@ -1,0 +1,308 @@
+"""sample() and score(): one isolated context window, written and re-read.
+
+The prompt is computed once a source and shared by its group, in the sampler and
+in the learner's score with its gradient: [B, P] prompts, [B, G, T] outputs.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from rsrc_jax.lm import tokens
+from rsrc_jax.lm.roles import Role
+from rsrc_jax.ops import distributions, token_stats
+from rsrc_jax.types import (
+  Cache,
+  Constraints,
+  Params,
+  Policy,
+  Rollout,
+  Tokens,
+  TokenStats,
+)
+
+# From so many ids on, logits are never stored where outputs are scored.
+LARGE = 8_192
+
+
+def sample(
+  policy: Policy,
+  params: Params,
+  role: Role,
+  prompt: Tokens,
+  keys: jax.Array,
+  *,
+  samples: int,
+  constraints: Constraints | None = None,
+  stats: bool = False,
+) -> Rollout:
+  """Samples `samples` outputs of each prompt, until all have ended.
+
+  Args:
+    policy: the model's functions.
+    params: its parameters.
+    role: support, end token, length T, temperature and top-p.
+    prompt: [B, P].
+    keys: [B] random keys, one a row, consumed. A row's outputs are a function
+      of its own key and prompt, whatever batch it stands in.
+    samples: G.
+    constraints: ids banned and allowed, [B, 1, K] or [B, G, K], and what else
+      an output is held to; it ends at its budget without an end token.
+    stats: also record the statistics of what was sampled from, the injected ids
+      of the constraints among them: masked, but untempered and untruncated.
+
+  Returns:
+    A Rollout with outputs [B, G, T].
+  """
+  rows, length = prompt.ids.shape[0], role.length
+  with jax.named_scope("prefill"):
+    prefix, last = _prefill(policy.apply, params, prompt)
+  params = policy.unrolled(params)
+  if isinstance(prefix.k, jax.Array):  # layers that a scan has stacked
+    prefix = prefix._replace(k=tuple(prefix.k), v=tuple(prefix.v))
+  allowed = allowed_ids(role, constraints)
+  injected = _injected(constraints, rows, samples)
+  budget = length
+  if constraints is not None and constraints.budget is not None:
+    budget = constraints.budget
+  start = jnp.sum(prompt.mask, -1, dtype=jnp.int32)[:, None, None]
+  sample_keys = jax.vmap(
+    lambda key: jax.vmap(lambda g: jax.random.fold_in(key, g))(
+      jnp.arange(samples)
+    )
+  )(keys)
+
+  def choose(hidden, t):
+    """Hidden state [B, g, D] -> token at t, log-prob and statistics, [B, G]."""
+    logits = policy.unembed(params, hidden)
+    logp = distributions.log_probs(
+      logits,
+      allowed,
+      temperature=_temperature(role, constraints),
+      top_p=role.top_p,
+    )
+    logp = jnp.broadcast_to(logp, (rows, samples, logp.shape[-1]))
+    if role.temperature == 0:
+      token = jnp.argmax(logp, -1).astype(jnp.int32)
+    else:
+      uniform = jax.vmap(
+        jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, t)))
+      )(sample_keys)
+      token = distributions.draw(uniform, logp)
+    return token, (distributions.pick(logp, token), *measure(logits, token))
+
+  def measure(logits, token):
+    if not stats:
+      return ()
+    logits = jnp.broadcast_to(logits, (rows, samples, logits.shape[-1]))
+    return token_stats.from_logits(logits, token, injected, allowed)
+
+  def write(arrays, values, t):
+    return tuple(
+      jax.lax.dynamic_update_index_in_dim(a, v.astype(a.dtype), t, 2)
+      for a, v in zip(arrays, values, strict=True)
+    )
+
+  def body(loop):
+    t, token, active, cache, out = loop
+    hidden, cache = policy.apply(
+      params,
+      Tokens(token[..., None], active[..., None]),
+      jnp.broadcast_to(start + t - 1, (rows, samples, 1)),
+      prefix=prefix,
+      cache=cache,
+      index=t - 1,
+    )
+    token, found = choose(hidden[:, :, 0], t)
+    token = jnp.where(active, token, 0)
+    found = [jnp.where(active, x, 0.0) for x in found]
+    out = write(out, (token, active, *found), t)
+    return t + 1, token, active & more(token, t), cache, out
+
+  def more(token, t):
+    """Who goes on after writing this token at t. [B, G]"""
+    return (token != role.end) & (t + 1 < budget)
+
+  def unfinished(loop):
+    t, _, active, _, _ = loop
+    return (t < length) & jnp.any(active)
+
+  shape = (rows, samples, length)
+  measured = len(TokenStats._fields) if stats else 0
+  out = (
+    jnp.zeros(shape, jnp.int32),
+    jnp.zeros(shape, bool),
+    *[jnp.zeros(shape, jnp.float32)] * (1 + measured),
+  )
+  token, found = choose(last, 0)
+  everyone = jnp.ones((rows, samples), bool)
+  out = write(out, (token, everyone, *found), 0)
+  cache = policy.init_cache(rows, samples, max(length - 1, 1))
+  loop = (jnp.int32(1), token, more(token, 0), cache, out)
+  *_, (ids, mask, logp, *found) = jax.lax.while_loop(unfinished, body, loop)
+  found = TokenStats(*found) if stats else None
+  return Rollout(prompt, Tokens(ids, mask), logp, constraints, found)
+
+
+def greedy(
+  policy: Policy, params: Params, role: Role, prompt: Tokens
+) -> Tokens:
+  """The likeliest output of each prompt [N, P], its end cut off. -> [N, T]"""
+  rows = jnp.arange(prompt.ids.shape[0])
+  keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(rows)
+  found = sample(policy, params, role.greedy(), prompt, keys, samples=1)
+  return Tokens(*(x[:, 0] for x in tokens.without_end(found.output, role.end)))
+
+
+def loops(output: Tokens) -> jax.Array:
+  """How often `sample` ran its loop for these outputs [B, G, T]. -> [] float32
+
+  The first token comes from the prompt; the loop ends when all rows have ended.
+  """
+  return jnp.sum(jnp.any(output.mask, (0, 1))) - 1.0
+
+
+def score(
+  policy: Policy,
+  params: Params,
+  role: Role,
+  prompt: Tokens,
+  output: Tokens,
+  constraints: Constraints | None = None,
+) -> tuple[jax.Array, jax.Array]:
+  """Log-probability and entropy of each output token, teacher-forced.
+
+  prompt [B, P], output [B, G, T], constraints [B, g, K] -> two [B, G, T], 0
+  where the output's mask is False. The same masks, temperature, truncation and
+  numerics as `sample`, so score(sample(x)) == sample(x).log_probs.
+  """
+  states = hidden(policy.apply, params, prompt, output)
+  allowed = allowed_ids(role, constraints)[:, :, None]
+  temperature = _temperature(role, constraints)
+  if isinstance(temperature, jax.Array):
+    temperature = temperature[:, :, None]
+  if role.support.size >= LARGE and policy.table and role.top_p >= 1.0:
+    picked, entropy = _blocked(
+      policy, params, states, output.ids, allowed, temperature
+    )
+  else:
+    logp = distributions.log_probs(
+      policy.unembed(params, states),
+      allowed,
+      temperature=temperature,
+      top_p=role.top_p,
+      keep=output.ids,
+    )
+    picked = distributions.pick(logp, output.ids)
+    entropy = distributions.entropy(logp)
+  return tuple(jnp.where(output.mask, x, 0.0) for x in (picked, entropy))
+
+
+def hidden(
+  run: Callable, params: Params, prompt: Tokens, output: Tokens
+) -> jax.Array:
+  """Hidden states that each output token is read off, teacher-forced.
+
+  run: policy.apply, or policy.trace for those of every loop. prompt [B, P],
+  output [B, G, T] -> [B, G, T, D] or [R, B, G, T, D]. The first token is read
+  off the prompt, once a group.
+  """
+  prefix, last = _prefill(run, params, prompt)
+  shape = (*last.shape[:-2], output.ids.shape[1], 1, last.shape[-1])
+  states = jnp.broadcast_to(last[..., None, :], shape)
+  if output.ids.shape[2] > 1:
+    written = Tokens(output.ids[..., :-1], output.mask[..., :-1])
+    start = jnp.sum(prompt.mask, -1, dtype=jnp.int32)[:, None, None]
+    rest, _ = run(
+      params,
+      written,
+      tokens.positions(written.mask, start),
+      prefix=prefix,
+    )
+    states = jnp.concatenate([states, rest], -2)
+  return states
+
+
+def likelihood(
+  policy: Policy, params: Params, role: Role, prompt: Tokens, target: Tokens
+) -> jax.Array:
+  """log p(target | prompt), untempered: [N, P], [N, J, T] -> [N, J] nats."""
+  plain = role._replace(temperature=1.0, top_p=1.0)
+  log_probs, _ = score(policy, params, plain, prompt, target)
+  return jnp.sum(log_probs, -1)
+
+
+def allowed_ids(role: Role, constraints: Constraints | None) -> jax.Array:
+  """What each row may write: bool [B, g, V], or [1, 1, V] if unconstrained.
+
+  The end token is allowed whatever `constraints.allowed` says, unless banned;
+  where nothing else is left it is allowed all the same.
+  """
+  support = jnp.asarray(role.support)
+  if constraints is None:
+    return support[None, None]
+  only = _scatter(constraints.allowed, support.size)
+  free = ~jnp.any(constraints.allowed >= 0, -1, keepdims=True)
+  end = jnp.arange(support.size) == role.end
+  banned = _scatter(constraints.banned, support.size)
+  allowed = support & (only | free | end) & ~banned
+  return allowed | (end & ~jnp.any(allowed, -1, keepdims=True))
+
+
+def _temperature(role: Role, constraints: Constraints | None):
+  """The role's own, or times the constraints', [B, g, 1]; greedy stays so."""
+  if constraints is None or constraints.temperature is None:
+    return role.temperature
+  if role.temperature == 0:
+    return 0.0
+  return role.temperature * constraints.temperature[..., None]
+
+
+def _injected(constraints, rows, samples):
+  """U of every sample, [B, G, N]; N is 0 where nothing is injected."""
+  if constraints is None or constraints.injected is None:
+    return jnp.zeros((rows, samples, 0), jnp.int32)
+  ids = constraints.injected
+  return jnp.broadcast_to(ids, (rows, samples, ids.shape[-1]))
+
+
+def _scatter(ids: jax.Array, vocab_size: int) -> jax.Array:
+  """ids [B, g, K], -1 pads -> bool [B, g, V]."""
+  rows, groups = jnp.indices(ids.shape[:2])
+  # Pads go to a column that is cut off again.
+  hit = jnp.zeros((*ids.shape[:2], vocab_size + 1), bool)
+  index = (rows[..., None], groups[..., None])
+  return hit.at[(*index, jnp.where(ids < 0, vocab_size, ids))].set(True)[
+    ..., :-1
+  ]
+
+
+def _prefill(
+  run: Callable, params: Params, prompt: Tokens
+) -> tuple[Cache, jax.Array]:
+  """Runs the prompts once. -> their segment, last hidden state [B, 1, D]."""
+  one = Tokens(*(x[:, None] for x in prompt))
+  states, prefix = run(params, one, tokens.positions(one.mask))
+  return prefix, states[..., -1, :]
+
+
+def _blocked(policy, params, hidden, ids, allowed, temperature):
+  """Log-probability and entropy without logits [B, G, T, V]."""
+  if isinstance(temperature, jax.Array):
+    hidden = hidden / temperature.astype(hidden.dtype)
+  elif temperature not in (0, 1):
+    hidden = hidden / jnp.asarray(temperature, hidden.dtype)
+  nothing = jnp.zeros((*ids.shape, 0), jnp.int32)
+  head = policy.head or token_stats.from_hidden
+  found = head(hidden, policy.table(params), ids, nothing, allowed)
+  return found.log_prob, found.entropy
+
+
+def loops_at_most(code: Tokens) -> jax.Array:
+  """How often `sample` ran its loop to write these codes [B, k], end cut off.
+
+  An upper bound for codes of a rule, which ran none.
+  """
+  spent = jnp.max(jnp.sum(code.mask, -1)) + 1.0  # the end too, if it fits
+  return jnp.minimum(spent, code.ids.shape[-1]) - 1.0

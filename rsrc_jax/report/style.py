@@ -1,0 +1,303 @@
+"""What all drawings share: arms' looks, numbers as they are shown, files.
+
+One style, one colour and one marker for every arm. Nothing here depends on a
+clock, a font outside matplotlib or a random name, so equal runs give equal
+bytes.
+"""
+
+import io
+import math
+import pathlib
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+
+class Arm(NamedTuple):
+  """How an arm is called and drawn everywhere."""
+
+  label: str
+  color: str
+  marker: str
+  info: str
+
+
+INK, FAINT = "#1f2933", "#7b8794"
+# Okabe and Ito's palette, two of its colours darkened to be legible as text.
+ARMS = {
+  "code": Arm(
+    "code", "#d55e00", "o", "our codes: C by RL under forced vocabulary"
+  ),
+  "english_rl": Arm(
+    "English RL", "#0072b2", "s", "C by RL, tokens of the source only"
+  ),
+  "sft": Arm("SFT", "#00855f", "^", "C by supervision only"),
+  "surprising": Arm(
+    "surprising k", "#a8487f", "D", "the k most surprising tokens, in order"
+  ),
+  "lead": Arm("lead k", "#6b6b6b", "v", "the first k tokens"),
+}
+ENGLISH = tuple(name for name in ARMS if name != "code")
+# Phases of a ledger in the order in which they run, and their colours.
+PHASES = {
+  "data": "#3e4c59",
+  "compile": "#8a96a3",
+  "prefill": "#f0a35e",
+  "C": "#d55e00",
+  "D": "#0072b2",
+  "V": "#00855f",
+  "reference": "#a8487f",
+  "update": "#e0b400",
+  "evaluation": "#56a8d6",
+  "checkpoint": "#b9a3c9",
+  "test": "#7fbfa5",
+  "service": "#c9a27a",
+  "idle": "#dde2e7",
+}
+STYLE = {
+  "font.family": "DejaVu Sans",
+  "font.size": 9.5,
+  "text.color": INK,
+  "axes.edgecolor": "#9aa5b1",
+  "axes.labelcolor": "#3e4c59",
+  "axes.titlesize": 10.5,
+  "axes.titleweight": "bold",
+  "axes.titlelocation": "left",
+  "axes.titlepad": 10.0,
+  "axes.spines.top": False,
+  "axes.spines.right": False,
+  "axes.grid": True,
+  "axes.grid.axis": "y",
+  "grid.color": "#e4e7eb",
+  "xtick.color": "#616e7c",
+  "ytick.color": "#616e7c",
+  "lines.linewidth": 1.7,
+  "lines.markersize": 5.0,
+  "lines.solid_capstyle": "round",
+  "svg.fonttype": "path",
+}
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+class End(NamedTuple):
+  """The last value of a line, which is where its name goes."""
+
+  y: float
+  label: str
+  color: str
+
+
+class Interval(NamedTuple):
+  """A median and the ends of its 90 % interval, where they are known."""
+
+  median: float
+  p5: float | None
+  p95: float | None
+
+
+def arm(name: str) -> Arm:
+  """The looks of an arm; one that is not known keeps its own name."""
+  return ARMS.get(name, Arm(name, FAINT, ".", ""))
+
+
+def ordered(names: Iterable[str]) -> list[str]:
+  """Known arms in their fixed order, then the others by name."""
+  names = set(names)
+  return [n for n in ARMS if n in names] + sorted(names - set(ARMS))
+
+
+def phases_of(names: Iterable[str]) -> list[str]:
+  """Phases in the order in which they run, then those that are not known."""
+  names = set(names)
+  return [n for n in PHASES if n in names] + sorted(names - set(PHASES))
+
+
+def arms_of(names: Iterable[str]) -> list[str]:
+  """Arms of a ledger: what they share, the base, then their fixed order."""
+  names = set(names)
+  first = [name for name in ("", "base") if name in names]
+  return first + ordered(names - set(first))
+
+
+def arm_label(name: str) -> str:
+  """An arm of the ledger: the empty name is what all of them share."""
+  return arm(name).label or "shared"
+
+
+def number(value: Any) -> float | None:
+  """A finite float, or None for whatever else a file may hold."""
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    return None
+  return float(value) if math.isfinite(value) else None
+
+
+def amount(value: Any) -> float | None:
+  """A float that may be infinite: JSON has no infinity, so files write it out.
+
+  None for whatever else a file may hold.
+  """
+  if value in ("inf", "-inf", math.inf, -math.inf):
+    return float(value)
+  return number(value)
+
+
+def interval(value: Any) -> Interval | None:
+  """{"median", "p5", "p95"} of a file; None where there is no median."""
+  value = value if isinstance(value, dict) else {}
+  median, *ends = (amount(value.get(key)) for key in Interval._fields)
+  return None if median is None else Interval(median, *ends)
+
+
+def short(value: Any) -> str:
+  """Three digits, or two and a power of ten: 40.1, 4.1×10⁷, ∞, — for None.
+
+  Four before the point, so that counts to 9,999 are exact.
+  """
+  value = amount(value)
+  if value is None:
+    return "—"
+  if math.isinf(value):
+    return "∞" if value > 0 else "−∞"
+  if not value:
+    return "0"
+  mantissa, exponent = _split(value, 2)
+  if -2 <= exponent < 4:
+    text = f"{value:,.{max(2 - exponent, 0)}f}"
+  else:
+    mantissa, exponent = _split(value, 1)
+    text = f"{mantissa:.1f}×10{str(exponent).translate(SUPERSCRIPTS)}"
+  return text.replace("-", "−")
+
+
+def count(value: Any) -> str:
+  """A number of samples: exact where it is a whole number of a usual size."""
+  value = amount(value)
+  if value is None or not float(value).is_integer() or abs(value) >= 1e9:
+    return short(value)
+  return f"{value:,.0f}"
+
+
+def spread(value: Interval | None) -> str:
+  """Median [5 %, 95 %], all three over one power of ten."""
+  if value is None or None in value or not all(map(math.isfinite, value)):
+    return short(None if value is None else value.median)
+  if not any(value):
+    return "0"
+  _, exponent = _split(value.median, 1)
+  if -2 <= exponent < 4:
+    return f"{short(value.median)} [{short(value.p5)}, {short(value.p95)}]"
+  middle, low, high = (f"{x / 10.0**exponent:.1f}" for x in value)
+  power = str(exponent).translate(SUPERSCRIPTS)
+  return f"{middle} [{low}, {high}] ×10{power}".replace("-", "−")
+
+
+def save(name: str, make: Callable[[], Figure], folder: pathlib.Path) -> str:
+  """Writes folder/name.png and .svg; returns the SVG to put into a page.
+
+  A figure without data in it is not written, and its SVG is empty.
+  """
+  # The salt names the clip paths; without it they are random.
+  with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
+    figure, stream = make(), io.StringIO()
+    if not any(axes.has_data() for axes in figure.axes):
+      return ""
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(stream, format="svg", metadata=nothing)
+    figure.savefig(folder / f"{name}.png", dpi=160, metadata={"Software": None})
+  svg = stream.getvalue()
+  (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
+  # The figures of one page share its ids.
+  drawing = svg[svg.index("<svg") :]
+  return re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", drawing)
+
+
+def panels() -> tuple[Figure, np.ndarray]:
+  """Two panels, each with room for the names of its lines on the right."""
+  figure = Figure(figsize=(10.8, 3.7))
+  figure.subplots_adjust(
+    left=0.072, right=0.885, bottom=0.14, top=0.9, wspace=0.53
+  )
+  both = figure.subplots(1, 2)
+  for axes in both:
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(6))
+  return figure, both
+
+
+def line(axes: Axes, name: str, x: Any, y: Any) -> End:
+  """Draws an arm; at most about eight markers, the code in front."""
+  look, code = arm(name), name == "code"
+  axes.plot(
+    x, y, color=look.color, marker=look.marker, markeredgecolor="white",
+    markeredgewidth=0.7, markevery=max(1, math.ceil(len(x) / 8)),
+    lw=2.6 if code else 1.7, zorder=4 if code else 3,
+  )  # fmt: skip
+  return End(float(y[-1]), look.label, look.color)
+
+
+def label(axes: Axes, ends: list[End]) -> None:
+  """Names lines at their right end, in their colour, moved apart."""
+  if not ends:
+    axes.set(xticks=[], yticks=[])
+    axes.text(
+      0.5, 0.5, "nothing recorded", color=FAINT, ha="center", va="center",
+      transform=axes.transAxes,
+    )  # fmt: skip
+    return
+  ends = sorted(ends, key=lambda e: _height(axes, e))
+  # 0.062 of an axis is a line of this type.
+  heights = apart([_height(axes, e) for e in ends], 0.062)
+  for end, y in zip(ends, heights, strict=True):
+    axes.annotate(
+      end.label, (1.0, y), xycoords="axes fraction", xytext=(7, 0),
+      textcoords="offset points", va="center", color=end.color, fontsize=9,
+      parse_math=False,
+      fontstyle="italic" if end.color in (INK, FAINT) else "normal",
+      fontweight="bold" if end.label == ARMS["code"].label else "normal",
+    )  # fmt: skip
+
+
+def apart(heights: list[float], gap: float) -> list[float]:
+  """Heights from 0 to 1, ascending, moved until they are `gap` apart.
+
+  They move as little as that takes (least squares: neighbours in conflict are
+  pooled around their mean), and stay beside the axis.
+  """
+  groups = []  # [[sum of wished starts, members]]
+  for i, y in enumerate(heights):
+    groups.append([y - i * gap, 1])
+    while len(groups) > 1 and (
+      groups[-2][0] / groups[-2][1] > groups[-1][0] / groups[-1][1]
+    ):
+      total, members = groups.pop()
+      groups[-1] = [groups[-1][0] + total, groups[-1][1] + members]
+  starts = [total / n for total, n in groups for _ in range(n)]
+  top = 1 - (len(starts) - 1) * gap
+  return [min(max(y, 0.0), top) + i * gap for i, y in enumerate(starts)]
+
+
+def smooth(values: np.ndarray) -> np.ndarray:
+  """Mean over a window of a twentieth of the run, cut off at the ends."""
+  half = len(values) // 40
+  total = np.concatenate([[0.0], np.cumsum(values)])
+  i = np.arange(len(values))
+  low, high = np.maximum(i - half, 0), np.minimum(i + half + 1, len(values))
+  return (total[high] - total[low]) / (high - low)
+
+
+def _height(axes: Axes, end: End) -> float:
+  """Where a value is, as a fraction of the axis."""
+  low, high = axes.get_ylim()
+  return (end.y - low) / (high - low)
+
+
+def _split(value: float, digits: int) -> tuple[float, int]:
+  """Mantissa and exponent as they are printed: with one digit 9.99 is 1.0e1."""
+  mantissa, exponent = f"{value:.{digits}e}".split("e")
+  return float(mantissa), int(exponent)

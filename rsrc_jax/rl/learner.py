@@ -1,0 +1,297 @@
+"""train_step: play -> advantages -> update."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from rsrc_jax.lm import rollout
+from rsrc_jax.lm.keys import step_key
+from rsrc_jax.lm.roles import Role
+from rsrc_jax.ops import grpo, rewards
+from rsrc_jax.rl.curriculum import Curriculum
+from rsrc_jax.types import (
+  Batch,
+  Episode,
+  Metrics,
+  Params,
+  Pattern,
+  Policy,
+  SupervisedBatch,
+  TrainState,
+)
+
+
+def optimizer(
+  *,
+  learning_rate: float,
+  steps: int,
+  warmup: int,
+  decay: float,
+  clip_norm: float,
+  b2: float,
+  weight_decay: float,
+) -> optax.GradientTransformation:
+  """AdamW behind a clip by global norm.
+
+  The rate warms up over `warmup` updates, stays, and falls linearly to 0 over
+  the last `decay` (share) of `steps` updates.
+  """
+  tail = max(int(decay * steps), 1)
+  schedule = optax.join_schedules(
+    [
+      optax.linear_schedule(0.0, learning_rate, max(warmup, 1)),
+      optax.constant_schedule(learning_rate),
+      optax.linear_schedule(learning_rate, 0.0, tail),
+    ],
+    [warmup, max(steps - tail, warmup)],
+  )
+  return optax.chain(
+    optax.clip_by_global_norm(clip_norm),
+    optax.adamw(schedule, b2=b2, weight_decay=weight_decay),
+  )
+
+
+def make_step(
+  policy: Policy,
+  roles: dict[str, Role],
+  pattern: Pattern,
+  curriculum: Curriculum,
+  tx: optax.GradientTransformation,
+  *,
+  loss: Callable[..., tuple[jax.Array, Metrics]],
+  updates: int = 1,
+  micro_batches: int = 1,
+  normalize_std: bool = False,
+  kl: float = 0.0,
+  rarity_bonus: dict[str, float] | None = None,
+  bind: Callable[[Params, dict[str, Params]], Params] = lambda params, _: (
+    params
+  ),
+) -> Callable[..., tuple[TrainState, Metrics]]:
+  """Builds train_step(state, frozen, batch, given) -> (state, metrics).
+
+  Args:
+    policy: the model's functions.
+    roles: the roles that the pattern's rollouts and lessons name.
+    pattern: C -> D -> V or another.
+    curriculum: of the constraints and the entropy bonus.
+    tx: the optimizer.
+    loss: from make_loss.
+    updates: gradient steps on each batch of rollouts.
+    micro_batches: parts in which a gradient is summed up, to save memory.
+    normalize_std: see grpo.advantages.
+    kl: reward that a nat of KL to the frozen base costs.
+    rarity_bonus: reward of each role for a nat of rewards.rarity, scaled down
+      with the curriculum's `explore` as the entropy bonus is.
+    bind: (what is trained, frozen) -> the parameters of the policy: adapters
+      are put beside the frozen base.
+
+  The `frozen` parameters are read and never trained: an argument, so that they
+  are neither baked into the program nor donated with the state.
+  """
+
+  rarity_bonus = {r: b for r, b in (rarity_bonus or {}).items() if b}
+
+  def train_step(state: TrainState, frozen, batch: Batch, given):
+    key = step_key(state.seed, state.step)
+    relaxed = curriculum.update(state.curriculum, state.step)
+    schedule = relaxed.schedule
+    episode, carry = pattern.play(
+      bind(state.params, frozen), frozen, state.carry, batch, key, given
+    )
+    returns = _shaped(
+      policy, roles, frozen, episode, kl,
+      {role: schedule.explore * b for role, b in rarity_bonus.items()},
+    )  # fmt: skip
+    credit = episode.credit or {}
+    advantages = {
+      role: grpo.advantages(r, normalize_std=normalize_std)
+      for role, r in returns.items()
+    }
+    for role, more in credit.items():
+      advantages[role] += more
+    with jax.named_scope("update"):
+      full = bind(state.params, frozen)
+      old = _old_log_probs(policy, roles, full, episode, updates)
+      work = jax.lax.stop_gradient((episode, advantages, old))
+      params, opt_state = state.params, state.opt_state
+      of = lambda params, *rest: loss(bind(params, frozen), *rest)
+      for _ in range(updates):
+        value, watched, grads = _gradient(
+          of, params, work, schedule.explore, micro_batches
+        )
+        change, opt_state = tx.update(grads, opt_state, params)
+        params = optax.apply_updates(params, change)
+    metrics = {
+      **episode.metrics,
+      **watched,
+      "loss": value,
+      "gradient_norm": optax.tree.norm(grads),
+      **schedule._asdict(),
+    }
+    # A line of metrics already has a phase: which loop it is of.
+    metrics["curriculum_phase"] = metrics.pop("phase")
+    return TrainState(
+      state.step + 1, params, opt_state, carry, relaxed, state.seed
+    ), metrics
+
+  return train_step
+
+
+def make_loss(
+  policy: Policy,
+  roles: dict[str, Role],
+  *,
+  weights: dict[str, float],
+  lesson_weights: dict[str, float],
+  entropy_bonus: dict[str, float],
+  clip_low: float,
+  clip_high: float,
+  importance_cap: float,
+  per_token: bool,
+  entropy_per_code: bool = False,
+) -> Callable[..., tuple[jax.Array, Metrics]]:
+  """Builds loss(params, work, counts, explore) -> (scalar, metrics).
+
+  work is (episode, advantages, old), of a whole batch or of some of its rows;
+  counts are the denominators of the whole batch, so that the parts of a batch
+  add up. Each role's sum is divided by its own count and then weighted, so that
+  long d's don't drown short codes. `old` holds the log-probs before a series of
+  updates; None means that this is the only one, whose ratio is 1. `explore`
+  scales the entropy bonus, which is paid for every token, or, with
+  `entropy_per_code`, for the mean over an output's tokens: the pressure to
+  explore then does not grow with the budget, as credit for a reward doesn't.
+  """
+
+  def loss(params: Params, work, counts, explore):
+    episode, advantages, old = work
+    total, metrics = 0.0, {}
+    for role, r in episode.rollouts.items():
+      logp, entropy = rollout.score(
+        policy, params, roles[role], r.prompt, r.output, r.constraints
+      )
+      before = jax.lax.stop_gradient(logp) if old is None else old[role]
+      surrogate, watched = grpo.policy_loss(
+        logp, before, r.log_probs, advantages[role], r.output.mask,
+        clip_low=clip_low, clip_high=clip_high, importance_cap=importance_cap,
+      )  # fmt: skip
+      sequences, sampled = counts[role]
+      spread = entropy
+      if entropy_per_code:
+        length = jnp.sum(r.output.mask, -1, keepdims=True)
+        spread = entropy / jnp.maximum(length, 1)
+      bonus = explore * entropy_bonus.get(role, 0.0) * jnp.sum(spread)
+      size = sampled if per_token else sequences
+      total += weights[role] * (surrogate - bonus) / size
+      metrics |= {f"{role}_{k}": v / sampled for k, v in watched.items()}
+      metrics[f"{role}_entropy"] = jnp.sum(entropy) / sampled
+    for role, lesson in episode.lessons.items():
+      nll = nll_loss(
+        policy, params, roles[role], lesson, counts[f"{role}_lesson"]
+      )
+      total += lesson_weights[role] * nll
+      metrics[f"{role}_nll"] = nll
+    return total, metrics
+
+  return loss
+
+
+def nll_loss(
+  policy: Policy,
+  params: Params,
+  role: Role,
+  lesson: SupervisedBatch,
+  count: jax.Array,
+) -> jax.Array:
+  """Summed weighted negative log-likelihood, in nats, over `count` tokens."""
+  plain = role._replace(temperature=1.0, top_p=1.0)
+  logp, _ = rollout.score(policy, params, plain, lesson.prompt, lesson.target)
+  return -jnp.sum(logp * token_weights(lesson)) / count
+
+
+def token_weights(lesson: SupervisedBatch) -> jax.Array:
+  """Weight of each target token, [N, J, T]."""
+  return lesson.weights[..., None] * lesson.target.mask
+
+
+def counts(episode: Episode) -> dict[str, Any]:
+  """Denominators of a batch.
+
+  A rollout's are its slots (sequences times the longest output) and its sampled
+  tokens; a lesson's is its weight.
+  """
+  sizes = {
+    role: (jnp.float32(r.output.mask.size), jnp.sum(r.output.mask) * 1.0)
+    for role, r in episode.rollouts.items()
+  }
+  for role, lesson in episode.lessons.items():
+    weight = jnp.sum(token_weights(lesson))
+    sizes[f"{role}_lesson"] = jnp.maximum(weight, 1e-6)
+  return sizes
+
+
+def _gradient(loss, params, work, explore, micro_batches):
+  """-> loss, metrics and gradient, summed over micro-batches of rows."""
+  sizes = counts(work[0])
+  value_and_grad = jax.value_and_grad(loss, has_aux=True)
+  work = (work[0]._replace(metrics={}), *work[1:])
+  if micro_batches == 1:
+    (value, metrics), grads = value_and_grad(params, work, sizes, explore)
+    return value, metrics, grads
+
+  def cut(x):
+    if x.shape[0] % micro_batches:
+      raise ValueError(
+        f"config.micro_batches={micro_batches} does not divide "
+        f"{x.shape[0]} rows."
+      )
+    return x.reshape(micro_batches, -1, *x.shape[1:])
+
+  def add(total, part):
+    (value, metrics), grads = value_and_grad(params, part, sizes, explore)
+    return jax.tree.map(jnp.add, total, (value, metrics, grads)), None
+
+  parts = jax.tree.map(cut, work)
+  first = jax.tree.map(lambda x: x[0], parts)
+  (value, metrics), grads = jax.eval_shape(
+    value_and_grad, params, first, sizes, explore
+  )
+  zero = jax.tree.map(
+    lambda x: jnp.zeros(x.shape, x.dtype), (value, metrics, grads)
+  )
+  return jax.lax.scan(add, zero, parts)[0]
+
+
+def _shaped(policy, roles, frozen, episode, kl, rarity_bonus):
+  """Rewards, less the way from the frozen base, plus what rarity is paid."""
+  shaped = {}
+  for role, r in episode.rollouts.items():
+    reward = episode.rewards[role]
+    if kl:
+      with jax.named_scope("reference"):
+        reference, _ = rollout.score(
+          policy, frozen["base"], roles[role], r.prompt, r.output, r.constraints
+        )
+      penalty = grpo.kl_penalty(r.log_probs, reference, r.output.mask)
+      reward = reward - kl * penalty
+    if role in rarity_bonus:
+      size = roles[role].support.size
+      rare = rewards.rarity(r.output.ids, r.output.mask, size)
+      reward = reward + rarity_bonus[role] * rare
+    shaped[role] = reward
+  return shaped
+
+
+def _old_log_probs(policy, roles, params, episode, updates):
+  """The learner's log-probs before it moves; None where it moves once."""
+  if updates == 1:
+    return None
+  return {
+    role: rollout.score(
+      policy, params, roles[role], r.prompt, r.output, r.constraints
+    )[0]
+    for role, r in episode.rollouts.items()
+  }

@@ -1,0 +1,114 @@
+"""V: scores the free-running d against s, in [0, 1], and is never trained.
+
+A mixture of scorers by weight. Rules have no parameters; `reader` is a frozen
+language model whose parameters are an argument of the step. `gain` is the one
+that is not independent of the policy: it reads how much more likely the
+decompressor itself holds s given c than a frozen model holds it without. It is
+dense where the others are coarse, and gameable only by D knowing s better; it
+is reported teacher-forced and never alone.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rsrc_jax.lm import rollout, tokens
+from rsrc_jax.lm.roles import Role
+from rsrc_jax.metrics import compression
+from rsrc_jax.types import Metrics, Params, Policy, Tokens
+
+SCORERS = ("slots", "edit", "gain", "ratio", "reader")
+
+
+class Verifier(NamedTuple):
+  """V as a function, and whether it has to be given a decode.
+
+  score(frozen, s [B, S], d [B, G, J, T], gain [B, G]) -> fidelity [B, G, J] in
+  [0, 1], and the mean of each scorer used. One that does not hear d takes None
+  for it, and J is 1.
+  """
+
+  score: Callable[..., tuple[jax.Array, Metrics]]
+  needs_decode: bool
+
+
+def make(
+  policy: Policy,
+  reader: Role,
+  *,
+  weights: dict[str, float],
+  positions: tuple[int, ...] | None,
+) -> Verifier:
+  """Builds V.
+
+  Args:
+    policy: the frozen reader's functions (its parameters are an argument).
+    reader: the role in which the frozen model reads a text and writes s.
+    weights: of `slots` (facts at known positions), `edit` (edit similarity
+      over tokens), `gain` (log-likelihood gain of D over no code), `ratio`
+      (ln p(s) / (ln p(s) + ln p_D(s|c)): half where nothing was gained, and
+      still rising where `gain` is 0, for a D that is misled) and `reader`
+      (log-likelihood gain about s of a frozen model that reads d); normalised
+      to sum to 1.
+    positions: of the slots, None where the source has no facts.
+
+  Raises:
+    ValueError: unknown scorers, no positive weight, slots without positions.
+  """
+  used = {name: w for name, w in weights.items() if w > 0}
+  if not used or set(weights) - set(SCORERS) or min(weights.values()) < 0:
+    raise ValueError(
+      f"verifier weights {dict(weights)}: at least one of {SCORERS} must be "
+      "positive, and none negative or other."
+    )
+  if "slots" in used and positions is None:
+    raise ValueError(
+      "verifier.slots needs a source with facts (data.source='facts'); for "
+      "text set verifier.slots=0 and weigh edit, gain or reader."
+    )
+  total = sum(used.values())
+
+  def score(
+    frozen: Params, source: Tokens, decoded: Tokens | None, gain: jax.Array
+  ) -> tuple[jax.Array, Metrics]:
+    shape = (*gain.shape, 1) if decoded is None else decoded.ids.shape[:3]
+    s = Tokens(*(x[:, None, None] for x in source))
+    s = Tokens(*(jnp.broadcast_to(x, (*shape, x.shape[-1])) for x in s))
+    scorers = {
+      "slots": lambda: compression.slots(s, decoded, positions),
+      "edit": lambda: compression.edit_similarity(s, decoded),
+      "gain": lambda: jnp.clip(gain, 0.0, 1.0)[..., None],
+      "ratio": lambda: (1.0 / (2.0 - jnp.minimum(gain, 1.0)))[..., None],
+      "reader": lambda: _reader_gain(policy, frozen, reader, s, decoded),
+    }
+    scores = {name: scorers[name]() for name in used}
+    fidelity = sum(used[name] / total * scores[name] for name in used)
+    fidelity = jnp.broadcast_to(fidelity, shape)
+    return fidelity, {f"v_{n}": jnp.mean(x) for n, x in scores.items()}
+
+  return Verifier(score, not set(used) <= {"gain", "ratio"})
+
+
+def relative_gain(given: jax.Array, without: jax.Array) -> jax.Array:
+  """Share of s's surprise that was taken away: 1 - ln p(s|x) / ln p(s).
+
+  Log-likelihoods in nats, [...] -> [...], at most 1; negative where x misleads.
+  """
+  return 1.0 - given / jnp.minimum(without, -1e-6)
+
+
+def _reader_gain(policy, frozen, reader, source, decoded):
+  """What a frozen model learns about s by reading d. -> [B, G, J]."""
+  shape = decoded.ids.shape[:3]
+  s, d = (tokens.flatten(x) for x in (source, decoded))
+  nothing = Tokens(jnp.zeros_like(d.ids), jnp.zeros_like(d.mask))
+  target = tokens.with_end(s, reader.end)
+  target = Tokens(*(x[:, None] for x in target))
+  read = lambda text: rollout.likelihood(
+    policy, frozen, reader, reader.prompt(text), target
+  )
+  return jnp.clip(relative_gain(read(d), read(nothing)), 0.0, 1.0).reshape(
+    shape
+  )

@@ -1,0 +1,4 @@
+"""What a process needs to run: meshes, checkpoints, signals, logs, weights.
+
+Nothing here knows of codes, roles or rewards.
+"""

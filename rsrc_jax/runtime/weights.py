@@ -1,0 +1,277 @@
+"""Pretrained weights between safetensors and the mesh, both ways.
+
+Arrays are built shard by shard from memory-mapped files: what a device needs is
+read once, and no second copy of the model stands in host memory. Pickles are
+never opened: they run code.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from rsrc_jax.models import pretrained
+from rsrc_jax.runtime import sharding
+from rsrc_jax.types import Params
+
+PREFIXES = ("model.", "language_model.model.", "model.language_model.")
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+SHARD_BYTES = 4 * 2**30  # of an exported file
+
+
+class Checkpoint(NamedTuple):
+  """An opened folder; nothing but headers has been read."""
+
+  folder: Path
+  config: dict[str, Any]  # config.json as it stands
+  settings: dict[str, Any]  # keyword arguments of models.pretrained.make
+  places: dict[str, pretrained.Place]  # by the name of each tensor
+  files: dict[str, Path]  # of each tensor
+
+
+def open_folder(folder: str | Path) -> Checkpoint:
+  """Finds config.json and every tensor that it calls for, with its shape.
+
+  Raises:
+    ValueError: no such folder, no config.json, only pickles, a truncated file,
+      missing tensors or tensors of another shape; named, with the remedy.
+  """
+  folder = Path(folder).expanduser()
+  path = folder / "config.json"
+  if not path.is_file():
+    raise ValueError(
+      f"{folder} has no config.json: give the folder of a Hugging Face "
+      "checkpoint (config.json, *.safetensors, tokenizer.json)."
+    )
+  try:
+    config = json.loads(path.read_text())
+  except ValueError as error:
+    raise ValueError(f"{path} is no JSON: {error}") from None
+  settings = pretrained.settings(config)
+  files = _files(folder)
+  prefix = next(
+    (p for p in PREFIXES if f"{p}norm.weight" in files), PREFIXES[0]
+  )
+  places = pretrained.places(settings, prefix)
+  if absent := sorted(set(places) - set(files)):
+    raise ValueError(
+      f"{folder} lacks {len(absent)} of {len(places)} tensors, {absent[0]} the "
+      "first: is a file of it missing, or config.json another model's?"
+    )
+  found = Checkpoint(folder, config, settings, places, files)
+  _check_shapes(found)
+  return found
+
+
+def load(
+  found: Checkpoint, mesh: jax.sharding.Mesh, dtype: Any = np.float32
+) -> Params:
+  """The parameters on the mesh, each where sharding.RULES puts it.
+
+  dtype: of all of them, whatever it is in the file.
+  """
+  shapes = tree(found.settings, dtype)
+  where = sharding.shardings(mesh, shapes)
+  by_path = {}
+  for name, place in found.places.items():
+    by_path.setdefault(place.path, {})[place.layer] = name
+  opened = _open_all(found)
+
+  def build(path, shape, where):
+    names = by_path[tuple(k.key for k in path)]
+    read = lambda name: opened[found.files[name]].get_slice(name)
+    part = _reader(names, found.places, read, shape)
+    return jax.make_array_from_callback(shape.shape, where, part)
+
+  return jax.tree_util.tree_map_with_path(build, shapes, where)
+
+
+def tree(settings: dict[str, Any], dtype: Any = np.float32) -> Params:
+  """Shapes of the parameters, nothing allocated."""
+  init = pretrained.make(**settings).init
+  shapes = jax.eval_shape(init, jax.random.key(0))
+  return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), shapes)
+
+
+def save(
+  folder: str | Path,
+  params: Params,
+  config: dict[str, Any],
+  dtype: Any = np.float32,
+) -> list[Path]:
+  """Writes what `transformers` loads: config.json and safetensors.
+
+  Args:
+    folder: made where missing.
+    params: adapters merged (lora.merge).
+    config: a config.json, of the checkpoint that the parameters came from.
+    dtype: of the tensors.
+
+  Returns:
+    The files.
+  """
+  folder = Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  settings = pretrained.settings(config)
+  shards, size = [{}], 0
+  for name, place in pretrained.places(settings).items():
+    x = np.asarray(_at(params, place), np.float32) - np.float32(place.offset)
+    x = np.ascontiguousarray(x.T if place.transposed else x).astype(dtype)
+    if size and size + x.nbytes > SHARD_BYTES:
+      shards, size = [*shards, {}], 0
+    shards[-1][name], size = x, size + x.nbytes
+  names = [f"model-{i + 1:05}-of-{len(shards):05}.safetensors"
+           for i in range(len(shards))]  # fmt: skip
+  names = ["model.safetensors"] if len(shards) == 1 else names
+  for name, shard in zip(names, shards, strict=True):
+    save_file(shard, folder / name, metadata={"format": "pt"})
+  if len(shards) > 1:
+    index = {n: f for f, s in zip(names, shards, strict=True) for n in s}
+    total = sum(x.nbytes for s in shards for x in s.values())
+    text = {"metadata": {"total_size": total}, "weight_map": index}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(text))
+  text = json.dumps(_exported(config, dtype), indent=2) + "\n"
+  (folder / "config.json").write_text(text)
+  return [folder / name for name in names]
+
+
+def _exported(config: dict[str, Any], dtype: Any) -> dict[str, Any]:
+  """config.json of a text model: what Gemma 3 wraps is unwrapped."""
+  config = config.get("text_config") or config
+  if config["model_type"] == "gemma3_text":
+    config = {"architectures": ["Gemma3ForCausalLM"], **config}
+  return {**config, "dtype": np.dtype(dtype).name}
+
+
+def _at(params: Params, place: pretrained.Place):
+  for key in place.path:
+    params = params[key]
+  return params if place.layer is None else params[place.layer]
+
+
+def _reader(names, places, read, shape) -> Callable:
+  """-> index (slices) -> that part of a parameter, as its device wants it."""
+
+  def one(name, index):
+    place, x = places[name], read(name)
+    part = x[index[::-1]] if place.transposed else x[index]
+    part = part.T if place.transposed else part
+    return part.astype(np.float32) + np.float32(place.offset)
+
+  def part(index):
+    if None in names:  # not one of the stacked
+      return one(names[None], index).astype(shape.dtype)
+    layers = range(shape.shape[0])[index[0]]
+    return np.stack(
+      [one(names[n], index[1:]).astype(shape.dtype) for n in layers]
+    )
+
+  return part
+
+
+def _files(folder: Path) -> dict[str, Path]:
+  """Which file each tensor is in."""
+  index = folder / "model.safetensors.index.json"
+  if index.is_file():
+    listed = json.loads(index.read_text())["weight_map"]
+    paths = sorted({folder / file for file in listed.values()})
+    if absent := [p.name for p in paths if not p.is_file()]:
+      raise ValueError(
+        f"{folder} lacks {', '.join(absent)}, which {index.name} lists: fetch "
+        "it again."
+      )
+  else:
+    paths = sorted(folder.glob("*.safetensors"))
+  if not paths:
+    pickles = [p.name for x in PICKLES for p in sorted(folder.glob(x))]
+    if pickles:
+      raise ValueError(
+        f"{folder} has only pickles ({pickles[0]}), which run code when they "
+        'are read. Convert them where you trust them: python -c "from '
+        "transformers import AutoModelForCausalLM as M; "
+        f"M.from_pretrained('{folder}').save_pretrained('{folder}-safe')\""
+      )
+    raise ValueError(f"{folder} has no *.safetensors.")
+  files = {}
+  for path in paths:
+    try:
+      with safe_open(path, framework="np") as opened:
+        files |= dict.fromkeys(opened.keys(), path)
+    except (SafetensorError, OSError) as error:
+      raise ValueError(
+        f"{path} can't be read ({error}): it is truncated or no safetensors; "
+        "fetch it again."
+      ) from None
+  return files
+
+
+def _open_all(found: Checkpoint) -> dict[Path, Any]:
+  """Each file once; only headers are read."""
+  return {
+    path: safe_open(path, framework="np") for path in set(found.files.values())
+  }
+
+
+def _check_shapes(found: Checkpoint) -> None:
+  shapes = tree(found.settings)
+  opened = _open_all(found)
+  for name, place in found.places.items():
+    leaf = shapes
+    for key in place.path:
+      leaf = leaf[key]
+    want = leaf.shape if place.layer is None else leaf.shape[1:]
+    want = tuple(want[::-1]) if place.transposed else tuple(want)
+    file = opened[found.files[name]]
+    have = tuple(file.get_slice(name).get_shape())
+    if have != want:
+      raise ValueError(
+        f"{found.files[name].name}: {name} is {list(have)}, and config.json "
+        f"says {list(want)}: is it another model's?"
+      )
+
+
+def bytes_needed(found: Checkpoint, dtype: Any = np.float32) -> int:
+  """Of the parameters alone, over all devices, unsplit."""
+  leaves = jax.tree.leaves(tree(found.settings, dtype))
+  return sum(x.size * np.dtype(x.dtype).itemsize for x in leaves)
+
+
+def check_memory(
+  found: Checkpoint,
+  mesh: jax.sharding.Mesh,
+  copies: int,
+  dtype: Any = np.float32,
+) -> None:
+  """Refuses a model that the devices can't hold, before it is read.
+
+  copies: of the parameters that training keeps, of a dtype. What a batch needs
+  comes on top: this is the least.
+
+  Raises:
+    ValueError: they don't fit.
+  """
+  ways = mesh.shape["fsdp"] * mesh.shape["tensor"]
+  need = copies * bytes_needed(found, dtype) / ways
+  free = memory_free(mesh)
+  if need > free:
+    raise ValueError(
+      f"config.model.path={str(found.folder)!r} needs at least "
+      f"{need / 1e9:.3g} GB a device ({copies} times its parameters) of "
+      f"{free / 1e9:.3g}: train adapters (config.lora.rank), split it "
+      "(config.mesh.fsdp) or take a smaller model."
+    )
+
+
+def memory_free(mesh: jax.sharding.Mesh) -> float:
+  """Bytes of a device; on CPU its share of what the host has left."""
+  stats = mesh.devices.flat[0].memory_stats() or {}
+  if "bytes_limit" in stats:
+    return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+  left = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+  return left / mesh.size

@@ -1,0 +1,88 @@
+"""FLOPs of a step by the closed form, as one would reckon on paper.
+
+Two FLOPs a parameter and token, attention and logits beside it, three times as
+much where a gradient is taken. It knows the arrows of the patterns and the
+shapes, and nothing of the program: that makes it worth holding against the
+count of metrics/flops.py. Rollouts are taken at full length.
+"""
+
+from collections.abc import Callable
+
+import jax
+
+from rsrc_jax.accounting import flops
+from rsrc_jax.build.setup import Setup
+
+
+def step_flops(setup: Setup, name: str) -> float | None:
+  """FLOPs of one training step of a phase.
+
+  Returns:
+    None for a model or a pattern whose closed form is not known here.
+  """
+  config = setup.config
+  if config.model_name != "transformer" or config.verifier.reader > 0:
+    return None
+  if config.budgets or config.augment.inject or config.augment.ban:
+    return None
+  longest = setup.corpus.train.ids.shape[1]
+  roles, read = setup.roles, _read(setup)
+  k, S = roles["C"].length, longest + 1  # ends included
+  # A tag and a separator stand around the text (roles.Role.prompt).
+  prompt = {"C": longest + 2, "D": k + 2, "text": 2}
+
+  if name == "base":
+    B = config.pretrain.batch_size
+    # The language, an extract written and one read; the extract's scores.
+    taught = read(B, prompt["text"], S) + read(B, prompt["D"], S)
+    taught += read(B, prompt["C"], k + 1)
+    return 3 * taught + read(B, prompt["text"], S - 1)
+
+  B, arm = config.batch_size, config.arms[name]
+  settings = config.patterns.get(arm.pattern)
+  if arm.pattern == "extract":
+    # The rule has written before the step.
+    return 3 * settings.lessons * read(B, prompt["D"], S)
+  if arm.pattern != "cdv" or arm.overrides:
+    return None
+  G, J, M = settings.group, settings.decodes, settings.lessons
+  write, decode = read(B, prompt["C"], k, G), read(B * G, prompt["D"], S, J)
+  needs_decode = J > 1 or any(
+    weight > 0 and name not in ("gain", "ratio")
+    for name, weight in config.verifier.items()
+  )
+  # V: how likely D holds s given each code, and the base without one.
+  verify = read(B * G, prompt["D"], S) + read(B, prompt["text"], S)
+  update = 3 * write
+  update += 3 * read(B, prompt["C"], k) * settings.get("imitate", False)
+  update += 3 * read(B * M, prompt["D"], S) * (M > 0)
+  update += 3 * decode * (J > 1)
+  reference = (write + decode * (J > 1)) * (config.kl > 0)
+  # More than one update scores what was sampled once more, before they begin.
+  again = (write + decode * (J > 1)) * (config.updates > 1)
+  update = config.updates * update + again
+  return write + decode * needs_decode + verify + update + reference
+
+
+def _read(setup: Setup) -> Callable[..., float]:
+  """read(rows, prompt, output, group): a forward pass over all of it.
+
+  The prompt is run once a row, the output but its last token once a sample.
+  """
+  model, vocab = setup.config.model, setup.corpus.vocab.size
+  params = jax.eval_shape(setup.policy.init, jax.random.key(0))
+  blocks = sum(x.size for x in jax.tree.leaves(params["blocks"]))
+  loops = model.get("loops", 1)  # tied weights work as often as they are run
+  shape = {"params_blocks": blocks * loops, "depth": model.depth * loops}
+  shape |= {"width": model.width, "vocab": vocab}
+
+  def read(rows: int, prompt: int, output: int, group: int = 1) -> float:
+    seen = prompt + output - 1
+    return flops.closed_form(
+      **shape, tokens=rows * prompt, keys_seen=prompt, logits_tokens=0
+    ) + flops.closed_form(
+      **shape, tokens=rows * group * (output - 1), keys_seen=seen,
+      logits_tokens=rows * group * output,
+    )  # fmt: skip
+
+  return read

@@ -1,0 +1,49 @@
+"""The first stage: language modelling, and a warm-up of the roles."""
+
+import jax
+import jax.numpy as jnp
+
+from rsrc_jax.build import writers
+from rsrc_jax.build.setup import Setup
+from rsrc_jax.rl import learner, supervised
+from rsrc_jax.stages import stage
+from rsrc_jax.types import Params, TrainState
+
+
+def make(setup: Setup) -> stage.Stage:
+  config, settings = setup.config, setup.config.pretrain
+  tx = learner.optimizer(steps=settings.steps, **settings.optimizer)
+  constrain = writers.make_controls(setup, config, "free")
+  step = supervised.make_step(
+    setup.policy,
+    setup.roles,
+    tx,
+    constrain,
+    budget=config.budget,
+    warmup_from=settings.warmup_from,
+    dropout=settings.dropout,
+    reader=config.verifier.reader > 0,
+    empty=settings.empty,
+    demonstrate=settings.demonstrate,
+  )
+
+  def init(params: Params) -> TrainState:
+    # Of what won't be trained, no copy and no moments.
+    p, moments = (
+      (stage.copy_of(params), tx.init(params))
+      if settings.steps
+      else (params, ())
+    )
+    return TrainState(jnp.int32(0), p, moments, (), (), jnp.uint32(config.seed))
+
+  return stage.Stage(
+    name="base",
+    steps=settings.steps,
+    batch_size=settings.batch_size,
+    data_seed=config.seed,
+    init=init,
+    given=jax.jit(lambda step, schedule, frozen, batch: ()),
+    step=stage.jit_step(setup, step, init),
+    write=None,
+    saved=None,
+  )

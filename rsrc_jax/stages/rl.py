@@ -1,0 +1,263 @@
+"""The stage of an arm: a pattern is played, and what it earns is learnt."""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from rsrc_jax import types
+from rsrc_jax.build import writers
+from rsrc_jax.build.setup import Setup, arm_config, make_info
+from rsrc_jax.lm.keys import step_key
+from rsrc_jax.ops import rewards
+from rsrc_jax.rl import (
+  curriculum,
+  learner,
+  mixing,
+  verifier,
+)
+from rsrc_jax.runtime import configs
+from rsrc_jax.stages import stage
+from rsrc_jax.types import Params, Pattern, TrainState
+
+
+def make(setup: Setup, name: str, step_of: dict) -> stage.Stage:
+  arm = setup.config.arms[name]
+  config = arm_config(setup.config, name)
+  seed = config.seed
+  pattern = make_pattern(setup, config, arm.pattern)
+  relax, every = make_curriculum(config)
+  levels, played = mixture(setup, config, name, pattern)
+  carry = mixing.apart(played) if levels else pattern.init
+  tx = learner.optimizer(
+    steps=config.steps * config.updates, **config.optimizer
+  )
+  adapt, bind = stage.adapters(config)
+
+  def init(params: Params) -> TrainState:
+    p = adapt(params)
+    return TrainState(
+      jnp.int32(0), p, tx.init(p), carry(), relax.init(),
+      jnp.uint32(seed),
+    )  # fmt: skip
+
+  same = (arm.pattern, tuple(arm.overrides), arm.get("start"), levels)
+  if same not in step_of:
+    step_of[same] = {
+      kind: stage.jit_step(setup, make_step(setup, config, one, relax, tx, bind,
+                                  kind if levels else None), init)
+      for kind, one in played.items()
+    }  # fmt: skip
+  steps = step_of[same]
+  prepare, write = (
+    writers.by_rule if arm.pattern == "extract" else writers.by_policy
+  )(setup, config, arm.write)
+
+  def given(step, state, frozen, batch):
+    # Apart from the key of the rollouts, which folds in the step alone.
+    drawn = config.augment.seed if config.augment.seed >= 0 else seed
+    key = jax.random.fold_in(step_key(drawn, step), 1)
+    schedule = relax.update(state, step).schedule
+    return prepare(frozen, batch, key, schedule)
+
+  looks = every and arm.pattern != "extract"
+  return stage.Stage(
+    name=name,
+    steps=config.steps,
+    batch_size=config.batch_size,
+    data_seed=seed + 1,
+    init=init,
+    given=jax.jit(given),
+    step=steps[arm.pattern],
+    write=jax.jit(write),
+    saved=writers.make_saved(setup, arm.write),
+    observe=(
+      stage.jit_step(
+        setup,
+        make_observe(
+          setup, config, arm.pattern, relax, prepare, bind, bool(levels)
+        ),
+        init,
+      )
+      if looks
+      else None
+    ),
+    observe_every=every if looks else 0,
+    bind=bind,
+    start=start_of(setup.config, name),
+    mixed=steps if levels else {},
+    pick=(
+      (lambda step, phase: mixing.pick(levels, seed, step, phase))
+      if levels
+      else None
+    ),
+    examine=make_examine(played, bool(levels)),
+    carry=carry,
+  )
+
+
+def make_examine(played: dict[str, Pattern], mixed: bool) -> Callable | None:
+  """What the patterns of an arm measure of themselves; None if they don't."""
+  looks = {kind: one.examine for kind, one in played.items() if one.examine}
+  if not looks:
+    return None
+  if not mixed:
+    return jax.jit(*looks.values())
+
+  def examine(params, frozen, carry, batch, code, key):
+    scores, shown = {}, {}
+    for kind, look in looks.items():
+      found = look(params, frozen, carry[kind], batch, code, key)
+      for into, what in zip((scores, shown), found, strict=True):
+        into |= {f"{kind}.{name}": x for name, x in what.items()}
+    return scores, shown
+
+  return jax.jit(examine)
+
+
+def start_of(config, name: str) -> str:
+  """Whose parameters an arm begins with.
+
+  Raises:
+    ValueError: another arm's, by one that trains adapters of the base's.
+  """
+  start = config.arms[name].get("start") or "base"
+  config = arm_config(config, name)
+  if start != "base" and (block := config.get("lora")) and block.rank:
+    raise ValueError(
+      f"config.arms: start={start!r} goes on from weights that "
+      f"config.lora.rank={block.rank} freezes at the base's: set the rank to 0 "
+      "or start='base'."
+    )
+  return start
+
+
+def mixture(setup, config, name: str, pattern: Pattern):
+  """-> phases, and the patterns that an arm plays: one, where it mixes none."""
+  arm = setup.config.arms[name]
+  if not arm.get("phases"):
+    return (), {arm.pattern: pattern}
+  levels = mixing.check(
+    name, arm.phases, arm.pattern, config.curriculum.to_dict()
+  )
+  kinds = sorted({kind for part in levels for kind, _ in part})
+  if "extract" in kinds:
+    raise ValueError(
+      f"config.arms.{name}.phases: extract is given codes that a rule writes, "
+      "the other patterns write their own; it can't be mixed with them."
+    )
+  others = {
+    k: make_pattern(setup, config, k) for k in kinds if k != arm.pattern
+  }
+  return levels, {arm.pattern: pattern, **others}
+
+
+def make_curriculum(config) -> tuple[curriculum.Curriculum, int]:
+  """-> the curriculum, and after how many steps held-out reward is measured."""
+  block = config.curriculum.to_dict()
+  name, every = block.pop("name"), block.pop("every")
+  kinds = {"linear": curriculum.linear, "plateau": curriculum.plateau}
+  if name not in kinds:
+    raise ValueError(
+      f"config.curriculum.name={name!r} is not in {list(kinds)}."
+    )
+  if name == "plateau" and every < 1:
+    raise ValueError(
+      f"config.curriculum.every={every}: a plateau is seen in the held-out "
+      "reward; give the steps between two measurements, at least 1."
+    )
+  return kinds[name](**block), every
+
+
+def make_observe(
+  setup: Setup, config, kind: str, relax, prepare, bind, mixed: bool
+) -> Callable:
+  """Plays a held-out batch and shows its reward to the curriculum."""
+  pattern = make_pattern(setup, config, kind, monitor=True)
+
+  def observe(state, frozen, batch):
+    # Not a child of the step's key that its rollouts or lessons use.
+    key = jax.random.fold_in(step_key(state.seed, state.step), 7)
+    k_ask, k_play = jax.random.split(key)
+    ask = prepare(frozen, batch, k_ask, state.curriculum.schedule)
+    episode, _ = pattern.play(
+      bind(state.params, frozen), frozen,
+      state.carry[kind] if mixed else state.carry, batch, k_play, ask,
+    )  # fmt: skip
+    seen = relax.observe(state.curriculum, episode.metrics["reward"])
+    metrics = {f"held_{k}": v for k, v in episode.metrics.items()}
+    return state._replace(curriculum=seen), metrics
+
+  return observe
+
+
+def watched(setup: Setup, arm: str) -> Callable[..., types.Metrics]:
+  """look(params, frozen, batch, key, schedule) -> metrics of injection.py.
+
+  Of an arm that injects, under its own settings and the given schedule; L is
+  measured whether it is paid for or not, and nothing is learnt.
+  """
+  config = arm_config(setup.config, arm)
+  kind, mode = setup.config.arms[arm].pattern, setup.config.arms[arm].write
+  pattern = make_pattern(setup, config, kind, monitor=True)
+  constrain = writers.make_controls(setup, config, mode)
+
+  def look(params, frozen, batch, key, schedule):
+    k_ask, k_play = jax.random.split(key)
+    ask = constrain(k_ask, batch, schedule)
+    carry = pattern.init()
+    return pattern.play(params, frozen, carry, batch, k_play, ask)[0].metrics
+
+  return jax.jit(look)
+
+
+def make_pattern(setup, config, name: str, monitor: bool = False) -> Pattern:
+  policy, roles = setup.policy, setup.roles
+  verify = verifier.make(
+    policy,
+    roles["V"],
+    weights=config.verifier.to_dict(),
+    positions=setup.corpus.slots,
+  )
+  # A file of the user's is a pattern as good as one of ours.
+  foreign = name.endswith(".py")
+  module = (
+    configs.module(name)
+    if foreign
+    else importlib.import_module(f"rsrc_jax.patterns.{name}")
+  )
+  kwargs = config.patterns[Path(name).stem if foreign else name].to_dict()
+  if kwargs.get("gate"):
+    rewards.check_bonus(
+      bonus=kwargs["gate"]["bonus"],
+      price=kwargs["length_price"],
+      listed=config.augment.inject,
+      budget=config.budget,
+      beyond=kwargs["gate"].pop("beyond_bound"),
+    )
+    kwargs["monitor"] = monitor
+  return module.make(
+    policy, roles, verify, info=make_info(setup.corpus), **kwargs
+  )
+
+
+def make_step(setup, config, pattern, relax, tx, bind, carry) -> Callable:
+  """carry: the pattern's name where the state holds several carries."""
+  roles = setup.roles | dict(pattern.roles)
+  step = learner.make_step(
+    setup.policy,
+    roles,
+    pattern,
+    relax,
+    tx,
+    loss=learner.make_loss(setup.policy, roles, **config.loss.to_dict()),
+    updates=config.updates,
+    micro_batches=config.micro_batches,
+    normalize_std=config.normalize_std,
+    kl=config.kl,
+    rarity_bonus=config.rarity_bonus.to_dict(),
+    bind=bind,
+  )
+  return mixing.among(step, carry) if carry else step

@@ -1,0 +1,179 @@
+"""A small pretrained checkpoint through the whole loop: LoRA on its weights."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import small_checkpoint
+
+from rsrc_jax import train
+from rsrc_jax.build.setup import initial_params, make_setup
+from rsrc_jax.data import sources
+from rsrc_jax.models import lora
+from rsrc_jax.runtime import checkpoint, weights
+from rsrc_jax.runtime.configs import load
+from rsrc_jax.stages import plan
+
+ROOT = Path(__file__).resolve().parents[2]
+EXPERIMENTS = ROOT / "experiments"
+sys.path[:0] = [str(EXPERIMENTS), str(EXPERIMENTS / "random_vocabulary")]
+
+import examine  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+  """configs/smollm2_cpu.py on a small checkpoint and its own sentences."""
+  folder = tmp_path_factory.mktemp("pretrained")
+  config = load(ROOT / "configs" / "smollm2_cpu.py")
+  config.model.path = str(small_checkpoint.make(folder / "checkpoint"))
+  (folder / "text.txt").write_text("\n\n".join(small_checkpoint.SENTENCES))
+  config.data.path, config.data.max_tokens = str(folder / "text.txt"), 60
+  config.lora.rank, config.steps, config.only = 2, 2, "code"
+  config.ledger.enabled = False
+  config.optimizer.warmup = 0
+  return config
+
+
+@pytest.fixture(scope="module")
+def finished(config, tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("run")
+  return train.train(config, workdir), workdir
+
+
+def trained(config, workdir):
+  """-> the phase, what it trained, the checkpoint's own weights."""
+  setup = make_setup(config, workdir)
+  _, arm = plan.make_stages(setup)
+  base = initial_params(setup)
+  saver = checkpoint.open_saver(
+    workdir / "checkpoints" / "code", keep_last=1, keep_best=1,
+    metric="nll_bits",
+  )  # fmt: skip
+  state, _ = checkpoint.restore(saver, jax.eval_shape(arm.init, base))
+  checkpoint.close(saver)
+  return arm, state.params, base
+
+
+def test_adapters_are_trained_and_saved_alone(config, finished):
+  summary, workdir = finished
+  arm, adapters, base = trained(config, workdir)
+  assert set(adapters) == {"blocks"}
+  names = {k for node in adapters["blocks"].values() for k in node}
+  assert names == {"lora_a", "lora_b"}
+  # B starts at zero: whatever it holds has been learnt.
+  learnt = [n["lora_b"] for n in adapters["blocks"].values()]
+  assert all(np.abs(x).max() > 0 for x in learnt)
+  full = arm.bind(adapters, {"base": base})
+  assert full["embed"] is base["embed"]
+  assert full["blocks"]["q"]["kernel"] is base["blocks"]["q"]["kernel"]
+  assert summary["params"] == sum(x.size for x in jax.tree.leaves(base))
+
+
+def test_what_was_trained_can_be_exported(config, finished, tmp_path):
+  """tools/export.py: adapters merged, the tokenizer beside them."""
+  _, workdir = finished
+  out = tmp_path / "out"
+  command = [sys.executable, ROOT / "tools" / "export.py", "--arm=code",
+             f"--workdir={workdir}", f"--out={out}"]  # fmt: skip
+  done = subprocess.run(command, capture_output=True, text=True, check=True)
+  assert "from_pretrained" in done.stdout
+  params = weights.load(
+    weights.open_folder(out), make_setup(config, workdir).mesh
+  )
+  _, adapters, base = trained(config, workdir)
+  merged = lora.merge(base, adapters, config.lora.alpha / config.lora.rank)
+  kernel = params["blocks"]["up"]["kernel"]
+  np.testing.assert_allclose(
+    kernel, merged["blocks"]["up"]["kernel"], atol=1e-6
+  )
+  assert np.abs(kernel - base["blocks"]["up"]["kernel"]).max() > 1e-5
+  assert (out / "tokenizer.json").is_file()
+  again = [*command[:2], "--arm=cod", *command[3:]]
+  refused = subprocess.run(again, capture_output=True, text=True)
+  assert refused.returncode == 1 and "none of base, code" in refused.stderr
+
+
+def test_codes_are_ids_of_its_tokenizer(config, finished):
+  _, workdir = finished
+  setup = make_setup(config, workdir)
+  C = setup.roles["C"]
+  assert C.end == 2 and not C.support[[0, 1]].any()
+  lines = (workdir / "samples.jsonl").read_text()
+  assert "Lamp" in lines
+
+
+def test_pretrained_settings_that_cannot_work_are_one_line(config, tmp_path):
+  def refused(message, **changes):
+    broken = config.copy_and_resolve_references()
+    broken.update_from_flattened_dict(changes)
+    with pytest.raises(ValueError, match=message) as error:
+      make_setup(broken, tmp_path)
+    assert "\n" not in str(error.value)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(weights, "memory_free", lambda mesh: 100e3)  # 41 kB each
+    refused(r"GB a device \(5 times its parameters\)", **{"lora.rank": 0})
+    make_setup(config, tmp_path)  # adapters alone fit
+  refused("has no config.json", **{"model.path": str(tmp_path)})
+  refused("a pretrained model reads text", **{"data.source": "facts"})
+  refused(r"config\.pretrain\.steps=-1", **{"pretrain.steps": -1})
+  half = {"lora.base": "bfloat16"}
+  refused("'code' trains all of them", **half, **{"lora.rank": 0})
+  refused("'base' trains all of them", **half, **{"pretrain.steps": 3})
+  refused("neither 'float32' nor 'bfloat16'", **{"lora.base": "int4"})
+
+
+def test_a_frozen_base_is_kept_once_and_as_asked(config, tmp_path):
+  """Nothing of the base is copied for a phase that does not train it."""
+  half = config.copy_and_resolve_references()
+  half.lora.base = "bfloat16"
+  setup = make_setup(half, tmp_path)
+  base, arm = plan.make_stages(setup)
+  params = initial_params(setup)
+  assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("bfloat16")}
+  state = base.init(params)
+  assert jax.tree.leaves(state.opt_state) == []
+  kept, given = jax.tree.leaves(state.params), jax.tree.leaves(params)
+  assert all(x is y for x, y in zip(kept, given, strict=True))
+  adapters = jax.tree.leaves(arm.init(params).params)
+  assert {x.dtype for x in adapters} == {jnp.dtype("float32")}
+  whole = initial_params(make_setup(config, tmp_path))
+  assert jax.tree.leaves(whole)[0].dtype == jnp.float32
+
+
+def test_the_research_question_on_its_weights(config, tmp_path):
+  """F of configs/random_vocabulary_smollm2.py takes a step, asked in words."""
+  asked = load(ROOT / "configs" / "random_vocabulary_smollm2.py")
+  asked.model, asked.data = config.model, config.data
+  asked.only, asked.lora.rank, asked.batch_size = "F", 2, 2
+  asked.eval.batch_size = asked.eval.rows = asked.eval.test_rows = 2
+  asked.patterns.cdv.group = 2
+  setup = make_setup(asked, tmp_path)
+  said, C = setup.corpus.vocab.decode, setup.roles["C"]
+  assert said([*C.use]) == "\n\nUse these tokens:"
+  assert said([*C.avoid]) == "\n\nDo not use these tokens:"
+  _, arm = plan.make_stages(setup)
+  base = initial_params(setup)
+  state, frozen = arm.init(base), {"base": base, "reader": base}
+  batch = next(sources.batches(setup.corpus.train, batch_size=2, seed=0))
+  given = arm.given(np.int32(0), state.curriculum, frozen, batch)
+  state, metrics = arm.step(state, frozen, batch, given)
+  assert int(state.step) == 1
+  assert all(np.isfinite(x) for x in jax.device_get(metrics).values())
+
+
+def test_adapters_are_examined(config, finished):
+  """examine.py of the experiment reads a run that has trained adapters."""
+  summary, workdir = finished
+  found = examine.examine(config, workdir)["arms"]["code"]
+  # Of more rows; the first are those of the run's own test.
+  rows = found["by_budget"]["8"]["nll_bits"][: config.eval.test_rows]
+  score = np.mean(rows)
+  same = summary["heldout"]["code"]["nll_bits"]
+  assert score == pytest.approx(same, rel=1e-4)
+  assert np.isfinite(found["valid"]["8"])

@@ -1,0 +1,416 @@
+"""C -> D -> V with a fake policy, next to the same game in plain numpy."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import tiny
+
+from rsrc_jax.data import tokenizer
+from rsrc_jax.lm import likelihood as lm_likelihood
+from rsrc_jax.patterns import cdv
+from rsrc_jax.rl import verifier
+from rsrc_jax.types import Batch, Cache, Constraints, Policy, Tokens
+
+B, G, S, K = tiny.ROWS, tiny.GROUP, tiny.SOURCE, tiny.BUDGET
+END, SUPPORT = tokenizer.END, 13  # D may write 12 words and the end
+PRICE = 0.5
+ODDS = 12.0  # of what an unsure D wants to write, against any other id
+CERTAIN = 1e6
+
+
+def wanted(params, prompt, step):
+  """Logits [V] of a role that has read `prompt` and written `step` tokens.
+
+  C copies its source. D repeats its code until it has written S words and then
+  ends: exact where s repeats its first K words. An empty code tells D nothing;
+  no other role knows anything. params hold how decided they are, in nats.
+  """
+  tag, size = prompt.ids[0], jnp.sum(prompt.mask) - 2  # tag and separator
+  word = prompt.ids[1 + step % jnp.maximum(size, 1)]
+  word = jnp.where(step < S, word, END)
+  eager = {
+    tokenizer.C: params["copy"],
+    tokenizer.D: params["sure"] * (size > 0),
+  }
+  strength = sum(jnp.where(tag == k, v, 0.0) for k, v in eager.items())
+  return strength * jax.nn.one_hot(word, tiny.VOCAB)
+
+
+def apply(params, tokens, positions, *, prefix=None, cache=None, index=0):
+  """hidden [B, G, T, V] holds the logits; a prompt is its own segment."""
+  del positions
+  read = tokens if prefix is None else prefix.k
+  steps = jnp.arange(tokens.ids.shape[2]) + index + 1
+  if prefix is None:
+    steps *= 0
+  logits = jax.vmap(
+    lambda ids, mask: jax.vmap(lambda t: wanted(params, Tokens(ids, mask), t))(
+      steps
+    )
+  )(read.ids[:, 0], read.mask[:, 0])
+  hidden = jnp.broadcast_to(logits[:, None], (*tokens.ids.shape, tiny.VOCAB))
+  return hidden, cache if cache is not None else Cache(read, (), ())
+
+
+def decided(copy, sure):
+  """Parameters: odds of the wanted id against any other, for C and for D."""
+  return {"copy": jnp.log(copy), "sure": jnp.log(sure)}
+
+
+POLICY = Policy(
+  init=lambda key: decided(2.0, ODDS),
+  apply=apply,
+  unembed=lambda params, hidden: hidden,
+  init_cache=lambda batch, group, length: Cache((), (), ()),
+)
+EXACT = decided(CERTAIN, CERTAIN)
+UNSURE = POLICY.init(None)
+FROZEN = {"base": UNSURE, "reader": UNSURE}
+VERIFY = verifier.make(
+  POLICY,
+  tiny.ROLES["V"],
+  weights={"slots": 1.0, "gain": 1.0},
+  positions=tuple(range(S)),
+)
+
+
+def make(**changes):
+  settings = {
+    "group": G,
+    "decodes": 1,
+    "length_price": PRICE,
+    "lessons": 2,
+    "dropout": 0.0,
+    "imitate": True,
+  }
+  return cdv.make(POLICY, tiny.ROLES, VERIFY, **(settings | changes))
+
+
+# Two programs for all tests: what else differs is data.
+ONE = make()
+TWO = make(decodes=2, lessons=1, dropout=1.0, imitate=False)
+
+
+@functools.cache
+def program(pattern):
+  return jax.jit(pattern.play)
+
+
+def batch(words=K, seed=0, order=None):
+  """Sources that repeat `words` different words; rows may be reordered."""
+  rng = np.random.default_rng(seed)
+  ids = np.stack([8 + rng.permutation(12)[:words] for _ in range(B)])
+  ids = np.tile(ids, (1, S // words)).astype(np.int32)
+  order = np.arange(B) if order is None else order
+  mask = np.ones((B, S), bool)
+  return Batch(Tokens(ids[order], mask), order.astype(np.int32))
+
+
+def given(batch):
+  """C may write the words of s; lists are shared by the group."""
+  banned = np.full((B, 1, 1), -1, np.int32)
+  return tiny.ask(Constraints(banned, batch.source.ids[:, None]))
+
+
+def play(pattern, params, batch, seed=0):
+  episode, carry = program(pattern)(
+    params, FROZEN, (), batch, jax.random.key(seed), given(batch)
+  )
+  assert carry == ()
+  return jax.device_get(episode)
+
+
+def codes(episode):
+  """What C wrote, without the end: [B][G] lists of ids."""
+  ids, mask = episode.rollouts["C"].output
+  return [
+    [
+      [i for i in row[m].tolist() if i != END]
+      for row, m in zip(*x, strict=True)
+    ]
+    for x in zip(ids, mask, strict=True)
+  ]
+
+
+def spoken(code):
+  """What D wants to write: S words and the end."""
+  return [code[t % len(code)] for t in range(S)] + [END]
+
+
+def likelihood(s, code):
+  """ln p_D(s, end | code): 12 / 24 where D is right, 1 / 24 where not."""
+  if not code:
+    return -(S + 1) * np.log(SUPPORT)
+  right, wrong = np.log(np.array([ODDS, 1.0]) / (ODDS + SUPPORT - 1))
+  target = [*s, END]
+  return sum(
+    right if x == y else wrong
+    for x, y in zip(spoken(code), target, strict=True)
+  )
+
+
+def worth(s, code):
+  """Fidelity of a code by hand: half slots of the greedy d, half gain."""
+  slots = np.mean(np.array(spoken(code)[:-1]) == s) if code else 0.0
+  gain = 1 - likelihood(s, code) / (-(S + 1) * np.log(SUPPORT))
+  return 0.5 * slots + 0.5 * np.clip(gain, 0, 1), gain
+
+
+def table(episode, batch, function):
+  """function(s, code) of every code, [B, G, ...]."""
+  return np.array(
+    [
+      [function(s, code) for code in group]
+      for s, group in zip(batch.source.ids, codes(episode), strict=True)
+    ]
+  )
+
+
+@pytest.mark.parametrize("pattern", [ONE, TWO], ids=["one", "two"])
+def test_an_exact_pair_is_worth_all(pattern):
+  """C copies the first three words and D repeats them: d is s."""
+  found = batch()
+  episode = play(pattern, EXACT, found)
+  assert codes(episode) == [[row[:K]] * G for row in found.source.ids.tolist()]
+  np.testing.assert_allclose(episode.metrics["fidelity"], 1.0, atol=1e-4)
+  # All three tokens of the budget were used, at half a reward for all.
+  np.testing.assert_allclose(episode.rewards["C"], 1 - PRICE, atol=1e-4)
+  if pattern is TWO:
+    np.testing.assert_allclose(episode.rewards["D"], 1.0, atol=1e-4)
+    d = episode.rollouts["D"].output
+    expected = [[*row, END] for row in found.source.ids.tolist()]
+    assert d.ids[:, 0].tolist() == [x for x in expected for _ in range(G)]
+
+
+def test_rewards_and_metrics_by_hand():
+  found = batch()
+  episode = play(ONE, UNSURE, found)
+  parts = table(episode, found, worth)
+  fidelity, gain = parts[..., 0], parts[..., 1]
+  length = table(episode, found, lambda s, code: len(code))
+  known = table(episode, found, likelihood)
+  assert len(np.unique(length)) > 2 and len(np.unique(fidelity.round(4))) > 3
+  reward = fidelity * (1 - PRICE * length / K)
+  np.testing.assert_allclose(episode.rewards["C"], reward, atol=1e-5)
+  expected = {
+    "v_slots": (2 * fidelity - np.clip(gain, 0, 1)).mean(),
+    "v_gain": np.clip(gain, 0, 1).mean(),
+    "reward": reward.mean(),
+    "fidelity": fidelity.mean(),
+    "fidelity_best": fidelity.max(-1).mean(),
+    "length": length.mean(),
+    "gain": gain.mean(),
+    "gain_best": gain[np.arange(B), known.argmax(-1)].mean(),
+    "novel_fraction": 0.0,  # C was given the words of s alone
+    # Up to the longest output and its end, less the one read off the prompt.
+    "C_loops": min(length.max() + 1, K) - 1,
+    "D_loops": S,  # a D that has read anything writes S words and an end
+  }
+  assert set(episode.metrics) == set(expected)
+  for name, value in expected.items():
+    np.testing.assert_allclose(
+      episode.metrics[name], value, atol=1e-5, err_msg=name
+    )
+
+
+def test_a_verifier_that_does_not_hear_d_has_none_decoded():
+  """The likelihood alone: the same reward, and no loop of D."""
+  deaf = verifier.make(
+    POLICY, tiny.ROLES["V"], weights={"gain": 1.0}, positions=None
+  )
+  assert not deaf.needs_decode and VERIFY.needs_decode
+  with pytest.raises(ValueError, match=r"config\.patterns\.cdv\.decodes=2"):
+    cdv.make(
+      POLICY, tiny.ROLES, deaf, group=G, decodes=2, length_price=PRICE,
+      lessons=2, dropout=0.0,
+    )  # fmt: skip
+  pattern = cdv.make(
+    POLICY, tiny.ROLES, deaf, group=G, decodes=1, length_price=PRICE,
+    lessons=2, dropout=0.0,
+  )  # fmt: skip
+  found = batch()
+  episode = play(pattern, UNSURE, found)
+  gain = table(episode, found, worth)[..., 1]
+  length = table(episode, found, lambda s, code: len(code))
+  reward = np.clip(gain, 0, 1) * (1 - PRICE * length / K)
+  np.testing.assert_allclose(episode.rewards["C"], reward, atol=1e-5)
+  assert "D_loops" not in episode.metrics and "C_loops" in episode.metrics
+
+
+def test_a_code_is_worth_the_mean_of_its_decodes():
+  """Each decode is paid for its own slots; all of a code share its gain."""
+  found = batch()
+  episode = play(TWO, UNSURE, found)
+  d = episode.rollouts["D"].output.ids.reshape(B, G, 2, S + 1)
+  slots = np.mean(d[..., :S] == found.source.ids[:, None, None], -1)
+  gain = np.clip(table(episode, found, worth)[..., 1], 0, 1)
+  fidelity = 0.5 * slots + 0.5 * gain[..., None]
+  paid = episode.rewards["D"].reshape(B, G, 2)
+  np.testing.assert_allclose(paid, fidelity, atol=1e-5)
+  assert (paid[..., 0] != paid[..., 1]).any()
+  length = table(episode, found, lambda s, code: len(code))
+  reward = fidelity.mean(-1) * (1 - PRICE * length / K)
+  np.testing.assert_allclose(episode.rewards["C"], reward, atol=1e-5)
+
+
+def test_what_is_given_to_c_is_kept_and_obeyed():
+  found = batch()
+  episode = play(ONE, UNSURE, found)
+  for s, group in zip(found.source.ids.tolist(), codes(episode), strict=True):
+    assert all(set(code) <= set(s) for code in group)
+  kept = episode.rollouts["C"].constraints
+  np.testing.assert_array_equal(kept.allowed, found.source.ids[:, None])
+
+
+def test_codes_reach_d_as_ids():
+  """D's prompt: its tag, exactly the ids that C wrote, and the separator."""
+  episode = play(TWO, UNSURE, batch())
+  prompt, *_ = episode.rollouts["D"]
+  read = [row[mask].tolist() for row, mask in zip(*prompt, strict=True)]
+  written = [code for group in codes(episode) for code in group]
+  assert read == [[tokenizer.D, *code, tokenizer.SEPARATOR] for code in written]
+  assert episode.rollouts["D"].constraints is None
+
+
+@pytest.mark.parametrize(
+  "changes, roles, lessons",
+  [
+    ({}, {"C"}, {"C": B, "D": 2 * B}),
+    ({"imitate": False, "lessons": 1}, {"C"}, {"D": B}),
+    ({"decodes": 2, "lessons": 0}, {"C", "D"}, {"C": B}),
+    ({"decodes": 3, "lessons": G, "imitate": False}, {"C", "D"}, {"D": G * B}),
+  ],
+)
+def test_shapes(changes, roles, lessons):
+  """D has rollouts where it is decoded more than once; never a group of one."""
+  pattern, found = make(**changes), batch()
+  assert pattern.init() == ()
+  episode, _ = jax.eval_shape(
+    pattern.play, UNSURE, FROZEN, (), found, jax.random.key(0), given(found)
+  )
+  assert set(episode.rollouts) == set(episode.rewards) == roles
+  shapes = {"C": (B, G), "D": (B * G, changes.get("decodes"))}
+  lengths = {"C": K, "D": S + 1}
+  for role in roles:
+    out = episode.rollouts[role]
+    assert episode.rewards[role].shape == shapes[role]
+    assert out.output.ids.shape == (*shapes[role], lengths[role])
+    assert out.output.ids.shape == out.log_probs.shape
+    assert out.prompt.ids.shape[0] == shapes[role][0]
+  assert {k: len(v.weights) for k, v in episode.lessons.items()} == lessons
+  for lesson in episode.lessons.values():
+    assert lesson.target.ids.shape[:2] == lesson.weights.shape
+    assert lesson.weights.shape == (len(lesson.prompt.ids), 1)
+  assert all(x.shape == () for x in episode.metrics.values())
+
+
+def lesson_codes(lesson):
+  """The code of each lesson's prompt, [N] lists."""
+  ids, mask = lesson.prompt
+  return [row[1:-1][m[1:-1]].tolist() for row, m in zip(ids, mask, strict=True)]
+
+
+def test_d_learns_s_from_the_codes_it_reads_best():
+  found = batch()
+  episode = play(ONE, UNSURE, found)
+  best = np.sort(table(episode, found, likelihood), -1)[:, ::-1]
+  lesson = episode.lessons["D"]
+  read = lesson_codes(lesson)
+  for i, s in enumerate(found.source.ids.tolist()):
+    mine = read[2 * i : 2 * i + 2]
+    assert all(code in codes(episode)[i] for code in mine)
+    np.testing.assert_allclose(
+      [likelihood(s, code) for code in mine], best[i, :2]
+    )
+    for target in lesson.target.ids[2 * i : 2 * i + 2]:
+      assert target.tolist() == [[*s, END]]
+  assert (lesson.prompt.ids[:, 0] == tokenizer.D).all()
+  assert lesson.target.mask.all() and (lesson.weights == 1.0).all()
+
+
+def test_dropout_1_shortens_every_lesson():
+  """TWO drops always: less than K slots are left, a beginning of a code."""
+  episode = play(TWO, EXACT, batch())
+  read = lesson_codes(episode.lessons["D"])
+  written = [group[0] for group in codes(episode)]  # EXACT: all K long
+  assert all(len(code) < K for code in read)
+  assert all(
+    whole[: len(code)] == code
+    for whole, code in zip(written, read, strict=True)
+  )
+  assert len({len(code) for code in read}) > 1
+
+
+def test_imitation_shows_c_its_best_code():
+  found = batch()
+  episode = play(ONE, UNSURE, found)
+  c, lesson = episode.rollouts["C"], episode.lessons["C"]
+  known = table(episode, found, likelihood)
+  for i in range(B):
+    # As C wrote it, end included where it ended.
+    choices = [
+      (c.output.ids[i, g].tolist(), c.output.mask[i, g].tolist())
+      for g in range(G)
+      if np.isclose(known[i, g], known[i].max())
+    ]
+    target = (lesson.target.ids[i, 0], lesson.target.mask[i, 0])
+    assert tuple(x.tolist() for x in target) in choices
+  np.testing.assert_array_equal(lesson.prompt.ids, c.prompt.ids)
+  np.testing.assert_array_equal(lesson.prompt.mask, c.prompt.mask)
+
+
+def test_longer_codes_of_equal_fidelity_are_worth_less():
+  """s is one word six times: a code of one, two or three such words says it."""
+  found = batch(words=1)
+  episode = play(ONE, decided(1.0, CERTAIN), found)
+  length = table(episode, found, lambda s, code: len(code))
+  assert set(np.unique(length)) == {0, 1, 2, 3}
+  # An empty code is short and worth nothing; 1 - 0.5 * n / 3 of the others.
+  expected = np.where(length > 0, 1 - PRICE * length / K, 0.0)
+  np.testing.assert_allclose(episode.rewards["C"], expected, atol=1e-4)
+
+
+def test_a_row_does_not_see_its_batch():
+  order = np.random.default_rng(1).permutation(B)
+  straight = play(TWO, UNSURE, batch())
+  shuffled = play(TWO, UNSURE, batch(order=order))
+  for role, shape in [("C", (B, 1)), ("D", (B, G))]:
+    a, b = (x.rollouts[role] for x in (straight, shuffled))
+    fold = lambda x, shape=shape: x.reshape(*shape, *x.shape[1:])
+    np.testing.assert_array_equal(fold(a.output.ids)[order], fold(b.output.ids))
+    np.testing.assert_array_equal(fold(a.log_probs)[order], fold(b.log_probs))
+
+
+def test_keys_decide_what_is_written():
+  one, again, other = (play(TWO, UNSURE, batch(), seed) for seed in (0, 0, 1))
+  assert codes(one) == codes(again) != codes(other)
+  # No two rows, codes or decodes share their noise: where D knows nothing
+  # (the empty code), two decodes differ.
+  output = one.rollouts["D"].output.ids
+  empty = [not code for group in codes(one) for code in group]
+  assert any(empty)
+  # (A text of a token or two can be drawn twice by chance.)
+  texts = [t for t in output[empty].reshape(-1, S + 1).tolist() if t[2]]
+  assert len(texts) > 4 and len({tuple(t) for t in texts}) == len(texts)
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_dropout_cuts_its_share_of_the_lessons(empty):
+  """One in ten: to 0, 1 or 2 of three tokens equally often, or to none."""
+  rows = 6_000
+  s = Tokens(jnp.full((rows, 2), 9), jnp.ones((rows, 2), bool))
+  code = Tokens(jnp.full((rows, K), 10), jnp.ones((rows, K), bool))
+  lesson = jax.jit(
+    lambda key: lm_likelihood.decode_batch(
+      tiny.ROLES["D"], s, code, key, 0.1, empty
+    )
+  )(jax.random.key(0))
+  left = np.asarray(lesson.prompt.mask)[:, 1:-1].sum(-1)
+  counts = np.bincount(left, minlength=K + 1)
+  chances = [0.1, 0, 0, 0.9] if empty else [0.1 / 3] * 3 + [0.9]
+  for count, chance in zip(counts, chances, strict=True):
+    bound = 4 * np.sqrt(rows * chance * (1 - chance))
+    assert abs(count - rows * chance) <= bound

@@ -1,0 +1,178 @@
+"""pretrain.py: the base learns the language, and the roles learn extracts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from helpers import tiny
+
+from rsrc_jax.data import tokenizer
+from rsrc_jax.lm import extracts
+from rsrc_jax.rl import constraints, injection, supervised
+from rsrc_jax.types import Tokens, TrainState
+
+
+def train(steps, roles=tiny.ROLES, asked=(), **changes):
+  settings = dict(budget=tiny.BUDGET, warmup_from=5, dropout=0.1, reader=True)
+  tx = optax.adam(1e-2)
+  step = jax.jit(
+    supervised.make_step(
+      tiny.POLICY,
+      roles,
+      tx,
+      constraints.make("free", tiny.CODE, **dict(asked)),
+      **settings | changes,
+    )
+  )
+  params = tiny.params()
+  state = TrainState(
+    jnp.int32(0), params, tx.init(params), (), (), jnp.uint32(0)
+  )
+  metrics = []
+  for _ in range(steps):
+    state, m = step(state, None, tiny.batch(), ())
+    metrics.append({k: float(v) for k, v in m.items()})
+  return metrics
+
+
+def test_all_roles_learn_from_the_step_they_are_taught():
+  metrics = train(40)
+  before, after = metrics[4], metrics[-1]
+  for name in ("text_nll", "C_nll", "D_nll", "V_nll"):
+    assert after[name] < 0.7 * before[name]
+  # Until then the loss is the language alone.
+  for m in metrics[:5]:
+    np.testing.assert_allclose(m["loss"], m["text_nll"], rtol=1e-5)
+  assert metrics[5]["loss"] > 2 * metrics[5]["text_nll"]
+
+
+def test_c_is_never_shown_what_it_may_not_write():
+  """Byte pieces stand in sources and in no code: one would cost 1e30 nats."""
+  C = tiny.ROLES["C"]
+  byte = np.asarray(tiny.batch().source.ids)[0, 0]
+  support = C.support & (np.arange(tiny.VOCAB) != byte)
+  roles = tiny.ROLES | {"C": C._replace(support=support)}
+  assert train(2, roles)[-1]["C_nll"] < 100
+
+
+def test_noise_replaces_tokens_of_a_text_by_its_neighbours():
+  s = tiny.batch().source
+  noisy = jax.jit(supervised.noised)(s, jax.random.key(0), jnp.arange(8))
+  changed = np.asarray(noisy.ids != s.ids)
+  assert not changed[~np.asarray(s.mask)].any()
+  np.testing.assert_array_equal(noisy.mask, s.mask)
+  other = np.roll(np.asarray(s.ids), 1, 0)
+  assert (np.asarray(noisy.ids)[changed] == other[changed]).all()
+  assert 0.1 < changed[np.asarray(s.mask)].mean() < 0.9
+
+
+# Codes of three, of two and of one token in four slots; U of two ids, of one,
+# of none.
+CODE = Tokens(
+  jnp.array([[8, 9, 10, 11], [8, 9, 10, 0], [8, 9, 0, 0], [8, 0, 0, 0]]),
+  jnp.array([[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0]], bool),
+)
+USED = jnp.array([[15, 16], [15, -1], [15, 16], [15, 16]])
+
+
+def rows(code):
+  ids, mask = (np.asarray(x) for x in code)
+  assert not ids[~mask].any()
+  return [row[m].tolist() for row, m in zip(ids, mask, strict=True)]
+
+
+def test_weave_puts_ids_in_the_place_of_others():
+  """At most half of a code: 2 of 4, 1 of 3, 1 of 2, 0 of 1."""
+  weave = jax.jit(supervised.weave)
+  places = set()
+  for seed in range(20):
+    found = rows(weave(CODE, USED, jax.random.key(seed), jnp.arange(4)))
+    for new, old, ids in zip(
+      found, rows(CODE), [[15, 16], [15], [15], []], strict=True
+    ):
+      kept = [a if a != b else 0 for a, b in zip(new, old, strict=True)]
+      assert sorted(x for x in kept if x) == ids
+    places.add(tuple(found[0]))
+  # Anywhere: of twelve ordered places, some ten in twenty draws.
+  assert len(places) > 5
+  # Without ids nothing changes.
+  none = weave(CODE, USED * 0 - 1, jax.random.key(0), jnp.arange(4))
+  assert rows(none) == rows(CODE)
+
+
+def test_append_makes_room_at_the_end():
+  found = rows(injection.append(CODE, USED, CODE.ids.shape[-1]))
+  assert found == [[8, 9, 15, 16], [8, 9, 10, 15], [8, 9, 15, 16], [8, 15, 16]]
+  # Within the budget; one token of the code always stays.
+  budget = jnp.array([[3], [3], [2], [1]])
+  short = extracts.keep(
+    CODE, -jnp.arange(4.0)[None].repeat(4, 0), 4, budget[:, 0]
+  )
+  found = rows(jax.jit(injection.append)(short, USED, budget[:, 0]))
+  assert found == [[8, 15, 16], [8, 9, 15], [8, 15], [8]]
+  assert rows(injection.append(CODE, USED * 0 - 1, CODE.ids.shape[-1])) == rows(
+    CODE
+  )
+
+
+# Tokens that stand in no text of this world.
+HEARS = {"use": tokenizer.TEXT, "avoid": tokenizer.V, "slot": tokenizer.UNKNOWN}
+
+
+@pytest.mark.parametrize("show", ["", "weave", "append"])
+def test_c_is_shown_what_to_do_with_the_injected(show, monkeypatch):
+  """On half of the sources; D is taught on the extract as it was."""
+  many = 64
+  roles = tiny.ROLES | {"C": tiny.ROLES["C"]._replace(**HEARS)}
+  taught = {}
+  monkeypatch.setattr(
+    supervised.learner, "lesson_loss",
+    lambda policy, params, role, lesson, count: taught.setdefault(
+      role.tag, lesson
+    ).weights.sum() * params["norm"]["scale"].sum(),
+  )  # fmt: skip
+  tx = optax.sgd(0.0)
+  strangers = tiny.CODE & ~tiny.WORDS  # 20 to 23: in no source
+  limit = constraints.make("free", strangers, inject=2, budgets=(2, 3))
+
+  def step(seed):
+    taught.clear()
+    step = supervised.make_step(
+      tiny.POLICY, roles, tx, limit, budget=tiny.BUDGET,
+      warmup_from=0, dropout=0.0, reader=False, demonstrate=show,
+    )  # fmt: skip
+    params = tiny.params()
+    state = TrainState(
+      jnp.int32(0), params, tx.init(params), (), (), jnp.uint32(seed)
+    )
+    batch = tiny.batch(rows=many)
+    out = jax.jit(lambda s: (step(s, None, batch, ())[0].step, dict(taught)))
+    return jax.device_get(out(state)[1])
+
+  lessons = step(0)
+  c, d = lessons[roles["C"].tag], lessons[roles["D"].tag]
+  prompts = rows(c.prompt)
+  heard = np.array([HEARS["use"] in row[1:-1] for row in prompts])
+  assert 0.25 < heard.mean() < 0.75  # within four deviations of a half
+  shown = [row[:-1] for row in rows(Tokens(*(x[:, 0] for x in c.target)))]
+  read = [row[1:-1] for row in rows(d.prompt)]
+  for row, new, old, use in zip(prompts, shown, read, heard, strict=True):
+    slots = row.count(HEARS["slot"])
+    assert len(old) <= slots <= 3 and len(new) <= slots
+    used = [i for i in new if strangers[i]]
+    assert not any(strangers[i] for i in old)
+    assert set(used) <= set(row) and (use or not used)
+    if show == "":
+      assert new == old
+    elif show == "weave" and use:
+      assert len(used) == min(2, len(old) // 2) and len(new) == len(old)
+    elif show == "append" and use:
+      assert len(used) == min(2, slots - 1) and new[-len(used) :] == used
+
+
+def test_unknown_demonstration():
+  with pytest.raises(
+    ValueError, match=r"pretrain\.demonstrate='show'.*'weave'"
+  ):
+    train(0, demonstrate="show")

@@ -1,0 +1,137 @@
+"""checkpoint.py: what is saved comes back; what can't be read is survived."""
+
+import warnings
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from rsrc_jax.runtime import checkpoint, sharding
+from rsrc_jax.types import TrainState
+
+
+def make_state(step: int) -> TrainState:
+  params = {"a": jnp.arange(12.0).reshape(4, 3) + step, "b": jnp.float32(step)}
+  opt_state = optax.adamw(1e-3).init(params)
+  return TrainState(
+    jnp.int32(step), params, opt_state, (), {"x": jnp.ones(2)}, jnp.uint32(7)
+  )
+
+
+def open_saver(path, **kwargs):
+  settings = dict(keep_last=2, keep_best=1, metric="nll_bits") | kwargs
+  return checkpoint.open_saver(path, **settings)
+
+
+def save(saver, step, nll):
+  host = {"iterator": {"next_index": step}, "window": [{"loss": 0.1}]}
+  checkpoint.save(saver, make_state(step), host, {"nll_bits": nll})
+
+
+def steps(path):
+  return sorted(int(p.name) for p in path.iterdir() if p.name.isdigit())
+
+
+def test_a_state_comes_back_exactly(tmp_path):
+  saver = open_saver(tmp_path)
+  assert checkpoint.restore(saver, make_state(0)) is None
+  save(saver, 7, 1.0)
+  checkpoint.close(saver)
+  state, host = checkpoint.restore(open_saver(tmp_path), make_state(0))
+  chex.assert_trees_all_equal(state, make_state(7))
+  assert jax.tree.structure(state) == jax.tree.structure(make_state(7))
+  assert host == {"iterator": {"next_index": 7}, "window": [{"loss": 0.1}]}
+
+
+def test_the_last_and_the_best_are_kept(tmp_path):
+  saver = open_saver(tmp_path)
+  for step, nll in enumerate([5.0, 1.0, 4.0, 3.0, 2.0], 1):
+    save(saver, step, nll)
+  assert steps(tmp_path) == [2, 4, 5]
+
+
+def test_a_state_moves_to_another_mesh(tmp_path):
+  """Saved on one device, restored on eight."""
+  saver = open_saver(tmp_path)
+  save(saver, 3, 1.0)
+  mesh = sharding.make_mesh(data=2, fsdp=4)
+  rules = ((r"\['a'\]|/a$|^a$", jax.sharding.PartitionSpec("fsdp")),)
+  where = sharding.shardings(mesh, make_state(0), rules)
+  like = jax.device_put(make_state(0), where)
+  state, _ = checkpoint.restore(saver, like)
+  chex.assert_trees_all_equal(state, make_state(3))
+  assert state.params["a"].sharding == where.params["a"]
+  assert len(state.params["a"].sharding.device_set) == 8
+
+
+def all_files(folder):
+  return sorted(
+    p for p in folder.rglob("*") if p.is_file() and p.stat().st_size
+  )
+
+
+@pytest.mark.parametrize("part", ["state", "host"])
+def test_a_truncated_newest_checkpoint_falls_back(tmp_path, part):
+  """Cut each file of it in turn: what comes back is whole, or the one before.
+
+  Files that orbax keeps beside the values may be missing without harm; the
+  files that hold values may not.
+  """
+  count = len(saved_twice(tmp_path / "probe", part))
+  fallen = []
+  for number in range(count):
+    run = tmp_path / str(number)
+    files = saved_twice(run, part)
+    if number >= len(files):  # orbax spreads small arrays over a file or two
+      break
+    path = files[number]
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    saver = open_saver(run)
+    with warnings.catch_warnings(record=True) as caught:
+      warnings.simplefilter("always")
+      state, host = checkpoint.restore(saver, make_state(0))
+    step = int(state.step)
+    chex.assert_trees_all_equal(state, make_state(step))
+    assert host["iterator"] == {"next_index": step}
+    if step == 1:
+      assert any("the one before it" in str(w.message) for w in caught)
+      # What could not be read is not lost, and its number is free again.
+      assert list(run.glob("unreadable-2-*"))
+      save(saver, 2, 0.5)
+      assert int(checkpoint.restore(saver, make_state(0))[0].step) == 2
+      fallen.append(path)
+  assert fallen
+  if part == "state":
+    assert any(path.parent.name == "d" for path in fallen)
+
+
+def saved_twice(run, part):
+  """Checkpoints 1 and 2 in `run`; the non-empty files of one part of 2."""
+  saver = open_saver(run)
+  save(saver, 1, 2.0)
+  save(saver, 2, 1.0)
+  checkpoint.close(saver)
+  return all_files(run / "2" / part)
+
+
+def test_a_folder_of_unreadable_checkpoints_starts_over(tmp_path):
+  saver = open_saver(tmp_path)
+  save(saver, 1, 1.0)
+  for path in all_files(tmp_path / "1" / "state"):
+    path.write_bytes(b"")
+  with pytest.warns(UserWarning, match="can't be read"):
+    assert checkpoint.restore(open_saver(tmp_path), make_state(0)) is None
+
+
+def test_another_shape_is_not_restored(tmp_path):
+  saver = open_saver(tmp_path)
+  save(saver, 1, 1.0)
+  other = make_state(0)
+  other = other._replace(params={**other.params, "a": jnp.zeros((5, 3))})
+  with pytest.warns(UserWarning, match="can't be read"):
+    found = checkpoint.restore(saver, other)
+  assert found is None
+  np.testing.assert_equal(steps(tmp_path), [])

@@ -1,0 +1,62 @@
+"""FLOPs on paper against the count of the traced step."""
+
+import jax
+import numpy as np
+import pytest
+from helpers.runs import shrunk
+
+from rsrc_jax.accounting import flops
+from rsrc_jax.accounting.ledger import SCOPES
+from rsrc_jax.build.setup import make_setup
+from rsrc_jax.data import sources
+from rsrc_jax.stages import closed_form, plan
+
+
+def counted(setup, name) -> float:
+  """The walk over a phase's step, its loops as long as they can be."""
+  phase = next(p for p in plan.make_stages(setup) if p.name == name)
+  params = jax.eval_shape(setup.policy.init, jax.random.key(0))
+  state = jax.eval_shape(phase.init, params)
+  frozen = {"base": params, "reader": params}
+  batch = sources.batch(setup.corpus.train, 0, phase.batch_size)
+  step = np.int32(0)
+  given = jax.eval_shape(phase.given, step, state.curriculum, frozen, batch)
+  found = flops.count(
+    phase.step.trace(state, frozen, batch, given).jaxpr, SCOPES
+  )
+  longest = {r: setup.roles[r].length - 1 for r in "CD"}
+  trips = {k: v for k, v in longest.items() if k in found.loops}
+  return flops.evaluate(found, trips)["hardware"]
+
+
+@pytest.mark.parametrize(
+  "name, changes",
+  [
+    ("base", {}),
+    ("lead", {"only": "lead"}),
+    ("code", {}),
+    ("code", {"updates": 2}),
+    ("code", {"micro_batches": 2}),
+    ("code", {"kl": 0.1}),
+    ("code", {"model.loops": 2}),
+    ("code", {"patterns.cdv.imitate": True, "loss.weights.C": 0.0}),
+    (
+      "code",
+      {
+        "patterns.cdv.decodes": 2,
+        "patterns.cdv.lessons": 0,
+        "verifier.slots": 1.0,
+      },
+    ),
+  ],
+)
+def test_paper_and_program_agree(tmp_path, name, changes):
+  """Within 3 %: the norms' gains and what is embedded make the difference."""
+  setup = make_setup(shrunk(**changes), tmp_path)
+  expected = closed_form.step_flops(setup, name)
+  assert counted(setup, name) == pytest.approx(expected, rel=0.03)
+
+
+def test_what_is_not_known_on_paper_is_none(tmp_path):
+  setup = make_setup(shrunk(**{"verifier.reader": 1.0}), tmp_path)
+  assert closed_form.step_flops(setup, "code") is None
