@@ -242,7 +242,7 @@ def write(run: Path, arms: dict[str, list[Sheet]], path: Path) -> Path:
 
 def page(name: str, arms: dict[str, list[Sheet]]) -> str:
   """The whole document; it asks for nothing outside itself."""
-  css = (ROOT / "rsrc_jax" / "page.css").read_text(encoding="utf-8")
+  css = (ROOT / "rsrc_jax" / "report" / "page.css").read_text(encoding="utf-8")
   body = "".join(
     html.section(plain(arm), "".join(map(_html, parts)))
     for arm, parts in arms.items()

@@ -24,6 +24,7 @@ from rsrc_jax.report import (
   page,
   rsrc_section,
   rsrc_table,
+  run_report,
   style,
   survival_map,
 )
