@@ -198,13 +198,13 @@ def rote(tier: Tier, append: Tier) -> Figure:
   panels = figure.subplots(2, 2)
   names = {"held_rote_share": "rote share of codes with injected ids",
            "held_pay_bonus": "bonus paid a code"}  # fmt: skip
-  info = {"B2": "B2, no gate", "B4": "B4, gate B·L", "F": "F, gate B·L"}
+  about = {"B2": "B2, no gate", "B4": "B4, gate B·L", "F": "F, gate B·L"}
   for axes, (name, label) in zip(panels[0], names.items(), strict=True):
     for arm in INJECTED:
       steps, values = stored.series(tier, arm, name)
       if name == "held_rote_share":
         steps, values = _while_used(tier, arm, steps, values)
-      _band(axes, arm, steps, values, label=info[arm], marks=8)
+      _band(axes, arm, steps, values, label=about[arm], marks=8)
     axes.set(
       xlabel="step",
       ylabel=label,
@@ -351,25 +351,25 @@ def _band(
   """Mean over seeds and its 95 % interval; values [seeds, n]."""
   if not len(x) or not len(values):
     return
-  style, strong = look(arm), arm == "F"
+  mark, strong = look(arm), arm == "F"
   axes.plot(
-    x, values.mean(0), color=style.color, marker=style.marker,
-    ls=line or style.line, lw=2.4 if strong else 1.5, label=label or arm,
+    x, values.mean(0), color=mark.color, marker=mark.marker,
+    ls=line or mark.line, lw=2.4 if strong else 1.5, label=label or arm,
     markevery=max(1, len(x) // marks) if marks else 1,
     zorder=4 if strong else 3,
   )  # fmt: skip
   if len(values) > 1:
     ends = [statistics.seed_interval(column) for column in values.T]
     low, high = np.array([(m - h, m + h) for m, h in ends]).T
-    axes.fill_between(x, low, high, color=style.color, alpha=0.12, lw=0)
+    axes.fill_between(x, low, high, color=mark.color, alpha=0.12, lw=0)
 
 
 def _dots(axes: Axes, arm: str, x, y, label: str | None = None) -> None:
   """Every seed pale, their mean bold."""
-  style = look(arm)
-  axes.plot(x, y, style.marker, color=style.color, alpha=0.3, ms=4)
+  mark = look(arm)
+  axes.plot(x, y, mark.marker, color=mark.color, alpha=0.3, ms=4)
   axes.plot(
-    [np.mean(x)], [np.mean(y)], style.marker, color=style.color, ms=8,
+    [np.mean(x)], [np.mean(y)], mark.marker, color=mark.color, ms=8,
     markeredgecolor="white", label=label or arm, ls="",
   )  # fmt: skip
 

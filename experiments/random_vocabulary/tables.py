@@ -410,11 +410,11 @@ def samples(tier: Tier) -> str:
         for card in cards[seed]
       ]
       parts += [f"## {arm} (seed {seed})", markdown(["s", "c", "d"], rows)]
-  info = (
+  about = (
     f"The first sources of the test split, c of {k} tokens and the "
     "free-running d."
   )
-  return "\n\n".join(["# Sample cards", info, *(parts or ["not run."])]) + "\n"
+  return "\n\n".join(["# Sample cards", about, *(parts or ["not run."])]) + "\n"
 
 
 def _text(pieces: list[str]) -> str:

@@ -79,11 +79,11 @@ def compute(rows: list[dict]) -> Figure:
   for name in dict.fromkeys(row["arm"] for row in rows):
     known, last = name in style.ARMS, name.rsplit(" ", 1)[-1]
     look = style.arm(name if known else last)
-    look = {"color": look.color, "ls": "-" if known else "--"}
+    line = {"color": look.color, "ls": "-" if known else "--"}
     mine = [row for row in rows if row["arm"] == name]
     for seed in dict.fromkeys(row["seed"] for row in mine):
       one = [row for row in mine if row["seed"] == seed]
-      axes.plot(*_xy(one), alpha=0.25, lw=0.9, **look)
+      axes.plot(*_xy(one), alpha=0.25, lw=0.9, **line)
     steps = dict.fromkeys(row["step"] for row in mine)
     same = [[row for row in mine if row["step"] == step] for step in steps]
     mean = lambda key, rows: math.fsum(row[key] for row in rows) / len(rows)
@@ -92,7 +92,7 @@ def compute(rows: list[dict]) -> Figure:
     ]
     axes.plot(
       *_xy(average), marker=look.marker, markersize=4,
-      label=look.label if known else name, **look,
+      label=look.label if known else name, **line,
     )  # fmt: skip
   axes.set_xscale("log")
   axes.set(

@@ -13,11 +13,11 @@ import importlib
 import sys
 
 COMMANDS = {
-  "published": "published",
-  "energy": "crosscheck",
-  "card": "card",
-  "compare": "compare",
-  "map": "survival_map",
+  "published": "rsrc_jax.metrics.published",
+  "energy": "rsrc_jax.accounting.crosscheck",
+  "card": "rsrc_jax.accounting.card",
+  "compare": "rsrc_jax.accounting.compare",
+  "map": "rsrc_jax.report.survival_map",
 }
 
 
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
       print(f"error: there is no command {asked!r}.", file=sys.stderr)
     print(__doc__.strip(), file=sys.stderr if wrong else sys.stdout)
     return 2 if wrong or not asked else 0
-  module = importlib.import_module(f"rsrc_jax.metrics.{COMMANDS[arguments[0]]}")
+  module = importlib.import_module(COMMANDS[arguments[0]])
   return module.main(arguments[1:])
 
 

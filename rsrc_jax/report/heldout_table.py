@@ -17,7 +17,7 @@ class Metric(NamedTuple):
   digits: int
   percent: bool
   better: int  # +1 where more is better, -1 where less is, 0 where neither
-  info: str
+  about: str
 
 
 METRICS = (
@@ -221,20 +221,20 @@ def rows_of(summary: dict) -> list[Row]:
   rows = []
   if heldout.get("code"):
     look = ARMS["code"]
-    rows.append(("code", "code", look.label, look.info, heldout["code"]))
+    rows.append(("code", "code", look.label, look.about, heldout["code"]))
   english, controls = english_arms(heldout), heldout.get("controls") or {}
   for name, scores in english.items():
-    rows.append(("english", name, arm(name).label, arm(name).info, scores))
+    rows.append(("english", name, arm(name).label, arm(name).about, scores))
   listed = {"code", "english", "controls", "budget_curve"}
   for name in sorted(set(heldout) - listed):
     if isinstance(heldout[name], dict):  # an ablation, beside the comparison
       rows.append(
-        ("other", name, arm(name).label, arm(name).info, heldout[name])
+        ("other", name, arm(name).label, arm(name).about, heldout[name])
       )
   known = [name for name in CONTROLS if controls.get(name)]
   for name in known + sorted(set(controls) - set(CONTROLS)):
-    label, info = CONTROLS.get(name, (name, ""))
-    rows.append(("controls", name, label, info, controls[name] or {}))
+    label, about = CONTROLS.get(name, (name, ""))
+    rows.append(("controls", name, label, about, controls[name] or {}))
   return rows
 
 

@@ -31,7 +31,7 @@ def rsrc(summary: dict, drawing: str) -> str:
   said = "".join(
     f"<li>{text(s)}</li>" for s in rsrc_table.rsrc_sentences(summary)
   )
-  head = [("arm", ""), *((c.label, c.info) for c in rsrc_table.COLUMNS)]
+  head = [("arm", ""), *((c.label, c.about) for c in rsrc_table.COLUMNS)]
   return html.section(
     "RSRC (ours)",
     f'<ul class="said">{said}</ul>{_map(marks, drawing)}'

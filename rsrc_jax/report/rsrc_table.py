@@ -20,7 +20,7 @@ class Column(NamedTuple):
 
   key: str
   label: str
-  info: str
+  about: str
 
 
 COLUMNS = (

@@ -25,7 +25,7 @@ class Arm(NamedTuple):
   label: str
   color: str
   marker: str
-  info: str
+  about: str
 
 
 INK, FAINT = "#1f2933", "#7b8794"

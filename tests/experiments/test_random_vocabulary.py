@@ -472,7 +472,7 @@ def test_the_ledger_sums_to_its_total():
   assert "| V |" in table and "| base |" in table
   last = table.splitlines()[-1].strip("| ").split(" | ")
   assert last[0] == "**all**"
-  assert last[-1] == costs.drawing.short(want)
+  assert last[-1] == costs.style.short(want)
   assert costs.use([{"ledger": runs[0]["ledger"]}]) == ["RSRC (ours): not run."]
 
 
