@@ -333,7 +333,7 @@ np.testing.assert_allclose(carry.usual, said.mean() / 2, atol=1e-6)
 assert carry.played == 1 and scores["played"] == [1.0]
 assert shown["said"].ids.shape == (4, 3)
 [sft] = episode[2].values()
-assert sft.target.ids.shape == (4, 2, 1)
+assert sft.target.ids.shape == (4, 1, 3)
 """
 
 
