@@ -280,10 +280,13 @@ def test_scripts_of_the_experiments_exist(page):
 
 
 RUNS = """
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+import config_of_mine
 import mine
 from rsrc_jax import types
 from rsrc_jax.lm.roles import Role
@@ -334,6 +337,13 @@ assert carry.played == 1 and scores["played"] == [1.0]
 assert shown["said"].ids.shape == (4, 3)
 [sft] = episode[2].values()
 assert sft.target.ids.shape == (4, 1, 3)
+
+config = config_of_mine.get_config()
+settings = inspect.signature(mine.make).parameters
+assert set(config.patterns.mine) == set(settings) - {"context"}
+assert config.only in config.arms
+for block in (config.loss.weights, config.loss.lesson_weights):
+  assert {"C", "D", "E"} <= set(block)
 """
 
 
@@ -341,12 +351,15 @@ def test_the_pattern_of_the_page_runs(tmp_path):
   """In a process of its own, so that this module imports no jax."""
   page = (ROOT / "docs" / "patterns.md").read_text()
   blocks = [code for kind, code in FENCE.findall(page) if kind == "python"]
-  assert len(blocks) >= 2
+  *blocks, config = blocks
+  assert len(blocks) >= 2 and "def get_config" in config
   (tmp_path / "mine.py").write_text("\n".join(blocks))
+  (tmp_path / "config_of_mine.py").write_text(config)
   (tmp_path / "run.py").write_text(RUNS)
   done = subprocess.run(
     [sys.executable, str(tmp_path / "run.py")],
     env=environment(tmp_path), capture_output=True, text=True, timeout=300,
+    cwd=ROOT,
   )  # fmt: skip
   assert done.returncode == 0, done.stderr[-3_000:]
 
