@@ -24,8 +24,9 @@ def advantages(
   """
   if rewards.shape[-1] < 2:
     raise ValueError(
-      "advantages need at least 2 samples a group, got "
-      f"{rewards.shape[-1]}: raise config.group (C) or config.decodes (D)."
+      f"advantages need at least 2 samples a group, got {rewards.shape[-1]}: "
+      "raise the pattern's own setting, config.patterns.NAME.group for C or "
+      "config.patterns.NAME.decodes for D."
     )
   # Relative to one of them first, so that nearly equal rewards round alike.
   rewards = rewards - rewards[..., :1]
