@@ -11,7 +11,6 @@ from rsrc_jax.types import TokenStats
 
 GATES = ("none", "literal", "density", "counterfactual")
 MODES = ("bonus", "multiply")
-ROUNDING = 1e-3  # nats: a law without spread is typical of itself in fp32
 
 
 def rarity(ids: jax.Array, mask: jax.Array, vocab_size: int) -> jax.Array:
@@ -58,7 +57,6 @@ def gate(
   v0: jax.Array | float,
   h0: jax.Array | float,
   pmi: jax.Array | None = None,
-  typical: float | None = None,
 ) -> jax.Array:
   """How far a token is a choice that mattered, in [0, 1]. -> [..., T].
 
@@ -81,9 +79,6 @@ def gate(
     v0, h0: medians of V (nats squared) and H2 (nats) where no listed id was
       written; positive.
     pmi: [..., T] nats, of `pmi`; for "counterfactual".
-    typical: kappa; a token is paid only where its surprisal is within kappa
-      standard deviations of the entropy (locally typical sampling, Meister et
-      al. 2022), so that a slip into the tail earns nothing. None: no such test.
 
   Raises:
     ValueError: an unknown name, or no pmi for "counterfactual".
@@ -92,7 +87,7 @@ def gate(
     raise ValueError(
       f"config.patterns.cdv.gate.name {name!r} is none of {GATES}."
     )
-  rho = lambda x, typical_x: x / (x + typical_x)
+  rho = lambda x, usual: x / (x + usual)
   if name == "none":
     value = jnp.ones_like(stats.varentropy)
   elif name == "literal":
@@ -107,9 +102,6 @@ def gate(
     )
   else:
     value = -jnp.expm1(-jnp.maximum(pmi, 0.0))
-  if typical is not None:
-    off = jnp.abs(-stats.log_prob - stats.entropy)
-    value = value * (off <= typical * jnp.sqrt(stats.varentropy) + ROUNDING)
   return jax.lax.stop_gradient(jnp.clip(value, 0.0, 1.0))
 
 
