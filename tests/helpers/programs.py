@@ -22,17 +22,17 @@ if __name__ == "__main__":  # by hand: as the tests set it up
   sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
   import conftest  # noqa: F401
 
-import jax
-import numpy as np
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
 
-from rsrc_jax.accounting import hlo
-from rsrc_jax.build.setup import initial_params, make_setup
-from rsrc_jax.data import sources
-from rsrc_jax.recursive import loop, puzzles
-from rsrc_jax.runtime import sharding
-from rsrc_jax.runtime.configs import load
-from rsrc_jax.stages import plan
-from rsrc_jax.stages.stage import frozen_of
+from rsrc_jax.accounting import hlo  # noqa: E402
+from rsrc_jax.build.setup import initial_params, make_setup  # noqa: E402
+from rsrc_jax.data import sources  # noqa: E402
+from rsrc_jax.recursive import loop, puzzles  # noqa: E402
+from rsrc_jax.runtime import sharding  # noqa: E402
+from rsrc_jax.runtime.configs import load  # noqa: E402
+from rsrc_jax.stages import plan  # noqa: E402
+from rsrc_jax.stages.stage import frozen_of  # noqa: E402
 
 TABLE = ROOT / "tests" / "golden" / "programs.json"
 # XLA lays out memory anew with every version: bytes are held to this share.
@@ -93,7 +93,9 @@ def _row(step, arguments) -> dict[str, Any]:
     for _ in range(2):
       state, _ = step(state, *rest)
     jax.block_until_ready(state)
-  aliases = re.search(r"input_output_alias=\{(.*?)\}, entry", executable.as_text())
+  aliases = re.search(
+    r"input_output_alias=\{(.*?)\}, entry", executable.as_text()
+  )
   return {
     "programs": step._cache_size(),
     "state_arrays": len(jax.tree.leaves(state)),

@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import tiny
 from helpers import token_stats_reference as oracle
 from jax import export
 
+from rsrc_jax.lm import rollout
 from rsrc_jax.ops import token_stats, token_stats_pallas
-from rsrc_jax.types import TokenStats
+from rsrc_jax.types import Constraints, TokenStats
 
 # backend, rows, block: the smallest tiles that each lowering takes.
 SMALL = {"tpu": (32, 128), "gpu": (16, 64)}
@@ -245,3 +247,46 @@ def test_errors_name_the_field(changed, says):
   }
   with pytest.raises(ValueError, match=says):
     token_stats_pallas.from_hidden(**(args | changed))
+
+
+# --- as the head of a policy --------------------------------------------------
+
+
+@pytest.mark.parametrize("limited", [False, True], ids=["free", "limited"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_scores_are_those_of_the_blocked_head(backend, limited, monkeypatch):
+  """One mask for all rows, and one for each source, shared by its codes."""
+  monkeypatch.setattr(rollout, "LARGE", 1)
+  rng = np.random.default_rng(0)
+  role, source = tiny.ROLES["C"], tiny.tokens(rng, 3, 4)
+  output = tiny.tokens(rng, 3, 2, 3)
+  limits = None
+  if limited:
+    none = np.full((3, 1, 1), -1, np.int32)
+    limits = Constraints(rng.integers(20, 24, (3, 1, 2), np.int32), none)
+
+  @jax.jit
+  def score(params):
+    def total(params, policy):
+      found = rollout.score(
+        policy, params, role, role.prompt(source), output, limits
+      )
+      return jnp.sum(found[0] - 0.3 * found[1]), found
+
+    heads = None, token_stats_pallas.head(backend, interpret=True)
+    return [
+      jax.grad(total, has_aux=True)(params, tiny.POLICY._replace(head=head))
+      for head in heads
+    ]
+
+  (want_grad, want), (got_grad, got) = score(tiny.params())
+  assert float(jnp.abs(want[0]).max()) > 1
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5),
+    (got_grad, got), (want_grad, want),
+  )  # fmt: skip
+
+
+def test_a_machine_without_an_accelerator_is_told():
+  with pytest.raises(ValueError, match="and this is cpu: take the blocked one"):
+    token_stats_pallas.head()

@@ -145,20 +145,6 @@ def test_density_by_hand():
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-def test_what_is_not_typical_is_not_paid():
-  # H = 3, V = 4: within 2 deviations are surprisals from -1 to 7.
-  surprisal = np.array([0.1, 6.9, 7.1, 20.0])
-  one = jnp.ones(4)
-  stats = stats_of(log_prob=-surprisal, entropy=3 * one, varentropy=4 * one)
-  found = gate("literal", stats, v0=4.0, h0=1.0, typical=2.0)
-  np.testing.assert_allclose(found, [0.5, 0.5, 0, 0])
-  untested = gate("literal", stats, v0=4.0, h0=1.0)
-  np.testing.assert_allclose(untested, 0.5)
-  # An even law is typical of itself, rounding or not.
-  even = stats_of(log_prob=-3.0 - 1e-5, entropy=3.0)
-  assert gate("none", even, v0=1.0, h0=1.0, typical=2.0) == 1.0
-
-
 def test_counterfactual_by_hand():
   # Twice as likely as on average over others: 1 - 1/2. Less likely, or as
   # likely: 0. (1/J) sum p: of 0.1 and 0.3, 0.2.

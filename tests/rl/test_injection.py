@@ -28,7 +28,6 @@ SETTINGS = {
   "threshold": TAU,
   "nats_per_token": NATS,
   "others": 1,
-  "typical": None,
   "decay": 0.9,
 }
 ROLE = tiny.ROLES["C"]._replace(length=K)
