@@ -252,8 +252,7 @@ def test_errors_name_the_field(changed, says):
 # --- as the head of a policy --------------------------------------------------
 
 
-@pytest.mark.parametrize("limited", [False, True], ids=["free", "limited"])
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend, limited", [("tpu", False), ("gpu", True)])
 def test_scores_are_those_of_the_blocked_head(backend, limited, monkeypatch):
   """One mask for all rows, and one for each source, shared by its codes."""
   monkeypatch.setattr(rollout, "LARGE", 1)
@@ -267,24 +266,19 @@ def test_scores_are_those_of_the_blocked_head(backend, limited, monkeypatch):
 
   @jax.jit
   def score(params):
-    def total(params, policy):
-      found = rollout.score(
-        policy, params, role, role.prompt(source), output, limits
-      )
-      return jnp.sum(found[0] - 0.3 * found[1]), found
-
     heads = None, token_stats_pallas.head(backend, interpret=True)
     return [
-      jax.grad(total, has_aux=True)(params, tiny.POLICY._replace(head=head))
+      rollout.score(
+        tiny.POLICY._replace(head=head), params, role, role.prompt(source),
+        output, limits,
+      )
       for head in heads
-    ]
+    ]  # fmt: skip
 
-  (want_grad, want), (got_grad, got) = score(tiny.params())
+  want, got = score(tiny.params())
   assert float(jnp.abs(want[0]).max()) > 1
-  jax.tree.map(
-    functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5),
-    (got_grad, got), (want_grad, want),
-  )  # fmt: skip
+  for x, y in zip(got, want, strict=True):
+    np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5)
 
 
 def test_a_machine_without_an_accelerator_is_told():
