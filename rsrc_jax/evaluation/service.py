@@ -289,7 +289,9 @@ def _arm(
   stored = sum(state.values())
   return {
     "label": name,
-    "kind": "english" if writers.english(setup.config, name) else "code",
+    "kind": "english"
+    if writers.of(setup.config.arms[name].write).english
+    else "code",
     "bits_saved": rsrc.interval(rsrc.bootstrap(bits, BOOTSTRAP, clip=False)),
     "bits_saved_frozen": rsrc.interval(
       rsrc.bootstrap(found.saved_frozen, BOOTSTRAP, clip=False)
