@@ -21,7 +21,7 @@ import ml_collections
 def get_config() -> ml_collections.ConfigDict:
   """The quick form."""
   config = ml_collections.ConfigDict()
-  config.loop = "refine"
+  config.loop = "rsrc_jax.recursive.loop"
   config.seed = 0
   config.batch_size = 32  # N: slots in flight
   config.log_every = 50
