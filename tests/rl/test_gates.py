@@ -1,9 +1,6 @@
 """Gates, load and the bonus: by hand, against plain Python, and their bound."""
 
 import functools
-import importlib
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +10,9 @@ from helpers import token_stats_reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments.random_vocabulary import policies
 from rsrc_jax.ops import rewards, token_stats
 from rsrc_jax.types import TokenStats
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "experiments" / "random_vocabulary"))
-policies = importlib.import_module("policies")
 
 few = settings(deadline=None, max_examples=30)
 seeds = st.integers(0, 2**32 - 1)
