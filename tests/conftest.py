@@ -62,7 +62,9 @@ def pytest_collection_modifyitems(config, items):
   for item in items:
     group = item.get_closest_marker("xdist_group").args[0]
     module = item.nodeid.split("::")[0]
-    costs.setdefault(group, {})[module] = known.get(module, durations.UNKNOWN)[0]
+    costs.setdefault(group, {})[module] = known.get(module, durations.UNKNOWN)[
+      0
+    ]
   whole = {group: sum(by.values()) for group, by in costs.items()}
   items.sort(
     key=lambda item: -whole[item.get_closest_marker("xdist_group").args[0]]

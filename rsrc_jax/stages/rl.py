@@ -46,7 +46,8 @@ def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
     config.seed,
   )  # fmt: skip
   programs = {} if programs is None else programs
-  alike = (arm.pattern, tuple(arm.overrides), arm.get("start"), levels)
+  overrides = tuple(arm.get("overrides", ()))
+  alike = (arm.pattern, overrides, arm.get("start"), levels)
   if alike not in programs:
     programs[alike] = {
       kind: stage.jit_step(
