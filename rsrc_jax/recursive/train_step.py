@@ -67,8 +67,8 @@ def make(
   scheme: str,
   halting: bool,
   explore: float,
-  rising: bool,
   ema: float,
+  rising: bool = False,
 ) -> tuple[Callable[..., Carry], Callable[..., tuple[TrainState, Metrics]]]:
   """Builds init(params, items) -> Carry and train_step(state, fresh).
 

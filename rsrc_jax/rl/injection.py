@@ -56,9 +56,9 @@ def make(
   threshold: float | None,
   nats_per_token: float,
   others: int,
-  typical: float | None,
   decay: float,
   length_price: float,
+  typical: float | None = None,
   monitor: bool = False,
 ) -> Gate:
   """Builds the gate.
