@@ -82,7 +82,6 @@ def arm(steps, supersteps, model, targets="final", learning_rate=0.0) -> dict:
     "steps": steps,
     "supersteps": supersteps,
     "targets": targets,
-    "rising": False,  # later steps weigh more
     "learning_rate": learning_rate,  # 0: that of config.optimizer
     "model": model,
   }

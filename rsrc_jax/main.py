@@ -14,8 +14,6 @@ from ml_collections import config_flags
 
 from rsrc_jax.runtime import cache, configs
 
-# Values of config.loop in runs made before it was an import path.
-OLD_LOOPS = {"train": "rsrc_jax.train", "refine": "rsrc_jax.recursive.loop"}
 # Loops whose steps are faster when glibc keeps XLA's scratch memory; it has to
 # be told before jax is imported (see cache.keep_memory).
 KEEP_MEMORY = ("rsrc_jax.recursive.loop",)
@@ -100,7 +98,7 @@ def main(argv: list[str]) -> None:
 def loop_path(config) -> str:
   """The import path, or the file, of the loop that `config.loop` names."""
   name = config.get("loop") or "train"
-  return OLD_LOOPS.get(name, name)
+  return configs.OLD_LOOPS.get(name, name)
 
 
 def loop_of(config) -> ModuleType:

@@ -45,6 +45,9 @@ ADDED = {
   "report": {"headline": "code", "controls": "", "arms": {}, "sections": []},
 }
 
+# What older runs call the loops of config.loop.
+OLD_LOOPS = {"train": "rsrc_jax.train", "refine": "rsrc_jax.recursive.loop"}
+
 
 def upgraded(stored: dict[str, Any]) -> dict[str, Any]:
   """The config of a run of any revision, as this one reads it.
@@ -52,7 +55,8 @@ def upgraded(stored: dict[str, Any]) -> dict[str, Any]:
   Raises:
     ValueError: a removed setting had a value that can't be had any more.
   """
-  return {**ADDED, **_without_removed(stored, "")}
+  found = {**ADDED, **_without_removed(stored, "")}
+  return found | {"loop": OLD_LOOPS.get(found["loop"], found["loop"])}
 
 
 def _without_removed(tree: dict[str, Any], prefix: str) -> dict[str, Any]:
