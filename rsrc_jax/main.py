@@ -110,14 +110,9 @@ def loop_of(config):
 
 
 def _show(summary, workdir):
-  from rsrc_jax.report import heldout_table, rsrc_table, run_report
+  from rsrc_jax.report import run_report
 
-  tables = [heldout_table.table(summary)]
-  if heldout_table.ood_rows(summary):
-    tables.append(heldout_table.ood_table(summary))
-  if rsrc_table.marks(summary):
-    tables.append(rsrc_table.rsrc_table(summary))
-  return run_report.write(workdir), tables
+  return run_report.show(summary, workdir)
 
 
 if __name__ == "__main__":
