@@ -65,15 +65,15 @@ def train(
   provenance.check(config, workdir)
   if (done := workdir / "summary.json").exists():
     return json.loads(done.read_text())
-  with processes.notebook(workdir) as notebook:
-    provenance.record(config, notebook)
-    log = log or run_log.Log(notebook, quiet=not processes.first())
-    path = notebook / "ledger.jsonl" if config.ledger.enabled else None
+  with processes.log_dir(workdir) as log_dir:
+    provenance.record(config, log_dir)
+    log = log or run_log.Log(log_dir, quiet=not processes.first())
+    path = log_dir / "ledger.jsonl" if config.ledger.enabled else None
     books = ledger.Ledger(path, meter, since=begun)
     with stop_requests() as stop, contextlib.closing(log):
       with contextlib.closing(books):
         summary, *found = _train(
-          setup, phases, workdir, notebook, log, books, stop
+          setup, phases, workdir, log_dir, log, books, stop
         )
         peers = service.peers(setup, meter)  # while there is a meter
       kept = ("git", "python", "packages", "backend", "devices", "processes")
@@ -83,14 +83,14 @@ def train(
         lines = run_log.read_jsonl(log.path)
         summary["trajectory"] = service.trajectory(lines)
         log.totals(service.scalars(summary))
-    run_log.write_json(notebook / "summary.json", summary)
+    run_log.write_json(log_dir / "summary.json", summary)
   return summary
 
 
-def _train(setup, phases, workdir, notebook, log, books, stop):
+def _train(setup, phases, workdir, log_dir, log, books, stop):
   """All phases, then the test split.
 
-  workdir: where checkpoints go; notebook: all else (see processes.notebook).
+  workdir: where checkpoints go; log_dir: everything else (processes.log_dir).
   -> results.evaluate_arms, and the bits of what each arm's service has to keep.
   """
   C = metering.decoding("C", setup.config.budget)
@@ -128,7 +128,7 @@ def _train(setup, phases, workdir, notebook, log, books, stop):
     kept[phase.name] = service.state_bits(state)
   log.note("Evaluating on the test split.")
   trained["untrained"] = untrained
-  found = heldout.evaluate_arms(setup, arms, trained, examine, notebook, books)
+  found = heldout.evaluate_arms(setup, arms, trained, examine, log_dir, books)
   return *found, kept
 
 
