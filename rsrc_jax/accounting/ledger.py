@@ -23,7 +23,7 @@ import jax
 import numpy as np
 
 from rsrc_jax.accounting import energy
-from rsrc_jax.metrics import rsrc
+from rsrc_jax.metrics import statistics
 from rsrc_jax.runtime import run_log
 
 # Of a training step that is one program, in the order in which they run. Their
@@ -350,7 +350,7 @@ def _priced(entry: dict, sessions: list[dict], pue: float) -> dict:
     "cpu_seconds": sum(use.cpu_seconds for use in entry["use"].values()),
     "flops": entry["flops"],
     "recompute": entry["recompute"],
-    "joules": rsrc.interval(sum(draws)) if known else None,
+    "joules": statistics.interval(sum(draws)) if known else None,
     "measured": entry["measured"],
     "calls": entry["calls"],
   }

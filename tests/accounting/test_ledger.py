@@ -306,7 +306,7 @@ def test_a_phase_costs_less_than_a_percent_of_a_small_step(tmp_path):
 LOOP = """
   import json, sys, time
   from pathlib import Path
-  from rsrc_jax.metrics import energy, ledger
+  from rsrc_jax.accounting import energy, ledger
 
   folder, kill = Path(sys.argv[1]), int(sys.argv[2])
   path, saved = folder / "ledger.jsonl", folder / "checkpoint.json"
