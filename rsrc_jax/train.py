@@ -16,7 +16,10 @@ import jax
 import ml_collections
 import numpy as np
 
-from rsrc_jax.accounting import energy, flops, ledger, metering
+from rsrc_jax.accounting import account, energy, flops, metering
+from rsrc_jax.accounting.ledger import Ledger
+from rsrc_jax.accounting.totals import joules
+from rsrc_jax.build import writers
 from rsrc_jax.build.setup import Setup, initial_params, make_setup
 from rsrc_jax.data import sources
 from rsrc_jax.evaluation import code_judge, heldout, service
@@ -69,25 +72,26 @@ def train(
     provenance.record(config, notebook)
     log = log or run_log.Log(notebook, quiet=not processes.first())
     path = notebook / "ledger.jsonl" if config.ledger.enabled else None
-    books = ledger.Ledger(path, meter, since=begun)
+    ledger = Ledger(path, meter, since=begun)
     with stop_requests() as stop, contextlib.closing(log):
-      with contextlib.closing(books):
+      with contextlib.closing(ledger):
         summary, *found = _train(
-          setup, phases, workdir, notebook, log, books, stop
+          setup, phases, workdir, notebook, log, ledger, stop
         )
         peers = service.peers(setup, meter)  # while there is a meter
       kept = ("git", "python", "packages", "backend", "devices", "processes")
       summary["made_with"] = {name: made[name] for name in kept}
       if path is not None:
-        summary |= service.account(setup, *found, peers, books)
+        facts = {p.name: _facts(setup, p) for p in phases[1:]}
+        summary |= account.account(config.ledger, facts, *found, peers, ledger)
         lines = run_log.read_jsonl(log.path)
-        summary["trajectory"] = service.trajectory(lines)
-        log.totals(service.scalars(summary))
+        summary["trajectory"] = account.trajectory(lines)
+        log.totals(account.scalars(summary))
     run_log.write_json(notebook / "summary.json", summary)
   return summary
 
 
-def _train(setup, phases, workdir, notebook, log, books, stop):
+def _train(setup, phases, workdir, notebook, log, ledger, stop):
   """All phases, then the test split.
 
   workdir: where checkpoints go; notebook: all else (see processes.notebook).
@@ -98,21 +102,22 @@ def _train(setup, phases, workdir, notebook, log, books, stop):
                           if f"held_{r}_loops" in out[1]}  # fmt: skip
   base, *arms = (
     p._replace(
-      write=p.write and metering.charged(books, "C", p.write, C),
-      observe=p.observe and metering.charged(books, "V", p.observe, observed),
+      write=p.write and metering.charged(ledger, "C", p.write, C, p.name),
+      observe=p.observe
+      and metering.charged(ledger, "V", p.observe, observed, p.name),
     )
     for p in phases
   )
-  with books.phase("compile") as spend:
+  with ledger.phase("compile") as spend:
     untrained = spend(initial_params(setup))
   D = setup.roles["D"]
   examine = code_judge.CodeJudge(
     metering.charged(
-      books, "D", jax.jit(code_judge.make_reader(setup.policy, D)),
+      ledger, "D", jax.jit(code_judge.make_reader(setup.policy, D)),
       metering.decoding("D", D.length),
     ),
     metering.charged(
-      books, "V", jax.jit(code_judge.make_judge(setup.policy, D))
+      ledger, "V", jax.jit(code_judge.make_judge(setup.policy, D))
     ),
     functools.partial(sharding.rows, setup.mesh),
   )  # fmt: skip
@@ -122,13 +127,13 @@ def _train(setup, phases, workdir, notebook, log, books, stop):
     title = f"{phase.name} ({number}/{len(phases)})"
     frozen = stage.frozen_of(phase, {"base": params} | trained)
     state = run_phase(
-      setup, phase, params, frozen, examine, workdir, log, books, title, stop
+      setup, phase, params, frozen, examine, workdir, log, ledger, title, stop
     )
     trained[phase.name] = phase.bind(state.params, frozen)
-    kept[phase.name] = service.state_bits(state)
+    kept[phase.name] = account.state_bits(state)
   log.note("Evaluating on the test split.")
   trained["untrained"] = untrained
-  found = heldout.evaluate_arms(setup, arms, trained, examine, notebook, books)
+  found = heldout.evaluate_arms(setup, arms, trained, examine, notebook, ledger)
   return *found, kept
 
 
@@ -140,7 +145,7 @@ def run_phase(
   examine: code_judge.CodeJudge,
   workdir: Path,
   log: run_log.Log,
-  books: ledger.Ledger,
+  ledger: Ledger,
   title: str,
   stop: Callable[[], bool],
 ) -> TrainState:
@@ -166,23 +171,24 @@ def run_phase(
     state, host = found
     stream.set_state(host["iterator"])
     window = host["window"]
-    books.carry(host.get("ledger"))
+    ledger.carry(host.get("ledger"))
   step = int(state.step)
   if step >= phase.steps:
     checkpoint.close(saver)
     return state
-  books.resume(phase.name, host.get("ledger"))
+  ledger.resume(phase.name, host.get("ledger"))
   log.start(phase.name, title, step, phase.steps)
-  counts = compile_step(setup, phase, state, frozen, books)
+  counts = compile_step(setup, phase, state, frozen, ledger)
   log.compiled(step)
   every = [config.log_every, config.eval.every, config.checkpoint.every]
   every += [phase.observe_every] if phase.observe else []
   # One of several processes can't stop between two windows on its own.
+  spent = lambda: _spent(ledger, phase.name, config)
   soon = stop if processes.count() == 1 else lambda: False
   while step < phase.steps:
     until = min(phase.steps, *((step // n + 1) * n for n in every))
     state, found = advance(
-      setup, phase, state, frozen, stream, range(step, until), books, counts,
+      setup, phase, state, frozen, stream, range(step, until), ledger, counts,
       soon,
     )  # fmt: skip
     window, step = window + found, step + len(found)
@@ -191,18 +197,18 @@ def run_phase(
       state, held = _held_out(setup, phase, state, frozen)
       log.held(step, held)
     if last or step % config.log_every == 0:
-      with books.phase("idle"):  # closed as failed if the loss is no number
-        window = _flush(log, title, step, window, _spent(books, config))
+      with ledger.phase("idle", phase.name):  # failed if the loss is no number
+        window = _flush(log, title, step, window, spent())
     valid = {}
     if phase.write and (last or step % config.eval.every == 0):
-      with books.phase("evaluation"):
+      with ledger.phase("evaluation", phase.name):
         valid = _validate(setup, phase, state, frozen, examine)
-      log.valid(step, valid | _spent(books, config))
+      log.valid(step, valid | spent())
     if last or step % config.checkpoint.every == 0 or stopping:
       window = [{k: float(v) for k, v in m.items()} for m in window]
       host = {"iterator": stream.get_state(), "window": window}
-      host["ledger"] = books.position()
-      with books.phase("checkpoint"):
+      host["ledger"] = ledger.position()
+      with ledger.phase("checkpoint", phase.name):
         checkpoint.save(saver, state, host, valid)
     if stopping and not last:
       log.end()
@@ -218,7 +224,7 @@ def compile_step(
   phase: stage.Stage,
   state: TrainState,
   frozen: Any,
-  books: ledger.Ledger,
+  ledger: Ledger,
 ) -> dict[str, flops.Count]:
   """Compiles what a step runs, before the first one.
 
@@ -231,14 +237,19 @@ def compile_step(
   ready = (0, state.curriculum, frozen, batch)
   given = phase.given(*ready)
   roles = setup.roles
-  counts = {"given": metering.compiled(books, "given", phase.given, *ready)}
+  counts = {
+    "given": metering.compiled(
+      ledger, "given", phase.given, *ready, arm=phase.name
+    )
+  }
   for name, step in (phase.mixed or {"": phase.step}).items():
     counts[name] = metering.compiled(
-      books, f"step {name}".strip(), step, state, frozen, batch, given,
+      ledger, f"step {name}".strip(), step, state, frozen, batch, given,
       loops={role: roles[role].length - 1 for role in "CD"},
       closed_form=None if name else closed_form.step_flops(setup, phase.name),
+      arm=phase.name,
     )  # fmt: skip
-  return counts if books.path is not None else {}
+  return counts if ledger.path is not None else {}
 
 
 def advance(
@@ -248,7 +259,7 @@ def advance(
   frozen: Any,
   stream: Iterator[Any],
   steps: range,
-  books: ledger.Ledger,
+  ledger: Ledger,
   counts: dict[str, flops.Count],
   stop: Callable[[], bool],
 ) -> tuple[TrainState, list[dict[str, Any]]]:
@@ -261,7 +272,7 @@ def advance(
     The state, and the metrics of each step.
   """
   found, played = [], []
-  with books.phase("step") as spend:
+  with ledger.phase("step", phase.name) as spend:
     for step in steps:
       batch = sharding.rows(setup.mesh, next(stream))
       given = phase.given(step, state.curriculum, frozen, batch)
@@ -276,6 +287,14 @@ def advance(
     executed = _executed(counts, found, played)
     spend(step=step + 1, steps=len(found), **executed)
   return state, found
+
+
+def _facts(setup: Setup, phase: stage.Stage) -> account.Facts:
+  write = setup.config.arms[phase.name].write
+  return account.Facts(
+    english=writers.english(setup.config, phase.name),
+    reads_base=write in ("surprising", "sft"),
+  )
 
 
 def level(state: TrainState) -> int:
@@ -293,16 +312,14 @@ def _executed(counts, found, played) -> dict[str, Any]:
   return metering.work(parts)
 
 
-def _spent(books: ledger.Ledger, config) -> dict[str, float]:
+def _spent(ledger: Ledger, arm: str, config) -> dict[str, float]:
   """What an arm has cost so far, the base included; nothing if not counted."""
-  if books.path is None:
+  if ledger.path is None:
     return {}
-  use, executed = books.spent("base", books.arm)
-  joules = ledger.joules(use, books.opening, config.ledger.pue)
+  use, executed = ledger.spent("base", arm)
+  draws = joules(use, ledger.opening, config.ledger.pue)
   found = {"flops": executed}
-  return (
-    found if joules is None else found | {"joules": float(np.median(joules))}
-  )
+  return found if draws is None else found | {"joules": float(np.median(draws))}
 
 
 def _flush(log, title, step, window, spent):

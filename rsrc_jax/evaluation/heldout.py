@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsrc_jax.accounting import metering
+from rsrc_jax.accounting.account import Measured
 from rsrc_jax.accounting.ledger import Ledger
 from rsrc_jax.build import writers
 from rsrc_jax.build.setup import Setup, arm_config
@@ -37,8 +38,8 @@ def evaluate_arms(
   trained: dict[str, Params],
   examine: code_judge.CodeJudge,
   workdir: Path,
-  books: Ledger,
-) -> tuple[dict[str, Any], dict[str, service.Measured]]:
+  ledger: Ledger,
+) -> tuple[dict[str, Any], dict[str, Measured]]:
   """Judges every arm on the test split, on which no setting was picked.
 
   Writes samples.jsonl; returns the summary (its keys are listed in the README)
@@ -52,18 +53,18 @@ def evaluate_arms(
   examined, shown = {}, []
   parts = {}
   ruler = service.ruler(setup, trained["base"])
-  surprise = metering.charged(books, "V", jax.jit(make_surprise(setup)))
+  surprise = metering.charged(ledger, "V", jax.jit(make_surprise(setup)))
   for arm in arms:
-    books.arm, frozen = arm.name, stage.frozen_of(arm, trained)
-    measure = _measure(setup, arm, trained[arm.name], frozen, examine, books)
+    frozen = stage.frozen_of(arm, trained)
+    measure = _measure(setup, arm, trained[arm.name], frozen, examine, ledger)
     metrics, table = measure(None)
     raw = trained["untrained"]
     nothing = dict.fromkeys(frozen, raw)
-    _, before = _measure(setup, arm, raw, nothing, examine, books)(None)
-    if books.path is not None:
+    _, before = _measure(setup, arm, raw, nothing, examine, ledger)(None)
+    if ledger.path is not None:
       measured[arm.name], parts[arm.name] = service.measure(
         setup, arm, trained[arm.name], frozen, table, before, ruler, examine,
-        books,
+        ledger,
       )  # fmt: skip
     if arm.name == "code":
       heldout["code"] = metrics
@@ -90,10 +91,10 @@ def evaluate_arms(
     }
     lines += samples(
       setup, arm.name, table, config.eval.samples,
-      *_looks(setup, arm, trained[arm.name], table, surprise, examine, books),
+      *_looks(setup, arm, trained[arm.name], table, surprise, examine, ledger),
     )  # fmt: skip
     if arm.examine is not None:
-      with books.phase("test"):
+      with ledger.phase("test", arm.name):
         examined[arm.name], more = _examined(
           setup, arm, trained[arm.name], frozen, table, examine
         )
@@ -121,7 +122,7 @@ def evaluate_arms(
     "strange": {"name": corpus.ood_name, "arms": ood},
     "examined": examined,
   }
-  return summary, service.serve(setup, measured, parts, books)
+  return summary, service.serve(setup, measured, parts, ledger)
 
 
 def bounds(setup: Setup) -> dict[str, Any]:
@@ -251,7 +252,7 @@ def make_asked(
   return write
 
 
-def _looks(setup, arm, params, table, surprise, examine, books):
+def _looks(setup, arm, params, table, surprise, examine, ledger):
   """What samples.jsonl says of an arm's rows that no score needs.
 
   -> surprisal in bits by token, null for an id that its role may never write;
@@ -268,7 +269,7 @@ def _looks(setup, arm, params, table, surprise, examine, books):
   some = [
     sources.batch(table[x], 0, size) for x in ("source", "code", "decoded")
   ]
-  with books.phase("test"):
+  with ledger.phase("test", arm.name):
     found = processes.fetch(
       surprise(params, *(examine.place(x.source) for x in some))
     )
@@ -289,9 +290,9 @@ def _looks(setup, arm, params, table, surprise, examine, books):
   drawn = mine.augment.seed if mine.augment.seed >= 0 else config.seed
   loops = metering.decoding("C", config.budget)
   write = metering.charged(
-    books, "C", jax.jit(make_asked(setup, arm.name)), lambda out: loops(out[0])
+    ledger, "C", jax.jit(make_asked(setup, arm.name)), lambda out: loops(out[0])
   )
-  with books.phase("test"):
+  with ledger.phase("test", arm.name):
     code, ids = processes.fetch(
       write(params, examine.place(some[0]), jax.random.key(drawn))
     )
@@ -318,12 +319,12 @@ def _finite(bits, tokens: Tokens, i: int, support) -> list[float | None]:
   ]
 
 
-def _measure(setup, arm, params, frozen, examine, books):
+def _measure(setup, arm, params, frozen, examine, ledger):
   config, key = setup.config, jax.random.key(setup.config.seed)
 
   def measure(alter, split=None, k=None):
     budget = () if k is None else (np.int32(k),)
-    with books.phase("test"):
+    with ledger.phase("test", arm.name):
       return code_judge.judge_split(
         lambda batch: arm.write(
           params, frozen, examine.place(batch), key, *budget

@@ -1,7 +1,7 @@
 """The loop of recursive models: arms on the same puzzles, then dead compute.
 
 train(config, workdir) is a plain function, as train.train is: same run
-directory, same checkpoints, same books. An arm is a model and its supervision;
+directory, same checkpoints, same ledger. An arm is a model and its supervision;
 all arms of a run see the same puzzles, each for its own number of steps.
 """
 
@@ -16,7 +16,9 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from rsrc_jax.accounting import energy, ledger, metering
+from rsrc_jax.accounting import energy, metering
+from rsrc_jax.accounting.ledger import Ledger
+from rsrc_jax.accounting.totals import totals
 from rsrc_jax.models import recursive
 from rsrc_jax.models.recursive import Recursive
 from rsrc_jax.recursive import dead_compute, puzzles, targets, train_step
@@ -80,32 +82,32 @@ def train(
   arms = [arm_of(config, name, data) for name in _names(config)]
   provenance.record(config, workdir)
   log = log or run_log.Log(workdir)
-  books = ledger.Ledger(workdir / "ledger.jsonl", meter, since=begun)
+  ledger = Ledger(workdir / "ledger.jsonl", meter, since=begun)
   found, samples = {}, []
   shut = contextlib.closing
-  with stop_requests() as stop, shut(log), shut(books):
+  with stop_requests() as stop, shut(log), shut(ledger):
     for number, arm in enumerate(arms, 1):
       title = f"{arm.name} ({number}/{len(arms)})"
-      look = _looking(arm, books)
+      look = _looking(arm, ledger)
       state, curve = run_arm(
-        config, arm, data, look, workdir, log, books, title, stop
+        config, arm, data, look, workdir, log, ledger, title, stop
       )
       path = workdir / f"measured-{arm.name}.json"
       if not path.exists():
         log.note(f"{arm.name}: measuring on {len(data.test.question)} puzzles.")
-        measured = measure(config, arm, data, look, state, workdir, books)
+        measured = measure(config, arm, data, look, state, workdir, ledger)
         run_log.write_json(path, measured | {"curve": curve})
       found[arm.name] = json.loads(path.read_text())
       samples += found[arm.name].pop("boards")
   lines = "".join(json.dumps(line) + "\n" for line in samples)
   run_log.write_atomic(workdir / "samples.jsonl", lines)
-  totals = ledger.totals(books.read(), pue=config.ledger.pue)
+  sums = totals(ledger.read(), pue=config.ledger.pue)
   kept = ("git", "python", "packages", "backend", "devices", "processes")
   summary = {
     "loop": "refine", "seed": config.seed, "source": data.name,
     "train": len(data.train.question), "test": len(data.test.question),
-    "cells": data.cells, "arms": found, "seconds": totals["wall_seconds"],
-    "ledger": totals, "made_with": {name: made[name] for name in kept},
+    "cells": data.cells, "arms": found, "seconds": sums["wall_seconds"],
+    "ledger": sums, "made_with": {name: made[name] for name in kept},
   }  # fmt: skip
   run_log.write_json(workdir / "summary.json", summary)
   return summary
@@ -153,7 +155,7 @@ def items_of(config, data: puzzles.Data, step: int) -> Items:
   return data.batch(data.train, data.train_identity, rows, rng)
 
 
-def run_arm(config, arm, data, look, workdir, log, books, title, stop):
+def run_arm(config, arm, data, look, workdir, log, ledger, title, stop):
   """Trains an arm to its end. -> its state and its curve"""
   saver = checkpoint.open_saver(
     workdir / "checkpoints" / arm.name,
@@ -164,22 +166,22 @@ def run_arm(config, arm, data, look, workdir, log, books, title, stop):
   if (found := checkpoint.restore(saver, state)) is not None:
     state, host = found
     window, curve, seconds = host["window"], host["curve"], host["seconds"]
-    books.carry(host.get("ledger"))
+    ledger.carry(host.get("ledger"))
   step, steps = int(state.step), arm.settings.steps
   if step >= steps:
     checkpoint.close(saver)
     return state, curve
-  books.resume(arm.name, host.get("ledger"))
+  ledger.resume(arm.name, host.get("ledger"))
   log.start(arm.name, title, step, steps)
   count = metering.compiled(
-    books, "step", arm.step, state, items_of(config, data, step),
-    closed_form=step_flops(arm, config.batch_size),
+    ledger, "step", arm.step, state, items_of(config, data, step),
+    closed_form=step_flops(arm, config.batch_size), arm=arm.name,
   )  # fmt: skip
   log.compiled(step)
   every = (config.log_every, config.eval.every, config.checkpoint.every)
   while step < steps:
     until = min(steps, *((step // n + 1) * n for n in every))
-    with books.phase("step") as spend:
+    with ledger.phase("step", arm.name) as spend:
       done, begun = 0, time.monotonic()
       while step < until and not (done and stop()):
         state, metrics = arm.step(state, items_of(config, data, step))
@@ -198,8 +200,8 @@ def run_arm(config, arm, data, look, workdir, log, books, title, stop):
     if last or step % config.checkpoint.every == 0 or stopping:
       window = [{k: float(v) for k, v in m.items()} for m in window]
       host = {"window": window, "curve": curve, "seconds": seconds}
-      host["ledger"] = books.position()
-      with books.phase("checkpoint"):
+      host["ledger"] = ledger.position()
+      with ledger.phase("checkpoint", arm.name):
         checkpoint.save(saver, state, host, {})
     if stopping and not last:
       log.end()
@@ -210,7 +212,7 @@ def run_arm(config, arm, data, look, workdir, log, books, title, stop):
   return state, curve
 
 
-def measure(config, arm, data, look, state, workdir, books) -> dict[str, Any]:
+def measure(config, arm, data, look, state, workdir, ledger) -> dict[str, Any]:
   """Everything that is said of a trained arm, on the test puzzles."""
   settings, model = arm.settings, arm.model
   params, size = state.carry.ema, config.eval.batch_size
@@ -228,9 +230,8 @@ def measure(config, arm, data, look, state, workdir, books) -> dict[str, Any]:
     left_out = dead_compute.over(look, params, some, size, jnp.int32(s))
     lost = whole * 1.0 - left_out.exact[-1]
     found["skip"].append(dead_compute.interval(lost))
-  calls = metering.charged(
-    books, "test", jax.jit(dead_compute.make_calls(model, settings.supersteps))
-  )
+  every_call = jax.jit(dead_compute.make_calls(model, settings.supersteps))
+  calls = metering.charged(ledger, "test", every_call, arm=arm.name)
   found["calls"] = {
     name: np.asarray(x).tolist()
     for name, x in calls(params, some)._asdict().items()
@@ -282,9 +283,9 @@ def boards(config, arm, data, said) -> list[dict[str, Any]]:
   ]  # fmt: skip
 
 
-def _looking(arm, books):
+def _looking(arm, ledger):
   look = dead_compute.make(arm.model, arm.settings.supersteps)
-  return metering.charged(books, "evaluation", jax.jit(look))
+  return metering.charged(ledger, "evaluation", jax.jit(look), arm=arm.name)
 
 
 def _validate(config, arm, data, state, look, seconds) -> dict[str, float]:

@@ -350,7 +350,7 @@ def test_siblings(run, files, tmp_path):
   assert found["total"]["flops"] == 311 + 311
 
 
-def test_a_sibling_without_books_makes_the_total_unknown(run, tmp_path):
+def test_a_sibling_without_a_ledger_makes_the_total_unknown(run, tmp_path):
   """Its cost is unknown, not nothing."""
   mute = write(tmp_path / "mute", {"config.json": {"seed": 9}}, None)
   assert card.main([str(run), "--siblings", str(mute)]) == 0
