@@ -8,7 +8,6 @@ the losses are equal bit for bit.
 """
 
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,8 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rsrc_jax import train
 from rsrc_jax.accounting import energy, metering

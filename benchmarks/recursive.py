@@ -9,19 +9,16 @@ one after the other. "share" is products / step. Written to recursive.md.
 """
 
 import statistics
-import sys
 import time
 from pathlib import Path
 
 import jax
 
+from rsrc_jax.recursive import loop, puzzles
+from rsrc_jax.runtime import cache
+from rsrc_jax.runtime.configs import load
+
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-
-from rsrc_jax.recursive import loop, puzzles  # noqa: E402
-from rsrc_jax.runtime import cache  # noqa: E402
-from rsrc_jax.runtime.configs import load  # noqa: E402
-
 ROUNDS = 15
 
 

@@ -6,7 +6,6 @@ five.
 """
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +14,6 @@ import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from rsrc_jax.metrics import contrasts, statistics
 

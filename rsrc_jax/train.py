@@ -19,7 +19,6 @@ import numpy as np
 from rsrc_jax.accounting import account, energy, flops, metering
 from rsrc_jax.accounting.ledger import Ledger
 from rsrc_jax.accounting.totals import joules
-from rsrc_jax.build import writers
 from rsrc_jax.build.setup import Setup, initial_params, make_setup
 from rsrc_jax.data import sources
 from rsrc_jax.evaluation import code_judge, heldout, service
@@ -82,7 +81,9 @@ def train(
       kept = ("git", "python", "packages", "backend", "devices", "processes")
       summary["made_with"] = {name: made[name] for name in kept}
       if path is not None:
-        facts = {p.name: _facts(setup, p) for p in phases[1:]}
+        facts = {
+          p.name: account.Facts(p.english, p.reads_base) for p in phases[1:]
+        }
         summary |= account.account(config.ledger, facts, *found, peers, ledger)
         lines = run_log.read_jsonl(log.path)
         summary["trajectory"] = account.trajectory(lines)
@@ -287,14 +288,6 @@ def advance(
     executed = _executed(counts, found, played)
     spend(step=step + 1, steps=len(found), **executed)
   return state, found
-
-
-def _facts(setup: Setup, phase: stage.Stage) -> account.Facts:
-  write = setup.config.arms[phase.name].write
-  return account.Facts(
-    english=writers.english(setup.config, phase.name),
-    reads_base=write in ("surprising", "sft"),
-  )
 
 
 def level(state: TrainState) -> int:

@@ -4,9 +4,9 @@ import re
 from typing import NamedTuple
 
 import numpy as np
-import stored
-from stored import Tier
 
+from experiments.random_vocabulary import stored, training
+from experiments.random_vocabulary.stored import Tier
 from rsrc_jax.metrics import contrasts, statistics
 
 UNRUN = "not run"
@@ -78,7 +78,7 @@ def contrast(
   metrics = {
     registered["metric"]: stored.gains,
     RAW: stored.similarities,
-    "rote_share": stored.rote_share,
+    "rote_share": training.rote_share,
     "qa_code": stored.qa_from_code,
   }
   known = ["held_gain"] if kind == "ratio" else list(metrics)
@@ -88,7 +88,7 @@ def contrast(
       f"registration.json: {name}.metric={metric!r} is none of {known}."
     )
   if kind == "ratio":
-    x, y = stored.retained(tier, a)
+    x, y = training.retained(tier, a)
   else:
     x, y = (metrics[metric](tier, arm) for arm in (a, b))
   seeds = tuple(sorted(set(x) & set(y)))

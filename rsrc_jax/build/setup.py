@@ -121,7 +121,7 @@ def arm_config(
 ) -> ml_collections.ConfigDict:
   """The config as one arm sees it: its overrides applied."""
   mine = config.copy_and_resolve_references()
-  mine.update_from_flattened_dict(dict(config.arms[arm].overrides))
+  mine.update_from_flattened_dict(dict(config.arms[arm].get("overrides", ())))
   return mine
 
 

@@ -32,13 +32,6 @@ _FOREIGN = re.compile(
   r"|site-packages|dist-packages)$"
 )
 
-# corpus_digest(documents(None)) of CPython built from python.org's sources, on
-# Linux. The library of a distribution that patches or trims it has another.
-STANDARD_LIBRARY = {
-  "3.11.7": "7292b672f3902ca931f297cdc6a5c8fe2e7c5164998811cbc665221755057526",
-  "3.12.1": "23e79dda5b358cdea38380c86638792e45876e560d805f0d5b43832d22fc4088",
-}
-
 _WORD = re.compile(r"\w+")
 
 
@@ -104,20 +97,6 @@ def corpus_digest(docs: list[Document]) -> str:
     data = part.encode(errors="surrogatepass")
     h.update(len(data).to_bytes(8, "little") + data)
   return h.hexdigest()
-
-
-def is_known(digest: str, version: str | None = None) -> bool | None:
-  """Whether a digest of documents(None) is the one on record for a Python.
-
-  Args:
-    digest: from `corpus_digest`.
-    version: such as 3.11.7; by default of the Python that runs.
-
-  Returns:
-    True or False where there is a record, None where there is none.
-  """
-  expected = STANDARD_LIBRARY.get(version or platform.python_version())
-  return None if expected is None else digest == expected
 
 
 def sentences(doc: Document) -> list[str]:

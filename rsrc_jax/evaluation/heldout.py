@@ -76,7 +76,7 @@ def evaluate_arms(
         ids=int(corpus.vocab.code.sum()),
         budget=config.budget,
       )
-    elif writers.english(config, arm.name):
+    elif arm.english:
       heldout["english"][arm.name] = metrics
     else:
       heldout[arm.name] = metrics

@@ -131,7 +131,7 @@ def arm_of(config, name: str, data: puzzles.Data) -> Arm:
   begin, step = train_step.make(
     model, tx, batch_size=config.batch_size, supersteps=own.supersteps,
     scheme=own.targets, halting=own.model.get("halting", False),
-    explore=config.explore, rising=own.rising, ema=config.ema,
+    explore=config.explore, ema=config.ema,
   )  # fmt: skip
 
   def init(key):

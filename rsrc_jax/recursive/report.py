@@ -1,9 +1,8 @@
-"""Pictures, tables and the page of a run of recursive models.
+"""Figures, tables and the page of a run of recursive models.
 
-python -m rsrc_jax.refine_report RUN_DIR
+python -m rsrc_jax.recursive.report RUN_DIR
 """
 
-import html
 import json
 import pathlib
 import sys
@@ -15,11 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from rsrc_jax.report import page, style
+from rsrc_jax.report import html, style
 from rsrc_jax.report.html import section, text
 
-STYLE = pathlib.Path(page.__file__).with_name("page.css").read_text()
-# Okabe and Ito's palette, by arm; others follow in grey.
+# Okabe and Ito's palette, by arm; others are grey.
 COLORS = {
   "trm": "#0072b2", "trm_medium": "#56a8d6", "dis_random": "#d55e00",
   "dis_solver": "#a8487f", "final_target": "#00855f", "ff_deep": "#3e4c59",
@@ -55,7 +53,7 @@ CAPTIONS = {
 def main(arguments: list[str]) -> int:
   """The command line."""
   if len(arguments) != 1 or not pathlib.Path(arguments[0]).is_dir():
-    print("usage: python -m rsrc_jax.refine_report RUN_DIR", file=sys.stderr)
+    print("usage: python -m rsrc_jax.recursive.report RUN_DIR", file=sys.stderr)
     return 2
   folder = pathlib.Path(arguments[0])
   summary = json.loads((folder / "summary.json").read_text())
@@ -63,8 +61,10 @@ def main(arguments: list[str]) -> int:
   return 0
 
 
-def show(summary: dict, workdir: pathlib.Path) -> tuple[pathlib.Path, list]:
-  """Writes the page and its figures. -> its path, tables for a terminal"""
+def show(
+  summary: dict, workdir: str | pathlib.Path
+) -> tuple[pathlib.Path, list[Table]]:
+  """Writes the page and its figures; -> its path, tables to print."""
   workdir = pathlib.Path(workdir)
   boards = [
     json.loads(line)
@@ -190,10 +190,11 @@ def stopping(arms: dict) -> Figure:
 
 
 def strip(board: dict) -> Figure:
-  """A puzzle, and what is said of it after each superstep."""
-  said, side = board["said"], board["side"]
-  pick = sorted({*np.linspace(0, len(said) - 1, min(len(said), 8)).astype(int)})
-  grids = [board["question"], *(said[n] for n in pick), board["answer"]]
+  """A puzzle, and the readout of it after each superstep."""
+  readouts, side = board["said"], board["side"]
+  last = len(readouts) - 1
+  pick = sorted({*np.linspace(0, last, min(len(readouts), 8)).astype(int)})
+  grids = [board["question"], *(readouts[n] for n in pick), board["answer"]]
   titles = ["question", *(f"after {n + 1}" for n in pick), "answer"]
   figure = Figure(figsize=(1.35 * len(grids), 1.6))
   figure.subplots_adjust(left=0.01, right=0.99, bottom=0.02, top=0.84)
@@ -207,7 +208,7 @@ def strip(board: dict) -> Figure:
 
 def page(name: str, summary: dict, drawings: dict[str, str]) -> str:
   """The document."""
-  settings = "".join(
+  rows = "".join(
     f"<tr><th>{text(name)}</th>"
     + "".join(f"<td>{text(_cell(arm, key))}</td>" for key, _ in COLUMNS)
     + "</tr>"
@@ -224,21 +225,17 @@ def page(name: str, summary: dict, drawings: dict[str, str]) -> str:
     f"{summary['test']} test puzzles · seed {summary['seed']} · "
     f"{summary['seconds'] / 60:.1f} minutes"
   )
-  return (
-    '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-    '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    f"<title>{html.escape(name)} · rsrc-jax</title><style>{STYLE}</style>"
-    f'</head>\n<body><main><header><p class="over">rsrc-jax · report of a run'
-    f"</p><h1>{text(name)}</h1><p>{text(facts)}</p></header>"
-    + section(
-      "Results", f"<table><tr><th>arm</th>{head}</tr>{settings}</table>"
-    )
-    + section("Figures", pictures)
-    + "</main></body></html>\n"
+  table = f"<table><tr><th>arm</th>{head}</tr>{rows}</table>"
+  return html.document(
+    name,
+    html.header("report of a run", name, facts)
+    + section("Results", table)
+    + section("Figures", pictures),
   )
 
 
-def _row(count: int, width: float):
+def _row(count: int, width: float) -> tuple[Figure, list[Axes]]:
+  """A figure of panels side by side."""
   figure = Figure(figsize=(max(width * count, 4.0), 2.9))
   figure.subplots_adjust(
     left=0.07 if count > 3 else 0.1, right=0.985, bottom=0.19, top=0.88,

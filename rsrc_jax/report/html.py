@@ -1,8 +1,11 @@
-"""HTML that every part of a page is made of: strings in, strings out."""
+"""HTML that every page is made of: strings in, strings out."""
 
 import html
+import pathlib
 from collections.abc import Iterable
 from typing import Any
+
+STYLE = pathlib.Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 
 CAPTIONS = {
   "budget": (
@@ -52,16 +55,44 @@ def text(value: Any) -> str:
   return html.escape("".join(shown), quote=True)
 
 
+def document(title: str, body: str, style: str = "") -> str:
+  """A whole page, which loads nothing from outside itself.
+
+  Args:
+    title: for the tab of a browser.
+    body: HTML.
+    style: CSS of this page, after page.css.
+  """
+  return (
+    '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    f"<title>{text(title)} · rsrc-jax</title><style>{STYLE}{style}</style>"
+    f"</head>\n<body><main>\n{body}</main></body></html>\n"
+  )
+
+
+def header(kind: str, name: str, facts: str = "") -> str:
+  """The top of a page: what it is, of which run, and a line on the run."""
+  line = f"<p>{text(facts)}</p>" if facts else ""
+  return (
+    f'<header><p class="over">rsrc-jax · {text(kind)}</p>'
+    f"<h1>{text(name)}</h1>{line}</header>\n"
+  )
+
+
 def section(title: str, body: str) -> str:
   """A part of the page under its own heading."""
   return f"<section><h2>{text(title)}</h2>\n{body}</section>\n"
 
 
-def figure(name: str, drawing: str) -> str:
-  """A drawing (SVG) over its caption; one sentence where there is none."""
+def figure(name: str, drawing: str, caption: str | None = None) -> str:
+  """A drawing (SVG) over its caption, which is by default that of CAPTIONS.
+
+  One sentence where there is no drawing.
+  """
   if not drawing:
     return f"<p>Nothing was recorded for the figure “{text(name)}”.</p>\n"
-  caption = text(CAPTIONS.get(name, ""))
+  caption = text(CAPTIONS.get(name, "") if caption is None else caption)
   label = f'<svg role="img" aria-label="{caption}"'
   drawing = drawing.replace("<svg", label, 1)
   return (
@@ -75,8 +106,8 @@ def table(head: Iterable[tuple[str, str]], rows: Iterable[tuple]) -> str:
 
   Args:
     head: label and meaning of each column, the first one's too.
-    rows: group, arm, label, cells; a cell is what is read first and what stands
-      small below it. A line is drawn where the group changes.
+    rows: group, arm, label, cells; a cell is its text and a small text below
+      it. A line is drawn where the group changes.
   """
   body, before = "", None
   for group, arm, label, cells in rows:

@@ -1,51 +1,44 @@
-"""The page of a report: strings of HTML from what a run has written."""
+"""The page of a report: a shell, and the sections in their order.
 
-import difflib
-import itertools
+A section is a function section(run) -> HTML; "" where the run has nothing for
+it. A run adds sections of its own by files:
+
+  config.report.sections = ("path/to/mine.py", ...)
+
+each with a function section(run) -> str, `run` being run_files.Run. A path is
+taken from the folder in which the report is made.
+"""
+
+import importlib.util
 import json
 import pathlib
+import re
+from collections.abc import Callable
 from typing import Any
 
-from rsrc_jax.report import figures, heldout_table, rsrc_section
-from rsrc_jax.report.heldout_table import CONTROLS, HEADLINES, METRICS, PLAIN
-from rsrc_jax.report.html import figure, section, text
-from rsrc_jax.report.style import ARMS, ENGLISH, arm, number, ordered, short
+from rsrc_jax.report import held_out, html
+from rsrc_jax.report.html import section, text
+from rsrc_jax.report.ledger_section import ledger
+from rsrc_jax.report.numbers import number
+from rsrc_jax.report.results_section import ood, results, verdict_of
+from rsrc_jax.report.rsrc_section import rsrc
+from rsrc_jax.report.run_files import Run
+from rsrc_jax.report.samples_section import samples
+from rsrc_jax.report.style import Looks
+from rsrc_jax.report.training_section import training
 
-# Scores of a sample that its card shows anyway.
-SEEN = ("exact_match", "mean_tokens", "novel_fraction")
-SHOWN = 8  # sources on the page; the file has all
-STYLE = pathlib.Path(__file__).with_name("page.css").read_text()
-
-
-def page(
-  name: str, run: dict, missing: list[str], drawings: dict[str, str]
-) -> str:
-  """The whole document. `drawings` are the figures as SVG, by name."""
-  apart = ("survival_map", "ledger")  # figures that have a section of their own
-  plots = {n: d for n, d in drawings.items() if n not in apart}
-  sections = [
-    _header(name, run["summary"]),
-    _missing(missing),
-    _verdict(run["summary"]),
-    _results(run["summary"]),
-    _strange(run["summary"]),
-    section("Figures", "".join(figure(n, d) for n, d in plots.items())),
-    rsrc_section.rsrc(run["summary"], drawings.get("survival_map", "")),
-    section("Sources, codes and what D made of them", _samples(run["samples"])),
-    rsrc_section.ledger(run["summary"], drawings.get("ledger", "")),
-    section("Training", _progress(run["metrics"])),
-    section("Config", _settings(run["config"], "config.json")),
-    section("Environment", _settings(run["environment"], "environment.json")),
-  ]
-  return (
-    '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-    '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    f"<title>{text(name)} · rsrc-jax</title><style>{STYLE}{_arm_styles()}"
-    f"</style></head>\n<body><main>\n{''.join(sections)}</main></body></html>\n"
-  )
+APART = ("survival_map", "ledger")  # figures that have a section of their own
 
 
-def _header(name: str, summary: dict) -> str:
+def page(run: Run) -> str:
+  """The whole document."""
+  body = "".join(make(run) for make in SECTIONS)
+  return html.document(run.name, body, arm_styles(run.arms.looks))
+
+
+def header(run: Run) -> str:
+  """The name of the run, and what it is in one line."""
+  summary = run.summary
   seconds = number(summary.get("seconds"))
   facts = [
     template.format(value)
@@ -59,262 +52,83 @@ def _header(name: str, summary: dict) -> str:
     )
     if value is not None
   ]
-  return (
-    '<header><p class="over">rsrc-jax · report of a run</p>'
-    f"<h1>{text(name)}</h1><p>{text(' · '.join(facts))}</p></header>\n"
-  )
+  return html.header("report of a run", run.name, " · ".join(facts))
 
 
-def _missing(missing: list[str]) -> str:
-  if not missing:
+def missing(run: Run) -> str:
+  """What the run has not written."""
+  if not run.missing:
     return ""
-  items = "".join(f"<li>{text(m)}</li>" for m in missing)
+  items = "".join(f"<li>{text(m)}</li>" for m in run.missing)
   return f"<aside><b>This report is incomplete.</b><ul>{items}</ul></aside>\n"
 
 
-def _verdict(summary: dict) -> str:
-  outcome, sentences = heldout_table.verdict(summary)
-  paragraph = " ".join(text(s) for s in sentences)
-  return (
-    f'<div class="verdict {outcome}"><h2>{HEADLINES[outcome]}</h2>'
-    f"<p>{paragraph}</p>{_tiles(summary)}</div>\n"
-  )
-
-
-def _tiles(summary: dict) -> str:
-  """The four numbers to remember, where the run has them."""
-  heldout, bounds = summary.get("heldout") or {}, summary.get("bounds") or {}
-  code = heldout.get("code") or {}
-  english = heldout_table.english_arms(heldout)
-  tiles = []
-  for metric, unit in (
-    (METRICS[0], "bits conveyed"),
-    (METRICS[1], "bits open"),
-  ):
-    scores = {n: number(m.get(metric.key)) for n, m in english.items()}
-    scores = {n: v for n, v in scores.items() if v is not None}
-    if number(code.get(metric.key)) is None or not scores:
-      continue
-    best = max(scores, key=lambda n: metric.better * scores[n])
-    tiles.append(
-      ("code", heldout_table.shown(code[metric.key], metric), f"{unit}, code")
-    )
-    tiles.append(
-      (
-        best,
-        heldout_table.shown(scores[best], metric),
-        f"{unit}, {arm(best).label}",
-      )
-    )
-    break
-  extract = number(bounds.get("english_extract_bits"))
-  channel = number(bounds.get("channel_bits"))
-  used = number(summary.get("channel_utilisation"))
-  if extract is not None:
-    tiles.append(
-      ("", f"{extract:.2f}", "bits, at most, in k words kept in order")
-    )
-  if channel is not None:
-    share = "" if used is None else f", {round(100 * used)} % used by the code"
-    tiles.append(("", f"{channel:.2f}", f"bits, channel capacity{share}"))
-  cells = "".join(
-    f'<div class="tile arm-{text(name)}"><b>{value}</b>{text(label)}</div>'
-    for name, value, label in tiles
-  )
-  return f'<div class="tiles">{cells}</div>' if tiles else ""
-
-
-def _results(summary: dict) -> str:
-  rows = heldout_table.rows_of(summary)
-  if not rows:
-    return section("Held-out results", "<p>None were written.</p>")
-  top = heldout_table.best(rows)
-  head = "".join(
-    f'<th scope="col" title="{text(m.about)}">{text(m.label)}</th>'
-    for m in METRICS
-  )
-  body, before = "", ""
-  for group, name, label, about, scores in rows:
-    cells = "".join(
-      f"<td{' class=best' * (name in top[m.key] and group != 'controls')}>"
-      f"{heldout_table.shown(scores.get(m.key), m)}</td>"
-      for m in METRICS
-    )
-    line = f"{group} rule" if group != before else group
-    body += (
-      f'<tr class="{line}"><th scope="row" class="arm-{text(name)}">'
-      f"<b>{text(label)}</b> <small>{text(about)}</small></th>{cells}</tr>\n"
-    )
-    before = group
-  absent = [arm(n).label for n in ENGLISH if n not in {r[1] for r in rows}]
-  absent += [CONTROLS[n][0] for n in CONTROLS if n not in {r[1] for r in rows}]
-  note = f"<p>Not run: {text(', '.join(absent))}.</p>" if absent else ""
-  terms = "".join(
-    f"<div><dt>{text(m.label)}</dt><dd>{text(m.about)}</dd></div>"
-    for m in METRICS
-  )
+def figures(run: Run) -> str:
+  """All figures that have no section of their own."""
+  plots = {n: d for n, d in run.drawings.items() if n not in APART}
   return section(
-    "Held-out results",
-    f'<div class="wide"><table class="results"><thead><tr><th>arm</th>{head}'
-    f"</tr></thead><tbody>{body}</tbody></table></div>{note}<dl>{terms}</dl>",
+    "Figures", "".join(html.figure(n, d) for n, d in plots.items())
   )
 
 
-def _strange(summary: dict) -> str:
-  """Held-out sources against ones of another distribution, and the gap."""
-  rows = heldout_table.ood_rows(summary)
-  if not rows:
-    return ""
-  body = "".join(
-    f'<tr><th scope="row" class="arm-{text(name)}"><b>{text(arm(name).label)}'
-    f"</b></th><td>{text(label)}</td><td>{short(ours)}</td>"
-    f"<td>{short(theirs)}</td><td>{short(ours - theirs)}</td></tr>\n"
-    for name, label, ours, theirs in rows
-  )
-  name = (summary.get("strange") or {}).get("name")
-  return section(
-    "Out of distribution",
-    f"<p>Held-out sources against {text(name)}, never trained on. RSRC (ours) "
-    'uses the held-out ones alone.</p><div class="wide"><table><thead><tr>'
-    "<th>arm</th><th>score</th><th>held-out</th><th>strange</th><th>gap</th>"
-    f"</tr></thead><tbody>{body}</tbody></table></div>",
-  )
+def own(run: Run) -> str:
+  """The sections of config.report.sections; what is wrong with one is said."""
+  found = ""
+  for path in held_out.settings(run.config).get("sections") or ():
+    try:
+      found += str(_load(str(path))(run))
+    # It is another's code: whatever fails in it must not cost the report.
+    except Exception as error:
+      problem = f"{type(error).__name__}: {error}"
+      found += section(str(path), f"<p>Not made. {text(problem)}</p>")
+  return found
 
 
-def _samples(samples: list[dict]) -> str:
-  """Cards, one a source, with all arms that read it."""
-  if not samples:
-    return "<p>None were written.</p>"
-  cards = {}  # (row, source) -> {arm: sample}
-  for sample in samples:
-    where = (str(sample.get("row")), str(sample.get("source")))
-    cards.setdefault(where, {})[str(sample.get("arm"))] = sample
-  # Sources that most arms have read compare best; sorting keeps file order.
-  shown = sorted(cards.items(), key=lambda card: -len(card[1]))[:SHOWN]
-  left = len(cards) - len(shown)
-  note = f"<p>{left} more sources in samples.jsonl.</p>" if left else ""
-  bar = "the bar below a token: its surprisal under C &emsp; "
-  bar *= any(sample.get("code_surprisal") for sample in samples)
-  legend = (
-    '<p class="legend"><span class="chip">token of s</span> '
-    '<span class="chip novel">token that s does not contain</span> '
-    f"{bar}<del>wrong in d</del> <ins>what s has there</ins></p>"
-  )
-  body = "".join(_card(row, arms) for (row, _), arms in shown)
-  return legend + body + note
+def config(run: Run) -> str:
+  """Every setting."""
+  return section("Config", _settings(run.config, "config.json"))
 
 
-def _card(row: str, arms: dict[str, dict]) -> str:
-  first = next(iter(arms.values()))
-  rows = "".join(_card_row(name, arms[name]) for name in ordered(arms))
-  return (
-    f'<article><p class="source"><small>s · row {text(row)}</small> '
-    f"{text(first.get('source', ''))}</p>"
-    '<div class="wide"><table class="cards"><thead><tr><th>arm</th>'
-    "<th>c, what C wrote</th><th>d, what D read in it</th><th>scores</th></tr>"
-    f"</thead><tbody>{rows}</tbody></table></div></article>\n"
+def environment(run: Run) -> str:
+  """Packages, machine and revision."""
+  return section("Environment", _settings(run.environment, "environment.json"))
+
+
+def arm_styles(looks: Looks) -> str:
+  """The colour of each arm, whose name is safe in a style sheet."""
+  return "".join(
+    f".arm-{name}{{--arm:{look.color}}}"
+    for name, look in looks.items()
+    if re.fullmatch(r"[A-Za-z0-9_-]+", name)
   )
 
 
-def _card_row(name: str, sample: dict) -> str:
-  scores = sample.get("scores") or {}
-  known = {m.key: m for m in METRICS}
-  order = [*known, *scores].index
-  cells = "".join(
-    f"<span>{text(known[k].label if k in known else k)} "
-    f"<b>{heldout_table.shown(v, known.get(k, PLAIN))}</b></span>"
-    for k, v in sorted(scores.items(), key=lambda item: order(item[0]))
-    if k not in SEEN
-  )
-  return (
-    f'<tr><th scope="row" class="arm-{text(name)}"><b>'
-    f"{text(arm(name).label)}</b></th><td>{_chips(sample)}</td>"
-    f'<td class="text">{_difference(sample)}</td>'
-    f'<td class="scores">{cells}</td></tr>\n'
-  )
+SECTIONS: tuple[Callable[[Run], str], ...] = (
+  header,
+  missing,
+  verdict_of,
+  results,
+  ood,
+  figures,
+  rsrc,
+  samples,
+  ledger,
+  own,
+  training,
+  config,
+  environment,
+)
 
 
-def _chips(sample: dict) -> str:
-  """The code, token by token."""
-  columns = (
-    sample.get(key) or []
-    for key in ("code_pieces", "code_ids", "code_novel", "code_surprisal")
-  )
-  chips = []
-  for piece, token, novel, bits in itertools.zip_longest(*columns):
-    title, bar = [f"id {token}", "not in s" if novel else "in s"], ""
-    if number(bits) is not None:
-      title.append(f"{bits:.2f} bits")
-      # Full width at 9 bits: one in 512.
-      bar = f' style="--bits:{min(100.0, 100 * bits / 9):.0f}%"'
-    chips.append(
-      f'<span class="chip{" novel" * bool(novel)}"{bar} '
-      f'title="{text(", ".join(title))}">{text(piece)}</span>'
-    )
-  return " ".join(chips) or "<small>nothing</small>"
-
-
-def _difference(sample: dict) -> str:
-  """d, with what is wrong struck out and what s has there beside it."""
-  s = sample.get("source_pieces") or []
-  d = sample.get("decoded_pieces") or []
-  if not d:
-    return text(sample.get("decoded") or "") or "<small>nothing</small>"
-  matcher = difflib.SequenceMatcher(None, s, d, autojunk=False)
-  parts = []
-  for what, i, j, k, n in matcher.get_opcodes():
-    if what == "equal":
-      parts.append(text(_join(d[k:n])))
-    else:
-      parts += [f"<del>{text(_join(d[k:n]))}</del>"] * (n > k)
-      parts += [f"<ins>{text(_join(s[i:j]))}</ins>"] * (j > i)
-  return " ".join(parts)
-
-
-def _join(pieces: list[str]) -> str:
-  """Words apart, and SentencePiece's pieces as the text that they spell."""
-  if any("▁" in piece for piece in pieces):
-    return "".join(pieces).replace("▁", " ").strip()
-  return " ".join(pieces)
-
-
-def _progress(metrics: list[dict]) -> str:
-  """How far each phase has come: the last value of each number."""
-  columns = (
-    ("loss", "train", "loss"),
-    ("reward", "train", "reward"),
-    ("entropy", "train", "entropy of C, nats"),
-    ("gradient_norm", "train", "gradient norm"),
-    ("mismatch_kl", "train", "sampler–learner KL"),
-    ("steps_per_second", "train", "steps a second"),
-    ("bits_conveyed", "valid", "bits conveyed, valid"),
-    ("nll_bits", "valid", "nll, bits, valid"),
-  )
-  phases = {str(m["phase"]) for m in metrics if m.get("phase")}
-  if not phases:
-    return "<p>No step was logged.</p>"
-  head = "".join(f"<th>{text(title)}</th>" for _, _, title in columns)
-  body = ""
-  for phase in ["base"] * ("base" in phases) + ordered(phases - {"base"}):
-    steps = [number(m.get("step")) for m in metrics if m.get("phase") == phase]
-    last = max((step for step in steps if step is not None), default=0)
-    cells = ""
-    for key, split, _ in columns:
-      values = figures.series(metrics, phase, split, key)[1]
-      cells += f"<td>{_short(values[-1]) if values.size else '—'}</td>"
-    body += (
-      f'<tr><th scope="row" class="arm-{text(phase)}"><b>'
-      f"{text(arm(phase).label)}</b></th><td>{last:,.0f}</td>{cells}</tr>\n"
-    )
-  return (
-    '<p>The last value that each phase logged.</p><div class="wide"><table>'
-    f"<thead><tr><th>phase</th><th>last step</th>{head}</tr></thead>"
-    f"<tbody>{body}</tbody></table></div>"
-  )
-
-
-def _short(value: float) -> str:
-  return f"{value:.3g}".replace("-", "−")
+def _load(path: str) -> Callable[[Run], str]:
+  """The function `section` of a file."""
+  name = pathlib.Path(path).stem
+  spec = importlib.util.spec_from_file_location(name, path)
+  if spec is None:
+    raise ImportError(f"{path} is no Python file: its name has to end in .py.")
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.section
 
 
 def _settings(values: dict, name: str) -> str:
@@ -337,9 +151,3 @@ def _flat(values: dict, prefix: str = "") -> list[tuple[str, Any]]:
       shown = value if isinstance(value, str) else json.dumps(value)
       lines.append((f"{prefix}{key}", shown))
   return lines
-
-
-def _arm_styles() -> str:
-  return "".join(
-    f".arm-{name}{{--arm:{look.color}}}" for name, look in ARMS.items()
-  )

@@ -1,76 +1,57 @@
-"""The sections "RSRC (ours)" and "Ledger" of a report's page."""
+"""The section "RSRC (ours)": sentences, map and table."""
 
 import json
 import pathlib
 
 from rsrc_jax.report import (
   html,
-  ledger_table,
   rsrc_table,
+  survival_layout,
   survival_map,
   survival_plot,
+  survival_points,
 )
+from rsrc_jax.report.arms import Arms
 from rsrc_jax.report.html import text
-from rsrc_jax.report.style import count
+from rsrc_jax.report.numbers import count
+from rsrc_jax.report.rsrc_sentences import rsrc_sentences
+from rsrc_jax.report.run_files import Run
 
 SCRIPT = pathlib.Path(__file__).with_name("survival_map.js").read_text()
 LIVES = ("arm", "RSRC_life(n) (ours)", "RSRC_t(n) (ours)", "RSRC_i (ours)",
          "energy spent on training", "Pareto front")  # fmt: skip
-PROGRAMS = ("step of", "jaxpr walked", "XLA, loops corrected", "XLA raw",
-            "closed form", "peak memory")  # fmt: skip
 
 
-def rsrc(summary: dict, drawing: str) -> str:
-  """Map, table and sentences; nothing for runs from before the ledger."""
-  if not summary.get("rsrc"):
+def rsrc(run: Run) -> str:
+  """Sentences, map and table; "" for runs from before the ledger."""
+  if not run.summary.get("rsrc"):
     return ""
   try:
-    marks = survival_map.points([summary])
+    marks = survival_map.points([run.summary], looks=run.arms.looks)
   except ValueError as error:
     return html.section("RSRC (ours)", f"<p>Not drawn: {text(error)}</p>")
-  said = "".join(
-    f"<li>{text(s)}</li>" for s in rsrc_table.rsrc_sentences(summary)
+  sentences = "".join(
+    f"<li>{text(s)}</li>" for s in rsrc_sentences(run.summary, run.arms)
   )
   head = [("arm", ""), *((c.label, c.about) for c in rsrc_table.COLUMNS)]
+  rows = rsrc_table.rsrc_rows(run.summary, run.arms)
+  drawing = run.drawings.get("survival_map", "")
   return html.section(
     "RSRC (ours)",
-    f'<ul class="said">{said}</ul>{_map(marks, drawing)}'
-    f'<div class="arms">{html.table(head, rsrc_table.rsrc_rows(summary))}</div>'
+    f'<ul class="sentences">{sentences}</ul>{_map(marks, drawing, run.arms)}'
+    f'<div class="arms">{html.table(head, rows)}</div>'
     f"{html.terms((c.label, c.about) for c in rsrc_table.COLUMNS)}",
   )
 
 
-def ledger(summary: dict, drawing: str) -> str:
-  """Seconds, joules and FLOPs by phase and by arm, with their source."""
-  found = summary.get("ledger")
-  if not found:
-    return ""
-  head = [("", ""), *((label, "") for label in ledger_table.LEDGER)]
-  said = "".join(f"<p>{text(s)}</p>" for s in ledger_table.sentences(found))
-  programs = ledger_table.program_rows(found)
-  checked = html.table([(label, "") for label in PROGRAMS], programs)
-  every = "".join(
-    f"<h3>{text(label)}</h3>{html.table(head, rows)}"
-    for label, rows in _by_group(ledger_table.phase_rows(found)).items()
-  )
-  return html.section(
-    "Ledger",
-    f'<div class="said">{said}</div>'
-    f"{html.figure('ledger', drawing) if drawing else ''}"
-    f"{html.table(head, ledger_table.sum_rows(found))}"
-    f"<details><summary>Every phase of every arm</summary>{every}</details>"
-    + f"<h3>FLOPs of one step, by four methods</h3>{checked}"
-    * bool(programs),
-  )
-
-
-def _map(marks: list[dict], drawing: str) -> str:
+def _map(marks: list[dict], drawing: str, arms: Arms) -> str:
   """The static figure, and what the script makes of it."""
   data = {
     "samples": marks[0]["samples_served"],
-    "frame": survival_plot.frame(marks)._asdict(),
-    "untrained": survival_plot.UNTRAINED,
-    "looks": {p["name"]: survival_plot.look(p) for p in marks},
+    "frame": survival_layout.frame(marks)._asdict(),
+    "untrained": survival_points.UNTRAINED,
+    "headline": arms.headline,
+    "looks": {p["name"]: survival_plot.look(p, arms.looks) for p in marks},
     "measured": [p["name"] for p in marks if survival_plot.measured(p)],
     "points": survival_map.plain(marks),
   }
@@ -94,11 +75,3 @@ def _map(marks: list[dict], drawing: str) -> str:
     f'<script type="application/json" id="survival-map-data">{block}</script>\n'
     f"<script>\n{SCRIPT}</script>\n"
   )
-
-
-def _by_group(rows: list[tuple]) -> dict[str, list[tuple]]:
-  """Group -> its rows, each under its own name."""
-  groups = {}
-  for row in rows:
-    groups.setdefault(row[0], []).append(row)
-  return groups

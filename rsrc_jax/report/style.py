@@ -1,15 +1,14 @@
-"""What all drawings share: arms' looks, numbers as they are shown, files.
+"""What all drawings share: arms' looks, one style, files.
 
-One style, one colour and one marker for every arm. Nothing here depends on a
-clock, a font outside matplotlib or a random name, so equal runs give equal
-bytes.
+Nothing here depends on a clock, a font outside matplotlib or a random name, so
+that equal runs give equal bytes.
 """
 
 import io
 import math
 import pathlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -17,6 +16,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+# Tables of the experiments take their numbers from here too.
+from rsrc_jax.report.numbers import count as count
+from rsrc_jax.report.numbers import short as short
 
 
 class Arm(NamedTuple):
@@ -28,6 +31,9 @@ class Arm(NamedTuple):
   about: str
 
 
+Looks = Mapping[str, Arm]  # in the order in which arms are shown
+
+HEADLINE = "code"  # the arm a report is about, where no config names another
 INK, FAINT = "#1f2933", "#7b8794"
 # Okabe and Ito's palette, two of its colours darkened to be legible as text.
 ARMS = {
@@ -43,7 +49,7 @@ ARMS = {
   ),
   "lead": Arm("lead k", "#6b6b6b", "v", "the first k tokens"),
 }
-ENGLISH = tuple(name for name in ARMS if name != "code")
+ENGLISH = tuple(name for name in ARMS if name != HEADLINE)
 # Phases of a ledger in the order in which they run, and their colours.
 PHASES = {
   "data": "#3e4c59",
@@ -82,7 +88,6 @@ STYLE = {
   "lines.solid_capstyle": "round",
   "svg.fonttype": "path",
 }
-SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 class End(NamedTuple):
@@ -91,25 +96,18 @@ class End(NamedTuple):
   y: float
   label: str
   color: str
+  bold: bool = False
 
 
-class Interval(NamedTuple):
-  """A median and the ends of its 90 % interval, where they are known."""
-
-  median: float
-  p5: float | None
-  p95: float | None
+def arm(name: str, looks: Looks = ARMS) -> Arm:
+  """The looks of an arm; one that has none is grey, under its own name."""
+  return looks.get(name, Arm(name, FAINT, ".", ""))
 
 
-def arm(name: str) -> Arm:
-  """The looks of an arm; one that is not known keeps its own name."""
-  return ARMS.get(name, Arm(name, FAINT, ".", ""))
-
-
-def ordered(names: Iterable[str]) -> list[str]:
-  """Known arms in their fixed order, then the others by name."""
+def ordered(names: Iterable[str], looks: Looks = ARMS) -> list[str]:
+  """Arms in the order of their looks, then the others by name."""
   names = set(names)
-  return [n for n in ARMS if n in names] + sorted(names - set(ARMS))
+  return [n for n in looks if n in names] + sorted(names - set(looks))
 
 
 def phases_of(names: Iterable[str]) -> list[str]:
@@ -118,83 +116,16 @@ def phases_of(names: Iterable[str]) -> list[str]:
   return [n for n in PHASES if n in names] + sorted(names - set(PHASES))
 
 
-def arms_of(names: Iterable[str]) -> list[str]:
-  """Arms of a ledger: what they share, the base, then their fixed order."""
+def arms_of(names: Iterable[str], looks: Looks = ARMS) -> list[str]:
+  """Arms of a ledger: what they share, the base, then the order of looks."""
   names = set(names)
   first = [name for name in ("", "base") if name in names]
-  return first + ordered(names - set(first))
+  return first + ordered(names - set(first), looks)
 
 
-def arm_label(name: str) -> str:
+def arm_label(name: str, looks: Looks = ARMS) -> str:
   """An arm of the ledger: the empty name is what all of them share."""
-  return arm(name).label or "shared"
-
-
-def number(value: Any) -> float | None:
-  """A finite float, or None for whatever else a file may hold."""
-  if isinstance(value, bool) or not isinstance(value, int | float):
-    return None
-  return float(value) if math.isfinite(value) else None
-
-
-def amount(value: Any) -> float | None:
-  """A float that may be infinite: JSON has no infinity, so files write it out.
-
-  None for whatever else a file may hold.
-  """
-  if value in ("inf", "-inf", math.inf, -math.inf):
-    return float(value)
-  return number(value)
-
-
-def interval(value: Any) -> Interval | None:
-  """{"median", "p5", "p95"} of a file; None where there is no median."""
-  value = value if isinstance(value, dict) else {}
-  median, *ends = (amount(value.get(key)) for key in Interval._fields)
-  return None if median is None else Interval(median, *ends)
-
-
-def short(value: Any) -> str:
-  """Three digits, or two and a power of ten: 40.1, 4.1×10⁷, ∞, — for None.
-
-  Four before the point, so that counts to 9,999 are exact.
-  """
-  value = amount(value)
-  if value is None:
-    return "—"
-  if math.isinf(value):
-    return "∞" if value > 0 else "−∞"
-  if not value:
-    return "0"
-  mantissa, exponent = _split(value, 2)
-  if -2 <= exponent < 4:
-    text = f"{value:,.{max(2 - exponent, 0)}f}"
-  else:
-    mantissa, exponent = _split(value, 1)
-    text = f"{mantissa:.1f}×10{str(exponent).translate(SUPERSCRIPTS)}"
-  return text.replace("-", "−")
-
-
-def count(value: Any) -> str:
-  """A number of samples: exact where it is a whole number of a usual size."""
-  value = amount(value)
-  if value is None or not float(value).is_integer() or abs(value) >= 1e9:
-    return short(value)
-  return f"{value:,.0f}"
-
-
-def spread(value: Interval | None) -> str:
-  """Median [5 %, 95 %], all three over one power of ten."""
-  if value is None or None in value or not all(map(math.isfinite, value)):
-    return short(None if value is None else value.median)
-  if not any(value):
-    return "0"
-  _, exponent = _split(value.median, 1)
-  if -2 <= exponent < 4:
-    return f"{short(value.median)} [{short(value.p5)}, {short(value.p95)}]"
-  middle, low, high = (f"{x / 10.0**exponent:.1f}" for x in value)
-  power = str(exponent).translate(SUPERSCRIPTS)
-  return f"{middle} [{low}, {high}] ×10{power}".replace("-", "−")
+  return arm(name, looks).label or "shared"
 
 
 def save(name: str, make: Callable[[], Figure], folder: pathlib.Path) -> str:
@@ -230,15 +161,14 @@ def panels() -> tuple[Figure, np.ndarray]:
   return figure, both
 
 
-def line(axes: Axes, name: str, x: Any, y: Any) -> End:
-  """Draws an arm; at most about eight markers, the code in front."""
-  look, code = arm(name), name == "code"
+def line(axes: Axes, look: Arm, x: Any, y: Any, front: bool = False) -> End:
+  """Draws an arm with at most about eight markers; `front` is the headline."""
   axes.plot(
     x, y, color=look.color, marker=look.marker, markeredgecolor="white",
     markeredgewidth=0.7, markevery=max(1, math.ceil(len(x) / 8)),
-    lw=2.6 if code else 1.7, zorder=4 if code else 3,
+    lw=2.6 if front else 1.7, zorder=4 if front else 3,
   )  # fmt: skip
-  return End(float(y[-1]), look.label, look.color)
+  return End(float(y[-1]), look.label, look.color, front)
 
 
 def label(axes: Axes, ends: list[End]) -> None:
@@ -251,15 +181,16 @@ def label(axes: Axes, ends: list[End]) -> None:
     )  # fmt: skip
     return
   ends = sorted(ends, key=lambda e: _height(axes, e))
-  # 0.062 of an axis is a line of this type.
-  heights = apart([_height(axes, e) for e in ends], 0.062)
+  # 0.062 of an axis is a line of this type; many names are set closer.
+  gap = min(0.062, 1 / max(len(ends) - 1, 1))
+  heights = apart([_height(axes, e) for e in ends], gap)
   for end, y in zip(ends, heights, strict=True):
     axes.annotate(
       end.label, (1.0, y), xycoords="axes fraction", xytext=(7, 0),
       textcoords="offset points", va="center", color=end.color, fontsize=9,
       parse_math=False,
       fontstyle="italic" if end.color in (INK, FAINT) else "normal",
-      fontweight="bold" if end.label == ARMS["code"].label else "normal",
+      fontweight="bold" if end.bold else "normal",
     )  # fmt: skip
 
 
@@ -267,7 +198,7 @@ def apart(heights: list[float], gap: float) -> list[float]:
   """Heights from 0 to 1, ascending, moved until they are `gap` apart.
 
   They move as little as that takes (least squares: neighbours in conflict are
-  pooled around their mean), and stay beside the axis.
+  pooled around their mean), and stay within the axis.
   """
   groups = []  # [[sum of wished starts, members]]
   for i, y in enumerate(heights):
@@ -295,9 +226,3 @@ def _height(axes: Axes, end: End) -> float:
   """Where a value is, as a fraction of the axis."""
   low, high = axes.get_ylim()
   return (end.y - low) / (high - low)
-
-
-def _split(value: float, digits: int) -> tuple[float, int]:
-  """Mantissa and exponent as they are printed: with one digit 9.99 is 1.0e1."""
-  mantissa, exponent = f"{value:.{digits}e}".split("e")
-  return float(mantissa), int(exponent)

@@ -1,5 +1,5 @@
 // The survival map, live: draws in the browser what the static figure shows
-// (metrics/survival_plot.py), for any number n of samples served. It reads the
+// (survival_plot.py), for any number n of samples served. It reads the
 // page alone; without it the static figure stays.
 (() => {
   "use strict";
@@ -49,7 +49,7 @@
     return signed(`${middle} [${low}, ${high}] ×10${raised(k)}`);
   }
 
-  // The same arithmetic as metrics/survival_map.py: at, life, front.
+  // The same arithmetic as survival_points.py: at, life, front.
   function life(n, k, training, use) {
     const unknown = [k, training, use].some((v) => v === null);
     if (unknown || training + n * use <= 0) return null;
@@ -122,12 +122,17 @@
   function shape(marker, x, y, attributes) {
     const r = 6, circle = { cx: x, cy: y, r, ...attributes };
     if (marker === "o") return draw("circle", circle);
-    // Corners and the turn of the first one, in degrees.
-    const [n, turn] = { s: [4, 45], D: [4, 0], "^": [3, -90], v: [3, 90],
-      h: [6, -90], p: [5, -90] }[marker] || [4, 45];
-    const corners = Array.from({ length: n }, (_, i) => {
-      const angle = ((turn + (360 * i) / n) * Math.PI) / 180;
-      return [x + 1.15 * r * Math.cos(angle), y + 1.15 * r * Math.sin(angle)];
+    // Corners, the turn of the first one in degrees, and how deep the notches
+    // between corners are, as a share of the radius.
+    const [n, turn, depth] = { s: [4, 45], D: [4, 0], d: [4, 0], "^": [3, -90],
+      v: [3, 90], "<": [3, 180], ">": [3, 0], h: [6, -90], H: [6, 0],
+      p: [5, -90], 8: [8, 22.5], "*": [5, -90, 0.4], P: [4, 0, 0.4],
+      X: [4, 45, 0.4] }[marker] || [4, 45];
+    const turns = Array.from({ length: depth ? 2 * n : n }, (_, i) => i);
+    const corners = turns.map((i) => {
+      const angle = ((turn + (360 * i) / turns.length) * Math.PI) / 180;
+      const far = 1.15 * r * (depth && i % 2 ? depth : 1);
+      return [x + far * Math.cos(angle), y + far * Math.sin(angle)];
     });
     const node = path(corners, attributes);
     node.setAttribute("d", `${node.getAttribute("d")}Z`);
@@ -308,7 +313,7 @@
     taken.push(boxes[best]);
     return write(p.label, sides[best][0], sides[best][1] + 4, {
       fill: data.looks[p.name][0], "font-size": 12, class: "name",
-      "font-weight": p.name === "code" ? 700 : 400 });
+      "font-weight": p.name === data.headline ? 700 : 400 });
   }
 
   function markOf(mark) {
@@ -414,7 +419,7 @@
     const members = [front(points), front(points.filter((p) => !untrained(p)))];
     const taken = map.marks.flatMap(boxesOf);
     const order = [...map.marks].sort((a, b) =>
-      (a.p.name === "code") - (b.p.name === "code"));
+      (a.p.name === data.headline) - (b.p.name === data.headline));
     const svg = draw("svg", { viewBox: `0 0 ${map.width} ${map.height}`,
       width: map.width, height: map.height, role: "group",
       "aria-label": `Survival map for n = ${count(n)} samples served` },

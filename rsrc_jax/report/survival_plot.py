@@ -1,59 +1,43 @@
-"""How a survival map is drawn: marks as flat dicts in, one figure out.
-
-Distances on the paper are in points (1/72 inch), so that a gutter is as wide as
-the names that stand in it, whatever the decades are.
-"""
+"""How a survival map is drawn: marks as flat dicts in, one figure out."""
 
 import math
-from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
-from matplotlib.textpath import TextPath
 
-from rsrc_jax.report.style import ARMS, FAINT, INK, count, short
+from rsrc_jax.report.numbers import count, short
+from rsrc_jax.report.style import ARMS, FAINT, HEADLINE, INK, Looks
+from rsrc_jax.report.survival_layout import (
+  HEIGHT,
+  TYPE,
+  WIDTH,
+  Paper,
+  iso_life,
+  lay_out,
+  levels,
+  place,
+  slot_of,
+  span_of,
+  title_of,
+  width_of,
+  x_at,
+  y_at,
+)
 
-UNTRAINED = ("compressor", "untrained")  # kinds without training energy
 COUNTERS = ("nvml_counter", "rapl")  # energies that were counted, not modelled
 KINDS = {"compressor": (INK, "h"), "untrained": (FAINT, "p")}
-WIDTH, HEIGHT = 640.0, 360.0  # of the axes
-LEFT, RIGHT, ROW = 116.0, 40.0, 15.0  # gutters at the sides, a line of names
-TYPE = 8.5
 GUTTER = "#f5f6f7"
 Box = tuple[float, float, float, float]  # left, bottom, right, top
 
 
-class Frame(NamedTuple):
-  """The decades that are shown: log10 of bit/J."""
-
-  x: tuple[int, int]  # of RSRC_i
-  y: tuple[int, int]  # of RSRC_t
-
-
-class Paper(NamedTuple):
-  """Where the decades lie on the axes: the rest are gutters."""
-
-  frame: Frame
-  x: tuple[float, float]
-  y: tuple[float, float]
-
-
-def place(value: float | None) -> str:
-  """Where on a logarithmic axis: inside, or in which gutter."""
-  if value is None:
-    return "unknown"
-  return "0" if value <= 0 else "inf" if math.isinf(value) else "inside"
-
-
-def look(point: dict) -> tuple[str, str]:
+def look(point: dict, looks: Looks = ARMS) -> tuple[str, str]:
   """Colour and marker of a mark."""
   if point["kind"] in KINDS:
     return KINDS[point["kind"]]
-  known = ARMS.get(point["name"], ARMS["code"])
-  return (known.color, known.marker) if point["name"] in ARMS else (FAINT, "X")
+  known = looks.get(point["name"])
+  return (FAINT, "X") if known is None else (known.color, known.marker)
 
 
 def measured(point: dict) -> bool:
@@ -61,71 +45,17 @@ def measured(point: dict) -> bool:
   return all(part in COUNTERS for part in str(point["source"]).split("+"))
 
 
-def frame(points: list[dict]) -> Frame:
-  """Decades that hold every finite end, and where training equals serving.
+def figure(
+  points: list[dict], looks: Looks = ARMS, headline: str | None = HEADLINE
+) -> Figure:
+  """The map, to be drawn in style.STYLE.
 
-  A trained arm climbs with n; its y reaches its x where half of all energy has
-  gone into training.
+  Args:
+    points: marks, by survival_points.COLUMNS.
+    looks: of arms.
+    headline: the arm that is drawn in front, and named in bold.
   """
-  spans = []
-  for axis in ("rsrc_i", "rsrc_t"):
-    ends = [p[f"{axis}{end}"] for p in points for end in ("", "_p5", "_p95")]
-    logs = [math.log10(v) for v in ends if place(v) == "inside"]
-    spans.append([min(logs, default=0.0), max(logs, default=3.0)])
-  inside = [
-    math.log10(p["rsrc_i"])
-    for p in points
-    if place(p["rsrc_i"]) == "inside" and place(p["rsrc_t"]) == "inside"
-  ]
-  spans[1][1] = max([spans[1][1], *inside])
-  rounded = [
-    (math.floor(low - 0.2), math.ceil(high + 0.2)) for low, high in spans
-  ]
-  return Frame(*rounded)
-
-
-def levels(frame: Frame) -> list[float]:
-  """Lives, bit/J, whose lines are drawn: powers of ten, at most eight."""
-  found = [
-    k
-    for k in range(frame.y[0] - 1, min(frame.x[1], frame.y[1]))
-    if iso_life(10.0**k, frame)
-  ]
-  step = max(1, math.ceil(len(found) / 8))
-  return [10.0**k for k in found if k % step == 0]
-
-
-def iso_life(level: float, frame: Frame) -> list[tuple[float, float]]:
-  """The line 1/x + 1/y = 1/level within the frame, as (log10 x, log10 y).
-
-  x = level (1 + e^t) and y = level (1 + e^-t) satisfy it for every t.
-  """
-  low, high = -math.inf, math.inf
-  for (first, last), sign in ((frame.x, 1), (frame.y, -1)):
-    # sign t >= log(first / level - 1), and <= log(last / level - 1).
-    edges = [10.0**edge / level - 1 for edge in (first, last)]
-    if edges[1] <= 0:
-      return []
-    least = math.log(edges[0]) if edges[0] > 0 else -math.inf
-    most = math.log(edges[1])
-    low, high = (
-      (max(low, least), min(high, most))
-      if sign > 0
-      else (max(low, -most), min(high, -least))
-    )
-  if not low < high:
-    return []
-  ts = [low + (high - low) * i / 96 for i in range(97)]
-  base = math.log10(level)
-  return [
-    (base + math.log10(1 + math.exp(t)), base + math.log10(1 + math.exp(-t)))
-    for t in ts
-  ]
-
-
-def figure(points: list[dict]) -> Figure:
-  """The map. points: by survival_map.COLUMNS; to be drawn in drawing.STYLE."""
-  paper, spots = _lay_out(points)
+  paper, spots = lay_out(points)
   figure = Figure(figsize=((WIDTH + 96) / 72, (HEIGHT + 142) / 72))
   width, height = 72 * figure.get_figwidth(), 72 * figure.get_figheight()
   axes = figure.add_axes(
@@ -138,12 +68,12 @@ def figure(points: list[dict]) -> Figure:
   shown = [(p, spot) for p, spot in zip(points, spots, strict=True) if spot]
   for key, style in (("on_front", "-"), ("on_trained_front", (0, (4, 3)))):
     _front(axes, [spot for p, spot in shown if p[key]], style)
-  # The code in front of the others, means in front of their seeds.
+  # The headline in front of the others, means in front of their seeds.
   for point, spot in sorted(
-    shown, key=lambda s: (s[0]["mark"] != "seed", s[0]["name"] == "code")
+    shown, key=lambda s: (s[0]["mark"] != "seed", s[0]["name"] == headline)
   ):
-    taken += _mark(axes, paper, point, spot)
-  _names(axes, paper, shown, taken)
+    taken += _mark(axes, paper, point, spot, look(point, looks))
+  _names(axes, paper, shown, taken, looks, headline)
   axes.set_title(
     f"Survival map (ours), n = {count(points[0]['samples_served'])} samples "
     f"served"
@@ -168,120 +98,6 @@ def absent(points: list[dict]) -> list[str]:
   return [name for name, there in wanted.items() if not there]
 
 
-def _lay_out(
-  points: list[dict],
-) -> tuple[Paper, list[tuple[float, float] | None]]:
-  """The paper, and where each mark lies on it; None where that is unknown."""
-  decades = frame(points)
-  right = any(p["place_i"] == "inf" for p in points)
-  across = (LEFT, WIDTH - RIGHT * right)
-  paper = Paper(decades, across, (0.0, HEIGHT))
-  x = _columns(points, paper)
-  spans = [_span(point, at, paper) for point, at in zip(points, x, strict=True)]
-  rows = {gutter: _rows(points, spans, gutter) for gutter in ("0", "inf")}
-  # Two lines at least, for the words at the axis.
-  tall = {g: ROW * max([2, *(row + 1 for row in r.values())]) + 4.0
-          for g, r in rows.items()}  # fmt: skip
-  paper = paper._replace(y=(tall["0"], HEIGHT - tall["inf"]))
-  spots = []
-  for point, at in zip(points, x, strict=True):
-    gutter = point["place_t"]
-    if at is None or gutter == "unknown":
-      spots.append(None)
-    elif gutter == "inside":
-      spots.append((at, _y(paper, math.log10(point["rsrc_t"]))))
-    else:
-      down = 2 + ROW * (rows[gutter][_slot(point)] + 0.5)
-      spots.append((at, HEIGHT - down if gutter == "inf" else tall["0"] - down))
-  return paper, spots
-
-
-def _columns(points: list[dict], paper: Paper) -> list[float | None]:
-  """Where each mark lies across; seeds that save nothing stand in a row."""
-  found, queue = [], {}
-  for point in points:
-    where = point["place_i"]
-    if where == "inside":
-      found.append(_x(paper, math.log10(point["rsrc_i"])))
-    elif where == "0":
-      place = queue.setdefault(_slot(point), [])
-      found.append(10.0 + 8.5 * len(place))
-      place.append(point)
-    else:
-      found.append(WIDTH - RIGHT / 2 if where == "inf" else None)
-  return found
-
-
-def _span(
-  point: dict, at: float | None, paper: Paper
-) -> tuple[float, float] | None:
-  """How far a mark and its bar reach across."""
-  if at is None:
-    return None
-  ends = [point["rsrc_i_p5"], point["rsrc_i_p95"]]
-  if point["mark"] == "seed" or None in ends or point["place_i"] != "inside":
-    return at - 6, at + 6
-  low, high = (
-    _x(paper, math.log10(end)) if place(end) == "inside" else paper.x[end > 0]
-    for end in ends
-  )
-  return min(low, at - 6), max(high, at + 6)
-
-
-def _rows(
-  points: list[dict], spans: list[tuple[float, float] | None], gutter: str
-) -> dict[tuple, int]:
-  """Slot -> line of a gutter, so that no name runs into another mark."""
-  slots = {}
-  for point, span in zip(points, spans, strict=True):
-    if span is not None and point["place_t"] == gutter:
-      slots.setdefault(_slot(point), []).append((point, span))
-  rows, ends = {}, []  # ends: of each line, how far it is taken
-  for slot in sorted(slots, key=lambda s: min(span for _, span in slots[s])):
-    wide = _width(_title([p for p, _ in slots[slot]])) + 8
-    low = min(span[0] for _, span in slots[slot])
-    high = max(span[1] for _, span in slots[slot])
-    low, high = (
-      (low - wide, high) if high + wide > WIDTH else (low, high + wide)
-    )
-    line = next((i for i, end in enumerate(ends) if end <= low), len(ends))
-    ends[line : line + 1] = [high]
-    rows[slot] = line
-  return rows
-
-
-def _slot(point: dict) -> tuple[str, bool, str]:
-  """Marks of an arm that share a line of a gutter, and a name."""
-  return point["place_t"], point["place_i"] == "0", point["name"]
-
-
-def _title(points: list[dict]) -> str:
-  """The name of the marks of one slot."""
-  whole = next((p for p in points if p["mark"] != "seed"), None)
-  if whole is None:
-    seeds = ", ".join(str(p["seed"]) for p in points)
-    return f"{points[0]['label']}, seed {seeds}"
-  zero, seeds = whole["seeds_at_zero"] or 0, whole["seeds"] or 1
-  note = f" ({zero} of {seeds} seeds at 0)" if 0 < zero < seeds else ""
-  return f"{whole['label']}{note}"
-
-
-def _width(text: str) -> float:
-  """Of a name, in points."""
-  path = TextPath((0, 0), text or " ", size=TYPE, prop=FontProperties())
-  return path.get_extents().width
-
-
-def _x(paper: Paper, decade: float) -> float:
-  (low, high), (left, right) = paper.frame.x, paper.x
-  return left + (right - left) * (decade - low) / (high - low)
-
-
-def _y(paper: Paper, decade: float) -> float:
-  (low, high), (bottom, top) = paper.frame.y, paper.y
-  return bottom + (top - bottom) * (decade - low) / (high - low)
-
-
 def _gutters(axes: Axes, paper: Paper) -> None:
   """Shades what is off the logarithm, and names it at the axes."""
   (left, right), (bottom, top) = paper.x, paper.y
@@ -293,15 +109,20 @@ def _gutters(axes: Axes, paper: Paper) -> None:
   xs, ys = (range(low, high + 1) for low, high in paper.frame)
   xs, ys = (r[:: max(1, math.ceil(len(r) / 9))] for r in (xs, ys))
   power = lambda k: f"$10^{{{k}}}$"
-  across = [(_x(paper, k), power(k)) for k in xs] + [(left / 2, "0\nno bits")]
+  across = [(x_at(paper, k), power(k)) for k in xs] + [(left / 2, "0\nno bits")]
   across += [((right + WIDTH) / 2, "∞")] * (right < WIDTH)
-  up = [(_y(paper, k), power(k)) for k in ys]
+  up = [(y_at(paper, k), power(k)) for k in ys]
   up += [(bottom / 2, "≤ 0\nno gain"), ((top + HEIGHT) / 2, "∞\nno training")]
   axes.set_xticks(*zip(*across, strict=True))
   axes.set_yticks(*zip(*up, strict=True))
   axes.tick_params(length=3, labelsize=8.5)
   axes.vlines(
-    [_x(paper, k) for k in xs], bottom, top, color="#eef0f2", lw=0.8, zorder=0.5
+    [x_at(paper, k) for k in xs],
+    bottom,
+    top,
+    color="#eef0f2",
+    lw=0.8,
+    zorder=0.5,
   )
 
 
@@ -311,7 +132,7 @@ def _lines(axes: Axes, paper: Paper) -> list[Box]:
   for level in levels(paper.frame):
     path = iso_life(level, paper.frame)
     xs, ys = (
-      [_x(paper, x) for x, _ in path], [_y(paper, y) for _, y in path]
+      [x_at(paper, x) for x, _ in path], [y_at(paper, y) for _, y in path]
     )  # fmt: skip
     axes.plot(xs, ys, color="#9fb3c8", lw=0.9, zorder=1)
     plain = 1 <= level < 1e5
@@ -328,7 +149,8 @@ def _lines(axes: Axes, paper: Paper) -> list[Box]:
   high = min(paper.frame.x[1], paper.frame.y[1])
   if low < high:
     axes.plot(
-      [_x(paper, k) for k in (low, high)], [_y(paper, k) for k in (low, high)],
+      [x_at(paper, k) for k in (low, high)],
+      [y_at(paper, k) for k in (low, high)],
       color=FAINT, lw=1.0, ls=(0, (1, 2.5)), zorder=1,
     )  # fmt: skip
   return taken
@@ -350,13 +172,17 @@ def _front(axes: Axes, spots: list[tuple[float, float]], style) -> None:
 
 
 def _mark(
-  axes: Axes, paper: Paper, point: dict, spot: tuple[float, float]
+  axes: Axes,
+  paper: Paper,
+  point: dict,
+  spot: tuple[float, float],
+  colored: tuple[str, str],
 ) -> list[Box]:
   """A mark with its bars; returns what they cover."""
-  (x, y), (color, marker) = spot, look(point)
+  (x, y), (color, marker) = spot, colored
   seed = point["mark"] == "seed"
   taken = [(x - 5, y - 5, x + 5, y + 5)]
-  for axis, at in (("i", _x), ("t", _y)):
+  for axis, at in (("i", x_at), ("t", y_at)):
     ends = [point[f"rsrc_{axis}{end}"] for end in ("_p5", "_p95")]
     if seed or point[f"place_{axis}"] != "inside" or None in ends:
       continue
@@ -378,30 +204,23 @@ def _mark(
 
 
 def _names(
-  axes: Axes, paper: Paper, shown: list[tuple], taken: list[Box]
+  axes: Axes,
+  paper: Paper,
+  shown: list[tuple],
+  taken: list[Box],
+  looks: Looks,
+  headline: str | None,
 ) -> None:
-  """Writes every name once, beside its mark, where least is covered."""
+  """Writes every name once, next to its mark, where least is covered."""
   slots = {}
   for point, spot in shown:
-    slot = _slot(point)
+    slot = slot_of(point)
     if slot[0] != "inside" or slot[1] or point["mark"] != "seed":
       slots.setdefault(slot, []).append((point, spot))
   for slot, marks in slots.items():
-    points = [p for p, _ in marks]
-    text, color = _title(points), look(points[0])[0]
-    wide, (x, y) = _width(text), marks[-1][1]
-    spans = [_span(p, spot[0], paper) for p, spot in marks]
-    low, high = min(a for a, _ in spans), max(b for _, b in spans)
-    # Left edge and middle of the name.
-    if slot[0] != "inside" or slot[1]:
-      sides = [
-        (high + 3, y) if high + wide + 8 <= WIDTH else (low - wide - 3, y)
-      ]
-    else:
-      sides = [(x + 8, y + d) for d in (0, 9, -9, 19, -19)]
-      sides += [(x - 8 - wide, y + d) for d in (0, 9, -9, 19, -19)]
-      sides += [(x - wide / 2, y + d) for d in (12, -12, 24, -24)]
-      sides += [(high + 4, y), (low - wide - 4, y)]
+    first, text = marks[0][0], title_of([p for p, _ in marks])
+    wide = width_of(text)
+    sides = _sides(slot, marks, paper, wide)
     boxes = [(a, b - 5.5, a + wide, b + 5.5) for a, b in sides]
     cost = [
       sum(_overlap(box, other) for other in taken) + 99 * _outside(box) + i / 10
@@ -410,10 +229,26 @@ def _names(
     best = cost.index(min(cost))
     taken.append(boxes[best])
     axes.text(
-      *sides[best], text, fontsize=TYPE, color=color, va="center", zorder=5,
-      fontweight="bold" if points[0]["name"] == "code" else "normal",
+      *sides[best], text, fontsize=TYPE, color=look(first, looks)[0],
+      va="center", zorder=5,
+      fontweight="bold" if first["name"] == headline else "normal",
       parse_math=False, path_effects=[withStroke(linewidth=2, foreground="w")],
     )  # fmt: skip
+
+
+def _sides(
+  slot: tuple[str, bool, str], marks: list[tuple], paper: Paper, wide: float
+) -> list[tuple[float, float]]:
+  """Where a name may stand: its left edge and its middle, the best first."""
+  x, y = marks[-1][1]
+  spans = [span_of(p, spot[0], paper) for p, spot in marks]
+  low, high = min(a for a, _ in spans), max(b for _, b in spans)
+  if slot[0] != "inside" or slot[1]:
+    return [(high + 3, y) if high + wide + 8 <= WIDTH else (low - wide - 3, y)]
+  sides = [(x + 8, y + d) for d in (0, 9, -9, 19, -19)]
+  sides += [(x - 8 - wide, y + d) for d in (0, 9, -9, 19, -19)]
+  sides += [(x - wide / 2, y + d) for d in (12, -12, 24, -24)]
+  return [*sides, (high + 4, y), (low - wide - 4, y)]
 
 
 def _overlap(a: Box, b: Box) -> float:

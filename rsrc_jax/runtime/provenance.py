@@ -1,5 +1,6 @@
 """What made a run: its config, versions, revision and devices."""
 
+import hashlib
 import importlib.metadata
 import json
 import platform
@@ -10,7 +11,7 @@ from pathlib import Path
 import jax
 import ml_collections
 
-from rsrc_jax.runtime import run_log
+from rsrc_jax.runtime import configs, run_log
 
 PACKAGES = [
   "jax",
@@ -35,12 +36,16 @@ def check(config: ml_collections.ConfigDict, workdir: Path) -> None:
   """Refuses to go on with a run of another config.
 
   Raises:
-    ValueError: the folder holds one: names the field.
+    ValueError: the folder holds one: names the field. Settings that came or
+      went since (configs.ADDED, REMOVED) are no difference at their defaults.
   """
   path = workdir / "config.json"
   if not path.exists():
     return
-  theirs, ours = _flat(json.loads(path.read_text())), _flat(_plain(config))
+  stored = json.loads(path.read_text())
+  theirs, ours = (
+    configs.flat(configs.upgraded(x)) for x in (stored, _plain(config))
+  )
   for name in {**theirs, **ours}:
     before, now = theirs.get(name), ours.get(name)
     if name.startswith(FREE) or before == now:
@@ -56,6 +61,21 @@ def record(config: ml_collections.ConfigDict, workdir: Path) -> None:
   """Writes config.json and environment.json, anew where a run goes on."""
   run_log.write_json(workdir / "config.json", _plain(config))
   run_log.write_json(workdir / "environment.json", environment())
+
+
+def identity(config: ml_collections.ConfigDict) -> str:
+  """A name for the run of a config: 12 hexadecimal digits.
+
+  Of the values of all settings that its numbers depend on, in whatever order
+  they were set: a run that may go on (`check`) has the same name.
+  """
+  ours, old = (configs.flat(x) for x in (_plain(config), configs.ADDED))
+  lines = [
+    f"{name}={json.dumps(value, ensure_ascii=False)}"
+    for name, value in sorted(ours.items())
+    if not name.startswith(FREE) and not (name in old and old[name] == value)
+  ]
+  return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
 
 def environment() -> dict:
@@ -96,13 +116,3 @@ def revision() -> str | None:
 
 def _plain(config) -> dict:
   return json.loads(config.to_json_best_effort())
-
-
-def _flat(tree: dict, prefix: str = "") -> dict:
-  leaves = {}
-  for key, value in tree.items():
-    if isinstance(value, dict):
-      leaves |= _flat(value, f"{prefix}{key}.")
-    else:
-      leaves[prefix + key] = value
-  return leaves

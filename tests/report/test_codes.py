@@ -1,6 +1,5 @@
-"""tools/show_codes.py on hand-written runs, and what results.py adds for it."""
+"""tools/show_codes.py on hand-written runs, and what evaluation adds for it."""
 
-import importlib.util
 import io
 import json
 import os
@@ -21,6 +20,7 @@ from rsrc_jax.build import writers
 from rsrc_jax.build.setup import arm_config, make_setup
 from rsrc_jax.data import sources, tokenizer
 from rsrc_jax.evaluation import code_judge, heldout
+from rsrc_jax.report import codes, codes_page, codes_text
 from rsrc_jax.runtime import sharding
 from rsrc_jax.runtime.configs import load
 from rsrc_jax.stages import plan
@@ -28,9 +28,6 @@ from rsrc_jax.types import Tokens
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools" / "show_codes.py"
-spec = importlib.util.spec_from_file_location("show_codes", TOOL)
-show_codes = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(show_codes)
 
 S = ["anna", "sold", "red", "lamps"]
 D = ["anna", "owed", "red", "lamps"]
@@ -95,7 +92,7 @@ def run_dir(tmp_path) -> Path:
 
 def printed(arms) -> str:
   stream = io.StringIO()
-  show_codes.show(arms, Console(file=stream, width=160, color_system=None))
+  codes_text.show(arms, Console(file=stream, width=160, color_system=None))
   return stream.getvalue()
 
 
@@ -114,8 +111,8 @@ def rows_of(text: str) -> list[list[str]]:
 
 
 def test_samples_side_by_side(run_dir):
-  rows = rows_of(printed(show_codes.load(run_dir, ["code"], 8)))
-  assert ["row", "s", "c", "injected", "c, asked", "d"] in rows
+  rows = rows_of(printed(codes.load(run_dir, ["code"], 8)))
+  assert ["row", "s", "c", "injected", "c, controlled", "d"] in rows
   # 5.04 bits are 5, what may not be written has no number of bits.
   c, d = "Ψ:0 paris:5 ω:inf", "anna:0 owed:2 red:2 lamps:9"
   assert ["0", "anna sold red lamps", c, "*Σ* *π*", "*Σ* red", d] in rows
@@ -123,7 +120,7 @@ def test_samples_side_by_side(run_dir):
 
 
 def test_questions_and_answers_side_by_side(run_dir):
-  rows = rows_of(printed(show_codes.load(run_dir, ["qa"], 8)))
+  rows = rows_of(printed(codes.load(run_dir, ["qa"], 8)))
   assert ["row", "s", "c", "d", "question", "answer", "right"] in rows
   # c is the one of samples.jsonl, d is another: its surprisal is not known.
   c = "Ψ:0 paris:5 ω:inf"
@@ -131,22 +128,30 @@ def test_questions_and_answers_side_by_side(run_dir):
 
 
 def test_rewrites_stand_pass_under_pass(run_dir):
-  rows = rows_of(printed(show_codes.load(run_dir, ["rewrite"], 8)))
-  assert ["row", "pass", "s", "old", "c", "again", "chain"] in rows
+  rows = rows_of(printed(codes.load(run_dir, ["rewrite"], 8)))
+  assert [
+    "row",
+    "pass",
+    "s",
+    "old",
+    "c",
+    "greedy rewrite",
+    "best of group",
+  ] in rows
   c = "Ψ:0 paris:5 ω:inf"
   assert ["0", "1", "anna sold red lamps", "o", c, "a1", "c1"] in rows
   assert ["2", "a2", "c2"] in rows
 
 
 def test_memories_stand_round_under_round(run_dir):
-  rows = rows_of(printed(show_codes.load(run_dir, ["cc"], 8)))
+  rows = rows_of(printed(codes.load(run_dir, ["cc"], 8)))
   assert ["row", "round", "s", "cc", "c", "d"] in rows
   assert ["0", "1", "s1", "—", "x1", "d1"] in rows  # it begins with none
   assert ["3", "s3", "m3", "x3", "d3"] in rows
 
 
 def test_a_mixed_arm_has_a_table_for_each_pattern(run_dir):
-  found = show_codes.load(run_dir, ["mixed"], 8)["mixed"]
+  found = codes.load(run_dir, ["mixed"], 8)["mixed"]
   assert [x.title for x in found] == [
     "held-out sources", "what qa shows of itself", "what ccv shows of itself"
   ]  # fmt: skip
@@ -157,7 +162,7 @@ def test_a_mixed_arm_has_a_table_for_each_pattern(run_dir):
 
 
 def test_rows_say_what_they_leave_out(run_dir):
-  text = printed(show_codes.load(run_dir, ["code"], 1))
+  text = printed(codes.load(run_dir, ["code"], 1))
   assert "1 more: --rows=2" in text
   assert ["1"] not in [x[:1] for x in rows_of(text)]
 
@@ -165,10 +170,10 @@ def test_rows_say_what_they_leave_out(run_dir):
 def test_older_runs_have_no_colours_and_say_so(tmp_path):
   line = sample("code")
   del line["code_surprisal"], line["decoded_surprisal"]
-  arms = show_codes.load(make_run(tmp_path, [line]), [], 8)
+  arms = codes.load(make_run(tmp_path, [line]), [], 8)
   text = printed(arms)
   assert "No surprisal is recorded" in text and "Ψ paris ω" in text
-  page = show_codes.page("run", arms)
+  page = codes_page.page("run", arms)
   assert "No surprisal is recorded" in page and 't b0"' not in page
 
 
@@ -178,11 +183,11 @@ def test_older_runs_have_no_colours_and_say_so(tmp_path):
    (900.0, 4), (np.inf, 5)],
 )  # fmt: skip
 def test_levels_of_surprisal(bits, expected):
-  assert show_codes.level(bits) == expected
+  assert codes.level(bits) == expected
 
 
 def test_page_marks_tokens(run_dir):
-  page = show_codes.page("run", show_codes.load(run_dir, [], 8))
+  page = codes_page.page("run", codes.load(run_dir, [], 8))
   assert '<span class="t b0" title="0.40 bits">Ψ</span>' in page
   assert '<span class="t b3" title="5.04 bits">paris</span>' in page
   assert '<span class="t never" title="may not be written">ω</span>' in page
@@ -288,12 +293,12 @@ def test_a_broken_line_is_named_with_its_remedy(run_dir, name, number, line):
   with (run_dir / f"{name}.jsonl").open("a") as file:
     file.write(line)
   with pytest.raises(ValueError) as error:
-    show_codes.load(run_dir, [], 8)
+    codes.load(run_dir, [], 8)
   said = str(error.value)
   assert f"{name}.jsonl, line {number}" in said and "\n" not in said
   # The remedy is one.
   subprocess.run(said.split(": ")[-1], shell=True, check=True)
-  show_codes.load(run_dir, [], 8)
+  codes.load(run_dir, [], 8)
 
 
 def test_a_half_written_line_ends_the_tool(run_dir):
@@ -421,5 +426,5 @@ def test_codes_that_were_asked_for(written):
 def test_the_fields_are_what_the_tool_reads(written, tmp_path):
   lines = [x for by in written[3].values() for x in by]
   run = make_run(tmp_path, json.loads(json.dumps(lines)))
-  text = printed(show_codes.load(run, [], 8))
+  text = printed(codes.load(run, [], 8))
   assert ":inf" in text and "*" in text

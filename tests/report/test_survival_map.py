@@ -12,7 +12,12 @@ from matplotlib.figure import Figure
 
 from rsrc_jax.accounting import __main__ as metrics
 from rsrc_jax.metrics import rsrc
-from rsrc_jax.report import survival_map, survival_plot
+from rsrc_jax.report import (
+  survival_layout,
+  survival_map,
+  survival_plot,
+  survival_points,
+)
 
 
 def by_name(points: list[dict], mark: str = "run") -> dict[str, dict]:
@@ -41,19 +46,23 @@ def test_front_keeps_what_nothing_beats():
   # (2, 2) beats (1, 2) and (2, 1); (1, 3) and (3, 1) lead in one each; equals
   # do not beat each other; what is unknown takes no part.
   pairs = [(2, 2), (1, 2), (2, 1), (1, 3), (3, 1), (2, 2), (None, 9), (0, 0)]
-  assert survival_map.front(pairs) == [
+  assert survival_points.front(pairs) == [
     True, False, False, True, True, True, False, False
   ]  # fmt: skip
   # Of two that needed no training, the better one in use.
-  assert survival_map.front([(5, inf), (4, inf), (9, 1)]) == [True, False, True]
-  assert survival_map.front([]) == []
+  assert survival_points.front([(5, inf), (4, inf), (9, 1)]) == [
+    True,
+    False,
+    True,
+  ]
+  assert survival_points.front([]) == []
 
 
 def test_front_of_random_points_agrees_with_its_definition():
   rng = np.random.default_rng(0)
   pairs = [tuple(map(int, p)) for p in rng.integers(0, 6, (40, 2))]
   front = [
-    p for p, f in zip(pairs, survival_map.front(pairs), strict=True) if f
+    p for p, f in zip(pairs, survival_points.front(pairs), strict=True) if f
   ]
   lost = set(pairs) - set(front)
   assert front and lost
@@ -66,7 +75,7 @@ def test_front_of_random_points_agrees_with_its_definition():
 def test_other_volumes_agree_with_the_metric_and_are_harmonic(points, n):
   for name in ("code", "lead"):
     before = by_name(points)[name]
-    point = survival_map.at(before, n)
+    point = survival_points.at(before, n)
     k, training, use = (before[x] for x in ("k", "training_joules", "joules"))
     assert point["rsrc_t"] == pytest.approx(rsrc.rsrc_t(n, k, 0.0, training))
     expected = rsrc.rsrc_life(n, k, training, use)
@@ -81,10 +90,10 @@ def test_other_volumes_agree_with_the_metric_and_are_harmonic(points, n):
       math.log10(n / 2048)
     )
     assert point["net_bits"] == pytest.approx(rsrc.net_bits(n, k, 3287040))
-  zlib = survival_map.at(by_name(points)["zlib"], n)
+  zlib = survival_points.at(by_name(points)["zlib"], n)
   assert zlib["rsrc_t"] == math.inf
   assert zlib["rsrc_life"] == pytest.approx(zlib["rsrc_i"])
-  assert survival_map.at(by_name(points)["identity"], n)["rsrc_life"] == 0
+  assert survival_points.at(by_name(points)["identity"], n)["rsrc_life"] == 0
 
 
 def test_unknown_training_does_not_become_free():
@@ -92,25 +101,27 @@ def test_unknown_training_does_not_become_free():
   block["arms"]["code"]["training_joules"] = None
   code = by_name(survival_map.points([{"rsrc": block}], samples=9.0))["code"]
   assert code["rsrc_life"] is None
-  assert survival_map.life(9.0, 40.0, None, 1e-3) is None
-  assert survival_map.life(9.0, -3.0, 1.0, 1e-3) == 0.0  # s is sent raw
-  assert survival_map.life(9.0, 3.0, 0.0, 0.0) is None  # 0 J was not measured
+  assert survival_points.life(9.0, 40.0, None, 1e-3) is None
+  assert survival_points.life(9.0, -3.0, 1.0, 1e-3) == 0.0  # s is sent raw
+  assert (
+    survival_points.life(9.0, 3.0, 0.0, 0.0) is None
+  )  # 0 J was not measured
 
 
 @pytest.mark.parametrize(
   "frame",
   [
-    survival_plot.Frame((3, 9), (0, 5)),
-    survival_plot.Frame((0, 3), (2, 9)),
-    survival_plot.Frame((-4, 12), (-6, 10)),
-    survival_plot.Frame((2, 3), (2, 3)),
+    survival_layout.Frame((3, 9), (0, 5)),
+    survival_layout.Frame((0, 3), (2, 9)),
+    survival_layout.Frame((-4, 12), (-6, 10)),
+    survival_layout.Frame((2, 3), (2, 3)),
   ],
 )
 def test_lines_of_equal_life_lie_in_the_frame(frame):
-  levels = survival_plot.levels(frame)
+  levels = survival_layout.levels(frame)
   assert 1 <= len(levels) <= 8
   for level in levels:
-    path = 10.0 ** np.asarray(survival_plot.iso_life(level, frame))
+    path = 10.0 ** np.asarray(survival_layout.iso_life(level, frame))
     np.testing.assert_allclose((1 / path).sum(1), 1 / level, rtol=1e-9)
     for axis, (low, high) in enumerate(frame):
       assert np.log10(path[:, axis]).min() >= low - 1e-9
@@ -144,8 +155,8 @@ def test_every_arm_is_drawn_once_and_named_apart(points):
     assert len(marks_of(figure)) == len(found)
     spots = [(float(x.get_xdata()[0]), float(x.get_ydata()[0]))
              for x in marks_of(figure)]  # fmt: skip
-    assert all(0 < x < survival_plot.WIDTH for x, _ in spots)
-    assert all(0 < y < survival_plot.HEIGHT for _, y in spots)
+    assert all(0 < x < survival_layout.WIDTH for x, _ in spots)
+    assert all(0 < y < survival_layout.HEIGHT for _, y in spots)
     renderer = FigureCanvasAgg(figure).get_renderer()
     names = [t for t in axes.texts if not t.get_text().startswith("life")]
     boxes = [t.get_window_extent(renderer).shrunk(0.96, 0.6) for t in names]
@@ -183,7 +194,7 @@ def test_every_plotted_number_is_in_the_csv(points, folder):
         value = float(row[axis + end])
         if 0 < value < math.inf:
           known[i].add(round(math.log10(value), 6))
-  paper, _ = survival_plot._lay_out(points)
+  paper, _ = survival_layout.lay_out(points)
   plotted = 0
   figure = survival_plot.figure(points)
   for line in marks_of(figure) + [x for x in figure.axes[0].lines
@@ -199,7 +210,7 @@ def test_every_plotted_number_is_in_the_csv(points, folder):
   # compressors have them across only: 3, their heights are a gutter's.
   assert plotted == 5 * (4 + 4 + 2) + 4 * 3
   levels = [float(r["rsrc_life"]) for r in rows if r["mark"] == "iso-life"]
-  assert levels == survival_plot.levels(paper.frame)
+  assert levels == survival_layout.levels(paper.frame)
   drawn = json.loads((folder / "survival_map.json").read_text())
   assert drawn["iso_life_bit_per_joule"] == levels
   assert len(drawn["points"]) == len(table)
