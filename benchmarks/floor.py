@@ -24,7 +24,6 @@ import gzip
 import json
 import re
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -35,16 +34,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from rsrc_jax.accounting import flops
+from rsrc_jax.lm import rollout
+from rsrc_jax.lm.roles import Role
+from rsrc_jax.models import transformer
+from rsrc_jax.runtime import sharding
+from rsrc_jax.types import Tokens
+
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-
-from rsrc_jax.accounting import flops  # noqa: E402
-from rsrc_jax.lm import rollout  # noqa: E402
-from rsrc_jax.lm.roles import Role  # noqa: E402
-from rsrc_jax.models import transformer  # noqa: E402
-from rsrc_jax.runtime import sharding  # noqa: E402
-from rsrc_jax.types import Tokens  # noqa: E402
-
 WIDTH, DEPTH, HEADS, HIDDEN, PROMPT, GROUP = 256, 4, 4, 704, 64, 8
 USUAL = {"sequences": 64, "length": 32, "vocabulary": 4_096}
 CHANGES = (

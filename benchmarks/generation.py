@@ -14,7 +14,6 @@ Written to generation.md.
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -23,15 +22,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsrc_jax.lm import rollout
+from rsrc_jax.lm.roles import Role
+from rsrc_jax.models import pretrained
+from rsrc_jax.runtime import sharding, weights
+from rsrc_jax.types import Tokens
+
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-
-from rsrc_jax.lm import rollout  # noqa: E402
-from rsrc_jax.lm.roles import Role  # noqa: E402
-from rsrc_jax.models import pretrained  # noqa: E402
-from rsrc_jax.runtime import sharding, weights  # noqa: E402
-from rsrc_jax.types import Tokens  # noqa: E402
-
 PROMPT, NEW, GROUP = 64, 32, 8
 SMOLLM2 = "~/.cache/rsrc-jax/smollm2-135m-instruct"
 # 4.3 million random parameters.

@@ -23,8 +23,6 @@ import sys
 import time
 from pathlib import Path
 
-from rsrc_jax.lm.keys import row_keys
-
 HERE = Path(__file__).resolve().parent
 SIZES = {
   "vocab_size": 4_096, "hidden_size": 256, "intermediate_size": 704,
@@ -90,13 +88,14 @@ def report(seconds: float) -> None:
 
 
 def ours(two_roles: bool = False) -> None:
-  sys.path.insert(0, str(HERE.parent))
+  # Not above: a peer's interpreter runs this file without rsrc_jax.
   import jax
   import jax.numpy as jnp
   import numpy as np
   import optax
 
   from rsrc_jax.lm import rollout
+  from rsrc_jax.lm.keys import row_keys
   from rsrc_jax.lm.roles import Role
   from rsrc_jax.models import pretrained
   from rsrc_jax.rl import curriculum, learner

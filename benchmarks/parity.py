@@ -11,7 +11,6 @@ leaves the other's, how close the two ids were is shown. Written to parity.md.
 """
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
@@ -21,15 +20,13 @@ import numpy as np
 import torch
 import transformers
 
+from rsrc_jax.lm import rollout, tokens
+from rsrc_jax.lm.roles import Role
+from rsrc_jax.models import pretrained
+from rsrc_jax.runtime import sharding, weights
+from rsrc_jax.types import Tokens
+
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-
-from rsrc_jax.lm import rollout, tokens  # noqa: E402
-from rsrc_jax.lm.roles import Role  # noqa: E402
-from rsrc_jax.models import pretrained  # noqa: E402
-from rsrc_jax.runtime import sharding, weights  # noqa: E402
-from rsrc_jax.types import Tokens  # noqa: E402
-
 SMOLLM2 = "~/.cache/rsrc-jax/smollm2-135m-instruct"
 NEW = 24
 TEXTS = (

@@ -12,7 +12,6 @@ training only where V hears d.
 """
 
 import statistics
-import sys
 import time
 from pathlib import Path
 
@@ -23,8 +22,6 @@ from absl import app, flags
 from ml_collections import config_flags
 from rich.console import Console
 from rich.table import Table
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rsrc_jax.accounting import flops
 from rsrc_jax.build.setup import make_setup

@@ -1,6 +1,6 @@
 """What the statistics of a next token cost: logits whole, in blocks, fused.
 
-  PYTHONPATH=. python benchmarks/token_stats.py [--out=FILE] [--blocks=512]
+  ./.venv/bin/python benchmarks/token_stats.py [--out=FILE] [--blocks=512]
 
 For each vocabulary, forward and forward with backward: the time of
 `from_hidden_plain` (logits in memory), `from_hidden` (blocks of ids) and, on a
@@ -14,7 +14,6 @@ at most 1.5 times its time. Prints markdown.
 
 import functools
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -24,10 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from rsrc_jax.ops import token_stats, token_stats_pallas
-from tests import token_stats_reference as oracle
+from tests.helpers import token_stats_reference as oracle
 
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed calls of each version.")
 WIDTH = flags.DEFINE_integer("width", 128, "D, of hidden and unembedding.")

@@ -105,7 +105,6 @@ def gate() -> dict:
     "threshold": None,  # tau, nats; measured
     "nats_per_token": 0.5,  # lambda_b
     "others": 1,  # J of "counterfactual"
-    "typical": None,
     "decay": 0.95,
     # Codes fill their budget: no token is ever appended, the price has no
     # margin, and what is left to gate is junk in the place of content.

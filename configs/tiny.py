@@ -21,6 +21,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.batch_size = 32  # B: sources a step
   config.log_every = 20
   config.only = ""  # names of arms, comma-separated; empty: all of them
+  config.loop = "rsrc_jax.train"  # the module, or a .py file, that runs it
+  config.init = ""  # RUN_DIR:ARM whose parameters the base begins with
 
   config.mesh = {"data": 1, "fsdp": 1, "tensor": 1}  # data=-1: what is left
 
@@ -67,8 +69,6 @@ def get_config() -> ml_collections.ConfigDict:
   # unless told; here it is on, since it is worth about a bit (LOG.md).
   config.normalize_std = True
   config.kl = 0.0  # reward paid for a nat of distance from the frozen base
-  config.rarity_bonus = {"C": 0.0, "D": 0.0}  # reward of a nat of rarity
-  config.subsets = 1  # drawn for a source; patterns.cdv.group: one a code
   config.loss = {
     "weights": {"C": 1.0, "D": 1.0},  # of the policy gradients
     "lesson_weights": {"C": 1.0, "D": 1.0},  # of the likelihoods
@@ -76,7 +76,7 @@ def get_config() -> ml_collections.ConfigDict:
     "clip_low": 0.2,
     "clip_high": 0.28,
     "importance_cap": 2.0,
-    "per_token": False,
+    "per_token": False,  # a role's sum is divided by its tokens, not its slots
     "entropy_per_code": False,
   }
   # 90 % of the vocabulary hidden at first, nothing after 1,000 steps; the
@@ -115,8 +115,9 @@ def get_config() -> ml_collections.ConfigDict:
     "extract": {"lessons": 1, "dropout": 0.1, "empty": False},
   }
 
-  # `write`: a rule (lead, surprising, sft), or what a policy may write
-  # (source: the tokens of s; force: a random subset; free).
+  # `write`: a row of rsrc_jax/build/writers.py: a rule (lead, surprising, sft),
+  # or what a policy may write (source: the tokens of s; force: a random subset;
+  # free). `stage`: who makes the arm's stage; left out, rsrc_jax/stages/rl.py.
   config.arms = {
     "lead": _arm("extract", "lead"),
     "surprising": _arm("extract", "surprising"),
@@ -133,14 +134,23 @@ def get_config() -> ml_collections.ConfigDict:
     "budgets": (1, 2, 3),
     "samples": 24,  # rows of the test split in samples.jsonl
   }
+  # Evaluations beside the comparison, by name: {"type": a module of
+  # rsrc_jax/evaluation or a .py file, and its settings}.
+  config.evals = {}
   config.checkpoint = {"every": 200, "keep_last": 2, "keep_best": 1}
 
-  # The books: what everything has cost, and what RSRC (ours) asks for.
+  # The ledger: what everything has cost, and what RSRC (ours) asks for.
   config.ledger = {
     "enabled": True,
     "pue": 1.0,  # of the building: 1 charges the machine alone
     "samples_served": 1_000_000,  # n of RSRC_t(n): declared, not measured
     "service_seconds": 1.0,  # for which each of C and D is timed, an arm
+  }
+  config.report = {
+    "headline": "code",  # the arm that the others are held against
+    "controls": "",  # the arm whose codes the controls alter; "": the headline
+    "arms": {},  # name -> {"label": ..., "color": ..., "marker": ...}
+    "sections": (),  # .py files with section(run) -> html
   }
   return config
 

@@ -21,7 +21,7 @@ import ml_collections
 def get_config() -> ml_collections.ConfigDict:
   """The quick form."""
   config = ml_collections.ConfigDict()
-  config.loop = "refine"
+  config.loop = "rsrc_jax.recursive.loop"
   config.seed = 0
   config.batch_size = 32  # N: slots in flight
   config.log_every = 50
@@ -82,7 +82,6 @@ def arm(steps, supersteps, model, targets="final", learning_rate=0.0) -> dict:
     "steps": steps,
     "supersteps": supersteps,
     "targets": targets,
-    "rising": False,  # later steps weigh more
     "learning_rate": learning_rate,  # 0: that of config.optimizer
     "model": model,
   }

@@ -6,7 +6,6 @@ five.
 """
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,9 +15,7 @@ import numpy as np
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from rsrc_jax.metrics import statistics
+from rsrc_jax.metrics import contrasts, statistics
 
 
 def load(folder: Path, config: str) -> list[dict]:
@@ -54,7 +51,7 @@ def contrast(claim: str, a: np.ndarray, b: np.ndarray, digits: int = 2) -> str:
   if len(a) < 2:
     return f"| {claim} | {(a - b).mean():+.{digits}f} | | one seed |"
   mean, half = statistics.seed_interval(a - b)
-  least = statistics.minimum_detectable(a[:, None], b[:, None])
+  least = contrasts.minimum_detectable(a[:, None], b[:, None])
   verdict = "can't tell" if abs(mean) <= half else "yes" if mean > 0 else "no"
   return (
     f"| {claim} | {mean:+.{digits}f} [{mean - half:+.{digits}f}, "

@@ -1,17 +1,22 @@
 """The command line: flags -> train.train(config, workdir) -> a report."""
 
+import importlib
 import os
 import shlex
 import sys
 import traceback
 from pathlib import Path
+from types import ModuleType
 
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from rsrc_jax.runtime import cache
+from rsrc_jax.runtime import cache, configs
 
+# Loops whose steps are faster when glibc keeps XLA's scratch memory; it has to
+# be told before jax is imported (see cache.keep_memory).
+KEEP_MEMORY = ("rsrc_jax.recursive.loop",)
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = config_flags.DEFINE_config_file(
   "config", str(ROOT / "configs" / "tiny.py"), "Experiment to run."
@@ -45,7 +50,7 @@ def main(argv: list[str]) -> None:
   from rsrc_jax.runtime.signals import Interrupted
 
   config = CONFIG.value
-  if config.get("loop") == "refine":
+  if loop_path(config) in KEEP_MEMORY:
     cache.keep_memory()
   name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
   workdir = Path(WORKDIR.value or ROOT / "runs" / f"{name}-seed{config.seed}")
@@ -54,8 +59,8 @@ def main(argv: list[str]) -> None:
     processes.join(
       COORDINATOR.value, PROCESSES.value, PROCESS.value, cluster=CLUSTER.value
     )
-    train, show = loop_of(config)
-    summary = train(config, workdir)
+    loop = loop_of(config)
+    summary = loop.train(config, workdir)
   except Interrupted as stopped:
     command = shlex.join(["./tools/run", *sys.argv[1:]])
     # Not wrapped: the command is there to be copied.
@@ -83,36 +88,49 @@ def main(argv: list[str]) -> None:
     processes.leave(1)
   if not processes.first():
     return
-  path, tables = show(summary, workdir)
-  for table in tables:
-    Console().print(table, end="\n\n")
-  print(f"report: {path}")
+  if show := getattr(loop, "show", None):  # a loop may have nothing to show
+    path, tables = show(summary, workdir)
+    for table in tables:
+      Console().print(table, end="\n\n")
+    print(f"report: {path}")
 
 
-def loop_of(config):
-  """The loop that config.loop names, and what shows its summary.
+def loop_path(config) -> str:
+  """The import path, or the file, of the loop that `config.loop` names."""
+  name = config.get("loop") or "train"
+  return configs.OLD_LOOPS.get(name, name)
 
-  -> train(config, workdir) -> summary; show(summary, workdir) -> report, tables
+
+def loop_of(config) -> ModuleType:
+  """The module that `config.loop` names: train(config, workdir), and show.
+
+  A dotted import path or a Python file of the user's; "train" and "refine" are
+  the names that older runs have stored.
 
   Raises:
-    ValueError: there is no such loop.
+    ValueError: there is no such module, or it has no train().
   """
-  name = config.get("loop", "train")
-  if name == "train":
-    from rsrc_jax import train
+  name, path = config.get("loop") or "train", loop_path(config)
+  try:
+    if path.endswith(".py"):
+      module = configs.module(path)
+    else:
+      module = importlib.import_module(path)
+  except (ModuleNotFoundError, FileNotFoundError) as error:
+    raise ValueError(
+      f"config.loop={name!r}: {error}. Give the import path of a module that "
+      "has train(config, workdir), as rsrc_jax.train and "
+      "rsrc_jax.recursive.loop have, or a path that ends in .py."
+    ) from None
+  if not callable(getattr(module, "train", None)):
+    raise ValueError(
+      f"config.loop={name!r} has no train(config, workdir) -> summary."
+    )
+  return module
 
-    return train.train, _show
-  if name == "refine":
-    from rsrc_jax.recursive import loop, report
 
-    return loop.train, report.show
-  raise ValueError(f"config.loop={name!r} is none of train, refine.")
-
-
-def _show(summary, workdir):
-  from rsrc_jax.report import run_report
-
-  return run_report.show(summary, workdir)
+if __name__ == "__main__":
+  app.run(main)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import pytest
+
 CACHE = Path(__file__).resolve().parent.parent / ".cache"
 
 flags = os.environ.get("XLA_FLAGS", "")
@@ -10,10 +12,60 @@ if "host_platform_device_count" not in flags:
   os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=8"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE / "jax-tests"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+# Small programs too: what runs op by op is hundreds of them in each process.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # Compiling is what tests spend their time on; none measures speed.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+import jax  # noqa: E402
 
 from rsrc_jax.runtime import cache  # noqa: E402
 
 cache.keep_memory()
+pytest_plugins = ("durations",)
+
+
+LITERALS = 5  # programs that turn a module's constants into arrays, at most
+compiled = []
+jax.monitoring.register_event_duration_secs_listener(
+  lambda name, *_, **__: "backend_compile" in name and compiled.append(name)
+)
+
+
+def pytest_collectreport(report):
+  """No test module works while it is imported: every worker would pay for it.
+
+  What it computes goes into a fixture or a cached function. What is compiled is
+  counted, since no clock has to be read for that.
+  """
+  found = len(compiled)
+  compiled.clear()
+  if found > LITERALS:
+    raise pytest.UsageError(
+      f"{report.nodeid} compiles {found} programs while it is imported: move "
+      "them into fixtures or cached functions"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+  """Groups of tests for the workers, longest first: a file if not marked.
+
+  xdist hands groups out in this order (--no-loadscope-reorder).
+  """
+  import durations  # a plugin: it is imported after this file
+
+  for item in items:
+    if not item.get_closest_marker("xdist_group"):
+      item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
+  costs, known = {}, durations.known()
+  for item in items:
+    group = item.get_closest_marker("xdist_group").args[0]
+    module = item.nodeid.split("::")[0]
+    costs.setdefault(group, {})[module] = known.get(module, durations.UNKNOWN)[
+      0
+    ]
+  whole = {group: sum(by.values()) for group, by in costs.items()}
+  items.sort(
+    key=lambda item: -whole[item.get_closest_marker("xdist_group").args[0]]
+  )

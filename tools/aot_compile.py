@@ -30,18 +30,17 @@ from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from rsrc_jax.accounting import flops, hlo
+from rsrc_jax.accounting.ledger import SCOPES
+from rsrc_jax.build.setup import Setup, make_roles
+from rsrc_jax.data import sources, tokenizer
+from rsrc_jax.models import pretrained
+from rsrc_jax.runtime import sharding
+from rsrc_jax.runtime.configs import load
+from rsrc_jax.stages import plan
+from rsrc_jax.types import Batch, Tokens
 
-from rsrc_jax.accounting import flops, hlo  # noqa: E402
-from rsrc_jax.accounting.ledger import SCOPES  # noqa: E402
-from rsrc_jax.build.setup import Setup, make_roles  # noqa: E402
-from rsrc_jax.data import sources, tokenizer  # noqa: E402
-from rsrc_jax.models import pretrained  # noqa: E402
-from rsrc_jax.runtime import sharding  # noqa: E402
-from rsrc_jax.runtime.configs import load  # noqa: E402
-from rsrc_jax.stages import plan  # noqa: E402
-from rsrc_jax.types import Batch, Tokens  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
 
 
 class Chip(NamedTuple):

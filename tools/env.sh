@@ -1,4 +1,4 @@
-# Sourced by tools/run and tools/test: makes .venv from the pinned lock once and
+# Sourced by the launchers of tools/: makes .venv from the pinned lock once and
 # sets $python to it. PYTHON=... picks the interpreter of a new environment.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv="$root/.venv"
@@ -18,7 +18,7 @@ sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null; then
 }
 
 install() {
-  local base lock
+  local base lock packages
   if [ ! -x "$python" ]; then
     base=$(find_python) || return 1
     echo "Making the virtual environment .venv with $("$base" --version)." >&2
@@ -32,6 +32,12 @@ install() {
       --require-hashes --no-deps --requirement "$lock" || return 1
     cp "$lock" "$venv/installed.lock"
   fi
+  # .venv/bin/python finds rsrc_jax and experiments from any folder: a script
+  # needs no PYTHONPATH. The line is relative, so a moved clone finds its own.
+  for packages in "$venv"/lib/python3.*/site-packages; do
+    [ -e "$packages/repository.pth" ] ||
+      echo ../../../.. >"$packages/repository.pth"
+  done
 }
 
 install || exit 1

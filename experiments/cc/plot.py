@@ -3,17 +3,14 @@
 ./.venv/bin/python experiments/cc/plot.py
 """
 
-import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+
+from experiments import over_seeds as seeds
+from rsrc_jax.patterns import cc
+
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-
-import matplotlib.pyplot as plt  # noqa: E402
-import over_seeds as seeds  # noqa: E402
-
-from rsrc_jax.patterns import cc  # noqa: E402
-
 ARMS = {
   "cc": "four tokens of memory",
   "cc_large": "twelve tokens of memory",

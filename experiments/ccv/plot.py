@@ -3,14 +3,13 @@
 ./.venv/bin/python experiments/ccv/plot.py
 """
 
-import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+import matplotlib.pyplot as plt
 
-import matplotlib.pyplot as plt  # noqa: E402
-import over_seeds as seeds  # noqa: E402
+from experiments import over_seeds as seeds
+
+HERE = Path(__file__).resolve().parent
 
 ARMS = {
   "rewrite": "final targets",

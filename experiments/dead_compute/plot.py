@@ -3,15 +3,14 @@
 ./.venv/bin/python experiments/dead_compute/plot.py
 """
 
-import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+import matplotlib.pyplot as plt
+import numpy as np
 
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-import over_seeds as seeds  # noqa: E402
+from experiments import over_seeds as seeds
+
+HERE = Path(__file__).resolve().parent
 
 ARMS = {
   "trm": "TRM", "trm_medium": "TRM, small loop",

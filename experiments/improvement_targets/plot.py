@@ -5,15 +5,14 @@
 The runs are those of experiments/dead_compute.
 """
 
-import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+import matplotlib.pyplot as plt
+import numpy as np
 
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-import over_seeds as seeds  # noqa: E402
+from experiments import over_seeds as seeds
+
+HERE = Path(__file__).resolve().parent
 
 ARMS = {
   "final_target": "the answer at every step (control)",

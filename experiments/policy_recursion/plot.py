@@ -4,17 +4,15 @@
 """
 
 import json
-import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
 from absl import app, flags
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+from experiments import over_seeds as seeds
 
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-import over_seeds as seeds  # noqa: E402
+HERE = Path(__file__).resolve().parent
 
 VARIANTS = {
   "4x1": "4 blocks, once",

@@ -11,19 +11,19 @@ every time. What has not been run is said to be not run.
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-import contrasts
-import costs
-import figures
-import stored
-import tables
-from contrasts import UNRUN, Row, Verdict
-from stored import Tier
+from experiments.random_vocabulary import (
+  contrasts,
+  costs,
+  figures,
+  stored,
+  tables,
+  use_tables,
+)
+from experiments.random_vocabulary.contrasts import UNRUN, Row, Verdict
+from experiments.random_vocabulary.stored import Tier
 
 HERE = Path(__file__).resolve().parent
 COMPARED = ("facts", "text", "smollm2", "large")  # tiers of the same arms
@@ -179,6 +179,8 @@ def report(tiers: dict[str, Tier], registered: dict) -> str:
         "contrast of edit similarity",
       ),
       *tables.of_tier(tier, best),
+      "### Use of injected ids",
+      use_tables.use_table(tier),
       "### Accounting",
       *costs.accounting(tier),
       "### Exploratory contrasts",
@@ -187,7 +189,7 @@ def report(tiers: dict[str, Tier], registered: dict) -> str:
       ),
     ]
   for name in LOOKED_AT:
-    parts += [f"## Tier {name}", *tables.held(tiers[name])]
+    parts += [f"## Tier {name}", *use_tables.held(tiers[name])]
   parts += ["## Benchmarks of others", ", ".join(
     f"{name}: {UNRUN}" for name in EXTERNAL) + "."]  # fmt: skip
   return check_names("\n\n".join(parts) + "\n")

@@ -1,13 +1,12 @@
 """What scripted cheats earn under every gate of the injection bonus.
 
-  PYTHONPATH=. ./.venv/bin/python experiments/random_vocabulary/cheats.py
+  ./.venv/bin/python experiments/random_vocabulary/cheats.py
 
 Prints the tables and writes cheats.md beside it; no model is trained, a few
 seconds. The messages are in policies.py; D is a table of what each token tells.
 All else is computed by rsrc_jax.
 """
 
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -16,9 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from policies import (
+from experiments.random_vocabulary.policies import (
   BUDGET,
   DECOYS,
   LIST,
@@ -32,7 +29,6 @@ from policies import (
   cases,
   laws,
 )
-
 from rsrc_jax.ops import rewards, token_stats
 from rsrc_jax.rl import verifier
 from rsrc_jax.types import TokenStats

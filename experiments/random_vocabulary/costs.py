@@ -1,10 +1,10 @@
 """What each arm has cost: FLOPs, joules, reuse and RSRC (ours), as tables."""
 
 import numpy as np
-import stored
-from stored import Tier
-from tables import markdown
 
+from experiments.random_vocabulary import stored
+from experiments.random_vocabulary.stored import Tier
+from experiments.random_vocabulary.tables import markdown
 from rsrc_jax.report import style, survival_map
 
 COLUMNS = {

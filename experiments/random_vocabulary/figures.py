@@ -7,14 +7,17 @@ arm has a marker of its own, so that nothing hangs on colour alone.
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import costs
 import numpy as np
-import stored
-import tables
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from stored import Tier
 
+from experiments.random_vocabulary import (
+  costs,
+  stored,
+  training,
+  use_tables,
+)
+from experiments.random_vocabulary.stored import Tier
 from rsrc_jax.metrics import statistics
 from rsrc_jax.report import style
 
@@ -105,7 +108,7 @@ def gain_by_step(tier: Tier) -> Figure:
   figure, (axes,) = _row(1, 7.4, 4.2)
   k = stored.shown(tier)
   for arm in stored.arms(tier):
-    _band(axes, arm, *stored.series(tier, arm, "held_gain"), marks=8)
+    _band(axes, arm, *training.series(tier, arm, "held_gain"), marks=8)
   if axes.has_data():
     axes.axhline(1, color=style.FAINT, ls=":", lw=1)
   axes.set(
@@ -185,7 +188,7 @@ def _positions(tier: Tier, arm: str) -> np.ndarray:
     for found in stored.each(
       tier, arm, lambda x: x, stored.shown(tier)
     ).values()
-    for line in stored.looks(found)
+    for line in training.looks(found)
     if (line.get("held_use_rate") or 0) > 0
     and all(line.get(name) is not None for name in names)
   ]
@@ -201,7 +204,7 @@ def rote(tier: Tier, append: Tier) -> Figure:
   about = {"B2": "B2, no gate", "B4": "B4, gate B·L", "F": "F, gate B·L"}
   for axes, (name, label) in zip(panels[0], names.items(), strict=True):
     for arm in INJECTED:
-      steps, values = stored.series(tier, arm, name)
+      steps, values = training.series(tier, arm, name)
       if name == "held_rote_share":
         steps, values = _while_used(tier, arm, steps, values)
       _band(axes, arm, steps, values, label=about[arm], marks=8)
@@ -214,9 +217,9 @@ def rote(tier: Tier, append: Tier) -> Figure:
   arms = stored.arms(append)
   for axes, (name, label) in zip(panels[1], names.items(), strict=True):
     for x, arm in enumerate(arms):
-      steps, values = stored.series(append, arm, name)
+      steps, values = training.series(append, arm, name)
       if len(steps):
-        end = tables.fifths(values)[-1]
+        end = use_tables.fifths(values)[-1]
         axes.bar(x, end.mean(), color="#56a8d6", width=0.6)
         axes.plot([x] * len(end), end, "o", color=style.INK, ms=3.5)
     axes.set_xticks(range(len(arms)), arms, rotation=45, ha="right")
@@ -229,7 +232,7 @@ def _while_used(tier, arm, steps, values) -> tuple[np.ndarray, np.ndarray]:
   """Only looks in which every seed used ids: a share of none is no share."""
   if not len(steps):
     return steps, values
-  same, rate = stored.series(tier, arm, "held_use_rate")
+  same, rate = training.series(tier, arm, "held_use_rate")
   used = dict(zip(same, (rate > 0).all(0), strict=True)) if len(same) else {}
   keep = np.array([used.get(step, True) for step in steps])
   return steps[keep], values[:, keep]
@@ -243,7 +246,7 @@ def schedule(tier: Tier, arm: str = "F") -> Figure:
   styles = ("-", "--", ":", "-.")
   for (name, label), dashes in zip(PHASED.items(), styles, strict=True):
     for i, one in enumerate(found.values()):
-      lines = [x for x in stored.drawn(one) if name in x]
+      lines = [x for x in training.drawn(one) if name in x]
       if lines:
         panels[0].plot(
           [x["step"] for x in lines], [x[name] for x in lines], ls=dashes,
@@ -251,7 +254,7 @@ def schedule(tier: Tier, arm: str = "F") -> Figure:
           label=None if i else label,
         )  # fmt: skip
   for i, (seed, one) in enumerate(found.items()):
-    lines = [x for x in stored.looks(one) if "held_reward" in x]
+    lines = [x for x in training.looks(one) if "held_reward" in x]
     color = list(LOOKS.values())[4 + i % 6].color
     if not lines:
       continue

@@ -16,12 +16,9 @@ EXPERIMENT/VARIANT arm.
 import csv
 import json
 import math
-import sys
 from pathlib import Path
 
 from matplotlib.figure import Figure
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from rsrc_jax.report import style, survival_map
 

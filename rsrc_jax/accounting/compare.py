@@ -8,16 +8,15 @@ summaries with the same seed we take the log ratio of the metric. The prior of
 the energy model is shared by runs on one machine, so the ratio is taken draw by
 draw, and most of the prior cancels.
 
-The metrics are ours and are defined in rsrc.py; e_i is of C and D.
+The metrics are ours and are defined in metrics/rsrc.py; e_i is of C and D.
 """
 
 import argparse
-import functools
 import glob
 import json
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +27,8 @@ from rich.table import Table
 from rich.text import Text
 
 from rsrc_jax.accounting import energy
-from rsrc_jax.metrics import rsrc
+from rsrc_jax.metrics import rsrc, statistics
+from rsrc_jax.metrics.statistics import Interval
 
 LABELS = {
   "rsrc_i": "RSRC_i (ours)",
@@ -37,10 +37,7 @@ LABELS = {
   "k": "k (ours)",
 }
 SEEDS = 3  # below this, an interval over seeds says nothing
-LEVEL, POWER = 0.05, 0.8
 ROUNDING = 1e-9  # a log ratio this small is float arithmetic
-# Nodes of the integral over the spread of a sample, in `tail`.
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(200)
 
 
 class Run(NamedTuple):
@@ -50,15 +47,6 @@ class Run(NamedTuple):
   arm: str
   seed: int
   summary: dict[str, Any]
-
-
-class Interval(NamedTuple):
-  """Student's t over seeds; arrays [...] or floats."""
-
-  mean: Any
-  low: Any
-  high: Any
-  detectable: Any  # effect seen with power 0.8 at this spread and n
 
 
 class Result(NamedTuple):
@@ -351,26 +339,27 @@ def _judge(
       "are needed."
     )
     return Result("", signed, values, None, model, [*lines, verdict])
-  found = t_interval(values)
+  found = statistics.t_interval(values)
   if found.high - found.low < ROUNDING:
     lines = [*lines, "The seeds don't differ at all: is it one run, copied?"]
   clear = max(found.low, -found.high) > ROUNDING
   # The seeds may agree on what only the prior of the energy model decides.
   blurred = clear and model is not None and model[0] <= 0 <= model[1]
-  better = ("A" if found.mean > 0 else "B") if clear and not blurred else ""
+  better = ("A" if values.mean() > 0 else "B") if clear and not blurred else ""
   if better:
-    verdict = _won(label, signed, n, found)
+    verdict = _won(label, signed, values, found)
   else:
-    verdict = _level(label, signed, n, found, blurred)
+    verdict = _level(label, signed, values, found, blurred)
   return Result(better, signed, values, found, model, [*lines, verdict])
 
 
-def _won(label: str, signed: bool, n: int, found: Interval) -> str:
+def _won(label: str, signed: bool, values: np.ndarray, found: Interval) -> str:
   """Told from the side of the better arm, so that A and B only trade names."""
+  mean = values.mean()
   better, worse, by, low, high = (
-    ("A", "B", found.mean, found.low, found.high)
-    if found.mean > 0
-    else ("B", "A", -found.mean, -found.high, -found.low)
+    ("A", "B", mean, found.low, found.high)
+    if mean > 0
+    else ("B", "A", -mean, -found.high, -found.low)
   )
   size = (
     f"{by:.3g} bits a sample above that" if signed else f"{_ratio(by)} that"
@@ -378,23 +367,27 @@ def _won(label: str, signed: bool, n: int, found: Interval) -> str:
   span = (_bits if signed else _ratios)(low, high)
   return (
     f"{better} better: {label} of {better}: {size} of {worse}, 95 % interval "
-    f"{span} over {n} seeds (Student's t)."
+    f"{span} over {len(values)} seeds (Student's t)."
   )
 
 
 def _level(
-  label: str, signed: bool, n: int, found: Interval, blurred: bool
+  label: str,
+  signed: bool,
+  values: np.ndarray,
+  found: Interval,
+  blurred: bool,
 ) -> str:
   span = (_bits if signed else _ratios)(found.low, found.high)
-  least = found.detectable
+  least = statistics.detectable(values)
   least = f"{least:.3g} bits a sample" if signed else _ratio(least)
   what = "difference" if signed else "ratio"
   but = ", but the energy model alone covers 1x" if blurred else ""
   return (
     f"no difference shown: {label} of A {'-' if signed else '/'} that of B has "
-    f"the 95 % interval {span} over {n} seeds (Student's t){but}. By their "
-    f"spread, the smallest {what} these seeds could have shown is {least} "
-    "(80 % power, two-sided 5 %, noncentral t)."
+    f"the 95 % interval {span} over {len(values)} seeds (Student's t){but}. By "
+    f"their spread, the smallest {what} these seeds could have shown is "
+    f"{least} (80 % power, two-sided 5 %, noncentral t)."
   )
 
 
@@ -441,65 +434,3 @@ def table(
       f"{against:+.3g}" if signed else _ratio(against),
     )
   return made
-
-
-def t_interval(values: np.ndarray) -> Interval:
-  """Student's 95 % interval of a mean, and the effect that could be seen.
-
-  Args:
-    values: [..., n], one value a seed, n >= 2.
-
-  Returns:
-    Interval, each field [...].
-  """
-  n = values.shape[-1]
-  mean = values.mean(-1)
-  error = values.std(-1, ddof=1) / math.sqrt(n)
-  half = t_quantile(n - 1) * error
-  effect = detectable_shift(n - 1) * error
-  return Interval(mean, mean - half, mean + half, effect)
-
-
-def tail(t: float, df: int, shift: float = 0.0) -> float:
-  """P(|T| > t) of Student's t, noncentral by `shift`.
-
-  T = (Z + shift) / W with W = sqrt(chi2(df) / df), so the probability is the
-  mean over W of that of a normal. Gauss-Legendre with 200 nodes over the range
-  that W has: within 1e-12 for df 1 to 1000.
-  """
-  low = max(0.0, 1 - 9 / math.sqrt(df))
-  high = 1 + 9 / math.sqrt(df)
-  w = low + (high - low) * (NODES + 1) / 2
-  log_density = (
-    math.log(2) + df / 2 * math.log(df / 2) - math.lgamma(df / 2)
-    + (df - 1) * np.log(w) - df * w**2 / 2
-  )  # fmt: skip
-  weight = WEIGHTS * (high - low) / 2 * np.exp(log_density)
-  outside = [
-    math.erfc((t * x - shift) / math.sqrt(2)) / 2
-    + math.erfc((t * x + shift) / math.sqrt(2)) / 2
-    for x in w
-  ]
-  return float(weight @ outside)
-
-
-@functools.cache
-def t_quantile(df: int, level: float = LEVEL) -> float:
-  """t with P(|T| > t) = level."""
-  return _root(lambda t: level - tail(t, df), 64.0)
-
-
-@functools.cache
-def detectable_shift(df: int) -> float:
-  """Mean over its standard error that POWER of all samples would show."""
-  t = t_quantile(df)
-  return _root(lambda shift: tail(t, df, shift) - POWER, 64.0)
-
-
-def _root(f: Callable[[float], float], high: float) -> float:
-  """Where an increasing f crosses 0 in [0, high], by bisection."""
-  low = 0.0
-  for _ in range(60):
-    middle = (low + high) / 2
-    low, high = (middle, high) if f(middle) < 0 else (low, middle)
-  return high

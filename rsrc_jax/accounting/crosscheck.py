@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from rsrc_jax.accounting import energy
-from rsrc_jax.metrics import rsrc
+from rsrc_jax.metrics import statistics
 
 # What another tool found: term -> (joules or None, how it came by them).
 Found = dict[str, tuple[float | None, str]]
@@ -181,7 +181,7 @@ def _busy(seconds: float) -> None:
 
 
 def _joules_text(draws: np.ndarray | None) -> str:
-  found = rsrc.interval(draws)
+  found = statistics.interval(draws)
   if found is None:
     return "unavailable"
   low, high = found["p5"], found["p95"]

@@ -1,35 +1,80 @@
-"""Who writes the codes of an arm: C under constraints, or a rule."""
+"""Who writes the codes of an arm: C under constraints, or a rule.
+
+One row of WRITERS a writer; `config.arms.NAME.write` names a row, or a Python
+file of the user's that holds one as WRITER.
+"""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 
 from rsrc_jax import types
-from rsrc_jax.build import writers
 from rsrc_jax.build.setup import Setup
 from rsrc_jax.lm import extracts, rollout, tokens
 from rsrc_jax.lm.keys import row_keys
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.metrics import capability
 from rsrc_jax.rl import constraints
-from rsrc_jax.types import (
-  Batch,
-  Constraints,
-  Policy,
-  Tokens,
-)
+from rsrc_jax.runtime import configs
+from rsrc_jax.types import Batch, Constraints, Policy, Tokens
 
 
-def english(config: ml_collections.ConfigDict, arm: str) -> bool:
-  """Whether an arm's codes are English: made of words alone, by no code."""
-  known = (*extracts.RULES, "source", "words")
-  return config.arms[arm].write in known and config.arms[arm].write != "hash"
+class Writer(NamedTuple):
+  """A kind of writer, and what the comparison of arms has to know of it."""
+
+  # (setup, the arm's config, the row's name) -> prepare, write:
+  #   prepare(frozen, batch, key, schedule) -> what Pattern.play is given;
+  #   write(params, frozen, batch, key, budget=None) -> code [B, k]
+  make: Callable[..., tuple[Callable, Callable]]
+  english: bool  # codes are words, and no code: an arm of the comparison
+  words: bool  # writes words only; otherwise any id that a code may hold
+  rule: bool = False  # D alone learns; the pattern is "extract"
+  reads_base: bool = False  # serving it takes the base's parameters too
+
+
+def of(name: str) -> Writer:
+  """The row of `config.arms.NAME.write`.
+
+  Raises:
+    ValueError: there is none, or the file holds no WRITER.
+  """
+  if name in WRITERS:
+    return WRITERS[name]
+  if name.endswith(".py") and Path(name).is_file():
+    found = getattr(configs.module(name), "WRITER", None)
+    if isinstance(found, Writer):
+      return found
+    raise ValueError(
+      f"config.arms: write={name!r} holds no WRITER, a row like those of "
+      "rsrc_jax/build/writers.py."
+    )
+  raise ValueError(
+    f"config.arms: write={name!r} is none of {', '.join(WRITERS)}, and no file "
+    "that ends in .py."
+  )
+
+
+def check_pattern(arm: str, pattern: str, write: str) -> None:
+  """Refuses a rule where a policy should write, and the other way round.
+
+  Raises:
+    ValueError: names the arm.
+  """
+  if of(write).rule == (pattern == "extract"):
+    return
+  fit = "a rule" if pattern == "extract" else "what a policy may write"
+  names = [x for x, row in WRITERS.items() if row.rule == (fit == "a rule")]
+  raise ValueError(
+    f"config.arms.{arm}.write={write!r}: the pattern {pattern!r} takes {fit}: "
+    f"{', '.join(names)}."
+  )
 
 
 def by_rule(setup: Setup, config, rule: str) -> tuple[Callable, Callable]:
-  """Codes by a rule: -> what is given to a step, and write()."""
+  """Codes by a rule of lm/extracts.py. See Writer.make."""
   vocab, budgets = setup.corpus.vocab, tuple(config.budgets)
   idf = None
   if rule == "tfidf":  # one look at the whole split
@@ -38,29 +83,30 @@ def by_rule(setup: Setup, config, rule: str) -> tuple[Callable, Callable]:
     setup.policy, setup.roles, rule, config.budget, idf=idf, code=vocab.code
   )
   # D learns from the best of some extracts what the greedy search will give.
-  taught = make("sampled_oracle" if rule == "oracle" else rule)
-  written = make(rule)
+  for_training = make("sampled_oracle" if rule == "oracle" else rule)
+  for_service = make(rule)
 
   def prepare(frozen, batch, key, schedule):
     keys = row_keys(key, batch.row)
     drawn = constraints.draw_budget(keys, schedule.budgets, budgets)
     budget = None if drawn is None else drawn[:, 0]
-    return taught(frozen["base"], frozen, batch, key, budget)
+    return for_training(frozen["base"], frozen, batch, key, budget)
 
   def write(params, frozen, batch, key, budget=None):
-    return written(params, frozen, batch, key, budget_of(config, batch, budget))
+    budget = budget_of(config, batch, budget)
+    return for_service(params, frozen, batch, key, budget)
 
   return prepare, write
 
 
 def by_policy(setup: Setup, config, mode: str) -> tuple[Callable, Callable]:
-  """Codes by C: -> what is given to a step, and write()."""
+  """Codes by C, held to a mode of rl/constraints.py. See Writer.make."""
   constrain = make_controls(setup, config, mode)
   vocab = setup.corpus.vocab
   limits = constraints.relaxed(
     mode, vocab.code, words=_words(vocab, mode), end=_end(vocab, config)
   )
-  greedy = writers.code_writer(setup.policy, setup.roles["C"], limits)
+  greedy = code_writer(setup.policy, setup.roles["C"], limits)
 
   def write(params, frozen, batch, key, budget=None):
     return greedy(params, frozen, batch, key, budget_of(config, batch, budget))
@@ -68,16 +114,41 @@ def by_policy(setup: Setup, config, mode: str) -> tuple[Callable, Callable]:
   return lambda _, batch, key, schedule: constrain(key, batch, schedule), write
 
 
+def _rule(english: bool = True, words: bool = True, **more) -> Writer:
+  return Writer(by_rule, english, words, rule=True, **more)
+
+
+WRITERS = {
+  "lead": _rule(),
+  "surprising": _rule(reads_base=True),
+  # What was taught on extracts may still write any id.
+  "sft": _rule(words=False, reads_base=True),
+  "tfidf": _rule(),
+  "oracle": _rule(),
+  "random": _rule(),
+  "hash": _rule(english=False, words=False),
+  "source": Writer(by_policy, english=True, words=True),
+  "words": Writer(by_policy, english=True, words=True),
+  "force": Writer(by_policy, english=False, words=False),
+  "free": Writer(by_policy, english=False, words=False),
+}
+
+
 def make_controls(
   setup: Setup, config, mode: str
 ) -> Callable[..., types.Controls]:
+  """What C is held to in training: rl/constraints.make, as the config says.
+
+  Raises:
+    ValueError: the vocabulary has no tokens for what the prompt must ask.
+  """
   asked, vocab = config.augment, setup.corpus.vocab
-  for name, value, ask in (
+  for name, value, tag in (
     ("augment.inject", asked.inject, "use"),
     ("augment.ban", asked.ban, "avoid"),
     ("budgets", config.budgets, "slot"),
   ):
-    if value and ask not in vocab.asks:
+    if value and tag not in vocab.control_tags:
       remedy = (
         "a pretrained vocabulary has none for budgets: leave it empty"
         if setup.checkpoint
@@ -91,7 +162,6 @@ def make_controls(
     mode,
     vocab.code,
     words=_words(vocab, mode),
-    draws=config.subsets,
     inject=asked.inject,
     ban=asked.ban,
     pool=asked.pool,
@@ -101,8 +171,8 @@ def make_controls(
   )
 
 
-def budget_of(config, batch, budget):
-  """[B] int32: as asked, or the largest; None where there is but one."""
+def budget_of(config, batch: Batch, budget) -> jax.Array | None:
+  """[B] int32: as given, or the largest; None where there is but one."""
   if not config.budgets:
     return None
   budget = config.budget if budget is None else budget
@@ -118,16 +188,14 @@ def _end(vocab, config) -> int | None:
 
 
 def make_saved(setup: Setup, write: str) -> Callable[..., capability.Saved]:
-  """Verified bits of an arm's codes, each arm by its own alphabet.
+  """saved(source, code, d, token_bits=None) -> the verified bits of codes.
 
-  V knows the alphabet of the sources and nothing else.
+  Each arm's codes cost by their own alphabet; V knows the alphabet of the
+  sources and nothing else, unless token_bits [n, S + 1] says more.
   """
   vocab = setup.corpus.vocab
   words = int(vocab.text.sum())
-  # What was taught on extracts may still write any symbol.
-  written_in_words = write in (*extracts.RULES, "source", "words")
-  written_in_words &= write not in ("sft", "hash")
-  symbols = words if written_in_words else int(vocab.code.sum())
+  symbols = words if of(write).words else int(vocab.code.sum())
 
   def saved(source, code, decoded, token_bits=None):
     if token_bits is None:
@@ -148,7 +216,7 @@ def code_writer(
   """write(params, frozen, batch, key, budget) -> greedy codes [B, k].
 
   limits: what the arm may write when nothing is forced any more, from
-  augment.relaxed. budget: [B] int32, or None for the role's length.
+  constraints.relaxed. budget: [B] int32, or None for the role's length.
   """
   C = role.greedy()
 

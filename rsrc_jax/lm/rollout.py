@@ -5,6 +5,7 @@ in the learner's score with its gradient: [B, P] prompts, [B, G, T] outputs.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,92 +56,21 @@ def sample(
   Returns:
     A Rollout with outputs [B, G, T].
   """
-  rows, length = prompt.ids.shape[0], role.length
+  rows = prompt.ids.shape[0]
   with jax.named_scope("prefill"):
     prefix, last = _prefill(policy.apply, params, prompt)
-  params = policy.unrolled(params)
-  if isinstance(prefix.k, jax.Array):  # layers that a scan has stacked
-    prefix = prefix._replace(k=tuple(prefix.k), v=tuple(prefix.v))
-  allowed = allowed_ids(role, constraints)
-  injected = _injected(constraints, rows, samples)
-  budget = length
-  if constraints is not None and constraints.budget is not None:
-    budget = constraints.budget
-  start = jnp.sum(prompt.mask, -1, dtype=jnp.int32)[:, None, None]
-  sample_keys = jax.vmap(
-    lambda key: jax.vmap(lambda g: jax.random.fold_in(key, g))(
-      jnp.arange(samples)
-    )
-  )(keys)
-
-  def choose(hidden, t):
-    """Hidden state [B, g, D] -> token at t, log-prob and statistics, [B, G]."""
-    logits = policy.unembed(params, hidden)
-    logp = distributions.log_probs(
-      logits,
-      allowed,
-      temperature=_temperature(role, constraints),
-      top_p=role.top_p,
-    )
-    logp = jnp.broadcast_to(logp, (rows, samples, logp.shape[-1]))
-    if role.temperature == 0:
-      token = jnp.argmax(logp, -1).astype(jnp.int32)
-    else:
-      uniform = jax.vmap(
-        jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, t)))
-      )(sample_keys)
-      token = distributions.draw(uniform, logp)
-    return token, (distributions.pick(logp, token), *measure(logits, token))
-
-  def measure(logits, token):
-    if not stats:
-      return ()
-    logits = jnp.broadcast_to(logits, (rows, samples, logits.shape[-1]))
-    return token_stats.from_logits(logits, token, injected, allowed)
-
-  def write(arrays, values, t):
-    return tuple(
-      jax.lax.dynamic_update_index_in_dim(a, v.astype(a.dtype), t, 2)
-      for a, v in zip(arrays, values, strict=True)
-    )
-
-  def body(loop):
-    t, token, active, cache, out = loop
-    hidden, cache = policy.apply(
-      params,
-      Tokens(token[..., None], active[..., None]),
-      jnp.broadcast_to(start + t - 1, (rows, samples, 1)),
-      prefix=prefix,
-      cache=cache,
-      index=t - 1,
-    )
-    token, found = choose(hidden[:, :, 0], t)
-    token = jnp.where(active, token, 0)
-    found = [jnp.where(active, x, 0.0) for x in found]
-    out = write(out, (token, active, *found), t)
-    return t + 1, token, active & more(token, t), cache, out
-
-  def more(token, t):
-    """Who goes on after writing this token at t. [B, G]"""
-    return (token != role.end) & (t + 1 < budget)
-
-  def unfinished(loop):
-    t, _, active, _, _ = loop
-    return (t < length) & jnp.any(active)
-
-  shape = (rows, samples, length)
-  measured = len(TokenStats._fields) if stats else 0
-  out = (
-    jnp.zeros(shape, jnp.int32),
-    jnp.zeros(shape, bool),
-    *[jnp.zeros(shape, jnp.float32)] * (1 + measured),
+  w = _window(
+    policy, params, role, prompt, prefix, keys, samples, constraints, stats
   )
-  token, found = choose(last, 0)
+  out = _nothing_written(w, rows, samples)
+  token, found = _choose(w, last, 0)
   everyone = jnp.ones((rows, samples), bool)
-  out = write(out, (token, everyone, *found), 0)
-  cache = policy.init_cache(rows, samples, max(length - 1, 1))
-  loop = (jnp.int32(1), token, more(token, 0), cache, out)
-  *_, (ids, mask, logp, *found) = jax.lax.while_loop(unfinished, body, loop)
+  out = _write(out, (token, everyone, *found), 0)
+  cache = policy.init_cache(rows, samples, max(role.length - 1, 1))
+  loop = (jnp.int32(1), token, _goes_on(w, token, 0), cache, out)
+  *_, (ids, mask, logp, *found) = jax.lax.while_loop(
+    lambda loop: _unfinished(w, loop), lambda loop: _next(w, loop), loop
+  )
   found = TokenStats(*found) if stats else None
   return Rollout(prompt, Tokens(ids, mask), logp, constraints, found)
 
@@ -248,6 +178,125 @@ def allowed_ids(role: Role, constraints: Constraints | None) -> jax.Array:
   banned = _scatter(constraints.banned, support.size)
   allowed = support & (only | free | end) & ~banned
   return allowed | (end & ~jnp.any(allowed, -1, keepdims=True))
+
+
+class _Window(NamedTuple):
+  """What stays the same while the outputs of a batch are written."""
+
+  policy: Policy
+  params: Params  # unrolled
+  role: Role
+  constraints: Constraints | None
+  prefix: Cache  # of the prompts
+  start: jax.Array  # [B, 1, 1] int32: position of the first token
+  keys: jax.Array  # [B, G]
+  allowed: jax.Array  # bool [B, g, V]
+  injected: jax.Array  # [B, G, N]
+  budget: jax.Array | int  # most tokens, [B, 1] or one for all
+  stats: bool
+
+
+def _window(
+  policy, params, role, prompt, prefix, keys, samples, constraints, stats
+) -> _Window:
+  params = policy.unrolled(params)
+  if isinstance(prefix.k, jax.Array):  # layers that a scan has stacked
+    prefix = prefix._replace(k=tuple(prefix.k), v=tuple(prefix.v))
+  budget = role.length
+  if constraints is not None and constraints.budget is not None:
+    budget = constraints.budget
+  return _Window(
+    policy,
+    params,
+    role,
+    constraints,
+    prefix,
+    allowed=allowed_ids(role, constraints),
+    injected=_injected(constraints, prompt.ids.shape[0], samples),
+    budget=budget,
+    start=jnp.sum(prompt.mask, -1, dtype=jnp.int32)[:, None, None],
+    keys=jax.vmap(
+      lambda key: jax.vmap(lambda g: jax.random.fold_in(key, g))(
+        jnp.arange(samples)
+      )
+    )(keys),
+    stats=stats,
+  )
+
+
+def _nothing_written(w: _Window, rows: int, samples: int) -> tuple:
+  """ids, mask, log-probabilities and statistics, each [B, G, T]."""
+  shape = (rows, samples, w.role.length)
+  measured = len(TokenStats._fields) if w.stats else 0
+  return (
+    jnp.zeros(shape, jnp.int32),
+    jnp.zeros(shape, bool),
+    *[jnp.zeros(shape, jnp.float32)] * (1 + measured),
+  )
+
+
+def _choose(w: _Window, hidden: jax.Array, t: jax.Array | int):
+  """Hidden state [B, g, D] -> token at t, log-prob and statistics, [B, G]."""
+  shape = w.keys.shape
+  logits = w.policy.unembed(w.params, hidden)
+  logp = distributions.log_probs(
+    logits,
+    w.allowed,
+    temperature=_temperature(w.role, w.constraints),
+    top_p=w.role.top_p,
+  )
+  logp = jnp.broadcast_to(logp, (*shape, logp.shape[-1]))
+  if w.role.temperature == 0:
+    token = jnp.argmax(logp, -1).astype(jnp.int32)
+  else:
+    uniform = jax.vmap(
+      jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, t)))
+    )(w.keys)
+    token = distributions.draw(uniform, logp)
+  chosen = distributions.pick(logp, token)
+  if not w.stats:
+    return token, (chosen,)
+  logits = jnp.broadcast_to(logits, (*shape, logits.shape[-1]))
+  return token, (
+    chosen,
+    *token_stats.from_logits(logits, token, w.injected, w.allowed),
+  )
+
+
+def _write(arrays: tuple, values: tuple, t: jax.Array | int) -> tuple:
+  """Puts values [B, G] at t into arrays [B, G, T]."""
+  return tuple(
+    jax.lax.dynamic_update_index_in_dim(a, v.astype(a.dtype), t, 2)
+    for a, v in zip(arrays, values, strict=True)
+  )
+
+
+def _next(w: _Window, loop: tuple) -> tuple:
+  """One token more. The loop: (t, token at t - 1, who writes, cache, out)."""
+  t, token, active, cache, out = loop
+  hidden, cache = w.policy.apply(
+    w.params,
+    Tokens(token[..., None], active[..., None]),
+    jnp.broadcast_to(w.start + t - 1, (*w.keys.shape, 1)),
+    prefix=w.prefix,
+    cache=cache,
+    index=t - 1,
+  )
+  token, found = _choose(w, hidden[:, :, 0], t)
+  token = jnp.where(active, token, 0)
+  found = [jnp.where(active, x, 0.0) for x in found]
+  out = _write(out, (token, active, *found), t)
+  return t + 1, token, active & _goes_on(w, token, t), cache, out
+
+
+def _goes_on(w: _Window, token: jax.Array, t: jax.Array | int) -> jax.Array:
+  """Who goes on after writing this token at t. [B, G]"""
+  return (token != w.role.end) & (t + 1 < w.budget)
+
+
+def _unfinished(w: _Window, loop: tuple) -> jax.Array:
+  t, _, active, _, _ = loop
+  return (t < w.role.length) & jnp.any(active)
 
 
 def _temperature(role: Role, constraints: Constraints | None):

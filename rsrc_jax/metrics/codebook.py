@@ -295,22 +295,6 @@ def edit_distance(a: Tokens, b: Tokens) -> np.ndarray:
 # Where the injected ids stand.
 
 
-def position_histogram(
-  code: Tokens, injected: np.ndarray, from_end: bool = False
-) -> np.ndarray:
-  """At how many codes an injected id stands at each position, [T] int.
-
-  code [..., T]; injected [..., N], -1 pads. from_end: position 0 is the last
-  token of its code.
-  """
-  uses = _uses(code, injected)
-  if from_end:
-    mask = _arrays(code)[1]
-    order = mask.sum(-1, keepdims=True) - 1 - np.arange(mask.shape[-1])
-    uses = np.take_along_axis(uses, np.maximum(order, 0), -1) & (order >= 0)
-  return uses.reshape(-1, uses.shape[-1]).sum(0)
-
-
 class Tail(NamedTuple):
   """Whether injected ids are appended."""
 
@@ -337,26 +321,6 @@ def tail_share(code: Tokens, injected: np.ndarray) -> Tail | None:
   orders = map(math.comb, mask.sum(-1)[some], uses.sum(-1)[some])
   chance = float(np.mean([1 / count for count in orders]))
   return Tail(float(tail[some].mean()), chance, int(some.sum()))
-
-
-def dump_index(code: Tokens, listed: np.ndarray) -> np.ndarray:
-  """How much of a code is its list read out in order, in [0, 1]. -> [...].
-
-  Pairs of different listed ids that first stand in c in their order on the
-  list, over the pairs that have room in c. 1: the list, or as much of it as
-  fits, in its order; half of that in a random order; 0 for less than two ids.
-  code [..., T]; listed [..., N], different ids, -1 pads.
-  """
-  ids, mask = _arrays(code)
-  listed = np.asarray(listed)
-  here = _pairs(listed, listed >= 0, ids, mask)  # [..., N, T]
-  absent = ids.shape[-1]
-  place = np.where(here.any(-1), here.argmax(-1), absent)
-  ahead = place[..., :, None] < place[..., None, :]
-  ahead &= (place < absent)[..., None, :]
-  pairs = np.triu(ahead, 1).sum((-2, -1))
-  most = np.minimum((listed >= 0).sum(-1), absent)
-  return pairs / np.maximum(most * (most - 1) // 2, 1)
 
 
 def permute(code: Tokens, rng: np.random.Generator) -> Tokens:

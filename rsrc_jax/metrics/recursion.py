@@ -1,20 +1,15 @@
-"""Whether more passes, and a memory of its own, gain anything: C -> C and CC.
+"""Whether more passes of C -> C gain anything.
 
-Dead compute: the document "Rethinking Recursive Models". Self-reference: the
-hypothesis of "Theory of RSI on LLMs through ordinary RL (Kolmogorov
-Compressor)", that a compressed state of its own improves the compressor later.
+Dead compute: the document "Rethinking Recursive Models".
 """
 
-import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from rsrc_jax.metrics import rsrc
+from rsrc_jax.metrics import statistics
 
 ALPHA = 0.05  # one-sided, as the ends of a 5-95 % interval are
-POWER = 0.8
-EXACT = 12  # units up to which every subset is taken: 4095 of them
 
 
 class Pass(NamedTuple):
@@ -71,7 +66,7 @@ def passes(
   bits = np.asarray(bits_saved, np.float64)
   flops = np.asarray(flops, np.float64)
   _check(bits, flops)
-  resample = lambda x: rsrc.bootstrap(x, draws, seed, clip=False)
+  resample = lambda x: statistics.bootstrap(x, draws, seed, clip=False)
   # Depths are summed from their gains: a pass that changes no row leaves an
   # exact tie, which the shallower depth wins.
   steps = np.diff(bits, axis=0)  # [R, rows]
@@ -86,10 +81,10 @@ def passes(
   found = [
     Pass(
       gain=float(gain[r]),
-      gain_interval=rsrc.interval(gain_draws[r]),
+      gain_interval=statistics.interval(gain_draws[r]),
       marginal=None if marginal is None else float(marginal[r]),
       marginal_interval=(
-        None if marginal is None else rsrc.interval(marginal_draws[r])
+        None if marginal is None else statistics.interval(marginal_draws[r])
       ),
       flops=float(flops[r]),
       dead=bool(dead[r]),
@@ -100,92 +95,13 @@ def passes(
   depths = np.bincount(np.argmax(k_draws, axis=0), minlength=len(k))
   return Recursion(
     k=k.tolist(),
-    k_intervals=[rsrc.interval(x) for x in k_draws],
+    k_intervals=[statistics.interval(x) for x in k_draws],
     passes=found,
     dead_fraction=share(dead),
     unredeemed_fraction=share(dead & ~redeemed),
     best_depth=int(np.argmax(k)),
     best_depth_share=(depths / draws).tolist(),
     rows=bits.shape[1],
-  )
-
-
-class Contrast(NamedTuple):
-  """The own memory against another one of the same length, or none."""
-
-  gain: float  # mean of k(own) - k(other), bits/document
-  interval: dict[str, float]
-  p: float  # of gain <= 0, one-sided
-  smallest: float  # effect that 80 % of such experiments would show
-
-
-class SelfReference(NamedTuple):
-  """Both contrasts, and what they say."""
-
-  own: float  # mean k, bits/document
-  shuffled: float
-  empty: float
-  over_shuffled: Contrast
-  over_empty: Contrast
-  shown: bool
-  sentence: str
-
-
-def self_reference(
-  own: np.ndarray,
-  shuffled: np.ndarray,
-  empty: np.ndarray,
-  *,
-  unit: Literal["rounds", "rows", "documents"] = "rounds",
-  seed: int = 0,
-) -> SelfReference:
-  """Whether a compressor's own cc helps it in later rounds.
-
-  Both own - shuffled and own - empty have to be above 0 with p < 0.05; since
-  both have to, neither is corrected for the other. The caller sees to it that
-  the arms have the same token budget, the same FLOPs, and held-out documents of
-  rounds later than the cc.
-
-  p and interval are one exact thing: where the differences of the units are
-  symmetric about the gain, the gain falls with equal probability between any
-  two neighbours of the sorted subset means (Hartigan 1969, "Using subsample
-  values as typical values"), and the p-value is that of flipping signs.
-
-  Args:
-    own: [rounds, rows], k of each document with the cc of its round.
-    shuffled: [rounds, rows], with a shuffled cc of equal length.
-    empty: [rounds, rows], without.
-    unit: what is independent. Documents that read one cc are not: "rounds"
-      where a round shares a cc, "rows" where every row is a stream with a cc of
-      its own, "documents" where every document has one.
-    seed: of the random subsets, from 13 units on, and of `smallest`.
-
-  Raises:
-    ValueError: another unit, shapes that differ, numbers that are not finite.
-  """
-  arms = {"own": own, "shuffled": shuffled, "empty": empty}
-  arms = {name: np.asarray(k, np.float64) for name, k in arms.items()}
-  for name, k in arms.items():
-    if k.ndim != 2 or not k.size or k.shape != arms["own"].shape:
-      raise ValueError(
-        f"{name} has shape {k.shape}: give [rounds, rows], as own has."
-      )
-    if not np.isfinite(k).all():
-      raise ValueError(f"{name} is not finite: score every document.")
-  own, shuffled, empty = arms.values()
-  over_shuffled = _contrast(_by_unit(own - shuffled, unit), seed)
-  over_empty = _contrast(_by_unit(own - empty, unit), seed)
-  contrasts = (over_shuffled, over_empty)
-  shown = all(c.gain > 0 and c.p < ALPHA for c in contrasts)
-  units = len(_by_unit(own, unit))
-  return SelfReference(
-    own=float(own.mean()),
-    shuffled=float(shuffled.mean()),
-    empty=float(empty.mean()),
-    over_shuffled=over_shuffled,
-    over_empty=over_empty,
-    shown=shown,
-    sentence=_sentence(shown, contrasts, units, unit),
   )
 
 
@@ -242,87 +158,3 @@ def _redeemed(gain_draws: np.ndarray) -> np.ndarray:
     low = np.quantile(since, ALPHA / len(since), axis=-1)
     found[r] = (low > 0).any()
   return found
-
-
-def _by_unit(values: np.ndarray, unit: str) -> np.ndarray:
-  """[rounds, rows] -> one number for each independent unit. [units]"""
-  if unit == "rounds":
-    return values.mean(1)
-  if unit == "rows":
-    return values.mean(0)
-  if unit == "documents":
-    return values.ravel()
-  raise ValueError(f"unit is {unit!r}: choose rounds, rows or documents.")
-
-
-def _contrast(values: np.ndarray, seed: int) -> Contrast:
-  """The mean of paired differences [units] against 0."""
-  rng = np.random.default_rng(seed)
-  subsets = _subsets(len(values), rng)  # [m, units]
-  means = np.sort(_means(subsets, values[:, None])[:, 0])
-  # Of m + 1 gaps that are equally probable, `end` lie beyond either end.
-  end = math.ceil(ALPHA * (len(means) + 1) - 1)
-  p = (1 + np.sum(means <= 0)) / (len(means) + 1)
-  known = end >= 1
-  return Contrast(
-    gain=float(values.mean()),
-    interval={
-      "median": float(np.median(means)),
-      "p5": float(means[end - 1]) if known else -math.inf,
-      "p95": float(means[-end]) if known else math.inf,
-    },
-    p=float(p),
-    smallest=_smallest(values, subsets, end, rng) if known else math.inf,
-  )
-
-
-def _subsets(units: int, rng: np.random.Generator) -> np.ndarray:
-  """Every subset but the empty one, or as many at random. [m, units] float."""
-  if units <= EXACT:
-    index = np.arange(1, 2**units)[:, None]
-    return ((index >> np.arange(units)) & 1).astype(np.float64)
-  chosen = rng.integers(2, size=(2**EXACT - 1, units)).astype(np.float64)
-  return chosen[chosen.any(1)]
-
-
-def _means(subsets: np.ndarray, values: np.ndarray) -> np.ndarray:
-  """[m, units], [units, n] -> [m, n]; what only rounding keeps from 0 is 0."""
-  means = subsets @ values / subsets.sum(1, keepdims=True)
-  return np.where(np.abs(means) <= 1e-12 * np.abs(values).max(), 0.0, means)
-
-
-def _smallest(
-  values: np.ndarray, subsets: np.ndarray, end: int, rng: np.random.Generator
-) -> float:
-  """The effect that 80 % of experiments as noisy as this one would show.
-
-  Shifting all values by x shifts the lower end of the interval by x, so it is a
-  quantile of that end over resampled residuals.
-  """
-  units = len(values)
-  noise = (values - values.mean()) * math.sqrt(units / (units - 1))
-  noise = noise[rng.integers(units, size=(200, units))]  # [n, units]
-  means = np.partition(_means(subsets, noise.T), end - 1, axis=0)
-  return float(np.quantile(0.0 - means[end - 1], POWER))
-
-
-def _sentence(
-  shown: bool, contrasts: tuple[Contrast, Contrast], units: int, unit: str
-) -> str:
-  parts = [
-    f"own - {name} = {c.gain:+.4g} bits/document "
-    f"[{c.interval['p5']:.4g}, {c.interval['p95']:.4g}], p = {c.p:.2g}"
-    + (
-      "" if shown else f" ({c.smallest:.3g} would show {POWER:.0%} of the time)"
-    )
-    for name, c in zip(("shuffled", "empty"), contrasts, strict=True)
-  ]
-  if shown:
-    return f"Gain shown: {'; '.join(parts)}."
-  need = math.ceil(-math.log2(ALPHA))
-  if units < need:
-    return (
-      f"No gain shown: {units} {unit} can't reach p < {ALPHA}, {need} can; "
-      f"{'; '.join(parts)}."
-    )
-  return f"No gain shown: {'; '.join(parts)}."

@@ -15,9 +15,10 @@ product with [L, N * D], as mixing over channels is one with [L * N, D], and
 neither has to be turned over.
 """
 
+import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -57,220 +58,279 @@ class Recursive(NamedTuple):
   call_flops: Callable[[int], float]  # N -> products of one call, forward
 
 
-def make(
-  *,
-  vocab_size: int,
-  cells: int,
-  width: int,
-  depth: int,
-  hidden: int,
-  core: str = "mixer",
-  cell_hidden: int = 0,
-  heads: int = 1,
-  cycles: int = 3,
-  cycles_with_gradient: int = 1,
-  inner: int = 6,
-  steps: int = 0,
-  identities: int = 0,
-  untied: bool = False,
-  halting: bool = False,
-  unroll: bool = True,
-  dtype: str = "float32",
-) -> Recursive:
-  """Builds the model.
+class Architecture(NamedTuple):
+  """The settings of the model."""
 
-  Args:
-    vocab_size: V, what a cell can hold.
-    cells: L of a question and of its answer.
-    width: D.
-    depth: blocks of the net.
-    hidden: of the gated MLP over channels.
-    core: what mixes positions: "mixer", a gated MLP over them, or "attention".
-    cell_hidden: width of the mixer's; 0: as `hidden`.
-    heads: of the attention; a head is even.
-    cycles: T of a superstep.
-    cycles_with_gradient: the last so many; TRM and DIS have one.
-    inner: n, updates of z_L in a cycle.
-    steps: supersteps that are told apart by an embedding added to x, as DIS
-      does; 0: none, as TRM.
-    identities: tasks that are told apart by an embedding of their own, which
-      begins at 0; 0: none.
-    untied: every call of a superstep has a net of its own. With one superstep
-      and all cycles with gradient it is a feed-forward net of T (n + 1) depth
-      blocks.
-    halting: a head says when the answer is right.
-    unroll: the calls with gradient stand one after another in the program:
-      faster on CPU than a loop, longer to compile.
-    dtype: of what the blocks compute in; logits are float32.
+  vocab_size: int  # V, what a cell can hold
+  cells: int  # L of a question and of its answer
+  width: int  # D
+  depth: int  # blocks of the net
+  hidden: int  # of the gated MLP over channels
+  # What mixes positions: "mixer", a gated MLP over them, or "attention".
+  core: str = "mixer"
+  cell_hidden: int = 0  # width of the mixer's; 0: as `hidden`
+  heads: int = 1  # of the attention; a head is even
+  cycles: int = 3  # T of a superstep
+  cycles_with_gradient: int = 1  # the last so many; TRM and DIS have one
+  inner: int = 6  # n, updates of z_L in a cycle
+  # Supersteps that are told apart by an embedding added to x, as DIS does; 0:
+  # none, as TRM.
+  steps: int = 0
+  # Tasks that are told apart by an embedding of their own, which begins at 0;
+  # 0: none.
+  identities: int = 0
+  # Every call of a superstep has a net of its own. With one superstep and all
+  # cycles with gradient it is a feed-forward net of T (n + 1) depth blocks.
+  untied: bool = False
+  halting: bool = False  # a head says when the answer is right
+  # The calls with gradient stand one after another in the program: faster on
+  # CPU than a loop, longer to compile.
+  unroll: bool = True
+  dtype: Any = "float32"  # of what the blocks compute in; logits are float32
+
+
+def make(**settings) -> Recursive:
+  """Builds the model; `settings` are the fields of Architecture.
 
   Raises:
     ValueError: an unknown core, heads that do not divide, or more cycles with
       gradient than there are.
   """
-  if core not in CORES:
-    raise ValueError(f"model: core={core!r} is none of {', '.join(CORES)}.")
-  if core == "attention" and (width % heads or width // heads % 2):
+  arch = resolved(Architecture(**settings))
+  of = lambda function: functools.partial(function, arch)
+  return Recursive(
+    of(init),
+    of(begin),
+    of(superstep),
+    of(read),
+    of(probe),
+    _calls(arch),
+    arch.cycles_with_gradient * (arch.inner + 1),
+    of(call_flops),
+  )
+
+
+def resolved(arch: Architecture) -> Architecture:
+  """Checks the settings and replaces the zeros that stand for a default.
+
+  Raises:
+    ValueError: see `make`.
+  """
+  width, heads = arch.width, arch.heads
+  cycles, graded = arch.cycles, arch.cycles_with_gradient
+  if arch.core not in CORES:
+    raise ValueError(
+      f"model: core={arch.core!r} is none of {', '.join(CORES)}."
+    )
+  if arch.core == "attention" and (width % heads or width // heads % 2):
     raise ValueError(
       f"model: width={width} must be heads={heads} times an even number."
     )
-  if not 1 <= cycles_with_gradient <= cycles or inner < 1:
+  if not 1 <= graded <= cycles or arch.inner < 1:
     raise ValueError(
-      f"model: cycles_with_gradient={cycles_with_gradient} must be from 1 to "
-      f"cycles={cycles}, and inner={inner} at least 1."
+      f"model: cycles_with_gradient={graded} must be from 1 to "
+      f"cycles={cycles}, and inner={arch.inner} at least 1."
     )
-  if untied and cycles_with_gradient != cycles:
+  if arch.untied and graded != cycles:
     raise ValueError(
       f"model: an untied net learns by all of its cycles={cycles}: set "
-      f"cycles_with_gradient to that, not to {cycles_with_gradient}."
+      f"cycles_with_gradient to that, not to {graded}."
     )
-  dtype = jnp.dtype(dtype)
-  block = Block(core, hidden, cell_hidden or hidden, heads, dtype)
-  calls = cycles * (inner + 1)
-  free = cycles - cycles_with_gradient
+  return arch._replace(
+    cell_hidden=arch.cell_hidden or arch.hidden, dtype=jnp.dtype(arch.dtype)
+  )
 
-  def init(key: jax.Array) -> Params:
-    k_net, k_cell, k_step, k_head = jax.random.split(key, 4)
-    x = jnp.zeros((cells, 1, width), dtype)
-    shape = (calls, depth) if untied else (depth,)
-    keys = jax.random.split(k_net, math.prod(shape))
-    blocks = jax.vmap(lambda k: block.init(k, x)["params"])(keys)
-    blocks = jax.tree.map(lambda w: w.reshape(*shape, *w.shape[1:]), blocks)
-    normal = nn.initializers.truncated_normal(width**-0.5)
-    params = {
-      "net": blocks,
-      "embed": normal(k_cell, (vocab_size, width)),
-      "head": {"kernel": normal(k_head, (width, vocab_size))},
-    }
-    if steps:
-      params["step"] = normal(k_step, (steps, width))
-    if identities:
-      params["identity"] = jnp.zeros((identities, width))
-    if halting:
-      bias = jnp.full((1,), HALT_BIAS, jnp.float32)
-      params["halt"] = {"kernel": jnp.zeros((width, 1)), "bias": bias}
-    return params
 
-  def begin(count: int) -> State:
-    keys = jax.random.split(jax.random.key(0))
-    one = lambda k: jnp.broadcast_to(
-      nn.initializers.truncated_normal(1.0)(k, (width,)).astype(dtype),
-      (count, cells, width),
+# The functions of the model. `arch` is resolved.
+
+
+def init(arch: Architecture, key: jax.Array) -> Params:
+  """Random parameters; those of the net are [depth, ...], or [calls, depth]."""
+  k_net, k_cell, k_step, k_head = jax.random.split(key, 4)
+  block, width = _block(arch), arch.width
+  x = jnp.zeros((arch.cells, 1, width), arch.dtype)
+  shape = (_calls(arch), arch.depth) if arch.untied else (arch.depth,)
+  keys = jax.random.split(k_net, math.prod(shape))
+  blocks = jax.vmap(lambda k: block.init(k, x)["params"])(keys)
+  blocks = jax.tree.map(lambda w: w.reshape(*shape, *w.shape[1:]), blocks)
+  normal = nn.initializers.truncated_normal(width**-0.5)
+  params = {
+    "net": blocks,
+    "embed": normal(k_cell, (arch.vocab_size, width)),
+    "head": {"kernel": normal(k_head, (width, arch.vocab_size))},
+  }
+  if arch.steps:
+    params["step"] = normal(k_step, (arch.steps, width))
+  if arch.identities:
+    params["identity"] = jnp.zeros((arch.identities, width))
+  if arch.halting:
+    bias = jnp.full((1,), HALT_BIAS, jnp.float32)
+    params["halt"] = {"kernel": jnp.zeros((width, 1)), "bias": bias}
+  return params
+
+
+def begin(arch: Architecture, count: int) -> State:
+  """The fixed state that all of `count` items start at."""
+  keys = jax.random.split(jax.random.key(0))
+  one = lambda k: jnp.broadcast_to(
+    nn.initializers.truncated_normal(1.0)(k, (arch.width,)).astype(arch.dtype),
+    (count, arch.cells, arch.width),
+  )
+  return State(*map(one, keys))
+
+
+def superstep(
+  arch: Architecture,
+  params: Params,
+  question: jax.Array,
+  state: State,
+  step: jax.Array,
+  identity: jax.Array | None = None,
+) -> tuple[State, Readout]:
+  """question [N, L], step [N] from 0, identity [N] -> state, what it says.
+
+  Nothing of the state that comes in or goes out carries a gradient.
+  """
+  x = inputs(arch, params, question, step, identity)
+  z = jax.lax.stop_gradient(_inwards(state))
+  free = arch.cycles - arch.cycles_with_gradient
+  if free:
+    still, x_still = jax.lax.stop_gradient((params["net"], x))
+    z, _ = jax.lax.scan(
+      lambda z, _: (cycle(arch, still, x_still, z), None), z, length=free
     )
-    return State(*map(one, keys))
-
-  def inputs(params, question, step, identity):
-    """[N, L] ids -> x [L, N, D]; embeddings are of unit scale."""
-    x = params["embed"][question.T]
-    if steps:
-      x = x + params["step"][jnp.minimum(step, steps - 1)]
-    x = math.sqrt(width) * x
-    if identities:
-      x = x + params["identity"][identity]
-    return x.astype(dtype)
-
-  def net(blocks, h, injected):
-    """f(h, i): `blocks` has the depth of the net as its first axis."""
-    h = h + injected
-    for d in range(depth):
-      h = block.apply({"params": jax.tree.map(lambda w: w[d], blocks)}, h)  # noqa: B023
-    return h
-
-  def cycle(blocks, x, z, seen=None):
-    """One cycle from z = (z_H, z_L). `seen` is told of every call."""
-    z_h, z_l = z
-    of = (lambda c: jax.tree.map(lambda w: w[c], blocks)) if untied else (
-      lambda c: blocks
+    z = jax.lax.stop_gradient(z)
+  of = _per_cycle(arch, params)
+  if arch.unroll or arch.untied:
+    for t in range(free, arch.cycles):
+      z = cycle(arch, of(t), x, z)
+  else:
+    z, _ = jax.lax.scan(
+      lambda z, _: (cycle(arch, params["net"], x, z), None), z,
+      length=arch.cycles_with_gradient,
     )  # fmt: skip
-    for c in range(inner):
-      z_l = net(of(c), z_l, z_h + x)
-      if seen is not None:  # what z_H would be if the cycle ended here
-        seen.append(net(of(inner), z_h, z_l))
-    z_h = net(of(inner), z_h, z_l)
-    if seen is not None:
-      seen.append(z_h)
-    return z_h, z_l
+  said = _read(arch, params, z[0])
+  return jax.lax.stop_gradient(_outwards(z)), said
 
-  def per_cycle(params):
-    """The blocks of every cycle: one and the same, or [T, n + 1, depth, ...]"""
-    if not untied:
-      return lambda t: params["net"]
-    apart = jax.tree.map(
-      lambda w: w.reshape(cycles, inner + 1, *w.shape[1:]), params["net"]
-    )
-    return lambda t: jax.tree.map(lambda w: w[t], apart)
 
-  def inwards(state):
-    return tuple(z.swapaxes(0, 1) for z in state)
+def read(arch: Architecture, params: Params, state: State) -> Readout:
+  """What a state says already."""
+  return _read(arch, params, _inwards(state)[0])
 
-  def outwards(z):
-    return State(*(y.swapaxes(0, 1) for y in z))
 
-  def superstep(
-    params: Params,
-    question: jax.Array,
-    state: State,
-    step: jax.Array,
-    identity: jax.Array | None = None,
-  ) -> tuple[State, Readout]:
-    """question [N, L], step [N] from 0, identity [N] -> state, what it says.
+def probe(
+  arch: Architecture, params, question, state, step, identity=None
+) -> jax.Array:
+  """What z_H says after every call. -> logits [T (n + 1), N, L, V]
 
-    Nothing of the state that comes in or goes out carries a gradient.
-    """
-    x = inputs(params, question, step, identity)
-    z = jax.lax.stop_gradient(inwards(state))
-    if free:
-      still, x_still = jax.lax.stop_gradient((params["net"], x))
-      z, _ = jax.lax.scan(
-        lambda z, _: (cycle(still, x_still, z), None), z, length=free
-      )
-      z = jax.lax.stop_gradient(z)
-    of = per_cycle(params)
-    if unroll or untied:
-      for t in range(free, cycles):
-        z = cycle(of(t), x, z)
-    else:
-      z, _ = jax.lax.scan(
-        lambda z, _: (cycle(params["net"], x, z), None), z,
-        length=cycles_with_gradient,
-      )  # fmt: skip
-    said = _read(params, z[0])
-    return jax.lax.stop_gradient(outwards(z)), said
+  A call that changes z_L alone says nothing by itself; what is read is the
+  z_H that would follow if the cycle ended there.
+  """
+  x = inputs(arch, params, question, step, identity)
+  z, seen = _inwards(state), []
+  of = _per_cycle(arch, params)
+  for t in range(arch.cycles):
+    z = cycle(arch, of(t), x, z, seen)
+  return jnp.stack([_read(arch, params, z_h).logits for z_h in seen])
 
-  def read(params: Params, state: State) -> Readout:
-    return _read(params, inwards(state)[0])
 
-  def _read(params, z_h):
-    product = lambda h, w: layers.matmul(h, w.astype(dtype), jnp.float32)
-    logits = product(z_h, params["head"]["kernel"]).swapaxes(0, 1)
-    if not halting:
-      return Readout(logits, jnp.zeros(len(logits)))
-    halt = product(z_h[0], params["halt"]["kernel"])[:, 0]
-    return Readout(logits, halt + params["halt"]["bias"])
+def call_flops(arch: Architecture, count: int) -> float:
+  """Products of one call on `count` items, a multiply-add being two."""
+  cells, width = arch.cells, arch.width
+  over_cells = 3 * cells * arch.cell_hidden * width
+  if arch.core == "attention":
+    over_cells = 4 * cells * width**2 + 2 * cells**2 * width
+  over_channels = 3 * width * arch.hidden * cells
+  return 2.0 * count * arch.depth * (over_cells + over_channels)
 
-  def probe(params, question, state, step, identity=None) -> jax.Array:
-    """What z_H says after every call. -> logits [T (n + 1), N, L, V]
 
-    A call that changes z_L alone says nothing by itself; what is read is the
-    z_H that would follow if the cycle ended there.
-    """
-    x, z, seen = inputs(params, question, step, identity), inwards(state), []
-    of = per_cycle(params)
-    for t in range(cycles):
-      z = cycle(of(t), x, z, seen)
-    return jnp.stack([_read(params, z_h).logits for z_h in seen])
+def inputs(
+  arch: Architecture,
+  params: Params,
+  question: jax.Array,
+  step: jax.Array,
+  identity: jax.Array | None,
+) -> jax.Array:
+  """[N, L] ids -> x [L, N, D]; embeddings are of unit scale."""
+  x = params["embed"][question.T]
+  if arch.steps:
+    x = x + params["step"][jnp.minimum(step, arch.steps - 1)]
+  x = math.sqrt(arch.width) * x
+  if arch.identities:
+    x = x + params["identity"][identity]
+  return x.astype(arch.dtype)
 
-  def call_flops(count: int) -> float:
-    """Products of one call on `count` items, a multiply-add being two."""
-    over_cells = 3 * cells * (cell_hidden or hidden) * width
-    if core == "attention":
-      over_cells = 4 * cells * width**2 + 2 * cells**2 * width
-    over_channels = 3 * width * hidden * cells
-    return 2.0 * count * depth * (over_cells + over_channels)
 
-  return Recursive(
-    init, begin, superstep, read, probe, calls,
-    cycles_with_gradient * (inner + 1), call_flops,
+def net(
+  arch: Architecture, blocks: Params, h: jax.Array, injected: jax.Array
+) -> jax.Array:
+  """f(h, i) of [L, N, D]: `blocks` has the depth of the net as first axis."""
+  block = _block(arch)
+  h = h + injected
+  for d in range(arch.depth):
+    h = block.apply({"params": jax.tree.map(lambda w: w[d], blocks)}, h)  # noqa: B023
+  return h
+
+
+def cycle(
+  arch: Architecture,
+  blocks: Params,
+  x: jax.Array,
+  z: tuple[jax.Array, jax.Array],
+  seen: list[jax.Array] | None = None,
+) -> tuple[jax.Array, jax.Array]:
+  """One cycle from z = (z_H, z_L), [L, N, D] each.
+
+  `seen` gets, after every call, what z_H would be if the cycle ended there.
+  """
+  z_h, z_l = z
+  of = (lambda c: jax.tree.map(lambda w: w[c], blocks)) if arch.untied else (
+    lambda c: blocks
   )  # fmt: skip
+  for c in range(arch.inner):
+    z_l = net(arch, of(c), z_l, z_h + x)
+    if seen is not None:
+      seen.append(net(arch, of(arch.inner), z_h, z_l))
+  z_h = net(arch, of(arch.inner), z_h, z_l)
+  if seen is not None:
+    seen.append(z_h)
+  return z_h, z_l
+
+
+def _calls(arch) -> int:
+  return arch.cycles * (arch.inner + 1)
+
+
+def _block(arch) -> "Block":
+  return Block(arch.core, arch.hidden, arch.cell_hidden, arch.heads, arch.dtype)
+
+
+def _per_cycle(arch, params) -> Callable[[int], Params]:
+  """The blocks of every cycle: one and the same, or [T, n + 1, depth, ...]"""
+  if not arch.untied:
+    return lambda t: params["net"]
+  apart = jax.tree.map(
+    lambda w: w.reshape(arch.cycles, arch.inner + 1, *w.shape[1:]),
+    params["net"],
+  )
+  return lambda t: jax.tree.map(lambda w: w[t], apart)
+
+
+def _read(arch, params, z_h) -> Readout:
+  product = lambda h, w: layers.matmul(h, w.astype(arch.dtype), jnp.float32)
+  logits = product(z_h, params["head"]["kernel"]).swapaxes(0, 1)
+  if not arch.halting:
+    return Readout(logits, jnp.zeros(len(logits)))
+  halt = product(z_h[0], params["halt"]["kernel"])[:, 0]
+  return Readout(logits, halt + params["halt"]["bias"])
+
+
+def _inwards(state: State) -> tuple[jax.Array, jax.Array]:
+  return tuple(z.swapaxes(0, 1) for z in state)
+
+
+def _outwards(z: tuple[jax.Array, jax.Array]) -> State:
+  return State(*(y.swapaxes(0, 1) for y in z))
 
 
 class Block(nn.Module):

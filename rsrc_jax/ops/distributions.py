@@ -2,18 +2,19 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
 
 NEG_INF = -1e30
 
 
 def log_probs(
-  logits: jax.Array,
-  allowed: jax.Array,
+  logits: Float[Array, "*#lead V"],
+  allowed: Bool[Array, "*#lead V"],
   *,
-  temperature: float | jax.Array = 1.0,
+  temperature: float | Float[Array, "*#lead 1"] = 1.0,
   top_p: float = 1.0,
-  keep: jax.Array | None = None,
-) -> jax.Array:
+  keep: Int[Array, "*#lead"] | None = None,
+) -> Float[Array, "*#lead V"]:
   """Log-probabilities after masking, temperature and truncation, in that order.
 
   logits, allowed (bool) [..., V] -> [..., V]; what is cut holds NEG_INF.
@@ -46,7 +47,9 @@ def _nucleus(logp: jax.Array, top_p: float) -> jax.Array:
   return jnp.take_along_axis(inside, rank, -1)
 
 
-def draw(uniform: jax.Array, logp: jax.Array) -> jax.Array:
+def draw(
+  uniform: Float[Array, "*lead"], logp: Float[Array, "*lead V"]
+) -> Int[Array, "*lead"]:
   """Samples by inverting the cumulative distribution: one uniform a row.
 
   uniform [...] in [0, 1), logp [..., V] -> [...] int32. An id of zero mass is
@@ -62,7 +65,7 @@ def draw(uniform: jax.Array, logp: jax.Array) -> jax.Array:
   return jnp.argmax(cdf > target, -1).astype(jnp.int32)
 
 
-def entropy(logp: jax.Array) -> jax.Array:
+def entropy(logp: Float[Array, "*lead V"]) -> Float[Array, "*lead"]:
   """Entropy in nats of log-probabilities [..., V] -> [...].
 
   Masked entries contribute exactly 0, to the gradient too.
@@ -72,7 +75,9 @@ def entropy(logp: jax.Array) -> jax.Array:
   return -jnp.sum(jnp.where(real, jnp.exp(safe) * safe, 0.0), -1)
 
 
-def pick(logp: jax.Array, ids: jax.Array) -> jax.Array:
+def pick(
+  logp: Float[Array, "*lead V"], ids: Int[Array, "*lead"]
+) -> Float[Array, "*lead"]:
   """logp [..., V], ids [...] -> logp of the ids [...].
 
   A masked sum rather than a gather: the same value, and a gradient that is a

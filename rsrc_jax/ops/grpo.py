@@ -7,11 +7,15 @@ that a loss does not depend on how its batch was cut.
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Num
 
 
 def advantages(
-  rewards: jax.Array, *, normalize_std: bool = False, epsilon: float = 1e-6
-) -> jax.Array:
+  rewards: Float[Array, "*lead G"],
+  *,
+  normalize_std: bool = False,
+  epsilon: float = 1e-6,
+) -> Float[Array, "*lead G"]:
   """rewards [..., G] -> reward minus its group's mean, [..., G].
 
   Mean-only is the default: dividing by the group's standard deviation
@@ -24,8 +28,9 @@ def advantages(
   """
   if rewards.shape[-1] < 2:
     raise ValueError(
-      "advantages need at least 2 samples a group, got "
-      f"{rewards.shape[-1]}: raise config.group (C) or config.decodes (D)."
+      f"advantages need at least 2 samples a group, got {rewards.shape[-1]}: "
+      "raise the pattern's own setting, config.patterns.NAME.group for C or "
+      "config.patterns.NAME.decodes for D."
     )
   # Relative to one of them first, so that nearly equal rewards round alike.
   rewards = rewards - rewards[..., :1]
@@ -37,16 +42,16 @@ def advantages(
 
 
 def policy_loss(
-  log_probs: jax.Array,
-  old_log_probs: jax.Array,
-  behaviour_log_probs: jax.Array,
-  advantages: jax.Array,
-  mask: jax.Array,
+  log_probs: Float[Array, "*lead G T"],
+  old_log_probs: Float[Array, "*lead G T"],
+  behaviour_log_probs: Float[Array, "*lead G T"],
+  advantages: Float[Array, "*lead G"],
+  mask: Bool[Array, "*lead G T"],
   *,
   clip_low: float = 0.2,
   clip_high: float = 0.28,
   importance_cap: float = 2.0,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+) -> tuple[Float[Array, ""], dict[str, Num[Array, ""]]]:
   """Summed clipped surrogate, to be divided by a count over the whole batch.
 
   -sum_t min(r_t A, clip(r_t, 1 - low, 1 + high) A) w_t, with r the ratio of the
@@ -84,8 +89,10 @@ def policy_loss(
 
 
 def kl_penalty(
-  log_probs: jax.Array, reference: jax.Array, mask: jax.Array
-) -> jax.Array:
+  log_probs: Float[Array, "*lead T"],
+  reference: Float[Array, "*lead T"],
+  mask: Bool[Array, "*lead T"],
+) -> Float[Array, "*lead"]:
   """Single-sample estimate of KL(policy || reference), to take off the reward.
 
   log_probs, reference, mask [..., T] -> [...]. Used inside the reward its

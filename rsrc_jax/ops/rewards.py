@@ -6,15 +6,17 @@ Gates and load are rewards: no gradient passes through them.
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
 
 from rsrc_jax.types import TokenStats
 
 GATES = ("none", "literal", "density", "counterfactual")
 MODES = ("bonus", "multiply")
-ROUNDING = 1e-3  # nats: a law without spread is typical of itself in fp32
 
 
-def rarity(ids: jax.Array, mask: jax.Array, vocab_size: int) -> jax.Array:
+def rarity(
+  ids: Int[Array, "B G T"], mask: Bool[Array, "B G T"], vocab_size: int
+) -> Float[Array, "B G"]:
   """How seldom the batch writes these tokens at these places, in nats.
 
   The mean over the tokens of an output of -ln(share of the batch's outputs that
@@ -32,8 +34,12 @@ def rarity(ids: jax.Array, mask: jax.Array, vocab_size: int) -> jax.Array:
 
 
 def priced(
-  fidelity: jax.Array, length: jax.Array, *, budget: int, price: float
-) -> jax.Array:
+  fidelity: Float[Array, "*lead"],
+  length: Int[Array, "*lead"],
+  *,
+  budget: int | Int[Array, "*#lead"],
+  price: float,
+) -> Float[Array, "*lead"]:
   """fidelity * (1 - price * length / budget), elementwise.
 
   Multiplicative, so that a failed code is never better for being short
@@ -55,11 +61,10 @@ def gate(
   name: str,
   stats: TokenStats,
   *,
-  v0: jax.Array | float,
-  h0: jax.Array | float,
-  pmi: jax.Array | None = None,
-  typical: float | None = None,
-) -> jax.Array:
+  v0: float | Float[Array, ""],
+  h0: float | Float[Array, ""],
+  pmi: Float[Array, "*lead T"] | None = None,
+) -> Float[Array, "*lead T"]:
   """How far a token is a choice that mattered, in [0, 1]. -> [..., T].
 
   "none": 1.
@@ -81,9 +86,6 @@ def gate(
     v0, h0: medians of V (nats squared) and H2 (nats) where no listed id was
       written; positive.
     pmi: [..., T] nats, of `pmi`; for "counterfactual".
-    typical: kappa; a token is paid only where its surprisal is within kappa
-      standard deviations of the entropy (locally typical sampling, Meister et
-      al. 2022), so that a slip into the tail earns nothing. None: no such test.
 
   Raises:
     ValueError: an unknown name, or no pmi for "counterfactual".
@@ -92,7 +94,7 @@ def gate(
     raise ValueError(
       f"config.patterns.cdv.gate.name {name!r} is none of {GATES}."
     )
-  rho = lambda x, typical_x: x / (x + typical_x)
+  rho = lambda x, usual: x / (x + usual)
   if name == "none":
     value = jnp.ones_like(stats.varentropy)
   elif name == "literal":
@@ -107,15 +109,14 @@ def gate(
     )
   else:
     value = -jnp.expm1(-jnp.maximum(pmi, 0.0))
-  if typical is not None:
-    off = jnp.abs(-stats.log_prob - stats.entropy)
-    value = value * (off <= typical * jnp.sqrt(stats.varentropy) + ROUNDING)
   return jax.lax.stop_gradient(jnp.clip(value, 0.0, 1.0))
 
 
 def first_uses(
-  ids: jax.Array, mask: jax.Array, injected: jax.Array
-) -> jax.Array:
+  ids: Int[Array, "B G T"],
+  mask: Bool[Array, "B G T"],
+  injected: Int[Array, "B 1 N"],
+) -> Bool[Array, "B G T"]:
   """Where a code uses a listed id for the first time. -> bool [B, G, T].
 
   Args:
@@ -129,8 +130,11 @@ def first_uses(
 
 
 def swap(
-  ids: jax.Array, uses: jax.Array, injected: jax.Array, decoys: jax.Array
-) -> jax.Array:
+  ids: Int[Array, "B G T"],
+  uses: Bool[Array, "B G T"],
+  injected: Int[Array, "B 1 N"],
+  decoys: Int[Array, "B 1 N"],
+) -> Int[Array, "B G T"]:
   """The code without what its listed ids say: each becomes its decoy.
 
   All copies of an id that `uses` marks are replaced, not the marked one alone:
@@ -155,7 +159,9 @@ def swap(
   return jnp.where(decoy >= 0, decoy, ids)
 
 
-def pmi(own: jax.Array, others: jax.Array) -> jax.Array:
+def pmi(
+  own: Float[Array, "*lead T"], others: Float[Array, "J *lead T"]
+) -> Float[Array, "*lead T"]:
   """How much likelier tokens are for their source than for others, in nats.
 
   ln p(c_t; s) - ln (1/J) sum_j p(c_t; s_j), prefix and list held fixed. A habit
@@ -168,12 +174,12 @@ def pmi(own: jax.Array, others: jax.Array) -> jax.Array:
 
 
 def load_bearing(
-  gap: jax.Array,
-  uses_count: jax.Array,
+  gap: Float[Array, "*lead"],
+  uses_count: Int[Array, "*lead"],
   *,
-  threshold: jax.Array | float,
+  threshold: float | Float[Array, ""],
   nats_per_token: float,
-) -> jax.Array:
+) -> Float[Array, "*lead"]:
   """L: how much of a source hangs on a code's listed ids, in [0, 1]. [B, G]
 
   clip((gap - threshold) / (nats_per_token * uses), 0, 1); 0 without a use.
@@ -192,12 +198,12 @@ def load_bearing(
 
 
 def load_bearing_tokens(
-  gaps: jax.Array,
-  uses: jax.Array,
+  gaps: Float[Array, "B G T"],
+  uses: Bool[Array, "B G T"],
   *,
-  threshold: jax.Array | float,
+  threshold: float | Float[Array, ""],
   nats_per_token: float,
-) -> jax.Array:
+) -> Float[Array, "B G T"]:
   """L of each listed id alone, so that one that works carries no others.
 
   gaps [B, G, T]: nats that D's surprise at s rises by when this id alone is
@@ -213,19 +219,19 @@ def load_bearing_tokens(
 
 
 def gated(
-  fidelity: jax.Array,
-  length: jax.Array,
-  gates: jax.Array,
-  uses: jax.Array,
-  load: jax.Array,
+  fidelity: Float[Array, "B G"],
+  length: Int[Array, "B G"],
+  gates: Float[Array, "B G T"],
+  uses: Bool[Array, "B G T"],
+  load: Float[Array, "B G"] | Float[Array, "B G T"],
   *,
-  budget: int | jax.Array,
+  budget: int | Int[Array, "B 1"],
   price: float,
-  listed: jax.Array,
-  bonus: jax.Array | float,
+  listed: Int[Array, " B"] | Int[Array, "B 1"],
+  bonus: float | Float[Array, ""] | Float[Array, "B G"],
   mode: str,
   share: float,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+) -> tuple[Float[Array, "B G"], dict[str, Float[Array, "B G"]]]:
   """The reward of a code that was asked to use listed ids. [B, G]
 
   "bonus": priced + bonus * fidelity * (1/N) sum over uses of load * gate
@@ -321,7 +327,9 @@ def check_bonus(
   )
 
 
-def matches(ids: jax.Array, injected: jax.Array) -> jax.Array:
+def matches(
+  ids: Int[Array, "B G T"], injected: Int[Array, "B 1 N"]
+) -> Bool[Array, "B G T N"]:
   """ids [B, G, T], injected [B, 1, N] -> bool [B, G, T, N]."""
   injected = injected[..., None, :]
   return (ids[..., None] == injected) & (injected >= 0)

@@ -7,9 +7,10 @@ log1p, so nothing is lost near 0, and the peak is divided out of the sum.
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 
-def log_probs(logits: jax.Array) -> jax.Array:
+def log_probs(logits: Float[Array, "*lead V"]) -> Float[Array, "*lead V"]:
   """ln(s / sum s) over the last axis, in float32. [..., V] -> [..., V]"""
   log_s = _log_s(logits.astype(jnp.float32))
   return log_s - jax.nn.logsumexp(log_s, -1, keepdims=True)

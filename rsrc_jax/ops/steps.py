@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
 from rsrc_jax.ops import token_stats
 
@@ -37,7 +38,11 @@ class Steps(NamedTuple):
   broken: jax.Array  # right before, wrong after
 
 
-def between(before: jax.Array, after: jax.Array, target: jax.Array) -> Steps:
+def between(
+  before: Float[Array, "*lead V"],
+  after: Float[Array, "*lead V"],
+  target: Int[Array, "*lead"],
+) -> Steps:
   """before, after [..., V] logits, target [...] int32 -> Steps of [...].
 
   In float32 whatever the logits are. An id that both mask (by -1e30) carries no
@@ -67,7 +72,11 @@ def between(before: jax.Array, after: jax.Array, target: jax.Array) -> Steps:
   )
 
 
-def guided(before: jax.Array, after: jax.Array, w: jax.Array) -> jax.Array:
+def guided(
+  before: Float[Array, "*lead V"],
+  after: Float[Array, "*lead V"],
+  w: float | Float[Array, "..."],
+) -> Float[Array, "*lead V"]:
   """Logits of pi_w [..., V]: 0 leaves the step out, 1 is the step, 2 twice."""
   before, after = (x.astype(jnp.float32) for x in (before, after))
   return before + w * (after - before)

@@ -4,10 +4,8 @@ Entropy H, varentropy V (the variance of the surprisal), collision entropy H2
 and the mass on a list of injected ids: what the gate of "Theory of RSI on LLMs
 through ordinary RL (Kolmogorov Compressor)" reads ("varentropy of the logits").
 
-The vocabulary may be taken whole, in blocks, or in shards of a mesh axis. Each
-part is summed relative to its own peak, and parts are merged as Chan, Golub and
-LeVeque (1983) merge means and variances: a difference of raw moments would
-lose V, and absolute logits would lose everything at an offset of 1e4.
+The vocabulary may be taken whole, in blocks, or in shards of a mesh axis; the
+parts are summed and merged by ops/vocab_sums.py.
 
 Gradients are closed forms. With p the distribution, u = ln p + H and Q = sum
 p^2: dH/dz = -p u, dV/dz = p (u^2 + 2 u - V), dH2/dz = 2 p (1 - p / Q), dm/dz =
@@ -18,39 +16,24 @@ p (1[injected] - m), dlse/dz = p, dlog_prob/dz = 1[sampled] - p. All are exactly
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Bool, Float, Int
 
-from rsrc_jax.ops.distributions import NEG_INF
+from rsrc_jax.ops import vocab_sums
 from rsrc_jax.types import TokenStats
 
 BLOCK = 2048
 
 
-class Sums(NamedTuple):
-  """Of a part of the vocabulary, each [...], with s = logits - peak.
-
-  Nothing that is read off merged sums depends on what the peak is, so that it
-  is a constant of every derivative. A part that is all masked has weight 0.
-  """
-
-  peak: jax.Array  # the largest logit; NEG_INF if all are masked
-  weight: jax.Array  # sum of exp(s)
-  mean: jax.Array  # of s, under exp(s) / weight
-  square: jax.Array  # sum of exp(s) (s - mean)^2
-  power: jax.Array  # sum of exp(2 s)
-  picked: jax.Array  # [..., 1 + N] logits of the ids; NEG_INF if not here
-
-
 def from_logits(
-  logits: jax.Array,
-  sampled: jax.Array,
-  injected: jax.Array,
-  mask: jax.Array | None = None,
+  logits: Float[Array, "*lead V"],
+  sampled: Int[Array, "*lead"],
+  injected: Int[Array, "*lead N"],
+  mask: Bool[Array, "*#lead V"] | None = None,
 ) -> TokenStats:
   """Statistics of softmax(logits) over the allowed ids.
 
@@ -65,15 +48,15 @@ def from_logits(
   _check(logits, sampled, injected, "logits")
   ids = _ids(sampled, injected, logits.shape[:-1])
   logits = logits.astype(jnp.float32)
-  return finish(_logit_sums(*_vary_alike(logits, mask, ids)))
+  return vocab_sums.finish(_logit_sums(*_vary_alike(logits, mask, ids)))
 
 
 def from_hidden_plain(
-  hidden: jax.Array,
-  unembedding: jax.Array,
-  sampled: jax.Array,
-  injected: jax.Array,
-  mask: jax.Array | None = None,
+  hidden: Float[Array, "*lead D"],
+  unembedding: Float[Array, "V D"],
+  sampled: Int[Array, "*lead"],
+  injected: Int[Array, "*lead N"],
+  mask: Bool[Array, "*#lead V"] | None = None,
 ) -> TokenStats:
   """The same of hidden [..., D] @ unembedding [V, D], whole: the yardstick."""
   _check(hidden, sampled, injected, "hidden")
@@ -82,11 +65,11 @@ def from_hidden_plain(
 
 
 def from_hidden(
-  hidden: jax.Array,
-  unembedding: jax.Array,
-  sampled: jax.Array,
-  injected: jax.Array,
-  mask: jax.Array | None = None,
+  hidden: Float[Array, "*lead D"],
+  unembedding: Float[Array, "V D"],
+  sampled: Int[Array, "*lead"],
+  injected: Int[Array, "*lead N"],
+  mask: Bool[Array, "*#lead V"] | None = None,
   *,
   block: int = BLOCK,
 ) -> TokenStats:
@@ -103,15 +86,15 @@ def from_hidden(
   _check_head(hidden, unembedding, sampled, injected, mask, block)
   ids = _ids(sampled, injected, hidden.shape[:-1])
   arrays = _vary_alike(hidden, unembedding, mask, ids)
-  return finish(_hidden_sums(block, *arrays))
+  return vocab_sums.finish(_hidden_sums(block, *arrays))
 
 
 def from_hidden_sharded(
-  hidden: jax.Array,
-  unembedding_shard: jax.Array,
-  sampled: jax.Array,
-  injected: jax.Array,
-  mask_shard: jax.Array | None = None,
+  hidden: Float[Array, "*lead D"],
+  unembedding_shard: Float[Array, "V/n D"],
+  sampled: Int[Array, "*lead"],
+  injected: Int[Array, "*lead N"],
+  mask_shard: Bool[Array, "*#lead V_n"] | None = None,
   *,
   axis_name: str,
   block: int = BLOCK,
@@ -126,7 +109,9 @@ def from_hidden_sharded(
   ids = _ids(sampled, injected, hidden.shape[:-1])
   ids = ids - lax.axis_index(axis_name) * unembedding_shard.shape[0]
   arrays = _vary_alike(hidden, unembedding_shard, mask_shard, ids)
-  return finish(merge_shards(_hidden_sums(block, *arrays), axis_name))
+  return vocab_sums.finish(
+    vocab_sums.merge_shards(_hidden_sums(block, *arrays), axis_name)
+  )
 
 
 def over(
@@ -153,115 +138,18 @@ def over(
   return head
 
 
-def merge(one: Sums, two: Sums) -> Sums:
-  """The sums of two parts together. Associative and commutative."""
-  peak = jnp.maximum(one.peak, two.peak)
-  one, two = _at_peak(one, peak), _at_peak(two, peak)
-  weight = one.weight + two.weight
-  share = two.weight / _nonzero(weight)
-  delta = two.mean - one.mean
-  return Sums(
-    peak,
-    weight,
-    one.mean + delta * share,
-    one.square + two.square + delta**2 * one.weight * share,
-    one.power + two.power,
-    jnp.maximum(one.picked, two.picked),  # an id is in one part only
-  )
-
-
-def merge_shards(sums: Sums, axis_name: str) -> Sums:
-  """merge over a mesh axis. Its derivative is that of the collectives."""
-  # An id is in one shard only; a sum keeps the derivative that a max lacks.
-  real = ~(sums.picked <= NEG_INF / 2)
-  found = lax.psum(real.astype(jnp.int32), axis_name) > 0
-  picked = lax.psum(jnp.where(real, sums.picked, 0.0), axis_name)
-  peak = lax.pmax(lax.stop_gradient(sums.peak), axis_name)
-  sums = _at_peak(sums, peak)
-  weight = lax.psum(sums.weight, axis_name)
-  mean = lax.psum(sums.weight * sums.mean, axis_name) / _nonzero(weight)
-  square = sums.square + sums.weight * (sums.mean - mean) ** 2
-  return Sums(
-    peak,
-    weight,
-    mean,
-    lax.psum(square, axis_name),
-    lax.psum(sums.power, axis_name),
-    jnp.where(found, picked, NEG_INF),
-  )
-
-
-def finish(sums: Sums) -> TokenStats:
-  """Reads the statistics off the sums of the whole vocabulary."""
-  weight = _nonzero(sums.weight)
-  log_weight = jnp.log(weight)
-  real = ~(sums.picked <= NEG_INF / 2)
-  # Shifted logits, not lse: at an offset of 1e4 that is off by up to 4e-4.
-  shifted = jnp.where(real, sums.picked - sums.peak[..., None], 0.0)
-  masses = jnp.where(real, jnp.exp(shifted), 0.0)[..., 1:]
-  return TokenStats(
-    lse=sums.peak + log_weight,
-    log_prob=jnp.where(real[..., 0], shifted[..., 0] - log_weight, NEG_INF),
-    entropy=log_weight - sums.mean,
-    varentropy=sums.square / weight,
-    collision=2 * log_weight - jnp.log(_nonzero(sums.power)),
-    mass=jnp.sum(masses, -1) / weight,
-  )
-
-
-def part_sums(logits, mask, ids) -> Sums:
-  """Sums of logits [..., V] float32; ids [..., M] are counted from here."""
-  allowed = _allowed(logits, mask)
-  logits = jnp.where(allowed, logits, NEG_INF)
-  peak = jnp.max(logits, -1)
-  shifted = logits - peak[..., None]
-  e = jnp.where(allowed, jnp.exp(shifted), 0.0)
-  weight = jnp.sum(e, -1)
-  # 0 times a huge number is 0 here: the product is cut, not the factor.
-  mean = jnp.sum(jnp.where(e == 0, 0.0, e * shifted), -1) / _nonzero(weight)
-  apart = (shifted - mean[..., None]) ** 2
-  here = (ids >= 0) & (ids < logits.shape[-1])
-  picked = jnp.take_along_axis(logits, jnp.where(here, ids, 0), -1)
-  return Sums(
-    peak,
-    weight,
-    mean,
-    jnp.sum(jnp.where(e == 0, 0.0, e * apart), -1),
-    jnp.sum(e * e, -1),
-    jnp.where(here, picked, NEG_INF),
-  )
-
-
-def logit_gradient(logits, mask, ids, sums: Sums, d: Sums) -> jax.Array:
-  """Cotangent of logits [..., V], a part of what `sums` is of. -> [..., V]
-
-  d: the cotangents of the sums; that of the peak is not read.
-  """
-  size = logits.shape[-1]
-  column = functools.partial(jnp.expand_dims, axis=-1)
-  shifted = logits - column(sums.peak)
-  e = jnp.where(_allowed(logits, mask), jnp.exp(shifted), 0.0)
-  u = jnp.where(e == 0, 0.0, shifted - column(sums.mean))
-  # dweight = e, dmean = e (1 + u) / weight, dsquare = e (u^2 + 2 u).
-  slope = d.mean / _nonzero(sums.weight)
-  line = column(slope + 2 * d.square) + column(d.square) * u
-  dz = column(d.weight + slope) + u * line + 2 * column(d.power) * e
-  here = (ids >= 0) & (ids < size)
-  return _add_at(e * dz, jnp.where(here, ids, size), d.picked)
-
-
 @jax.custom_vjp
 def _logit_sums(logits, mask, ids):
-  return part_sums(logits, mask, ids)
+  return vocab_sums.part_sums(logits, mask, ids)
 
 
 def _logit_sums_forward(logits, mask, ids):
-  sums = part_sums(logits, mask, ids)
+  sums = vocab_sums.part_sums(logits, mask, ids)
   return sums, (logits, mask, ids, sums)
 
 
 def _logit_sums_backward(kept, d):
-  return logit_gradient(*kept, d), None, None
+  return vocab_sums.logit_gradient(*kept, d), None, None
 
 
 _logit_sums.defvjp(_logit_sums_forward, _logit_sums_backward)
@@ -271,11 +159,13 @@ _logit_sums.defvjp(_logit_sums_forward, _logit_sums_backward)
 def _hidden_sums(block, hidden, unembedding, mask, ids):
   def part(start, size):
     logits = _unembed(hidden, _cut(unembedding, start, size, 0))
-    return part_sums(logits, _cut(mask, start, size, -1), ids - start)
+    return vocab_sums.part_sums(
+      logits, _cut(mask, start, size, -1), ids - start
+    )
 
   first, block, starts = _blocks(unembedding.shape[0], block)
   sums, _ = lax.scan(
-    lambda sums, start: (merge(sums, part(start, block)), None),
+    lambda sums, start: (vocab_sums.merge(sums, part(start, block)), None),
     part(0, first),
     starts,
   )
@@ -295,7 +185,7 @@ def _hidden_sums_backward(block, kept, d):
     weights = _cut(unembedding, start, size, 0)
     allowed = _cut(mask, start, size, -1)
     logits = _unembed(hidden, weights)
-    dz = logit_gradient(logits, allowed, ids - start, sums, d)
+    dz = vocab_sums.logit_gradient(logits, allowed, ids - start, sums, d)
     dw = jnp.tensordot(
       dz, hidden, (rows, rows), preferred_element_type=jnp.float32
     )
@@ -344,32 +234,6 @@ def _cut(x, start, size, axis):
   return lax.dynamic_slice_in_dim(x, start, size, axis)
 
 
-def _allowed(logits, mask):
-  real = ~(logits <= NEG_INF / 2)  # nan stays, to be seen
-  return real if mask is None else real & mask
-
-
-def _nonzero(x):
-  """A divisor, or what a logarithm is taken of, where 0 means nothing there."""
-  return jnp.where(x == 0, 1.0, x)
-
-
-def _at_peak(sums, peak):
-  """The same sums relative to a higher peak."""
-  drop = sums.peak - peak
-  scale = jnp.exp(drop)
-  weight = sums.weight * scale
-  # What has no weight left has no mean: its drop may be 1e30.
-  mean = jnp.where(weight == 0, 0.0, sums.mean + drop)
-  return sums._replace(
-    peak=peak,
-    weight=weight,
-    mean=mean,
-    square=sums.square * scale,
-    power=sums.power * scale**2,
-  )
-
-
 def _ids(sampled, injected, shape):
   """[..., 1 + N]: the sampled id, then each injected one once, -1 pads."""
   ordered = jnp.sort(injected, -1)
@@ -377,12 +241,6 @@ def _ids(sampled, injected, shape):
   once = jnp.where(again, -1, ordered[..., 1:])
   ids = jnp.concatenate([sampled[..., None], ordered[..., :1], once], -1)
   return jnp.broadcast_to(ids, (*shape, ids.shape[-1]))
-
-
-@functools.partial(jnp.vectorize, signature="(v),(m),(m)->(v)")
-def _add_at(row, ids, values):
-  """row [..., V] with values [..., M] added at ids; V is nowhere."""
-  return row.at[ids].add(values, mode="drop")
 
 
 def _vary_alike(*arrays):

@@ -21,6 +21,7 @@ for Computing Sample Variances" (1979).
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -29,6 +30,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jax.experimental.pallas import triton as plgpu
+from jaxtyping import Array, Bool, Float, Int
 
 from rsrc_jax.ops.distributions import NEG_INF
 from rsrc_jax.types import TokenStats
@@ -82,11 +84,11 @@ class _Row(NamedTuple):
 
 
 def from_hidden(
-  hidden: jax.Array,
-  unembedding: jax.Array,
-  sampled: jax.Array,
-  injected: jax.Array,
-  mask: jax.Array | None = None,
+  hidden: Float[Array, "*lead D"],
+  unembedding: Float[Array, "V D"],
+  sampled: Int[Array, "*lead"],
+  injected: Int[Array, "*lead N"],
+  mask: Bool[Array, " V"] | Bool[Array, "*lead V"] | None = None,
   *,
   rows: int | None = None,
   block: int | None = None,
@@ -136,6 +138,44 @@ def from_hidden(
     mask,
   )
   return TokenStats(*(x.reshape(lead) for x in out))
+
+
+def head(
+  backend: str | None = None, *, interpret: bool = False
+) -> Callable[..., TokenStats]:
+  """from_hidden as types.Policy has it: head(hidden, table, ids, listed, mask).
+
+  The mask is broadcastable to [..., V], as rollout.score has it: one for all
+  rows is kept as [V], any other is stored for each row, a byte an id. The table
+  lies whole on a device: for one that is cut use `token_stats.over`.
+
+  Args:
+    backend: "tpu" or "gpu"; None: that of the machine.
+    interpret: run on any device, slowly; for tests.
+
+  Raises:
+    ValueError: the machine has no such device.
+  """
+  backend = backend or jax.default_backend()
+  if interpret:
+    backend = "tpu" if backend == "cpu" else backend
+  elif backend not in ("tpu", "gpu"):
+    raise ValueError(
+      f"the Pallas head runs on TPU and GPU, and this is {backend}: take the "
+      "blocked one (ops/token_stats.py)."
+    )
+
+  def of_rows(hidden, unembedding, sampled, injected, mask=None):
+    if mask is not None and mask.size == mask.shape[-1]:
+      mask = mask.reshape(-1)
+    elif mask is not None:
+      mask = jnp.broadcast_to(mask, (*hidden.shape[:-1], mask.shape[-1]))
+    return from_hidden(
+      hidden, unembedding, sampled, injected, mask,
+      backend=backend, interpret=interpret,
+    )  # fmt: skip
+
+  return of_rows
 
 
 def _checked(

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from rsrc_jax.lm import extracts, rollout
+from rsrc_jax.lm import likelihood, rollout
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.types import (
   Batch,
@@ -42,7 +42,7 @@ def make(
   def play(params, frozen, carry, batch: Batch, key, given: Tokens):
     del params, frozen
     code = Tokens(*(jnp.repeat(x, lessons, 0) for x in given))
-    lesson = extracts.likelihood.decode_batch(
+    lesson = likelihood.decode_batch(
       roles["D"], batch.source, code, key, dropout, empty
     )
     metrics = {"length": jnp.mean(jnp.sum(given.mask, -1) * 1.0)}

@@ -57,15 +57,6 @@ def frame(
   return jnp.where(step[:, None] >= due, answer, question)
 
 
-def weights(steps: int, rising: bool) -> np.ndarray:
-  """Of the losses of steps 1..S, with mean 1. [S]
-
-  rising: linearly, as the paper's text has them (its code has none).
-  """
-  up = np.arange(1, steps + 1) if rising else np.ones(steps)
-  return (up / up.mean()).astype(np.float32)
-
-
 def verified_chain(value: np.ndarray, *, final: bool = False):
   """Which later code of a chain each code should be taken to by likelihood.
 

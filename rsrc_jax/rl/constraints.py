@@ -8,7 +8,9 @@ ids (types.Constraints), so that scoring replays it. A row's lists depend on its
 number, its source and the key alone.
 """
 
+import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,39 +23,42 @@ from rsrc_jax.types import Batch, Constraints, Controls
 MODES = ("free", "force", "source", "words")
 
 
+class Forced(NamedTuple):
+  """What the codes of a batch are held to."""
+
+  # "free": anything in `code`. "force": each id is hidden with the probability
+  # `hidden`, the injected ones never. "source": only the tokens of the source
+  # itself, in any order: English by construction. "words": only what sources
+  # are written in, whether this one has it or not.
+  mode: str
+  code: np.ndarray  # [V] bool, ids of codes: no specials, no byte pieces
+  words: np.ndarray | None = None  # [V] bool, ids of sources; for "words"
+  # Subsets drawn for a source, g: 1 to share one among its codes, G for one a
+  # code. With one a code, a group compares words that no single subset holds
+  # together.
+  draws: int = 1
+  inject: int = 0  # N, ids drawn for each source, never tokens of it
+  ban: int = 0  # M, tokens of each source that its codes are asked not to use
+  # Draw the injected ids from the last `pool` of `code`; 0: from all. Decoys
+  # are always drawn from all.
+  pool: int = 0
+  force: bool = True  # hide and ban by masks too; otherwise C is only asked
+  # Banned as well, so that every code fills its budget; None: codes may end
+  # when they like.
+  end: int | None = None
+  # One is drawn for each source; empty: the role's length.
+  budgets: tuple[int, ...] = ()
+
+
 def make(
-  mode: str,
-  code: np.ndarray,
-  *,
-  words: np.ndarray | None = None,
-  draws: int = 1,
-  inject: int = 0,
-  ban: int = 0,
-  pool: int = 0,
-  force: bool = True,
-  end: int | None = None,
-  budgets: tuple[int, ...] = (),
+  mode: str, code: np.ndarray, **settings
 ) -> Callable[[jax.Array, Batch, Schedule], Controls]:
   """Builds the function that constrains a batch.
 
   Args:
-    mode: "free": anything in `code`. "force": each id is hidden with the
-      probability `hidden`, the injected ones never. "source": only the tokens
-      of the source itself, in any order: English by construction. "words":
-      only what sources are written in, whether this one has it or not.
-    code: [V] bool, ids that a code may contain: no specials, no byte pieces.
-    words: [V] bool, ids that a source may contain; for "words".
-    draws: subsets drawn for a source, g: 1 to share one among its codes, G for
-      one a code. With one a code, a group compares words that no single subset
-      holds together.
-    inject: N, ids drawn for each source from `code` without the tokens of s.
-    ban: M, tokens of each source that its codes are asked not to use.
-    pool: draw the injected ids from the last `pool` of `code`; 0: from all.
-      Decoys are always drawn from all.
-    force: hide and ban by masks too. Otherwise C is only asked.
-    end: banned as well, so that every code fills its budget; None: codes may
-      end when they like.
-    budgets: one is drawn for each source; empty: the role's length.
+    mode: see Forced.
+    code: see Forced.
+    **settings: the other fields of Forced.
 
   Returns:
     (key, batch, schedule) -> Ask with lists of V ids [B, g, V]. The key is
@@ -63,80 +68,93 @@ def make(
   Raises:
     ValueError: an unknown mode, or more ids asked for than there are.
   """
+  how = Forced(mode, code, **settings)
   if mode not in MODES:
     raise ValueError(f"augment mode {mode!r} is none of {sorted(MODES)}.")
-  drawable = jnp.asarray(_pool(code, pool))
-  if not 0 <= inject <= min(drawable.sum(), code.sum() // 2):
+  drawable = _pool(code, how.pool)
+  if not 0 <= how.inject <= min(drawable.sum(), code.sum() // 2):
     raise ValueError(
-      f"config.augment.inject={inject}: the vocabulary has {code.sum()} ids to "
-      f"inject and to swap for, and config.augment.pool={pool} keeps "
+      f"config.augment.inject={how.inject}: the vocabulary has {code.sum()} ids"
+      f" to inject and to swap for, and config.augment.pool={how.pool} keeps "
       f"{drawable.sum()} of them; lower it or raise the pool."
     )
-  if ban < 0:
-    raise ValueError(f"config.augment.ban={ban} can't be negative.")
-  ids = jnp.where(jnp.asarray(code), jnp.arange(code.size), -1)
-  plain = jnp.where(
-    jnp.asarray(code if words is None else code & words), ids, -1
+  if how.ban < 0:
+    raise ValueError(f"config.augment.ban={how.ban} can't be negative.")
+  return functools.partial(constrain, how)
+
+
+def constrain(
+  how: Forced, key: jax.Array, batch: Batch, schedule: Schedule
+) -> Controls:
+  """What the codes of a batch are held to. The key is consumed."""
+  keys = row_keys(key, batch.row)
+  used, avoided, decoys = lists(how, keys, batch, schedule)
+  shape = (batch.row.size, how.draws, how.code.size)
+  banned = jnp.full((*shape[:2], 1), -1, jnp.int32)
+  if how.ban and how.force:
+    banned = jnp.broadcast_to(avoided[:, None], (*shape[:2], how.ban))
+  if how.end is not None:
+    pad = ((0, 0), (0, 0), (0, 1))
+    banned = jnp.pad(banned, pad, constant_values=how.end)
+  constraints = Constraints(
+    banned,
+    jnp.broadcast_to(allowed(how, keys, batch, schedule, used), shape),
+    used[:, None] if how.inject else None,
+    avoided[:, None] if how.ban else None,
+    jnp.broadcast_to(schedule.temperature, (batch.row.size, 1)),
+    draw_budget(keys, schedule.budgets, how.budgets),
   )
+  return Controls(constraints, decoys[:, None], schedule.bonus, schedule.phase)
 
-  def constrain(key: jax.Array, batch: Batch, schedule: Schedule) -> Controls:
-    keys = row_keys(key, batch.row)
-    used, avoided, decoys = lists(keys, batch, schedule)
-    shape = (batch.row.size, draws, code.size)
-    allowed = {
-      "free": lambda: jnp.int32(-1),
-      "force": lambda: subset(keys, schedule.hidden, used, shape),
-      "source": lambda: _source(batch, ids, shape),
-      "words": lambda: plain,
-    }[mode]()
-    banned = jnp.full((*shape[:2], 1), -1, jnp.int32)
-    if ban and force:
-      banned = jnp.broadcast_to(avoided[:, None], (*shape[:2], ban))
-    if end is not None:
-      banned = jnp.pad(banned, ((0, 0), (0, 0), (0, 1)), constant_values=end)
-    constraints = Constraints(
-      banned,
-      jnp.broadcast_to(allowed, shape),
-      used[:, None] if inject else None,
-      avoided[:, None] if ban else None,
-      jnp.broadcast_to(schedule.temperature, (batch.row.size, 1)),
-      draw_budget(keys, schedule.budgets, budgets),
-    )
-    return Controls(
-      constraints, decoys[:, None], schedule.bonus, schedule.phase
-    )
 
-  def lists(keys, batch, schedule):
-    """-> injected [B, N], avoided [B, M], decoys [B, N]; -1 pads."""
-    s = jnp.where(batch.source.mask, batch.source.ids, -1)
-    maskable = (s >= 0) & (jnp.take(ids, s) >= 0)
-    avoided = _some(fold(keys, 2), s, maskable, ban)
-    avoided = _share(fold(keys, 6), avoided, schedule.ban)
-    # Tokens of s, the banned ones among them, are nobody's gift.
-    there = jnp.zeros((len(s), code.size + 1), bool)
-    there = there.at[jnp.arange(len(s))[:, None], s].set(True)[:, :-1]
-    free = jnp.asarray(code) & ~there
-    every = jnp.broadcast_to(jnp.arange(code.size), free.shape)
-    used = _some(fold(keys, 1), every, free & drawable, inject)
-    # Decoys are what else might have been there: never an injected id.
-    taken = jnp.zeros((len(s), code.size + 1), bool)
-    taken = taken.at[jnp.arange(len(s))[:, None], used].set(True)[:, :-1]
-    decoys = _some(fold(keys, 4), every, free & ~taken, inject)
-    # The same places of both lists stay: a decoy stands for each id.
-    some = lambda x: _share(fold(keys, 5), x, schedule.inject)
-    return some(used), avoided, some(decoys)
+def lists(
+  how: Forced, keys: jax.Array, batch: Batch, schedule: Schedule
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """-> injected [B, N], avoided [B, M], decoys [B, N]; -1 pads."""
+  code = jnp.asarray(how.code)
+  s = jnp.where(batch.source.mask, batch.source.ids, -1)
+  maskable = (s >= 0) & (jnp.take(_code_ids(how), s) >= 0)
+  avoided = _some(fold(keys, 2), s, maskable, how.ban)
+  avoided = _share(fold(keys, 6), avoided, schedule.ban)
+  # Tokens of s, the banned ones among them, are never injected.
+  free = code & ~_among(s, code.size)
+  every = jnp.broadcast_to(jnp.arange(code.size), free.shape)
+  drawable = jnp.asarray(_pool(how.code, how.pool))
+  used = _some(fold(keys, 1), every, free & drawable, how.inject)
+  # Decoys are what else might have been there: never an injected id.
+  untaken = free & ~_among(used, code.size)
+  decoys = _some(fold(keys, 4), every, untaken, how.inject)
+  # The same places of both lists stay: a decoy stands for each id.
+  some = lambda x: _share(fold(keys, 5), x, schedule.inject)
+  return some(used), avoided, some(decoys)
 
-  def subset(keys, hidden, used, shape):
-    draw = lambda k: jax.random.uniform(k, shape[1:])
-    shown = jax.vmap(draw)(keys) >= (hidden if force else 0.0)
-    if inject:
-      rows = jnp.arange(len(used))[:, None]
-      mine = jnp.zeros((len(used), code.size + 1), bool)
-      mine = mine.at[rows, used].set(True)[:, None, :-1]
-      shown |= mine
-    return jnp.where(shown, ids, -1)
 
-  return constrain
+def allowed(
+  how: Forced,
+  keys: jax.Array,
+  batch: Batch,
+  schedule: Schedule,
+  used: jax.Array,
+) -> jax.Array:
+  """The ids that codes may be written in; -1 pads.
+
+  used [B, N] are the injected ids -> broadcastable to [B, g, V].
+  """
+  if how.mode == "free":
+    return jnp.int32(-1)
+  ids = _code_ids(how)
+  if how.mode == "words":
+    words = how.code if how.words is None else how.code & how.words
+    return jnp.where(jnp.asarray(words), ids, -1)
+  shape = (batch.row.size, how.draws, how.code.size)
+  if how.mode == "source":
+    return _source(batch, ids, shape)
+  draw = lambda k: jax.random.uniform(k, shape[1:])
+  hidden = schedule.hidden if how.force else 0.0
+  shown = jax.vmap(draw)(keys) >= hidden
+  if how.inject:
+    shown |= _among(used, how.code.size)[:, None]
+  return jnp.where(shown, ids, -1)
 
 
 def relaxed(
@@ -151,11 +169,11 @@ def relaxed(
   -> (batch, budget [B] int32 or None) -> Constraints. Arguments as in `make`.
   """
   mode = "free" if mode == "force" else mode
-  constrain = make(mode, code, words=words, end=end)
+  force = make(mode, code, words=words, end=end)
   nothing = Schedule(*[jnp.float32(0.0)] * 5, *[jnp.float32(1.0)] * 2, 0)
 
   def limits(batch: Batch, budget: jax.Array | None) -> Constraints:
-    limits = constrain(jax.random.key(0), batch, nothing).constraints
+    limits = force(jax.random.key(0), batch, nothing).constraints
     budget = None if budget is None else budget[:, None].astype(jnp.int32)
     return limits._replace(temperature=None, budget=budget)
 
@@ -174,6 +192,17 @@ def draw_budget(
   admitted = jnp.ceil(share * len(budgets)).astype(jnp.int32)
   draw = lambda k: jax.random.randint(k, (1,), 0, jnp.maximum(admitted, 1))
   return jnp.asarray(budgets, jnp.int32)[jax.vmap(draw)(fold(keys, 3))]
+
+
+def _code_ids(how: Forced) -> jax.Array:
+  """[V]: the id itself where a code may contain it, else -1."""
+  return jnp.where(jnp.asarray(how.code), jnp.arange(how.code.size), -1)
+
+
+def _among(ids: jax.Array, size: int) -> jax.Array:
+  """ids [B, K], -1 pads -> bool [B, size]: which are on the list."""
+  there = jnp.zeros((len(ids), size + 1), bool)
+  return there.at[jnp.arange(len(ids))[:, None], ids].set(True)[:, :-1]
 
 
 def _source(batch, ids, shape):

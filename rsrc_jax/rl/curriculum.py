@@ -6,6 +6,7 @@ tokens, and gives the constraints up once reward plateaus. `plateau` does so in
 equal levels; `linear` relaxes by the step alone.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -84,20 +85,25 @@ def linear(*, hidden: float, steps: int, explore_steps: int) -> Curriculum:
   return Curriculum(init, update, lambda state, reward: state)
 
 
-def plateau(
-  *,
-  hidden: float,
-  levels: int,
-  temperature: float,
-  budgets: float,
-  decay: float,
-  patience: int,
-  margin: float,
-  settle: int,
-  min_steps: int,
-  max_steps: int,
-  explore_steps: int,
-) -> Curriculum:
+class Plateau(NamedTuple):
+  """How `plateau` relaxes."""
+
+  hidden: float  # share of the vocabulary hidden at first
+  # How often the constraints are relaxed, each time by 1 / levels of what they
+  # were at first.
+  levels: int
+  temperature: float  # times the role's own at first; 1 at the end
+  budgets: float  # share of the list of budgets in use at first; 1 at the end
+  decay: float  # of the average: weight of what was before an observation
+  patience: int  # waits that make a plateau
+  margin: float  # by which an average must exceed the best reward to count
+  settle: int  # observations ignored at the start of every phase
+  min_steps: int  # training steps that a phase lasts at least
+  max_steps: int  # training steps that a phase but the last lasts at most
+  explore_steps: int  # after so many no entropy bonus is paid any more
+
+
+def plateau(**settings) -> Curriculum:
   """Relaxes by one of equal levels whenever the held-out reward plateaus.
 
   A phase begins with `settle` observations that are ignored: the reward jumps
@@ -109,75 +115,87 @@ def plateau(
   ends. An observation that is not finite is ignored.
 
   Args:
-    hidden: share of the vocabulary hidden at first.
-    levels: how often the constraints are relaxed, each time by 1 / levels of
-      what they were at first.
-    temperature: times the role's own at first; 1 at the end.
-    budgets: share of the list of budgets in use at first; 1 at the end.
-    decay: of the average: the weight of what was before an observation.
-    patience: waits that make a plateau.
-    margin: of reward, by which an average must exceed the best to count.
-    settle: observations ignored at the start of every phase.
-    min_steps: training steps that a phase lasts at least.
-    max_steps: training steps that a phase but the last lasts at most.
-    explore_steps: after so many no entropy bonus is paid any more.
+    **settings: the fields of Plateau.
 
   Raises:
     ValueError: a setting is out of its range.
   """
-  _check("hidden", hidden, 0.0 <= hidden < 1.0, "in [0, 1)")
-  _check("levels", levels, levels >= 1, "at least 1")
-  _check(
-    "temperature", temperature, 0.0 < temperature < np.inf, "above 0, finite"
-  )
-  _check("budgets", budgets, 0.0 < budgets <= 1.0, "in (0, 1]")
-  _check("decay", decay, 0.0 <= decay < 1.0, "in [0, 1)")
-  _check("patience", patience, patience >= 1, "at least 1")
-  _check("margin", margin, 0.0 <= margin < np.inf, "at least 0, finite")
-  _check("settle", settle, settle >= 0, "at least 0")
-  _check("min_steps", min_steps, min_steps >= 0, "at least 0")
-  least = max(min_steps, 1)
-  _check(
-    "max_steps", max_steps, max_steps >= least,
-    f"at least {least}: 1, and no less than min_steps",
-  )  # fmt: skip
-  _check("explore_steps", explore_steps, explore_steps >= 0, "at least 0")
-  table = _levels(hidden, levels, temperature, budgets)
-
-  def at(phase: jax.Array, explore: jax.Array) -> Schedule:
-    return jax.tree.map(lambda row: row[phase], table)._replace(explore=explore)
-
-  def relax(state: State, due: jax.Array) -> State:
-    due = due & (state.schedule.phase < levels)
-    phase = jnp.minimum(state.schedule.phase + 1, levels)
-    return _where(due, _start(at(phase, state.schedule.explore)), state)
-
-  def update(state: State, step: jax.Array) -> State:
-    schedule = at(state.schedule.phase, _left(step, explore_steps))
-    state = state._replace(schedule=schedule, age=state.age + 1)
-    return relax(state, state.age >= max_steps)
-
-  def observe(state: State, reward: jax.Array) -> State:
-    reward = jnp.asarray(reward, jnp.float32)
-    first = state.seen == settle
-    average = decay * state.average + (1.0 - decay) * reward
-    average = jnp.where(first, reward, average)
-    better = first | (average > state.best + margin)
-    judged = state._replace(
-      average=average,
-      best=jnp.where(better, average, state.best),
-      waited=jnp.where(better, 0, state.waited + 1),
-    )
-    after = _where(state.seen >= settle, judged, state)
-    after = after._replace(seen=state.seen + 1)
-    flat = (after.waited >= patience) & (after.age >= min_steps)
-    return _where(jnp.isfinite(reward), relax(after, flat), state)
+  how = Plateau(**settings)
+  _check_plateau(how)
+  table = _levels(how.hidden, how.levels, how.temperature, how.budgets)
 
   def init() -> State:
-    explore = _left(jnp.int32(0), explore_steps)
-    return _apart(_start(at(jnp.int32(0), explore)))
+    explore = _left(jnp.int32(0), how.explore_steps)
+    return _apart(_start(_row(table, jnp.int32(0), explore)))
 
-  return Curriculum(init, update, observe)
+  return Curriculum(
+    init,
+    functools.partial(_update, how, table),
+    functools.partial(_judge, how, table),
+  )
+
+
+def _check_plateau(how: Plateau) -> None:
+  least = max(how.min_steps, 1)
+  for field, holds, needed in (
+    ("hidden", 0.0 <= how.hidden < 1.0, "in [0, 1)"),
+    ("levels", how.levels >= 1, "at least 1"),
+    ("temperature", 0.0 < how.temperature < np.inf, "above 0, finite"),
+    ("budgets", 0.0 < how.budgets <= 1.0, "in (0, 1]"),
+    ("decay", 0.0 <= how.decay < 1.0, "in [0, 1)"),
+    ("patience", how.patience >= 1, "at least 1"),
+    ("margin", 0.0 <= how.margin < np.inf, "at least 0, finite"),
+    ("settle", how.settle >= 0, "at least 0"),
+    ("min_steps", how.min_steps >= 0, "at least 0"),
+    ("max_steps", how.max_steps >= least,
+     f"at least {least}: 1, and no less than min_steps"),
+    ("explore_steps", how.explore_steps >= 0, "at least 0"),
+  ):  # fmt: skip
+    _check(field, getattr(how, field), holds, needed)
+
+
+# `table` has what each phase sets, see `_levels`.
+
+
+def _row(table: Schedule, phase: jax.Array, explore: jax.Array) -> Schedule:
+  return jax.tree.map(lambda row: row[phase], table)._replace(explore=explore)
+
+
+def _relax(how: Plateau, table: Schedule, state: State, due: jax.Array):
+  """The next phase, where it is `due` and there is one. -> State"""
+  due = due & (state.schedule.phase < how.levels)
+  phase = jnp.minimum(state.schedule.phase + 1, how.levels)
+  fresh = _start(_row(table, phase, state.schedule.explore))
+  return _where(due, fresh, state)
+
+
+def _update(
+  how: Plateau, table: Schedule, state: State, step: jax.Array
+) -> State:
+  """Curriculum.update: a phase ends after `max_steps` at the latest."""
+  schedule = _row(table, state.schedule.phase, _left(step, how.explore_steps))
+  state = state._replace(schedule=schedule, age=state.age + 1)
+  return _relax(how, table, state, state.age >= how.max_steps)
+
+
+def _judge(
+  how: Plateau, table: Schedule, state: State, reward: jax.Array
+) -> State:
+  """Curriculum.observe: a phase ends where the smoothed reward is flat."""
+  reward = jnp.asarray(reward, jnp.float32)
+  first = state.seen == how.settle
+  average = how.decay * state.average + (1.0 - how.decay) * reward
+  average = jnp.where(first, reward, average)
+  better = first | (average > state.best + how.margin)
+  judged = state._replace(
+    average=average,
+    best=jnp.where(better, average, state.best),
+    waited=jnp.where(better, 0, state.waited + 1),
+  )
+  after = _where(state.seen >= how.settle, judged, state)
+  after = after._replace(seen=state.seen + 1)
+  flat = (after.waited >= how.patience) & (after.age >= how.min_steps)
+  return _where(jnp.isfinite(reward), _relax(how, table, after, flat), state)
 
 
 def _levels(

@@ -6,6 +6,7 @@ Augmentation). Rewards are constants to the learner: nothing here is
 differentiated.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from rsrc_jax.types import Controls, Metrics, Params, Policy, Rollout, Tokens
 
 FLOOR = 1e-3  # of v0 and h0
 REFRESH = 100  # batches
+LOADS = ("none", "message", "token")
 
 
 class Norms(NamedTuple):
@@ -44,121 +46,124 @@ class Gate(NamedTuple):
   pay: Callable[..., tuple[jax.Array, Metrics, Any]]
 
 
-def make(
-  policy: Policy,
-  role: Role,
-  *,
-  name: str,
-  load_bearing: str,
-  bonus: float,
-  mode: str,
-  share: float,
-  threshold: float | None,
-  nats_per_token: float,
-  others: int,
-  typical: float | None,
-  decay: float,
-  length_price: float,
-  monitor: bool = False,
-) -> Gate:
+class Terms(NamedTuple):
+  """What is paid for, and by which tests."""
+
+  name: str  # of the gate, one of rewards.GATES
+  # "none"; "message": L, one a code; "token": leave-one-out, one an injected
+  # token.
+  load_bearing: str
+  bonus: float  # beta, reward of a code that uses all its injected ids fully
+  mode: str  # "bonus" or "multiply", see rewards.gated
+  share: float  # gamma of "multiply"
+  # tau in nats: what swapping rote tokens costs D by chance; None: measured on
+  # codes whose injected ids were only appended.
+  threshold: float | None
+  nats_per_token: float  # nats an injected token has to carry for L = 1
+  others: int  # J, other sources that "counterfactual" scores a code against
+  decay: float  # of the running medians, a batch
+  length_price: float  # see rewards.priced
+  monitor: bool = False  # measure L even where it is not paid for
+
+
+def make(policy: Policy, role: Role, **settings) -> Gate:
   """Builds the gate.
 
   Args:
     policy: the model's functions.
     role: C.
-    name: one of rewards.GATES.
-    load_bearing: "none"; "message": L, one a code; "token": leave-one-out, one
-      an injected token.
-    bonus: beta, reward of a code that uses all its injected ids fully.
-    mode: "bonus" or "multiply", see rewards.gated.
-    share: gamma of "multiply".
-    threshold: tau in nats: what swapping rote tokens costs D by chance; None:
-      measured on codes whose injected ids were only appended.
-    nats_per_token: nats an injected token has to carry for L = 1.
-    others: J, other sources that "counterfactual" scores a code against.
-    typical: kappa of the locally-typical test; None: off.
-    decay: of the running medians, a batch.
-    length_price: see rewards.priced.
-    monitor: measure L even where it is not paid for.
+    **settings: the fields of Terms.
   """
-  if name not in rewards.GATES or load_bearing not in LOADS:
+  terms = Terms(**settings)
+  if terms.name not in rewards.GATES or terms.load_bearing not in LOADS:
     raise ValueError(
-      f"config.patterns.cdv.gate: name={name!r} must be one of {rewards.GATES} "
-      f"and load_bearing={load_bearing!r} one of {LOADS}."
+      f"config.patterns.cdv.gate: name={terms.name!r} must be one of "
+      f"{rewards.GATES} and load_bearing={terms.load_bearing!r} one of {LOADS}."
     )
-  if name == "counterfactual" and others < 1:
+  if terms.name == "counterfactual" and terms.others < 1:
     raise ValueError(
-      f"config.patterns.cdv.gate.others={others}: the counterfactual gate "
-      "needs at least one other source."
+      f"config.patterns.cdv.gate.others={terms.others}: the counterfactual "
+      "gate needs at least one other source."
     )
+  return Gate(_init, functools.partial(pay, policy, role, terms))
 
-  def pay(
-    params: Params,
-    carry: Norms,
-    s: Tokens,
-    c: Rollout,
-    code: Tokens,
-    fidelity: jax.Array,
-    known: jax.Array,
-    likelihood: Callable[[Params, Tokens, Tokens], jax.Array],
-    ask: Controls,
-  ) -> tuple[jax.Array, Metrics, Norms]:
-    """Args: fidelity, known (ln p_D(s|c)) [B, G]; likelihood(params, s, code).
 
-    Returns the reward of C, its components by name, and the new carry.
-    """
-    injected = c.constraints.injected
-    uses = rewards.first_uses(code.ids, code.mask, injected)
-    carry = _observe(carry, c, code.mask & ~uses, ask.phase, decay)
-    budget = role.length
-    if c.constraints.budget is not None:
-      budget = c.constraints.budget
-    pmi = None
-    if name == "counterfactual":
-      with jax.named_scope("C"):
-        pmi = _pmi(policy, params, role, s, c, others)
-    gates = rewards.gate(
-      name, c.stats, v0=carry.v0, h0=carry.h0, pmi=pmi, typical=typical
+def pay(
+  policy: Policy,
+  role: Role,
+  terms: Terms,
+  params: Params,
+  carry: Norms,
+  s: Tokens,
+  c: Rollout,
+  code: Tokens,
+  fidelity: jax.Array,
+  known: jax.Array,
+  likelihood: Callable[[Params, Tokens, Tokens], jax.Array],
+  ask: Controls,
+) -> tuple[jax.Array, Metrics, Norms]:
+  """Args: fidelity, known (ln p_D(s|c)) [B, G]; likelihood(params, s, code).
+
+  Returns the reward of C, its components by name, and the new carry.
+  """
+  injected = c.constraints.injected
+  uses = rewards.first_uses(code.ids, code.mask, injected)
+  carry = _observe(carry, c, code.mask & ~uses, ask.phase, terms.decay)
+  budget = role.length
+  if c.constraints.budget is not None:
+    budget = c.constraints.budget
+  pmi = None
+  if terms.name == "counterfactual":
+    with jax.named_scope("C"):
+      pmi = _pmi(policy, params, role, s, c, terms.others)
+  gates = rewards.gate(terms.name, c.stats, v0=carry.v0, h0=carry.h0, pmi=pmi)
+  of_code = functools.partial(likelihood, params, s)
+  gap = None
+  if terms.load_bearing != "none" or terms.monitor:
+    with jax.named_scope("V"):
+      swapped = rewards.swap(code.ids, uses, injected, ask.decoys)
+      gap = known - of_code(code._replace(ids=swapped))
+      carry = _measure(
+        carry, code, uses, injected, ask.decoys, budget, of_code,
+        terms.decay, terms.threshold,
+      )  # fmt: skip
+  load = _load(terms, carry.tau, code, uses, known, gap, of_code, ask.decoys,
+               injected)  # fmt: skip
+  reward, parts = rewards.gated(
+    fidelity, jnp.sum(code.mask, -1), gates, uses, load,
+    budget=budget, price=terms.length_price,
+    listed=jnp.sum(injected >= 0, -1), bonus=terms.bonus * ask.bonus,
+    mode=terms.mode, share=terms.share,
+  )  # fmt: skip
+  metrics = {f"pay_{k}": jnp.mean(v) for k, v in parts.items()}
+  metrics |= monitors(c, code, uses, gap, carry.tau, ask.decoys)
+  metrics |= {"v0": carry.v0, "h0": carry.h0, "tau": carry.tau}
+  return reward, metrics, carry
+
+
+def _load(
+  terms: Terms, tau, code, uses, known, gap, of_code, decoys, injected
+) -> jax.Array:
+  """L, [B, G] of a code or [B, G, T] of a token; 1 where it is not asked for.
+
+  known, gap [B, G]: nats of s given the code, and lost when its uses are
+  swapped.
+  """
+  count = jnp.sum(uses, -1)
+  if terms.load_bearing == "message":
+    return rewards.load_bearing(
+      gap, count, threshold=tau, nats_per_token=terms.nats_per_token
     )
-    count, gap = jnp.sum(uses, -1), None
-    load = jnp.ones(count.shape)
-    if load_bearing != "none" or monitor:
-      with jax.named_scope("V"):
-        swapped = rewards.swap(code.ids, uses, injected, ask.decoys)
-        gap = known - likelihood(params, s, code._replace(ids=swapped))
-        carry = _measure(
-          carry, params, s, code, uses, injected, ask.decoys, budget,
-          likelihood, decay, threshold,
-        )  # fmt: skip
-    tau = carry.tau
-    if load_bearing == "message":
-      load = rewards.load_bearing(
-        gap, count, threshold=tau, nats_per_token=nats_per_token
-      )
-    elif load_bearing == "token":
-      with jax.named_scope("V"):
-        gaps = known[..., None] - _one_by_one(
-          lambda x: likelihood(params, s, code._replace(ids=x)),
-          code.ids, uses, injected, ask.decoys,
-        )  # fmt: skip
-      load = rewards.load_bearing_tokens(
-        gaps, uses, threshold=tau, nats_per_token=nats_per_token
-      )
-    reward, parts = rewards.gated(
-      fidelity, jnp.sum(code.mask, -1), gates, uses, load,
-      budget=budget, price=length_price,
-      listed=jnp.sum(injected >= 0, -1), bonus=bonus * ask.bonus, mode=mode,
-      share=share,
+  if terms.load_bearing == "none":
+    return jnp.ones(count.shape)
+  with jax.named_scope("V"):
+    gaps = known[..., None] - _one_by_one(
+      lambda x: of_code(code._replace(ids=x)),
+      code.ids, uses, injected, decoys,
     )  # fmt: skip
-    metrics = {f"pay_{k}": jnp.mean(v) for k, v in parts.items()}
-    metrics |= monitors(c, code, uses, gap, tau, ask.decoys)
-    metrics |= {"v0": carry.v0, "h0": carry.h0, "tau": tau}
-    return reward, metrics, carry
-
-  return Gate(_init, pay)
-
-
-LOADS = ("none", "message", "token")
+  return rewards.load_bearing_tokens(
+    gaps, uses, threshold=tau, nats_per_token=terms.nats_per_token
+  )
 
 
 def monitors(
@@ -257,9 +262,8 @@ def _observe(carry: Norms, c: Rollout, plain, phase, decay: float) -> Norms:
 
 
 def _measure(
-  carry, params, s, code, uses, injected, decoys, budget, likelihood, decay,
-  threshold,
-) -> Norms:  # fmt: skip
+  carry, code, uses, injected, decoys, budget, of_code, decay, threshold
+) -> Norms:
   """Moves tau: what a scripted rote policy would lose in the swap.
 
   Of one code a source the injected ids are taken out, and as many of the list
@@ -280,9 +284,7 @@ def _measure(
     listed = jnp.where(jnp.arange(listed.shape[-1]) < number, listed, -1)
     return Tokens(*(x[:, None] for x in append(plain, listed, size)))
 
-  known = [
-    likelihood(params, s, rote(listed[:, 0])) for listed in (injected, decoys)
-  ]
+  known = [of_code(rote(listed[:, 0])) for listed in (injected, decoys)]
   found = jnp.maximum(jnp.percentile(known[0] - known[1], 95), 0.0)
   mixed = decay * carry.tau + (1.0 - decay) * found
   return carry._replace(tau=jnp.where(carry.tau < 0, found, mixed))

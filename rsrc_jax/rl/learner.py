@@ -10,7 +10,7 @@ import optax
 from rsrc_jax.lm import rollout
 from rsrc_jax.lm.keys import step_key
 from rsrc_jax.lm.roles import Role
-from rsrc_jax.ops import grpo, rewards
+from rsrc_jax.ops import grpo
 from rsrc_jax.rl.curriculum import Curriculum
 from rsrc_jax.types import (
   Batch,
@@ -66,7 +66,6 @@ def make_step(
   micro_batches: int = 1,
   normalize_std: bool = False,
   kl: float = 0.0,
-  rarity_bonus: dict[str, float] | None = None,
   bind: Callable[[Params, dict[str, Params]], Params] = lambda params, _: (
     params
   ),
@@ -84,16 +83,12 @@ def make_step(
     micro_batches: parts in which a gradient is summed up, to save memory.
     normalize_std: see grpo.advantages.
     kl: reward that a nat of KL to the frozen base costs.
-    rarity_bonus: reward of each role for a nat of rewards.rarity, scaled down
-      with the curriculum's `explore` as the entropy bonus is.
     bind: (what is trained, frozen) -> the parameters of the policy: adapters
       are put beside the frozen base.
 
   The `frozen` parameters are read and never trained: an argument, so that they
   are neither baked into the program nor donated with the state.
   """
-
-  rarity_bonus = {r: b for r, b in (rarity_bonus or {}).items() if b}
 
   def train_step(state: TrainState, frozen, batch: Batch, given):
     key = step_key(state.seed, state.step)
@@ -102,10 +97,7 @@ def make_step(
     episode, carry = pattern.play(
       bind(state.params, frozen), frozen, state.carry, batch, key, given
     )
-    returns = _shaped(
-      policy, roles, frozen, episode, kl,
-      {role: schedule.explore * b for role, b in rarity_bonus.items()},
-    )  # fmt: skip
+    returns = _shaped(policy, roles, frozen, episode, kl)
     credit = episode.credit or {}
     advantages = {
       role: grpo.advantages(r, normalize_std=normalize_std)
@@ -132,7 +124,7 @@ def make_step(
       "gradient_norm": optax.tree.norm(grads),
       **schedule._asdict(),
     }
-    # A line of metrics already has a phase: which loop it is of.
+    # metrics.jsonl already uses the key 'phase' for the training stage.
     metrics["curriculum_phase"] = metrics.pop("phase")
     return TrainState(
       state.step + 1, params, opt_state, carry, relaxed, state.seed
@@ -265,8 +257,8 @@ def _gradient(loss, params, work, explore, micro_batches):
   return jax.lax.scan(add, zero, parts)[0]
 
 
-def _shaped(policy, roles, frozen, episode, kl, rarity_bonus):
-  """Rewards, less the way from the frozen base, plus what rarity is paid."""
+def _shaped(policy, roles, frozen, episode, kl):
+  """Rewards, less the KL penalty to the frozen base."""
   shaped = {}
   for role, r in episode.rollouts.items():
     reward = episode.rewards[role]
@@ -277,10 +269,6 @@ def _shaped(policy, roles, frozen, episode, kl, rarity_bonus):
         )
       penalty = grpo.kl_penalty(r.log_probs, reference, r.output.mask)
       reward = reward - kl * penalty
-    if role in rarity_bonus:
-      size = roles[role].support.size
-      rare = rewards.rarity(r.output.ids, r.output.mask, size)
-      reward = reward + rarity_bonus[role] * rare
     shaped[role] = reward
   return shaped
 

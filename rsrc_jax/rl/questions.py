@@ -4,6 +4,7 @@ Either the facts of a grammar, which any of its sentences can be asked for, or
 the question that each source comes with (data/reasoning.py).
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -63,6 +64,17 @@ def of_sources(roles: dict[str, Role], info: SourceInfo) -> Questions:
   )
 
 
+class Facts(NamedTuple):
+  """Which facts are asked for; a kind is one fact and -1, or two of them."""
+
+  info: SourceInfo
+  end: int  # of A
+  each: int  # questions about a source
+  pairs: float  # share of questions that ask for two facts
+  single: list[tuple[int, int]]  # kinds that training asks for
+  taught: list[tuple[int, int]]
+
+
 def of_facts(
   roles: dict[str, Role],
   info: SourceInfo,
@@ -85,54 +97,17 @@ def of_facts(
     ValueError: a source without questions, or settings out of range.
   """
   asked = _asked(info, unasked)
-  single = [(i, -1) for i in asked]
   both = [*itertools.combinations(asked, 2)]
-  fresh = both[::HELD_OUT]  # never asked for
+  fresh = both[::HELD_OUT]
   taught = [pair for pair in both if pair not in fresh]
   if not 0.0 <= pairs <= 1.0 or (pairs and not taught):
     raise ValueError(
       f"config.patterns.qa.pairs={pairs}: a share from 0 to 1, and 0 where "
       "fewer than three facts are asked for."
     )
-  kinds = jnp.asarray([*single, *taught], jnp.int32)  # of training
-  role, ids = answerer(roles, info), jnp.asarray(info.questions)
-
-  def spelled(s: Tokens, kind: jax.Array) -> Asked:
-    """s [N, S], facts [N, ..., 2], -1 for none -> Asked [N, ..., 2]."""
-    real = kind >= 0
-    some = jnp.maximum(kind, 0)
-    word = jnp.take_along_axis(
-      right_words(info, s), some.reshape(len(s.ids), -1), 1
-    ).reshape(kind.shape)
-    right = Tokens(jnp.where(real, word, role.end), jnp.ones_like(real))
-    return Tokens(jnp.where(real, ids[some], 0), real), right
-
-  def draw(key, batch: Batch) -> Asked:
-    def one(key):
-      k_which, k_one, k_two = jax.random.split(key, 3)
-      alone = jax.random.randint(k_one, (each,), 0, len(single))
-      two = jax.random.randint(k_two, (each,), len(single), max(
-        len(kinds), len(single) + 1))  # fmt: skip
-      here = jax.random.uniform(k_which, (each,)) < pairs
-      return kinds[jnp.where(here, two, alone)]
-
-    return spelled(batch.source, jax.vmap(one)(row_keys(key, batch.row)))
-
-  def group(facts):
-    def ask(batch: Batch) -> Asked:
-      s = batch.source
-      kind = jnp.broadcast_to(
-        jnp.asarray(facts, jnp.int32), (len(s.ids), len(facts), WORDS)
-      )
-      return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), spelled(s, kind))
-
-    return ask
-
-  def show(batch: Batch) -> Asked:
-    every = jnp.asarray([*single, *both])
-    mine = every[jnp.arange(len(batch.source.ids)) % len(every)]
-    return spelled(batch.source, mine)
-
+  role = answerer(roles, info)
+  single = [(i, -1) for i in asked]
+  facts = Facts(info, role.end, each, pairs, single, taught)
   groups = {
     "asked": single,
     "unasked": [(i, -1) for i in range(len(info.names)) if i not in asked],
@@ -143,13 +118,61 @@ def of_facts(
     what: tuple(info.names[i] for i, _ in groups[what])
     for what in ("asked", "unasked")
   }
+  of = lambda function, *more: functools.partial(function, facts, *more)
   return Questions(
     role,
-    draw,
-    {what: group(facts) for what, facts in groups.items() if facts},
+    of(draw),
+    {what: of(group, kinds) for what, kinds in groups.items() if kinds},
     names,
-    show,
+    of(show),
   )
+
+
+def spelled(facts: Facts, s: Tokens, kind: jax.Array) -> Asked:
+  """s [N, S], kind [N, ..., 2] int32 -> Asked [N, ..., 2]."""
+  ids, real = jnp.asarray(facts.info.questions), kind >= 0
+  some = jnp.maximum(kind, 0)
+  word = jnp.take_along_axis(
+    right_words(facts.info, s), some.reshape(len(s.ids), -1), 1
+  ).reshape(kind.shape)
+  right = Tokens(jnp.where(real, word, facts.end), jnp.ones_like(real))
+  return Tokens(jnp.where(real, ids[some], 0), real), right
+
+
+def draw(facts: Facts, key: jax.Array, batch: Batch) -> Asked:
+  """What training asks, [B, E, ...]."""
+  single, each = len(facts.single), facts.each
+  kinds = jnp.asarray([*facts.single, *facts.taught], jnp.int32)
+
+  def one(key):
+    k_which, k_one, k_two = jax.random.split(key, 3)
+    alone = jax.random.randint(k_one, (each,), 0, single)
+    two = jax.random.randint(
+      k_two, (each,), single, max(len(kinds), single + 1)
+    )
+    here = jax.random.uniform(k_which, (each,)) < facts.pairs
+    return kinds[jnp.where(here, two, alone)]
+
+  keys = row_keys(key, batch.row)
+  return spelled(facts, batch.source, jax.vmap(one)(keys))
+
+
+def group(facts: Facts, kinds: list[tuple[int, int]], batch: Batch) -> Asked:
+  """Each of n kinds of every source, [n, B, ...]."""
+  s = batch.source
+  kind = jnp.broadcast_to(
+    jnp.asarray(kinds, jnp.int32), (len(s.ids), len(kinds), WORDS)
+  )
+  asked = spelled(facts, s, kind)
+  return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), asked)
+
+
+def show(facts: Facts, batch: Batch) -> Asked:
+  """The kinds in turn, one a source, [B, ...]."""
+  both = itertools.combinations([i for i, _ in facts.single], 2)
+  every = jnp.asarray([*facts.single, *both])
+  mine = every[jnp.arange(len(batch.source.ids)) % len(every)]
+  return spelled(facts, batch.source, mine)
 
 
 def right_words(info: SourceInfo, s: Tokens) -> jax.Array:

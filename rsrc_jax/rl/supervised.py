@@ -4,7 +4,9 @@ Cold RL on unseen codes stalls, so both roles first learn English extracts: C to
 write one, D to read one. All of it is learning by likelihood, of Lessons.
 """
 
+import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +23,8 @@ from rsrc_jax.types import (
   Batch,
   Constraints,
   Controls,
+  Metrics,
+  Params,
   Policy,
   SupervisedBatch,
   Tokens,
@@ -32,109 +36,144 @@ AVOIDED = -1e9  # score of a token that is taken only if there is no other
 FULL = Schedule(*[np.float32(1.0)] * 7, np.int32(0))  # nothing relaxed yet
 
 
+class Warmup(NamedTuple):
+  """What the roles are shown beside the language."""
+
+  policy: Policy
+  roles: dict[str, Role]  # "text", "C", "D" and "V"
+  # From augment.make: budgets, and what C is asked to use.
+  constrain: Callable[..., Controls]
+  budget: int  # tokens of an extract
+  warmup_from: int  # the step from which the roles are taught
+  dropout: float  # share of D's extracts that are cut short
+  reader: bool  # also teach V to read a noisy text back into the clean one
+  empty: bool = False  # extracts that are cut are dropped whole instead
+  # What C is shown to do with injected ids, on half of the sources: see
+  # DEMONSTRATIONS. Nothing of it means anything to D.
+  demonstrate: str = ""
+
+
 def make_step(
   policy: Policy,
   roles: dict[str, Role],
   tx: optax.GradientTransformation,
   constrain: Callable[..., Controls],
-  *,
-  budget: int,
-  warmup_from: int,
-  dropout: float,
-  reader: bool,
-  empty: bool = False,
-  demonstrate: str = "",
+  **settings,
 ) -> Callable:
   """Builds train_step(state, frozen, batch, given) -> (state, metrics).
 
   Args:
-    policy: the model's functions.
-    roles: "text", "C", "D" and "V".
+    policy: see Warmup.
+    roles: see Warmup.
     tx: the optimizer.
-    constrain: from augment.make: budgets, and what C is asked to use.
-    budget: tokens of an extract.
-    warmup_from: the step from which the roles are taught beside the language.
-    dropout: share of D's extracts that are cut short.
-    empty: those are dropped whole instead.
-    reader: also teach V to read a noisy text back into the clean one.
-    demonstrate: what C is shown to do with injected ids, on half of the
-      sources: see DEMONSTRATIONS. Nothing of it means anything to D.
+    constrain: see Warmup.
+    **settings: the other fields of Warmup.
   """
-  if demonstrate not in DEMONSTRATIONS:
+  how = Warmup(policy, roles, constrain, **settings)
+  if how.demonstrate not in DEMONSTRATIONS:
     raise ValueError(
-      f"config.pretrain.demonstrate={demonstrate!r} is none of "
+      f"config.pretrain.demonstrate={how.demonstrate!r} is none of "
       f"{', '.join(map(repr, DEMONSTRATIONS))}."
     )
+  return functools.partial(train_step, how, tx)
 
-  def lessons(params, batch: Batch, key) -> dict[str, SupervisedBatch]:
-    s, (k_c, k_cut, k_v) = batch.source, jax.random.split(key, 3)
-    # A fourth child, so that the three stay what they are.
-    k_ask = jax.random.fold_in(key, 3)
-    k_heard, k_shown = jax.random.split(jax.random.fold_in(k_ask, 1))
-    asked = constrain(k_ask, batch, FULL).constraints
-    asked = heard(asked, k_heard, batch.row)
-    nothing = Tokens(s.ids[:, :0], s.mask[:, :0])
-    text = _lesson(roles["text"], nothing, s)
-    score = extracts.surprisal(policy, params, roles["text"], s)
-    score = extracts.noisy(score, k_c, batch.row)
-    if asked.avoided is not None:
-      avoid = jnp.any(rewards.matches(s.ids[:, None], asked.avoided), -1)
-      score = jnp.where(avoid[:, 0], AVOIDED, score)
-    size = None if asked.budget is None else asked.budget[:, 0]
-    # What C may never write (byte pieces) it is not shown either.
-    support = jnp.asarray(roles["C"].support)
-    said = s._replace(mask=s.mask & support[s.ids])
-    code = extracts.keep(said, score, budget, size)
-    shown = shows(code, asked, k_shown, batch.row)
-    taught = {
-      "text": text,
-      "C": _lesson(roles["C"], s, shown, asked),
-      "D": likelihood.decode_batch(roles["D"], s, code, k_cut, dropout, empty),
-    }
-    if reader:
-      taught["V"] = _lesson(roles["V"], noised(s, k_v, batch.row), s)
-    return taught
 
-  def shows(code, asked, key, rows):
-    """What C is shown to write when it is asked so."""
-    if asked.injected is None or not demonstrate:
-      return code
-    if demonstrate == "weave":
-      return weave(code, asked.injected[:, 0], key, rows)
-    size = jnp.full(len(code.ids), code.ids.shape[-1])
-    size = size if asked.budget is None else asked.budget[:, 0]
-    return injection.append(code, asked.injected[:, 0], size)
+def train_step(
+  how: Warmup,
+  tx: optax.GradientTransformation,
+  state: TrainState,
+  frozen,
+  batch: Batch,
+  given,
+) -> tuple[TrainState, Metrics]:
+  """One update on the lessons of a batch."""
+  del frozen, given
+  key = step_key(state.seed, state.step)
+  with jax.named_scope("reference"):
+    taught = jax.lax.stop_gradient(lessons(how, state.params, batch, key))
+  ready = (state.step >= how.warmup_from) * 1.0
+  with jax.named_scope("update"):
+    (value, metrics), grads = jax.value_and_grad(
+      functools.partial(loss, how), has_aux=True
+    )(state.params, taught, ready)
+    change, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, change)
+  metrics |= {"loss": value, "gradient_norm": optax.tree.norm(grads)}
+  return state._replace(
+    step=state.step + 1, params=params, opt_state=opt_state
+  ), metrics
 
-  def loss(params, taught, ready):
-    losses = {
-      name: learner.nll_loss(
-        policy, params, roles[name], lesson,
-        jnp.sum(learner.token_weights(lesson)),
-      )
-      for name, lesson in taught.items()
-    }  # fmt: skip
-    roles_loss = sum(x for name, x in losses.items() if name != "text")
-    metrics = {f"{name}_nll": x for name, x in losses.items()}
-    return losses["text"] + ready * roles_loss, metrics
 
-  def train_step(state: TrainState, frozen, batch: Batch, given):
-    del frozen, given
-    key = step_key(state.seed, state.step)
-    with jax.named_scope("reference"):
-      taught = jax.lax.stop_gradient(lessons(state.params, batch, key))
-    ready = (state.step >= warmup_from) * 1.0
-    with jax.named_scope("update"):
-      (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(
-        state.params, taught, ready
-      )
-      change, opt_state = tx.update(grads, state.opt_state, state.params)
-      params = optax.apply_updates(state.params, change)
-    metrics |= {"loss": value, "gradient_norm": optax.tree.norm(grads)}
-    return state._replace(
-      step=state.step + 1, params=params, opt_state=opt_state
-    ), metrics
+def lessons(
+  how: Warmup, params: Params, batch: Batch, key: jax.Array
+) -> dict[str, SupervisedBatch]:
+  """What each role is shown of a batch, by its name."""
+  roles = how.roles
+  s, (k_c, k_cut, k_v) = batch.source, jax.random.split(key, 3)
+  # A fourth child, so that the three stay what they are.
+  k_ask = jax.random.fold_in(key, 3)
+  k_heard, k_shown = jax.random.split(jax.random.fold_in(k_ask, 1))
+  asked = how.constrain(k_ask, batch, FULL).constraints
+  asked = heard(asked, k_heard, batch.row)
+  nothing = Tokens(s.ids[:, :0], s.mask[:, :0])
+  text = _lesson(roles["text"], nothing, s)
+  score = extracts.surprisal(how.policy, params, roles["text"], s)
+  score = extracts.noisy(score, k_c, batch.row)
+  if asked.avoided is not None:
+    avoid = jnp.any(rewards.matches(s.ids[:, None], asked.avoided), -1)
+    score = jnp.where(avoid[:, 0], AVOIDED, score)
+  size = None if asked.budget is None else asked.budget[:, 0]
+  # What C may never write (byte pieces) it is not shown either.
+  support = jnp.asarray(roles["C"].support)
+  said = s._replace(mask=s.mask & support[s.ids])
+  code = extracts.keep(said, score, how.budget, size)
+  shown = shows(how.demonstrate, code, asked, k_shown, batch.row)
+  taught = {
+    "text": text,
+    "C": _lesson(roles["C"], s, shown, asked),
+    "D": likelihood.decode_batch(
+      roles["D"], s, code, k_cut, how.dropout, how.empty
+    ),
+  }
+  if how.reader:
+    taught["V"] = _lesson(roles["V"], noised(s, k_v, batch.row), s)
+  return taught
 
-  return train_step
+
+def shows(
+  demonstrate: str,
+  code: Tokens,
+  asked: Constraints,
+  key: jax.Array,
+  rows: jax.Array,
+) -> Tokens:
+  """What C is shown to write when it is asked so. [B, k]"""
+  if asked.injected is None or not demonstrate:
+    return code
+  if demonstrate == "weave":
+    return weave(code, asked.injected[:, 0], key, rows)
+  size = jnp.full(len(code.ids), code.ids.shape[-1])
+  size = size if asked.budget is None else asked.budget[:, 0]
+  return injection.append(code, asked.injected[:, 0], size)
+
+
+def loss(
+  how: Warmup,
+  params: Params,
+  taught: dict[str, SupervisedBatch],
+  ready: jax.Array,
+) -> tuple[jax.Array, Metrics]:
+  """nll of the text, and of the roles where they are `ready` [], 0 or 1."""
+  losses = {
+    name: learner.nll_loss(
+      how.policy, params, how.roles[name], lesson,
+      jnp.sum(learner.token_weights(lesson)),
+    )
+    for name, lesson in taught.items()
+  }  # fmt: skip
+  roles_loss = sum(x for name, x in losses.items() if name != "text")
+  metrics = {f"{name}_nll": x for name, x in losses.items()}
+  return losses["text"] + ready * roles_loss, metrics
 
 
 def noised(s: Tokens, key: jax.Array, rows: jax.Array) -> Tokens:

@@ -5,6 +5,7 @@ curriculum) and what the host holds (data iterator, metrics not yet logged).
 Random keys need no place in it: they are functions of the seed and the step.
 """
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,10 +19,11 @@ from rsrc_jax.types import TrainState
 
 
 class Saver(NamedTuple):
-  """Saves and restores the checkpoints of one phase of a run."""
+  """Saves and restores the checkpoints of one stage of a run."""
 
   manager: ocp.CheckpointManager
   directory: Path
+  read_only: bool = False
 
 
 def open_saver(
@@ -35,23 +37,44 @@ def open_saver(
     keep_best: how many with the smallest validation `metric` stay beside them.
     metric: its name among the metrics given to `save`.
   """
-  score = lambda metrics: -float((metrics or {}).get(metric, float("inf")))
+  value = lambda metrics: float((metrics or {}).get(metric, float("inf")))
   keep = policies.AnyPreservationPolicy(
     [
       policies.LatestN(keep_last),
       policies.BestN(
-        get_metric_fn=score, n=keep_best, keep_checkpoints_without_metrics=False
+        get_metric_fn=lambda metrics: -value(metrics),
+        n=keep_best,
+        keep_checkpoints_without_metrics=False,
       ),
     ]
   )
   options = ocp.CheckpointManagerOptions(
     preservation_policy=keep,
+    # Without it the metrics are not written, and a run that goes on forgets
+    # which checkpoint was the best.
+    best_fn=value,
+    best_mode="min",
     enable_async_checkpointing=False,
     cleanup_tmp_directories=True,
     create=True,
   )
   directory = Path(directory).resolve()
+  _drop_broken_metrics(directory)
   return Saver(ocp.CheckpointManager(directory, options=options), directory)
+
+
+def open_reader(directory: Path) -> Saver:
+  """Opens a folder of checkpoints in which nothing is changed.
+
+  Its run may still be going on, and belong to somebody else.
+  """
+  directory = Path(directory).resolve()
+  # Its own read_only warns at every opening; what it forbids isn't called.
+  options = ocp.CheckpointManagerOptions(
+    create=False, save_root_metadata=False, lightweight_initialize=True
+  )
+  manager = ocp.CheckpointManager(directory, options=options)
+  return Saver(manager, directory, read_only=True)
 
 
 def save(
@@ -70,15 +93,23 @@ def save(
   saver.manager.wait_until_finished()
 
 
-def restore(saver: Saver, like: TrainState) -> tuple[TrainState, dict] | None:
+def restore(
+  saver: Saver, like: TrainState, *, best: str = ""
+) -> tuple[TrainState, dict] | None:
   """The newest checkpoint that can be read, or None where there is none.
 
-  like: a state of the same structure, shapes and shardings, arrays or
-  ShapeDtypeStructs. A checkpoint that can't be read (cut short by a full disk
-  or a lost machine) is set aside with a warning and the one before it is taken.
+  A checkpoint that can't be read (cut short by a full disk or a lost machine)
+  is set aside with a warning and the one before it is taken.
+
+  Args:
+    saver: of open_saver or open_reader; a reader sets nothing aside.
+    like: a state of the same structure, shapes and shardings, arrays or
+      ShapeDtypeStructs.
+    best: name of a validation metric: instead of the newest checkpoint, the one
+      with the smallest value among those that have it.
   """
   target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _as_dict(like))
-  for step in sorted(saver.manager.all_steps(), reverse=True):
+  for step in _in_turn(saver, best):
     try:
       loaded = saver.manager.restore(
         step,
@@ -95,9 +126,34 @@ def restore(saver: Saver, like: TrainState) -> tuple[TrainState, dict] | None:
         f"({reason}); going back to the one before it.",
         stacklevel=2,
       )
-      if processes.first():
+      if processes.first() and not saver.read_only:
         _set_aside(saver, step)
   return None
+
+
+def _in_turn(saver: Saver, best: str) -> list[int]:
+  """Steps that have a checkpoint, the one to take first at the front."""
+  newest = sorted(saver.manager.all_steps(), reverse=True)
+  if not best:
+    return newest
+  found = {step: _metrics(saver.directory / str(step)) or {} for step in newest}
+  named = [step for step in newest if best in found[step]]
+  return sorted(named, key=lambda step: found[step][best])
+
+
+def _metrics(folder: Path) -> dict[str, float] | None:
+  """What was validated at a checkpoint; None where it can't be read."""
+  try:
+    return json.loads((folder / "metrics" / "metrics").read_text())
+  except (OSError, ValueError):
+    return None
+
+
+def _drop_broken_metrics(directory: Path) -> None:
+  """A metrics file cut short would keep all checkpoints from being opened."""
+  for path in directory.glob("*/metrics/metrics"):
+    if _metrics(path.parents[1]) is None and processes.first():
+      path.unlink(missing_ok=True)
 
 
 def close(saver: Saver) -> None:

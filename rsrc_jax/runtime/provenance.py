@@ -1,5 +1,6 @@
-"""What made a run: its config, versions, revision and devices."""
+"""What a run was made with: its config, versions, revision and devices."""
 
+import hashlib
 import importlib.metadata
 import json
 import platform
@@ -10,7 +11,7 @@ from pathlib import Path
 import jax
 import ml_collections
 
-from rsrc_jax.runtime import run_log
+from rsrc_jax.runtime import configs, run_log
 
 PACKAGES = [
   "jax",
@@ -24,7 +25,7 @@ PACKAGES = [
   "ml-collections",
 ]
 
-# Settings that may change when a run goes on: they don't touch its numbers.
+# Settings that may change when a run is resumed: they don't change its numbers.
 FREE = (
   "checkpoint.", "mesh.", "log_every", "ledger.pue", "ledger.samples_served",
   "ledger.service_seconds",
@@ -32,15 +33,19 @@ FREE = (
 
 
 def check(config: ml_collections.ConfigDict, workdir: Path) -> None:
-  """Refuses to go on with a run of another config.
+  """Refuses to resume a run of another config.
 
   Raises:
-    ValueError: the folder holds one: names the field.
+    ValueError: the folder holds one: names the field. Settings that came or
+      went since (configs.ADDED, REMOVED) are no difference at their defaults.
   """
   path = workdir / "config.json"
   if not path.exists():
     return
-  theirs, ours = _flat(json.loads(path.read_text())), _flat(_plain(config))
+  stored = json.loads(path.read_text())
+  theirs, ours = (
+    configs.flat(configs.upgraded(x)) for x in (stored, _plain(config))
+  )
   for name in {**theirs, **ours}:
     before, now = theirs.get(name), ours.get(name)
     if name.startswith(FREE) or before == now:
@@ -53,9 +58,24 @@ def check(config: ml_collections.ConfigDict, workdir: Path) -> None:
 
 
 def record(config: ml_collections.ConfigDict, workdir: Path) -> None:
-  """Writes config.json and environment.json, anew where a run goes on."""
+  """Writes config.json and environment.json, again where a run is resumed."""
   run_log.write_json(workdir / "config.json", _plain(config))
   run_log.write_json(workdir / "environment.json", environment())
+
+
+def identity(config: ml_collections.ConfigDict) -> str:
+  """A name for the run of a config: 12 hexadecimal digits.
+
+  Of the values of all settings that its numbers depend on, in whatever order
+  they were set: a run that may go on (`check`) has the same name.
+  """
+  ours, old = (configs.flat(x) for x in (_plain(config), configs.ADDED))
+  lines = [
+    f"{name}={json.dumps(value, ensure_ascii=False)}"
+    for name, value in sorted(ours.items())
+    if not name.startswith(FREE) and not (name in old and old[name] == value)
+  ]
+  return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
 
 def environment() -> dict:
@@ -78,8 +98,17 @@ def environment() -> dict:
   }
 
 
+def made_with(environment: dict) -> dict:
+  """The part of an `environment` that the summary of a run repeats."""
+  kept = ("git", "python", "packages", "backend", "devices", "processes")
+  return {name: environment[name] for name in kept}
+
+
 def revision() -> str | None:
-  """Commit of the source tree, "+" behind it if changed; None if none."""
+  """The commit of the source tree, with a "+" if files of it have changed.
+
+  None where it is not a git checkout.
+  """
   root = Path(__file__).resolve().parents[1]
 
   def git(*arguments):
@@ -96,13 +125,3 @@ def revision() -> str | None:
 
 def _plain(config) -> dict:
   return json.loads(config.to_json_best_effort())
-
-
-def _flat(tree: dict, prefix: str = "") -> dict:
-  leaves = {}
-  for key, value in tree.items():
-    if isinstance(value, dict):
-      leaves |= _flat(value, f"{prefix}{key}.")
-    else:
-      leaves[prefix + key] = value
-  return leaves

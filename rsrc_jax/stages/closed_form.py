@@ -3,7 +3,7 @@
 Two FLOPs a parameter and token, attention and logits beside it, three times as
 much where a gradient is taken. It knows the arrows of the patterns and the
 shapes, and nothing of the program: that makes it worth holding against the
-count of metrics/flops.py. Rollouts are taken at full length.
+count of accounting/flops.py. Rollouts are taken at full length.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from rsrc_jax.build.setup import Setup
 
 
 def step_flops(setup: Setup, name: str) -> float | None:
-  """FLOPs of one training step of a phase.
+  """FLOPs of one training step of a stage.
 
   Returns:
     None for a model or a pattern whose closed form is not known here.
@@ -39,11 +39,13 @@ def step_flops(setup: Setup, name: str) -> float | None:
     return 3 * taught + read(B, prompt["text"], S - 1)
 
   B, arm = config.batch_size, config.arms[name]
+  if arm.get("stage") or "pattern" not in arm:
+    return None
   settings = config.patterns.get(arm.pattern)
   if arm.pattern == "extract":
     # The rule has written before the step.
     return 3 * settings.lessons * read(B, prompt["D"], S)
-  if arm.pattern != "cdv" or arm.overrides:
+  if arm.pattern != "cdv" or arm.get("overrides"):
     return None
   G, J, M = settings.group, settings.decodes, settings.lessons
   write, decode = read(B, prompt["C"], k, G), read(B * G, prompt["D"], S, J)

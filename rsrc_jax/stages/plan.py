@@ -1,25 +1,58 @@
-"""The stages of a run in their order."""
+"""The stages of a run in their order: the base, then every arm."""
+
+import importlib
+from types import ModuleType
 
 from rsrc_jax.build.setup import Setup
-from rsrc_jax.stages import pretrain, rl, stage
+from rsrc_jax.runtime import configs
+from rsrc_jax.stages import pretrain, rl
+from rsrc_jax.stages.stage import Stage
 
 
-def make_stages(setup: Setup) -> list[stage.Stage]:
-  """The base, then every arm, those that others start from before them."""
+def make_stages(setup: Setup) -> list[Stage]:
+  """The base, then every arm, those that others start from before them.
+
+  `config.arms.NAME.stage` names the module that makes an arm: a file of this
+  folder ("rl" where it is left out), or a Python file of the user's; either has
+  make(setup, name) -> Stage.
+
+  Raises:
+    ValueError: an arm that is not there, or can't be made.
+  """
   arms = setup.config.arms
   only = [name for name in setup.config.only.split(",") if name]
   if set(only) - set(arms):
     raise ValueError(
       f"config.only={setup.config.only!r}: the arms are {', '.join(arms)}."
     )
-  step_of = {}  # arms that train alike share one compiled program
+  programs = {}  # arms that train alike share one compiled program
   names = in_order(
     {name: rl.start_of(setup.config, name) for name in only or arms}
   )
   return [
     pretrain.make(setup),
-    *(rl.make(setup, name, step_of) for name in names),
+    *(_make_arm(setup, name, programs) for name in names),
   ]
+
+
+def _make_arm(setup: Setup, name: str, programs: dict) -> Stage:
+  module = _module(setup.config, name)
+  if module is rl:
+    return rl.make(setup, name, programs)
+  return module.make(setup, name)
+
+
+def _module(config, name: str) -> ModuleType:
+  kind = config.arms[name].get("stage") or "rl"
+  if kind.endswith(".py"):
+    return configs.module(kind)
+  try:
+    return importlib.import_module(f"rsrc_jax.stages.{kind}")
+  except ModuleNotFoundError:
+    raise ValueError(
+      f"config.arms.{name}.stage={kind!r} is neither a file of "
+      "rsrc_jax/stages, as 'rl' is, nor a path that ends in .py."
+    ) from None
 
 
 def in_order(starts: dict[str, str]) -> list[str]:

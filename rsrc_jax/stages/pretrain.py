@@ -10,7 +10,8 @@ from rsrc_jax.stages import stage
 from rsrc_jax.types import Params, TrainState
 
 
-def make(setup: Setup) -> stage.Stage:
+def make(setup: Setup, name: str = "base") -> stage.Stage:
+  """The stage that every arm starts from; `config.pretrain` says how long."""
   config, settings = setup.config, setup.config.pretrain
   tx = learner.optimizer(steps=settings.steps, **settings.optimizer)
   constrain = writers.make_controls(setup, config, "free")
@@ -37,13 +38,11 @@ def make(setup: Setup) -> stage.Stage:
     return TrainState(jnp.int32(0), p, moments, (), (), jnp.uint32(config.seed))
 
   return stage.Stage(
-    name="base",
+    name=name,
     steps=settings.steps,
     batch_size=settings.batch_size,
     data_seed=config.seed,
     init=init,
-    given=jax.jit(lambda step, schedule, frozen, batch: ()),
     step=stage.jit_step(setup, step, init),
-    write=None,
-    saved=None,
+    given=jax.jit(lambda *_: ()),
   )

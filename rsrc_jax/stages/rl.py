@@ -1,5 +1,6 @@
 """The stage of an arm: a pattern is played, and what it earns is learnt."""
 
+import functools
 import importlib
 from collections.abc import Callable
 from pathlib import Path
@@ -23,79 +24,99 @@ from rsrc_jax.stages import stage
 from rsrc_jax.types import Params, Pattern, TrainState
 
 
-def make(setup: Setup, name: str, step_of: dict) -> stage.Stage:
-  arm = setup.config.arms[name]
-  config = arm_config(setup.config, name)
-  seed = config.seed
+def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
+  """The stage of the arm `config.arms[name]`.
+
+  programs: jitted steps of the arms made before it, by what they depend on:
+    arms that train alike share one. Left out, it shares none.
+  """
+  arm, config = setup.config.arms[name], arm_config(setup.config, name)
+  writers.check_pattern(name, arm.pattern, arm.write)
+  writer = writers.of(arm.write)
+  prepare, write = writer.make(setup, config, arm.write)
   pattern = make_pattern(setup, config, arm.pattern)
   relax, every = make_curriculum(config)
   levels, played = mixture(setup, config, name, pattern)
-  carry = mixing.apart(played) if levels else pattern.init
   tx = learner.optimizer(
     steps=config.steps * config.updates, **config.optimizer
   )
   adapt, bind = stage.adapters(config)
-
-  def init(params: Params) -> TrainState:
-    p = adapt(params)
-    return TrainState(
-      jnp.int32(0), p, tx.init(p), carry(), relax.init(),
-      jnp.uint32(seed),
-    )  # fmt: skip
-
-  same = (arm.pattern, tuple(arm.overrides), arm.get("start"), levels)
-  if same not in step_of:
-    step_of[same] = {
-      kind: stage.jit_step(setup, make_step(setup, config, one, relax, tx, bind,
-                                  kind if levels else None), init)
+  init = make_init(
+    adapt, tx, mixing.apart(played) if levels else pattern.init, relax,
+    config.seed,
+  )  # fmt: skip
+  programs = {} if programs is None else programs
+  overrides = tuple(arm.get("overrides", ()))
+  alike = (arm.pattern, overrides, arm.get("start"), levels)
+  if alike not in programs:
+    programs[alike] = {
+      kind: stage.jit_step(
+        setup,
+        make_step(
+          setup, config, one, relax, tx, bind, kind if levels else None
+        ),
+        init,
+      )
       for kind, one in played.items()
-    }  # fmt: skip
-  steps = step_of[same]
-  prepare, write = (
-    writers.by_rule if arm.pattern == "extract" else writers.by_policy
-  )(setup, config, arm.write)
-
-  def given(step, state, frozen, batch):
-    # Apart from the key of the rollouts, which folds in the step alone.
-    drawn = config.augment.seed if config.augment.seed >= 0 else seed
-    key = jax.random.fold_in(step_key(drawn, step), 1)
-    schedule = relax.update(state, step).schedule
-    return prepare(frozen, batch, key, schedule)
-
-  looks = every and arm.pattern != "extract"
+    }
+  steps = programs[alike]
+  observe = None
+  if looks := every and not writer.rule:
+    observe = make_observe(
+      setup, config, arm.pattern, relax, prepare, bind, bool(levels)
+    )
+    observe = stage.jit_step(setup, observe, init)
   return stage.Stage(
     name=name,
     steps=config.steps,
     batch_size=config.batch_size,
-    data_seed=seed + 1,
+    data_seed=config.seed + 1,
     init=init,
-    given=jax.jit(given),
     step=steps[arm.pattern],
+    given=jax.jit(make_given(config, relax, prepare)),
     write=jax.jit(write),
     saved=writers.make_saved(setup, arm.write),
-    observe=(
-      stage.jit_step(
-        setup,
-        make_observe(
-          setup, config, arm.pattern, relax, prepare, bind, bool(levels)
-        ),
-        init,
-      )
-      if looks
-      else None
-    ),
+    english=writer.english,
+    reads_base=writer.reads_base,
+    observe=observe,
     observe_every=every if looks else 0,
     bind=bind,
     start=start_of(setup.config, name),
     mixed=steps if levels else {},
     pick=(
-      (lambda step, phase: mixing.pick(levels, seed, step, phase))
-      if levels
-      else None
+      functools.partial(mixing.pick, levels, config.seed) if levels else None
     ),
     examine=make_examine(played, bool(levels)),
-    carry=carry,
   )
+
+
+def make_init(adapt, tx, carry, relax, seed: int) -> Callable:
+  """init(params) -> the state before the first step."""
+
+  def init(params: Params) -> TrainState:
+    trained = adapt(params)
+    return TrainState(
+      jnp.int32(0), trained, tx.init(trained), carry(), relax.init(),
+      jnp.uint32(seed),
+    )  # fmt: skip
+
+  return init
+
+
+def make_given(config, relax, prepare) -> Callable:
+  """given(step, curriculum state, frozen, batch) -> controls, or rule's codes.
+
+  Drawn apart from the rollouts, and with a seed of their own where
+  `config.augment.seed` gives one: arms then meet the same draws.
+  """
+  seed = config.augment.seed if config.augment.seed >= 0 else config.seed
+
+  def given(step, state, frozen, batch):
+    key = jax.random.fold_in(step_key(seed, step), 1)
+    schedule = relax.update(state, step).schedule
+    return prepare(frozen, batch, key, schedule)
+
+  return given
 
 
 def make_examine(played: dict[str, Pattern], mixed: bool) -> Callable | None:
@@ -135,7 +156,10 @@ def start_of(config, name: str) -> str:
 
 
 def mixture(setup, config, name: str, pattern: Pattern):
-  """-> phases, and the patterns that an arm plays: one, where it mixes none."""
+  """-> levels, and the patterns that an arm plays: one, where it mixes none.
+
+  levels: for each level of the curriculum the patterns and their weights.
+  """
   arm = setup.config.arms[name]
   if not arm.get("phases"):
     return (), {arm.pattern: pattern}
@@ -257,7 +281,6 @@ def make_step(setup, config, pattern, relax, tx, bind, carry) -> Callable:
     micro_batches=config.micro_batches,
     normalize_std=config.normalize_std,
     kl=config.kl,
-    rarity_bonus=config.rarity_bonus.to_dict(),
     bind=bind,
   )
   return mixing.among(step, carry) if carry else step

@@ -10,54 +10,70 @@ import jax.numpy as jnp
 from rsrc_jax.build.setup import Setup
 from rsrc_jax.models import lora
 from rsrc_jax.runtime import sharding
-from rsrc_jax.types import Params, TrainState
+from rsrc_jax.types import Metrics, Params, Tokens, TrainState
 
 
 def copy_of(params: Params) -> Params:
-  """A copy: the step that trains it gives its memory away."""
+  """Copies the parameters, because a step donates its input buffers."""
   return jax.tree.map(jnp.copy, params)
 
 
 def as_trained(params: Params, frozen: dict[str, Params]) -> Params:
+  """What is trained is what the policy reads."""
   del frozen
   return params
 
 
+def no_controls(step, curriculum, frozen, batch) -> tuple:
+  """Of a stage whose step is told nothing beside its batch."""
+  del step, curriculum, frozen, batch
+  return ()
+
+
 class Stage(NamedTuple):
-  """One training loop, as functions."""
+  """One training loop, as functions. train.run_stage runs it.
+
+  A stage that is not RL and writes no code sets the first six fields and
+  `step`; what it measures of itself goes through `config.evals`.
+  """
 
   name: str
   steps: int
   batch_size: int
-  data_seed: int
-  init: Callable[[Params], TrainState]
-  given: Callable[..., Any]  # step, schedule, frozen, batch -> given
-  step: Callable[..., Any]  # state, frozen, batch, given -> state, metrics
-  write: Callable[..., Any] | None  # params, frozen, batch, key[, k] -> code
-  saved: Callable[..., Any] | None  # source, code, d -> capability.Saved
-  # state, frozen, batch -> state, metrics; a held-out batch, not learnt
-  observe: Callable[..., Any] | None = None
+  data_seed: int  # of the order of the sources
+  init: Callable[[Params], TrainState]  # the start's parameters -> state
+  # (state, frozen, batch, given) -> (state, metrics), jitted, state donated
+  step: Callable[..., tuple[TrainState, Metrics]]
+  # (step, curriculum state, frozen, batch) -> what `step` is given, jitted
+  given: Callable[..., Any] = jax.jit(no_controls)
+  # (params, frozen, batch, key[, k]) -> code [B, k]; None: writes no code
+  write: Callable[..., Tokens] | None = None
+  # (source, code, d) -> capability.Saved, where it writes
+  saved: Callable[..., Any] | None = None
+  english: bool = False  # its codes are an English arm of the comparison
+  reads_base: bool = False  # serving it takes the base's parameters too
+  # (state, frozen, batch) -> (state, metrics); a held-out batch, not learnt
+  observe: Callable[..., tuple[TrainState, Metrics]] | None = None
   observe_every: int = 0  # steps; 0: never
-  # What is trained, frozen -> the policy's parameters.
+  # (what is trained, frozen) -> the policy's parameters
   bind: Callable[[Params, dict[str, Params]], Params] = as_trained
-  start: str = "base"  # the phase whose parameters it begins with
-  # Of an arm that mixes patterns: their steps, and whose turn it is.
+  start: str = "base"  # the stage whose parameters it begins with
+  # Where patterns are mixed: a step for each, and (step, level) -> its name.
   mixed: Mapping[str, Callable] = MappingProxyType({})
-  pick: Callable[[int, int], str] | None = None  # step, phase -> name
+  pick: Callable[[int, int], str] | None = None
   examine: Callable[..., Any] | None = None  # types.Pattern.examine, jitted
-  carry: Callable[[], Any] = tuple  # what `examine` is given: a fresh one
 
 
-def frozen_of(phase: Stage, trained: dict[str, Params]) -> dict[str, Params]:
-  """What a phase reads and never trains: the base, and what it started from."""
+def frozen_of(stage: Stage, trained: dict[str, Params]) -> dict[str, Params]:
+  """What a stage reads and never trains: the base, and what it started from."""
   found = {"base": trained["base"], "reader": trained["base"]}
-  if phase.start != "base":
-    found["start"] = trained[phase.start]
+  if stage.start != "base":
+    found["start"] = trained[stage.start]
   return found
 
 
 def adapters(config) -> tuple[Callable, Callable]:
-  """-> parameters to what is trained of them, and back (Phase.bind)."""
+  """-> parameters to what is trained of them, and back (Stage.bind)."""
   block = config.get("lora")
   if not block or not block.rank:
     return copy_of, as_trained

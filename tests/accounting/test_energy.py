@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rsrc_jax.accounting import crosscheck, energy
 from rsrc_jax.accounting.energy import Machine, Term, Use
-from rsrc_jax.metrics import rsrc
+from rsrc_jax.metrics import statistics
 
 VM = Machine("a kind of VM", 4, 16.0, ())
 MODELLED = (Term("host", "modelled", "", None),)
@@ -161,7 +161,7 @@ def test_nvml_counter(tmp_path, opened):
   np.testing.assert_allclose(
     total - energy.joules(use, meter.machine, host), 3.5, rtol=1e-9
   )
-  assert rsrc.interval(energy.joules(use, meter.machine, board)) == {
+  assert statistics.interval(energy.joules(use, meter.machine, board)) == {
     "median": 3.5, "p5": 3.5, "p95": 3.5
   }  # fmt: skip
 
@@ -207,7 +207,7 @@ def test_nvml_that_fails_is_unavailable(tmp_path, opened, fake):
   assert use.counted == {}
   assert energy.joules(use, meter.machine, meter.terms) is None
   assert energy.joules(use, meter.machine, meter.terms[:1]).min() > 0
-  assert rsrc.interval(None) is None
+  assert statistics.interval(None) is None
   assert energy.weakest(meter.terms) == "unavailable"
 
 
@@ -266,7 +266,7 @@ def truth(rng, use, machine):
 )
 def test_the_interval_is_honest(use, gib):
   rng, machine = np.random.default_rng(0), VM._replace(gib=gib)
-  found = rsrc.interval(energy.joules(use, machine, MODELLED))
+  found = statistics.interval(energy.joules(use, machine, MODELLED))
   true = np.array([truth(rng, use, machine) for _ in range(1000)])
   covered = np.mean((found["p5"] <= true) & (true <= found["p95"]))
   assert 0.85 <= covered <= 0.95
@@ -295,7 +295,7 @@ def test_draws_go_by_the_name_alone():
   assert abs(np.corrcoef(draws, other)[0, 1]) < 0.1  # 3 / sqrt(1000)
   # The seed must not change from one interpreter to the next (PYTHONHASHSEED).
   code = (
-    "from rsrc_jax.metrics.energy import *;"
+    "from rsrc_jax.accounting.energy import *;"
     f"print(joules({use!r}, {VM!r}, [{MODELLED[0]!r}])[7]);"
     "import sys; assert 'jax' not in sys.modules"
   )

@@ -70,20 +70,13 @@ def test_digest_is_of_the_content_and_not_of_the_place(tmp_path):
   assert digest("here") != digest("there")
 
 
-def test_known_digests():
-  version, digest = next(iter(sentences.STANDARD_LIBRARY.items()))
-  assert sentences.is_known(digest, version) is True
-  assert sentences.is_known("0" * 64, version) is False
-  assert sentences.is_known(digest, "2.7.18") is None
-
-
 def refused(path, kind=ValueError):
   """The message, one line that names the field and the value."""
   with pytest.raises(kind) as error:
     sentences.documents(path)
   message = str(error.value)
   assert "\n" not in message
-  assert message.startswith(f"data.path={path!r}")
+  assert message.startswith(f"config.data.path={path!r}")
   return message
 
 
@@ -178,10 +171,9 @@ def place(doc):
   return sentences.assign(doc.text, heldout=0.1)
 
 
-def test_library_of_a_known_release(library, splits):
-  if not sentences.is_known(sentences.corpus_digest(library)):
-    pytest.skip("another Python than those on record")
-  assert 9000 < sum(map(len, splits)) < 12000
+def test_the_library_has_thousands_of_sentences(splits):
+  """Some 10,000 in CPython 3.11; a distribution may have trimmed it."""
+  assert 3000 < sum(map(len, splits)) < 30_000
 
 
 def test_a_document_is_assigned_by_its_words_alone():

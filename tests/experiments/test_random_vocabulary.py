@@ -5,21 +5,23 @@ import gzip
 import json
 import math
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from experiments.random_vocabulary import (
+  analyse,
+  contrasts,
+  costs,
+  stored,
+  tables,
+  training,
+  use_tables,
+)
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "experiments" / "random_vocabulary"
-sys.path.insert(0, str(FOLDER))
-
-import analyse  # noqa: E402
-import contrasts  # noqa: E402
-import costs  # noqa: E402
-import stored  # noqa: E402
-import tables  # noqa: E402
 
 REGISTERED = {
   "confirmatory_tier": "facts",
@@ -68,7 +70,7 @@ ANSWERED = {"E4": 0.7, "F": 0.5}
 
 
 def arm(name: str, seed: int, k: int) -> dict:
-  """What examine.py finds of an arm at k; noise of documents is the seed's."""
+  """What measure_arms.py finds of an arm at k; noise is the rows', by seed."""
   rng = np.random.default_rng(seed)
   hard, floor = 0.05 * rng.normal(size=(2, DOCS))
   floor = floor + FLOOR.get(name, 0.2)
@@ -312,7 +314,7 @@ def parts_of(tier: stored.Tier, name: str, edit) -> stored.Tier:
 
 
 def test_what_relaxation_left(tier):
-  after, before = stored.retained(tier, "F")
+  after, before = training.retained(tier, "F")
   # The window in which the constraints went is of neither kind: its 0.9 is out.
   assert before[0] == pytest.approx([0.5])
   assert after[0] == pytest.approx([0.49])
@@ -320,26 +322,26 @@ def test_what_relaxation_left(tier):
   more = parts_of(tier, "F", lambda k, part: part.update(
     held=looks(0.06 * (k == 8))
   ))  # fmt: skip
-  assert stored.retained(more, "F")[0][4] == pytest.approx([0.51])
+  assert training.retained(more, "F")[0][4] == pytest.approx([0.51])
   # The line of a log has another phase: the curriculum's may go by its name.
   named = [
     {("curriculum_phase" if k == "phase" else k): v for k, v in x.items()}
     for x in looks()
   ]
-  assert stored.looks({"held": named}) == [
+  assert training.looks({"held": named}) == [
     x | {"curriculum_phase": x["phase"]} if "inject" in x else x
-    for x in stored.looks({"held": looks()})
+    for x in training.looks({"held": looks()})
   ]
   # One budget that was never free, or with four free looks, is enough.
   never = parts_of(tier, "F", lambda k, part: part.update(
     held=looks(relaxed=k != 4)
   ))  # fmt: skip
-  assert stored.retained(never, "F") == ({}, {})
+  assert training.retained(never, "F") == ({}, {})
   assert "was not relaxed" in judged(never)["H5"].word
   short = parts_of(tier, "F", lambda k, part: part.update(
     held=[x for x in looks() if x["step"] <= (400 if k == 2 else 500)]
   ))  # fmt: skip
-  assert stored.retained(short, "F") == ({}, {})
+  assert training.retained(short, "F") == ({}, {})
 
 
 def test_the_rote_share_is_of_users_in_all_looks(tier):
@@ -354,7 +356,7 @@ def test_the_rote_share_is_of_users_in_all_looks(tier):
     for i, (rate, rote) in enumerate(shares[k])
   ]))  # fmt: skip
   # (0.5 * 0.2 + 0.1 * 0.8) / 0.6
-  assert stored.rote_share(users, "F")[1] == pytest.approx([0.3])
+  assert training.rote_share(users, "F")[1] == pytest.approx([0.3])
 
   def nobody(seed, arms):
     for part in arms["F"]["parts"].values():
@@ -372,7 +374,7 @@ def test_use_is_a_mean_over_the_budgets_weighted_by_users(tier):
   some = parts_of(tier, "F", lambda k, part: k == 8 and part["use"].update(
     asked=part["use"]["asked"] | {"use_rate": 0.0, "rote_share": None}
   ))  # fmt: skip
-  rows = tables.use_table(some).splitlines()
+  rows = use_tables.use_table(some).splitlines()
   cells = lambda how: next(
     x.split(" | ")[2:] for x in rows if x.startswith(f"| F | {how}")
   )
@@ -387,7 +389,7 @@ def test_use_is_a_mean_over_the_budgets_weighted_by_users(tier):
     rote_share=None if k == 4 else 0.5
   ))  # fmt: skip
   row = next(
-    x for x in tables.use_table(part).splitlines() if "| F | forced" in x
+    x for x in use_tables.use_table(part).splitlines() if "| F | forced" in x
   )
   assert row.split(" | ")[5] == "-"
 
@@ -615,7 +617,7 @@ def test_an_arm_that_one_budget_lacks(tmp_path):
   write(tmp_path, "facts-k4-1", result(1, 4, ("E1", "F")))
   tier = stored.load(tmp_path / "results", "facts")
   assert list(stored.gains(tier, "B2")) == [0]
-  assert list(stored.rote_share(tier, "B2")) == [0]
+  assert list(training.rote_share(tier, "B2")) == [0]
   assert list(stored.valid_gains(tier, "B2")) == [0]
   said = tables.provenance(tier, REGISTERED)
   assert "B2, k = 4, seeds 1: not run." in said

@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from rsrc_jax.runtime import run_log
+from rsrc_jax.build.setup import initial_params, make_setup
+from rsrc_jax.runtime import checkpoint, provenance, run_log
+from rsrc_jax.stages import plan
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -102,3 +105,32 @@ def assert_same_run(a, b, phases=("base", "english_rl", "code")):
     assert x.keys() == y.keys()
     for name in x:
       np.testing.assert_array_equal(np.asarray(x[name]), np.asarray(y[name]))
+
+
+def ended(workdir, config, steps=None):
+  """A run that looks ended, without any training: a second instead of minutes.
+
+  Each stage's parameters are those it begins with, plus its number among the
+  stages. The arms have checkpoints at half of their steps, which validation
+  likes better, and at the end; `steps`: up to which step they came, at most.
+  """
+  setup = make_setup(config, workdir)
+  params = initial_params(setup)
+  provenance.record(config, workdir)
+  for number, stage in enumerate(plan.make_stages(setup), 1):
+    saver = checkpoint.open_saver(
+      workdir / "checkpoints" / stage.name, keep_last=2, keep_best=1,
+      metric="nll_bits",
+    )  # fmt: skip
+    state = stage.init(params)
+    for part, nll in ((1, 1.0), (2, 2.0)):
+      step = stage.steps * part // 2
+      if stage.name != "base" and steps is not None and step > steps:
+        break
+      moved = jax.tree.map(lambda x, by=number * part: x + by, state.params)
+      valid = {"nll_bits": nll} if stage.write else {}
+      checkpoint.save(
+        saver, state._replace(step=jnp.int32(step), params=moved), {}, valid
+      )
+    checkpoint.close(saver)
+  return params

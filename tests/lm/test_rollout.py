@@ -319,8 +319,8 @@ def test_likelihood_sums_over_the_target():
 
 
 HEARS = {"use": 20, "avoid": 21, "slot": 22}
-TEMPERATURES = jnp.linspace(0.5, 2.0, tiny.ROWS)[:, None]
-BUDGETS = jnp.asarray([1, 2, 3, 3, 2, 1, 2, 3], jnp.int32)[:, None]
+TEMPERATURES = np.linspace(0.5, 2.0, tiny.ROWS, dtype=np.float32)[:, None]
+BUDGETS = np.asarray([1, 2, 3, 3, 2, 1, 2, 3], np.int32)[:, None]
 
 
 def everything(seed: int = 0) -> Constraints:

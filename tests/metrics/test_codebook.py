@@ -318,18 +318,6 @@ CODE = pack([1, 7, 8], [7, 1, 7], [1, 2], [9], [])
 INJECTED = np.array([[7, 8], [7, 8], [9, -1], [9, -1], [9, -1]])
 
 
-def test_position_histogram():
-  """Uses: - x x, x - x, none, x, none. From the end: x x -, x - x, -, x, -."""
-  found = codebook.position_histogram(CODE, INJECTED)
-  assert found.tolist() == [2, 1, 2]
-  found = codebook.position_histogram(CODE, INJECTED, from_end=True)
-  assert found.tolist() == [3, 1, 1]
-  assert codebook.position_histogram(EMPTY, INJECTED[:2]).tolist() == [0, 0, 0]
-  # An id of -1 in a list is no pad of a code's.
-  pads = Tokens(np.full((1, 2), -1), np.zeros((1, 2), bool))
-  assert codebook.position_histogram(pads, INJECTED[2:3]).tolist() == [0, 0]
-
-
 def test_tail_share():
   """Of the three codes with uses 1 7 8 and 9 end in all of them, 7 1 7 not.
 
@@ -356,29 +344,6 @@ def test_tail_share_by_chance():
   assert abs(found.share - found.chance) < 0.02
   appended = Tokens(np.sort(ids)[:, ::-1], np.ones(ids.shape, bool))
   assert codebook.tail_share(appended, injected).share == 1
-
-
-def test_dump_index():
-  """The list 4 5 6 has 3 pairs, and a code of three or more room for all.
-
-  4 5 6 and 1 4 5 6 have all of them in order, 6 5 4 none, 5 4 6 two (4 6, 5 6),
-  4 5 one, 4 none. Of 4 4 5 the first 4 counts.
-  """
-  code = pack([4, 5, 6], [1, 4, 5, 6], [6, 5, 4], [5, 4, 6], [4, 5], [4],
-              [4, 4, 5], [])  # fmt: skip
-  found = codebook.dump_index(code, np.array([4, 5, 6]))
-  np.testing.assert_allclose(found, np.array([3, 3, 0, 2, 1, 0, 1, 0]) / 3)
-  # Eight on the list, room for two: one pair. Two on the list, pads aside: one.
-  two = pack([10, 13], [13, 10])
-  assert codebook.dump_index(two, np.arange(10, 18)).tolist() == [1, 0]
-  lists = np.array([[10, 13, -1], [13, -1, -1]])
-  assert codebook.dump_index(two, lists).tolist() == [1, 0]
-  assert codebook.dump_index(EMPTY, lists).tolist() == [0, 0]
-  # In a random order half of the pairs stand in the list's.
-  shuffled = np.argsort(rng().random((20_000, 6)), -1)
-  codes = Tokens(shuffled, np.ones(shuffled.shape, bool))
-  half = codebook.dump_index(codes, np.arange(6)).mean()
-  assert half == pytest.approx(0.5, abs=0.01)
 
 
 def test_permute():

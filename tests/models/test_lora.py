@@ -1,5 +1,7 @@
 """models/lora.py: adapters beside a frozen tree."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,12 +12,17 @@ from rsrc_jax.lm import tokens
 from rsrc_jax.models import lora, transformer
 
 POLICY = transformer.make(**{**tiny.SETTINGS, "depth": 2})
-BASE = POLICY.init(jax.random.key(0))
+
+
+@functools.cache
+def base():
+  """The frozen tree; it is made by the first test that asks."""
+  return jax.jit(POLICY.init)(jax.random.key(0))
 
 
 def adapters(rank=2, targets=lora.TARGETS):
   """As if trained: B is not zero any more."""
-  found = lora.init(jax.random.key(1), BASE, rank=rank, targets=targets)
+  found = lora.init(jax.random.key(1), base(), rank=rank, targets=targets)
   noise = lambda x: x + 0.3 * jax.random.normal(jax.random.key(2), x.shape)
   return jax.tree.map(noise, found)
 
@@ -27,28 +34,28 @@ def hidden(params):
 
 
 def test_fresh_adapters_change_nothing():
-  fresh = lora.init(jax.random.key(1), BASE, rank=2)
+  fresh = lora.init(jax.random.key(1), base(), rank=2)
   assert fresh["blocks"]["q"]["lora_a"].shape == (2, 16, 2)
   assert set(fresh) == {"blocks"} and len(fresh["blocks"]) == 7
   np.testing.assert_array_equal(
-    hidden(lora.attach(BASE, fresh, 2.0)), hidden(BASE)
+    hidden(lora.attach(base(), fresh, 2.0)), hidden(base())
   )
 
 
 def test_attached_equals_merged():
   trained = adapters()
-  want = hidden(lora.merge(BASE, trained, 0.5))
-  got = hidden(lora.attach(BASE, trained, 0.5))
+  want = hidden(lora.merge(base(), trained, 0.5))
+  got = hidden(lora.attach(base(), trained, 0.5))
   np.testing.assert_allclose(got, want, atol=1e-5)
-  assert np.abs(want - hidden(BASE)).max() > 1e-2
+  assert np.abs(want - hidden(base())).max() > 1e-2
 
 
 def test_targets_are_a_choice():
   some = adapters(targets="blocks/(q|v)$")
   assert set(some["blocks"]) == {"q", "v"}
-  full = lora.attach(BASE, some, 1.0)
-  assert full["blocks"]["k"] is BASE["blocks"]["k"]  # shared, not copied
-  assert full["embed"] is BASE["embed"]
+  full = lora.attach(base(), some, 1.0)
+  assert full["blocks"]["k"] is base()["blocks"]["k"]  # shared, not copied
+  assert full["embed"] is base()["embed"]
 
 
 def test_gradients_reach_the_adapters_as_through_the_merged_matrix():
@@ -56,8 +63,8 @@ def test_gradients_reach_the_adapters_as_through_the_merged_matrix():
   trained = adapters()
   probe = jax.random.normal(jax.random.key(3), (2, 3, 5, 16))
   loss = lambda params: jnp.sum(hidden(params) * probe)
-  got = jax.grad(lambda a: loss(lora.attach(BASE, a, 0.5)))(trained)
-  merged = jax.grad(loss)(lora.merge(BASE, trained, 0.5))
+  got = jax.grad(lambda a: loss(lora.attach(base(), a, 0.5)))(trained)
+  merged = jax.grad(loss)(lora.merge(base(), trained, 0.5))
   for name, node in trained["blocks"].items():
     dw = merged["blocks"][name]["kernel"]
     a, b = node["lora_a"], node["lora_b"]
@@ -70,6 +77,6 @@ def test_gradients_reach_the_adapters_as_through_the_merged_matrix():
 
 def test_bad_settings_are_refused():
   with pytest.raises(ValueError, match=r"lora\.rank=0"):
-    lora.init(jax.random.key(0), BASE, rank=0)
+    lora.init(jax.random.key(0), base(), rank=0)
   with pytest.raises(ValueError, match="'qq' matches none of blocks/down"):
-    lora.init(jax.random.key(0), BASE, rank=1, targets="qq")
+    lora.init(jax.random.key(0), base(), rank=1, targets="qq")

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AxisType, PartitionSpec
 
-from rsrc_jax.ops import token_stats
+from rsrc_jax.ops import token_stats, vocab_sums
 
 from_logits = jax.jit(token_stats.from_logits)
 from_hidden = jax.jit(token_stats.from_hidden, static_argnames="block")
 from_hidden_plain = jax.jit(token_stats.from_hidden_plain)
-part_sums = jax.jit(token_stats.part_sums)
-merge = jax.jit(token_stats.merge)
+part_sums = jax.jit(vocab_sums.part_sums)
+merge = jax.jit(vocab_sums.merge)
 NO_IDS = np.zeros((1, 0), np.int32)
 
 
@@ -189,7 +189,7 @@ def test_any_parts_merged_in_any_order(seed):
   while len(parts) > 1:
     one, two = (parts.pop(rng.integers(len(parts))) for _ in range(2))
     parts.append(merge(one, two))
-  assert_stats(token_stats.finish(parts[0]), float64(*it))
+  assert_stats(vocab_sums.finish(parts[0]), float64(*it))
 
 
 # --- edges ------------------------------------------------------------------

@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import tiny
 from helpers import token_stats_reference as oracle
 from jax import export
 
+from rsrc_jax.lm import rollout
 from rsrc_jax.ops import token_stats, token_stats_pallas
-from rsrc_jax.types import TokenStats
+from rsrc_jax.types import Constraints, TokenStats
 
 # backend, rows, block: the smallest tiles that each lowering takes.
 SMALL = {"tpu": (32, 128), "gpu": (16, 64)}
@@ -245,3 +247,40 @@ def test_errors_name_the_field(changed, says):
   }
   with pytest.raises(ValueError, match=says):
     token_stats_pallas.from_hidden(**(args | changed))
+
+
+# --- as the head of a policy --------------------------------------------------
+
+
+@pytest.mark.parametrize("backend, limited", [("tpu", False), ("gpu", True)])
+def test_scores_are_those_of_the_blocked_head(backend, limited, monkeypatch):
+  """One mask for all rows, and one for each source, shared by its codes."""
+  monkeypatch.setattr(rollout, "LARGE", 1)
+  rng = np.random.default_rng(0)
+  role, source = tiny.ROLES["C"], tiny.tokens(rng, 3, 4)
+  output = tiny.tokens(rng, 3, 2, 3)
+  limits = None
+  if limited:
+    none = np.full((3, 1, 1), -1, np.int32)
+    limits = Constraints(rng.integers(20, 24, (3, 1, 2), np.int32), none)
+
+  @jax.jit
+  def score(params):
+    heads = None, token_stats_pallas.head(backend, interpret=True)
+    return [
+      rollout.score(
+        tiny.POLICY._replace(head=head), params, role, role.prompt(source),
+        output, limits,
+      )
+      for head in heads
+    ]  # fmt: skip
+
+  want, got = score(tiny.params())
+  assert float(jnp.abs(want[0]).max()) > 1
+  for x, y in zip(got, want, strict=True):
+    np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5)
+
+
+def test_a_machine_without_an_accelerator_is_told():
+  with pytest.raises(ValueError, match="and this is cpu: take the blocked one"):
+    token_stats_pallas.head()

@@ -81,12 +81,6 @@ def test_orders_are_drawn_anew():
   assert due[0][0].max() == 0  # a row with nothing to do
 
 
-def test_weights_rise_and_mean_one():
-  np.testing.assert_allclose(targets.weights(4, False), 1.0)
-  rising = targets.weights(4, True)
-  np.testing.assert_allclose(rising, [0.4, 0.8, 1.2, 1.6], rtol=1e-6)
-
-
 def test_an_unknown_scheme_is_named():
   with pytest.raises(ValueError, match="'sideways' is none of final"):
     targets.due("sideways", jax.random.key(0), *drawn(0), 6)

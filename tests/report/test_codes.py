@@ -14,7 +14,8 @@ import pytest
 from helpers import tiny
 from rich.console import Console
 
-from rsrc_jax.accounting import energy, ledger
+from rsrc_jax.accounting import energy
+from rsrc_jax.accounting.ledger import Ledger
 from rsrc_jax.build import writers
 from rsrc_jax.build.setup import arm_config, make_setup
 from rsrc_jax.data import sources, tokenizer
@@ -348,12 +349,12 @@ def written(tmp_path_factory):
   }
   surprise = jax.jit(heldout.make_surprise(setup))
   place = lambda tree: sharding.rows(setup.mesh, tree)
-  books = ledger.Ledger(None, energy.open_meter())
+  ledger = Ledger(None, energy.open_meter())
   lines = {}
   for arm in plan.make_stages(setup)[1:]:
     looks = heldout._looks(
       setup, arm, params, table, surprise,
-      code_judge.CodeJudge(None, None, place), books,
+      code_judge.CodeJudge(None, None, place), ledger,
     )  # fmt: skip
     lines[arm.name] = heldout.samples(setup, arm.name, table, 5, *looks)
   return setup, params, table, lines
@@ -381,7 +382,7 @@ def test_surprisal_is_that_of_one_pass_over_the_whole_text(written):
     return [x if np.isfinite(x) else None for x in chosen]
 
   row = lambda name, i: table[name].ids[i][table[name].mask[i]]
-  slots = [vocab.asks["slot"]] * 4  # the budget that the test asks for
+  slots = [vocab.control_tags["slot"]] * 4  # the budget that the test asks for
   for i, line in enumerate(lines["E1"]):
     s, c, d = (row(x, i) for x in ("source", "code", "decoded"))
     for name, expected in (

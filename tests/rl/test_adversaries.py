@@ -1,22 +1,16 @@
 """Scripted cheats: which gate pays which, and that the default pays none."""
 
 import functools
-import importlib
-import sys
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.random_vocabulary import cheats as script
+from experiments.random_vocabulary import policies
 from rsrc_jax.metrics import compression
 from rsrc_jax.types import Tokens
-
-FOLDER = Path(__file__).resolve().parents[2] / "experiments"
-FOLDER = FOLDER / "random_vocabulary"
-sys.path.insert(0, str(FOLDER))
-policies = importlib.import_module("policies")
-script = importlib.import_module("cheats")
 
 CASES = policies.cases()
 NAMES = [row.name for row in CASES]
@@ -271,4 +265,5 @@ def test_multiplying_has_no_bound_and_pays_habits_that_are_half_learnt():
 
 
 def test_the_stored_page_is_what_the_script_writes():
-  assert (FOLDER / "cheats.md").read_text() == script.page()
+  stored = Path(script.__file__).with_name("cheats.md").read_text()
+  assert stored == script.page()

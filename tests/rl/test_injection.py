@@ -28,7 +28,6 @@ SETTINGS = {
   "threshold": TAU,
   "nats_per_token": NATS,
   "others": 1,
-  "typical": None,
   "decay": 0.9,
 }
 ROLE = tiny.ROLES["C"]._replace(length=K)
@@ -46,11 +45,11 @@ MEANING = 2.0  # nats that 15 is worth to D as the first token
 def tokens(rows):
   ids = np.array([[*row, *[0] * (K - len(row))] for row in rows], np.int32)
   mask = np.arange(K) < np.array([len(row) for row in rows])[:, None]
-  return Tokens(jnp.asarray(ids[None]), jnp.asarray(mask[None]))
+  return Tokens(ids[None], mask[None])
 
 
 CODE = tokens(CODES)
-SOURCE = Tokens(jnp.array([[8, 9, 10, 11]]), jnp.ones((1, 4), bool))
+SOURCE = Tokens(np.array([[8, 9, 10, 11]], np.int32), np.ones((1, 4), bool))
 
 
 def likelihood(params, s, code):
@@ -312,10 +311,20 @@ USE, AVOID, SLOT = 20, 21, 22
 ROLES = tiny.ROLES | {
   "C": tiny.ROLES["C"]._replace(use=USE, avoid=AVOID, slot=SLOT)
 }
-LIMIT = constraints.make(
-  "force", tiny.CODE & tiny.WORDS, inject=2, ban=1, budgets=(2, 3)
-)
-FROZEN = {"base": tiny.params(9), "reader": tiny.params(9)}
+
+
+@functools.cache
+def limit():
+  """What the pattern's codes are held to."""
+  return constraints.make(
+    "force", tiny.CODE & tiny.WORDS, inject=2, ban=1, budgets=(2, 3)
+  )
+
+
+@functools.cache
+def frozen():
+  """A base and a reader that are not what is trained."""
+  return {"base": tiny.params(9), "reader": tiny.params(9)}
 
 
 @functools.cache
@@ -349,8 +358,8 @@ def test_a_gated_step():
   carries = []
   for seed in range(3):
     batch = tiny.batch(seed)
-    given = LIMIT(jax.random.key(seed), batch, tiny.schedule(hidden=0.5))
-    state, metrics = step(state, FROZEN, batch, given)
+    given = limit()(jax.random.key(seed), batch, tiny.schedule(hidden=0.5))
+    state, metrics = step(state, frozen(), batch, given)
     assert all(np.isfinite(x) for x in jax.tree.leaves(metrics))
     carries.append(jax.device_get(state.carry))
   assert step._cache_size() == 1
@@ -395,7 +404,7 @@ def test_d_never_sees_what_c_was_asked():
   """Codes hold 8 to 12 alone, so that any other id in a prompt is a leak."""
   batch = tiny.batch()
   mine = np.arange(8, 13)
-  given = LIMIT(jax.random.key(0), batch, tiny.schedule())
+  given = limit()(jax.random.key(0), batch, tiny.schedule())
   used = np.asarray(given.constraints.injected)
   shown = jnp.broadcast_to(jnp.asarray(mine, jnp.int32), (tiny.ROWS, 1, 5))
   ood = jnp.broadcast_to(jnp.array([16, 17]), used.shape)
@@ -404,7 +413,7 @@ def test_d_never_sees_what_c_was_asked():
     decoys=jnp.broadcast_to(jnp.array([18, 19]), used.shape),
   )
   episode, _ = jax.jit(pattern().play)(
-    tiny.params(), FROZEN, pattern().init(), batch, jax.random.key(0), given
+    tiny.params(), frozen(), pattern().init(), batch, jax.random.key(0), given
   )
   asked = episode.rollouts["C"].prompt
   seen = set(np.asarray(asked.ids)[np.asarray(asked.mask)].tolist())

@@ -117,6 +117,47 @@ def saved_twice(run, part):
   return all_files(run / "2" / part)
 
 
+def test_the_best_is_known_after_a_run_went_on(tmp_path):
+  saver = open_saver(tmp_path)
+  for step, nll in ((1, 3.0), (2, 1.0), (3, 2.0)):
+    save(saver, step, nll)
+  checkpoint.close(saver)
+  saver = open_saver(tmp_path)
+  for step in (4, 5):
+    save(saver, step, 2.0)
+  checkpoint.save(saver, make_state(6), {}, {})  # not validated
+  assert steps(tmp_path) == [2, 5, 6]
+  reader = checkpoint.open_reader(tmp_path)
+  found = lambda **how: checkpoint.restore(reader, make_state(0), **how)[0]
+  assert int(found().step) == 6
+  assert int(found(best="nll_bits").step) == 2
+  assert checkpoint.restore(reader, make_state(0), best="beauty") is None
+
+
+def test_metrics_that_are_cut_short_cost_no_checkpoint(tmp_path):
+  saved_twice(tmp_path, "state")
+  path = tmp_path / "2" / "metrics" / "metrics"
+  path.write_bytes(path.read_bytes()[:8])
+  reader = checkpoint.open_reader(tmp_path)
+  best, _ = checkpoint.restore(reader, make_state(0), best="nll_bits")
+  assert int(best.step) == 1
+  newest, _ = checkpoint.restore(open_saver(tmp_path), make_state(0))
+  assert int(newest.step) == 2
+
+
+def test_a_reader_changes_nothing(tmp_path):
+  for path in saved_twice(tmp_path, "state"):
+    path.write_bytes(b"")
+  (tmp_path / "3.orbax-checkpoint-tmp-1").mkdir()  # is being written
+  before = sorted(tmp_path.rglob("*"))
+  with pytest.warns(UserWarning, match="can't be read"):
+    state, _ = checkpoint.restore(
+      checkpoint.open_reader(tmp_path), make_state(0)
+    )
+  assert int(state.step) == 1
+  assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_a_folder_of_unreadable_checkpoints_starts_over(tmp_path):
   saver = open_saver(tmp_path)
   save(saver, 1, 1.0)

@@ -1,0 +1,227 @@
+"""A run that has ended: its config, its setup and what its arms have learnt.
+
+  run = runs.open("runs/tiny-seed0")
+  codes = run.stages["code"].write(run.params("code"), run.frozen("code"), ...)
+
+Nothing in the run's folder is changed.
+"""
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+
+from rsrc_jax.build import setup as building
+from rsrc_jax.build.setup import Setup, arm_config, make_setup
+from rsrc_jax.models import lora
+from rsrc_jax.runtime import checkpoint, configs, sharding
+from rsrc_jax.stages import plan, stage
+from rsrc_jax.types import Params, TrainState
+
+METRIC = "nll_bits"  # of validation, by which `best` is meant
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """An ended run. Parameters are restored when they are asked for.
+
+  stages: by name as they were trained, "base" and then the arms.
+  """
+
+  workdir: Path
+  config: ml_collections.ConfigDict
+  setup: Setup
+  stages: dict[str, stage.Stage]
+
+  @functools.cached_property
+  def summary(self) -> dict[str, Any]:
+    """What train.train returned."""
+    return json.loads((self.workdir / "summary.json").read_text())
+
+  @functools.cached_property
+  def untrained(self) -> Params:
+    """What the base began with."""
+    return initial_params(self.setup)
+
+  @functools.cached_property
+  def base(self) -> Params:
+    """What every arm began with."""
+    if not self.stages["base"].steps:
+      return self.untrained
+    return self._restored("base", self.untrained).params
+
+  def params(self, arm: str, *, best: bool = False) -> Params:
+    """The policy's parameters after an arm's last step.
+
+    Args:
+      arm: one of `stages`.
+      best: instead, at the kept checkpoint that validation liked most.
+
+    Raises:
+      ValueError: no such arm, it has not ended, or nothing was validated.
+    """
+    if arm == "base" and not best:
+      return self.base
+    found = self.state(arm, best=best).params
+    return self.stages[arm].bind(found, {"base": self.base})
+
+  def merged(self, arm: str, *, best: bool = False) -> Params:
+    """The same as plain parameters: adapters are added to what they adapt."""
+    block = {}
+    if arm in self.config.arms:
+      block = arm_config(self.config, arm).get("lora") or {}
+    if not block.get("rank"):
+      return self.params(arm, best=best)
+    adapters = self.state(arm, best=best).params
+    return lora.merge(self.base, adapters, block.alpha / block.rank)
+
+  def carry(self, arm: str, *, best: bool = False) -> Any:
+    """What the arm's pattern carried from step to step, as training left it."""
+    return self.state(arm, best=best).carry
+
+  def frozen(self, arm: str) -> dict[str, Params]:
+    """The parameters that an arm reads and does not train."""
+    self._check(arm)
+    start = self.stages[arm].start
+    trained = {"base": self.base}
+    if start != "base":
+      trained[start] = self.params(start)
+    return stage.frozen_of(self.stages[arm], trained)
+
+  def state(self, arm: str, *, best: bool = False) -> TrainState:
+    """All that a stage's checkpoint holds: what is trained, carry, moments."""
+    self._check(arm)
+    start = self.untrained if arm == "base" else self.base
+    return self._restored(arm, start, best=best)
+
+  def _check(self, arm: str) -> None:
+    if arm not in self.stages:
+      raise ValueError(
+        f"{self.workdir} has no arm {arm!r}, but {', '.join(self.stages)}."
+      )
+
+  def _restored(self, name: str, start: Params, *, best: bool = False):
+    folder = self.workdir / "checkpoints" / name
+    like = jax.eval_shape(self.stages[name].init, start)
+    like = jax.tree.map(
+      lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+      like, sharding.shardings(self.setup.mesh, like),
+    )  # fmt: skip
+    found = None
+    if folder.is_dir():
+      saver = checkpoint.open_reader(folder)
+      found = checkpoint.restore(saver, like, best=METRIC if best else "")
+      checkpoint.close(saver)
+    if best and found is None:
+      raise ValueError(
+        f"{self.workdir}: no checkpoint of {name} has a validation {METRIC}."
+      )
+    step, steps = int(found[0].step) if found else 0, self.stages[name].steps
+    if step != steps and not best:
+      raise ValueError(
+        f"{self.workdir}: {name} is at step {step} of {steps}; run its config "
+        "again with this --workdir to go on."
+      )
+    return found[0]
+
+
+def open(
+  workdir: str | Path, config: ml_collections.ConfigDict | None = None
+) -> Run:
+  """Opens the run of a folder.
+
+  Args:
+    workdir: where it was run.
+    config: instead of the stored one (`read_config`): with a mesh of this
+      machine, or with arms that a rule writes for and that were not run.
+
+  Raises:
+    ValueError: there is no run, or one that can't be opened, in one line.
+  """
+  workdir = Path(workdir)
+  config = read_config(workdir) if config is None else config
+  if "pretrain" not in config:
+    raise ValueError(
+      f"{workdir} is a run of config.loop={config.get('loop')!r}; only those "
+      "of rsrc_jax.train can be opened."
+    )
+  setup = make_setup(config, workdir)
+  stages = {x.name: x for x in plan.make_stages(setup)}
+  return Run(workdir, config, setup, stages)
+
+
+def read_config(workdir: str | Path) -> ml_collections.ConfigDict:
+  """What a run was told, of whatever revision, with tuples for JSON's lists.
+
+  Raises:
+    ValueError: there is no run, or a setting that was removed matters to it.
+  """
+  path = Path(workdir) / "config.json"
+  if not path.is_file():
+    raise ValueError(f"{workdir} holds no run: it has no config.json.")
+  try:
+    stored = configs.upgraded(json.loads(path.read_text()))
+  except ValueError as error:
+    raise ValueError(f"{path}: {error}") from None
+  return ml_collections.ConfigDict(_with_tuples(stored))
+
+
+def initial_params(setup: Setup) -> Params:
+  """The parameters before any training: also those of another run's arm.
+
+  With config.init = "RUN:ARM" they are the arm's, adapters merged.
+
+  Raises:
+    ValueError: RUN:ARM is no such thing, or its policy is another one.
+  """
+  if not (init := setup.config.get("init") or ""):
+    return building.initial_params(setup)
+  workdir, _, arm = init.rpartition(":")
+  if not workdir or not arm:
+    raise ValueError(
+      f"config.init={init!r}: give RUN:ARM, a run's folder and one of its arms."
+    )
+  try:
+    run = open(workdir)
+    params = run.merged(arm)
+  except ValueError as error:
+    raise ValueError(f"config.init={init!r}: {error}") from None
+  _check_same_policy(setup, run, params)
+  return sharding.put(params, sharding.shardings(setup.mesh, params))
+
+
+def _check_same_policy(setup: Setup, run: Run, params: Params) -> None:
+  """Raises ValueError: other shapes, or ids that mean other tokens."""
+  init = f"config.init={setup.config.init!r}"
+  shapes = lambda tree: {
+    jax.tree_util.keystr(path): x.shape
+    for path, x in jax.tree_util.tree_leaves_with_path(tree)
+  }
+  ours = shapes(jax.eval_shape(setup.policy.init, jax.random.key(0)))
+  theirs = shapes(params)
+  for name in {**ours, **theirs}:
+    if ours.get(name) != theirs.get(name):
+      raise ValueError(
+        f"{init}: params{name} is {theirs.get(name)} there and "
+        f"{ours.get(name)} here; give both runs the same config.model."
+      )
+  here, there = (
+    x.corpus.vocab.pieces(list(range(x.corpus.vocab.size)))
+    for x in (setup, run.setup)
+  )
+  for i, (a, b) in enumerate(zip(here, there, strict=True)):
+    if a != b:
+      raise ValueError(
+        f"{init}: id {i} is {b!r} there and {a!r} here; give both runs the "
+        "same config.data."
+      )
+
+
+def _with_tuples(x):
+  if isinstance(x, dict):
+    return {name: _with_tuples(value) for name, value in x.items()}
+  return tuple(map(_with_tuples, x)) if isinstance(x, list) else x

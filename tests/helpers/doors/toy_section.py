@@ -1,0 +1,7 @@
+"""A section of the report: how many arms wrote a code."""
+
+
+def section(run) -> str:
+  """run: see report/run_report.py."""
+  arms = run["summary"]["heldout"]["arms"]
+  return f"<section><h2>Toy</h2><p>{len(arms)} arms wrote codes.</p></section>"
