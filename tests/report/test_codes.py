@@ -317,7 +317,7 @@ def refused(done, said: str) -> None:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-  """What results.py says of made-up codes of an arm that injects, and a rule.
+  """What evaluation says of made-up codes of an arm that injects, and a rule.
 
   -> world, params, table, lines by arm. Five rows are shared by four devices.
   """
