@@ -2,11 +2,15 @@
 
 import fnmatch
 import importlib.util
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import ml_collections
+from absl import flags
+from ml_collections import config_flags
 
 
 def module(path: str | Path) -> ModuleType:
@@ -25,6 +29,25 @@ def load(path: str | Path) -> ml_collections.ConfigDict:
 def beside(file: str, name: str) -> ml_collections.ConfigDict:
   """The config NAME.py in the folder of `file`, which starts from it."""
   return load(Path(file).with_name(f"{name}.py"))
+
+
+def from_flags(argv: Sequence[str]) -> ml_collections.ConfigDict:
+  """The config that ./tools/run reads from `--config=FILE --config.x=y ...`.
+
+  Raises:
+    ValueError: there is no such file or setting, or it can't have that value.
+  """
+  line, values = ["run", *argv], flags.FlagValues()
+  config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=line)
+  try:
+    left = values(line)[1:]
+    config = values.config
+  except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
+    said = " ".join(str(error.args[0] if error.args else error).split())
+    raise ValueError(f"{shlex.join(argv)}: {said}") from None
+  if left:
+    raise ValueError(f"unknown argument {left[0]!r}: settings start with --")
+  return config
 
 
 # Settings that older runs hold and that nothing reads any more. A pattern of
