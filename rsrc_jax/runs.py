@@ -154,6 +154,23 @@ def open(
   return Run(workdir, config, setup, stages)
 
 
+def find(folder: str | Path, name: str) -> Path:
+  """The ended run NAME-ID of a sweep's folder.
+
+  Raises:
+    ValueError: there is none, or more than one, of different settings.
+  """
+  every = Path(folder).glob(f"{name}-*/summary.json")
+  found = sorted(x.parent for x in every)
+  found = [x for x in found if x.name.rpartition("-")[0] == name]
+  if len(found) != 1:
+    there = ", ".join(x.name for x in found) or "none"
+    raise ValueError(
+      f"{folder} should hold one ended run called {name}, and holds {there}."
+    )
+  return found[0]
+
+
 def read_config(workdir: str | Path) -> ml_collections.ConfigDict:
   """What a run was told, of whatever revision, with tuples for JSON's lists.
 
