@@ -16,7 +16,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from rsrc_jax.accounting import account, energy, flops, metering
+from rsrc_jax.accounting import account, energy_sources, flops, metering
 from rsrc_jax.accounting.ledger import Ledger
 from rsrc_jax.accounting.totals import joules
 from rsrc_jax.build.setup import Setup, initial_params, make_setup
@@ -56,8 +56,8 @@ def train(
     FloatingPointError: the loss stopped being a number.
   """
   workdir = Path(workdir)
-  meter = energy.open_meter(accelerators=sharding.accelerators())
-  meter = energy.alike(meter, processes.count())
+  meter = energy_sources.open_meter(accelerators=sharding.accelerators())
+  meter = energy_sources.alike(meter, processes.count())
   begun = meter.read()
   setup = make_setup(config, workdir)
   phases = plan.make_stages(setup)

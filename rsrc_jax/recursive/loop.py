@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from rsrc_jax.accounting import energy, metering
+from rsrc_jax.accounting import energy_sources, metering
 from rsrc_jax.accounting.ledger import Ledger
 from rsrc_jax.accounting.totals import totals
 from rsrc_jax.models import recursive
@@ -70,7 +70,7 @@ def train(
       "start it without --processes."
     )
   workdir = Path(workdir)
-  meter = energy.open_meter(accelerators=sharding.accelerators())
+  meter = energy_sources.open_meter(accelerators=sharding.accelerators())
   begun = meter.read()
   _check(config)
   provenance.check(config, workdir)
