@@ -14,7 +14,7 @@ from pathlib import Path
 
 import jax
 
-from rsrc_jax.recursive import loop, puzzles
+from rsrc_jax.recursive import arms, puzzles
 from rsrc_jax.runtime import cache
 from rsrc_jax.runtime.configs import load
 
@@ -50,9 +50,9 @@ def main():
 
 
 def row(config, name, data) -> str:
-  arm = loop.arm_of(config, name, data)
+  arm = arms.arm_of(config, name, data)
   state = arm.init(jax.random.key(0))
-  items = loop.items_of(config, data, 0)
+  items = arms.items_of(config, data, 0)
   begun = time.perf_counter()
   compiled = arm.step.lower(state, items).compile()
   compiling = time.perf_counter() - begun
@@ -70,7 +70,7 @@ def row(config, name, data) -> str:
     dots.append(time.perf_counter() - begun)
   step, dot = statistics.median(steps), statistics.median(dots)
   model = arm.model
-  rate = loop.step_flops(arm, config.batch_size) / step / 1e9
+  rate = arms.step_flops(arm, config.batch_size) / step / 1e9
   return (
     f"| {name} | {model.calls}, {model.calls_with_gradient} "
     f"| {compiling:.1f} | {1e3 * step:.1f} | {1e3 * dot:.1f} "
@@ -81,9 +81,9 @@ def row(config, name, data) -> str:
 def memory(config, name, data, supersteps: int) -> int:
   config = config.copy_and_resolve_references()
   config.arms[name].supersteps = supersteps
-  arm = loop.arm_of(config, name, data)
+  arm = arms.arm_of(config, name, data)
   state = jax.eval_shape(arm.init, jax.random.key(0))
-  step = arm.step.lower(state, loop.items_of(config, data, 0)).compile()
+  step = arm.step.lower(state, arms.items_of(config, data, 0)).compile()
   return step.memory_analysis().temp_size_in_bytes
 
 

@@ -131,3 +131,7 @@ def loop_of(config) -> ModuleType:
 
 if __name__ == "__main__":
   app.run(main)
+
+
+if __name__ == "__main__":
+  app.run(main)

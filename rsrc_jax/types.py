@@ -31,15 +31,19 @@ class QASources(NamedTuple):
   mask: jax.Array
   question: Tokens  # [n, Q]
   answer: Tokens  # [n, W - 1]
+  extra: Any = None  # as in Batch, [n, ...]
 
 
 class Batch(NamedTuple):
-  """Sources and who they are."""
+  """A batch of source texts and their row indices in the data set."""
 
   source: Tokens  # [B, S]
   row: jax.Array  # [B] int32: index in the data set, folded into random keys
   question: Tokens | None = None  # [B, Q], where sources come with one
   answer: Tokens | None = None  # [B, W - 1], its end not written
+  # What else a data kind brings with each row, for a pattern that knows it: a
+  # pytree of arrays [B, ...].
+  extra: Any = None
 
 
 class Constraints(NamedTuple):

@@ -192,8 +192,10 @@ def add_questions(setup, tools, arms, trained, frozen, found) -> None:
   """Answers from c, from d, from the question alone, from a shuffled c."""
   corpus, seed = setup.corpus, setup.config.seed
   vocab, key = corpus.vocab, jax.random.key(setup.config.seed)
-  A = Role(vocab.asks["question"], tokenizer.SEPARATOR, tokenizer.END, 1,
-           vocab.text)  # fmt: skip
+  A = Role(
+    vocab.control_tags["question"], tokenizer.SEPARATOR, tokenizer.END, 1,
+    vocab.text,
+  )  # fmt: skip
   asks, place = np.asarray(corpus.questions, np.int32).T
   tried = probe.make(
     setup.policy, A, asks, lambda s: s.ids[:, place],

@@ -166,3 +166,11 @@ def _peak_bytes(executable) -> int | None:
     + memory.temp_size_in_bytes
     - memory.alias_size_in_bytes
   )
+
+
+def held_loops(out: tuple[Any, dict[str, Any]]) -> dict[str, float]:
+  """Loops of a held-out observation, from its (state, metrics)."""
+  held = {k.removeprefix("held_"): v for k, v in out[1].items()}
+  return {
+    k.removesuffix(LOOPS): v for k, v in held.items() if k.endswith(LOOPS)
+  }

@@ -16,7 +16,8 @@ from jax.sharding import Mesh
 
 from rsrc_jax import types
 from rsrc_jax.build import checks
-from rsrc_jax.data import hf_vocabulary, reasoning, sources, tokenizer
+from rsrc_jax.build.corpus import make_corpus
+from rsrc_jax.data import sources, tokenizer
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.metrics import capability
 from rsrc_jax.ops import token_stats
@@ -48,7 +49,7 @@ def make_setup(config: ml_collections.ConfigDict, cache: Path) -> Setup:
   opened = _opened(config)
   if opened is not None:
     weights.check_memory(opened, mesh, _copies(config), _stored(config))
-  corpus = _corpus(config, cache, opened)
+  corpus = make_corpus(config, cache, opened)
   for split in (corpus.valid, corpus.test):
     capability.check_disjoint(corpus.train, split)
   module = importlib.import_module(f"rsrc_jax.models.{config.model_name}")
@@ -159,48 +160,13 @@ def make_roles(config, corpus) -> dict[str, Role]:
     return Role(tag, separator, vocab.end, length, support | end)
 
   sampling = {"temperature": config.temperature, "top_p": config.top_p}
-  asks = vocab.asks
-  sampling |= {"use": asks.get("use"), "avoid": asks.get("avoid")}
+  tags = vocab.control_tags
+  sampling |= {"use": tags.get("use"), "avoid": tags.get("avoid")}
   if config.budgets:
-    sampling["slot"] = asks.get("slot")
+    sampling["slot"] = tags.get("slot")
   return {
     "text": role("text", longest + 1, vocab.text),
     "C": role("C", config.budget, vocab.code)._replace(**sampling),
     "D": role("D", longest + 1, vocab.text),
     "V": role("V", longest + 1, vocab.text),
   }
-
-
-def _corpus(config, cache, opened) -> sources.Corpus:
-  settings = config.data.to_dict()
-  if opened is not None:
-    if settings["source"] != "text":
-      raise ValueError(
-        f"config.data.source={settings['source']!r}: a pretrained model reads "
-        "text; set it to 'text'."
-      )
-    settings["vocab"] = hf_vocabulary.vocabulary(
-      opened.folder,
-      opened.settings["vocab_size"],
-      settings.pop("instructions", None) or hf_vocabulary.INSTRUCTIONS,
-    )
-  kind, path = settings.pop("source"), settings.pop("path")
-  if kind == "facts":
-    if path:
-      raise ValueError(
-        f"config.data.path={path!r} needs config.data.source='text': use "
-        "--config=configs/cdv_text.py."
-      )
-    return sources.facts(seed=config.seed, **settings)
-  if kind == "text":
-    return sources.text(
-      path=path or None, seed=config.seed, cache_dir=cache, **settings
-    )
-  if kind == "reasoning":
-    family, count = settings["family"], settings.pop("tasks")
-    options = settings.pop("options").get(family, {})
-    made = reasoning.tasks(family, count, config.seed, options)
-    return reasoning.corpus(tasks_made=made, cache_dir=cache, **settings)
-  raise ValueError(
-    f"config.data.source={kind!r} is neither facts, text nor reasoning."
-  )

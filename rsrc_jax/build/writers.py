@@ -148,7 +148,7 @@ def make_controls(
     ("augment.ban", asked.ban, "avoid"),
     ("budgets", config.budgets, "slot"),
   ):
-    if value and tag not in vocab.asks:
+    if value and tag not in vocab.control_tags:
       remedy = (
         "a pretrained vocabulary has none for budgets: leave it empty"
         if setup.checkpoint

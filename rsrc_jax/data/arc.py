@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rsrc_jax.data.grids import Puzzles, take
+from rsrc_jax.data.grids import PuzzleData, Puzzles, join, take
 
 COLOURS = 10
 VERSIONS = ("arcagi1", "arcagi2")
@@ -40,6 +40,45 @@ class Pairs(NamedTuple):
   task: np.ndarray
   test: np.ndarray
   names: tuple[str, ...]
+
+
+def puzzles(
+  *, seed: int, side: int, version: str = "arcagi1", copies: int = 8
+) -> PuzzleData:
+  """Demonstrations to learn from; test pairs in two halves to be tested on.
+
+  Args:
+    seed: of the symmetries and of the halves.
+    side: the largest grid.
+    version: one of VERSIONS.
+    copies: of every task, each under a symmetry and an embedding of its own.
+
+  Raises:
+    ValueError: see `load`.
+  """
+  found, rng = load(version, "train", side), np.random.default_rng(seed)
+  tasks = len(found.names)
+  shown, asked = split(found)
+  more = [split(permuted(found, rng))[0] for _ in range(copies - 1)]
+  parts = [shown, *more]
+  identity = [part.task + tasks * n for n, part in enumerate(parts)]
+  rows = np.random.default_rng((seed, 1)).permutation(len(asked.task))
+  half = len(rows) // 2
+  valid, test = rows[:half], rows[half:]
+  return PuzzleData(
+    name=f"{version}-{side}x{side}",
+    side=side,
+    cells=side * side,
+    vocab_size=COLOURS + 1,
+    identities=tasks * copies,
+    train=join([part.puzzles for part in parts]),
+    valid=take(asked.puzzles, valid),
+    test=take(asked.puzzles, test),
+    train_identity=np.concatenate(identity),
+    valid_identity=asked.task[valid],
+    test_identity=asked.task[test],
+    permuted=lambda puzzles, rng: puzzles,  # each copy stays what it is
+  )
 
 
 def padded(grid: np.ndarray, side: int) -> np.ndarray:

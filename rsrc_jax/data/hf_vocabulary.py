@@ -1,7 +1,8 @@
-"""The tokenizer of somebody else's checkpoint, as a Vocabulary.
+"""The tokenizer of a Hugging Face checkpoint, as a Vocabulary.
 
-tokenizer.json through `tokenizers`, or tokenizer.model through SentencePiece;
-the words around what a role reads come from the checkpoint's chat template.
+It reads tokenizer.json with `tokenizers`, or tokenizer.model with
+SentencePiece. The words around what a role reads come from the checkpoint's
+chat template.
 """
 
 import json
@@ -13,24 +14,24 @@ import numpy as np
 
 from rsrc_jax.data.tokenizer import Vocabulary
 
-# What each role is told, where the config says nothing else; {} is the text.
+# The instruction of each role, if the config has no other; {} is the text.
 INSTRUCTIONS = {
   "C": "Compress this text into a few tokens, from which you can restore it:"
        "\n\n{}",
   "D": "Restore the text that was compressed into these tokens:\n\n{}",
   "V": "Correct this text:\n\n{}",
-  # Behind the text, before the ids that are asked for.
+  # After the text, before the ids of a constraint.
   "use": "\n\nUse these tokens:",
   "avoid": "\n\nDo not use these tokens:",
 }  # fmt: skip
-ASKS = ("use", "avoid")
-# What ends a turn, where generation_config.json lists it among the ends.
+CONTROL_TAGS = ("use", "avoid")
+# Tokens that end a turn, if generation_config.json lists them among the ends.
 TURNS = ("<|im_end|>", "<end_of_turn>", "<|eot_id|>")
-MARK = "\u241fTEXT\u241f"  # stands in a rendered template for the text
+MARK = "\u241fTEXT\u241f"  # the place of the text in a rendered template
 
 
 class Spelling(NamedTuple):
-  """A tokenizer, whichever library reads it."""
+  """A tokenizer, independent of the library that reads it."""
 
   size: int
   encode: Callable[[str], list[int]]  # of a text: no specials in it
@@ -49,12 +50,12 @@ def vocabulary(
   Args:
     folder: has tokenizer.json or tokenizer.model, and tokenizer_config.json.
     size: V of the model; ids beyond the tokenizer's are never written.
-    instructions: role -> what it is told, {} standing for the text; and the
-      words of an ask.
+    instructions: role -> its instruction, where {} is the text; and "use" and
+      "avoid" -> the words that announce a constraint.
 
   Returns:
-    Vocabulary whose sources may hold all but specials, and whose codes may
-    hold what is text by itself: no specials, no pieces of characters.
+    Vocabulary whose sources may contain all ids but specials. Its codes may
+    contain neither specials nor pieces of characters.
 
   Raises:
     ValueError: no tokenizer, one that does not fit the model, no end token, or
@@ -88,11 +89,11 @@ def vocabulary(
     encode=spelling.encode,
     decode=spelling.decode,
     pieces=lambda sequence: [spelling.token(int(i)) for i in sequence],
-    asks={
+    control_tags={
       name: tuple(
         spelling.encode_prompt(instructions.get(name, INSTRUCTIONS[name]))
       )
-      for name in ASKS
+      for name in CONTROL_TAGS
     },
     end=end,
     tags=tags,
@@ -132,15 +133,17 @@ def _render(template: str, said: str, names: dict, folder: Path) -> str:
   def refuse(message):
     raise jinja2.TemplateError(message)
 
-  world = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-  # A template may print today's date: a prompt that changes by the day would
-  # make no run like another.
-  world.globals |= {
+  environment = ImmutableSandboxedEnvironment(
+    trim_blocks=True, lstrip_blocks=True
+  )
+  # A template may print today's date. It is fixed here, since a prompt that
+  # changes by the day would make every run different.
+  environment.globals |= {
     "raise_exception": refuse,
     "strftime_now": lambda form: "26 Jul 2024",
   }
   try:
-    return world.from_string(template).render(
+    return environment.from_string(template).render(
       messages=[{"role": "user", "content": said}],
       add_generation_prompt=True,
       **{f"{k}_token": v or "" for k, v in names.items()},
@@ -150,9 +153,9 @@ def _render(template: str, said: str, names: dict, folder: Path) -> str:
 
 
 def _end(spelling, tags, names, folder: Path) -> int:
-  """What ends an answer: eos, by the name that the checkpoint gives it.
+  """The id that ends an output: the end of a turn, or else eos.
 
-  Gemma's eos ends a document; its template ends a turn with another token,
+  Gemma's eos ends a document. Its template ends a turn with another token,
   which generation_config.json lists.
   """
   told = _json(folder / "generation_config.json").get("eos_token_id")
@@ -163,7 +166,8 @@ def _end(spelling, tags, names, folder: Path) -> int:
   eos = _ids(spelling, names["eos"]) or tuple(told)
   if not eos:
     raise ValueError(
-      f"{folder}: tokenizer_config.json names no eos_token: nothing could end."
+      f"{folder}: tokenizer_config.json names no eos_token: no output "
+      "could end."
     )
   return eos[0]
 

@@ -8,7 +8,14 @@ them may stand beside one on that set.
 
 import numpy as np
 
-from rsrc_jax.data.grids import Puzzles
+from rsrc_jax.data.grids import (
+  PuzzleData,
+  Puzzles,
+  check_sizes,
+  take,
+  turned,
+  without_identity,
+)
 
 # 0 is left for what is outside a grid.
 WALL, FLOOR, START, GOAL, PATH = 1, 2, 3, 4, 5
@@ -95,7 +102,32 @@ def _drawn(
   return question, answer, order
 
 
-def make(count: int, side: int, seed: int, *, at_least: int) -> Puzzles:
+def puzzles(
+  *, seed: int, side: int, train: int, heldout: int, at_least: int = 0
+) -> PuzzleData:
+  """Different mazes in three splits.
+
+  Args:
+    seed: of the mazes.
+    side: rows and columns.
+    train: mazes to learn from, beside their symmetries.
+    heldout: mazes of the validation split, and of the test split.
+    at_least: every shortest path has more steps than this.
+
+  Raises:
+    ValueError: a split would be empty, or see `generate`.
+  """
+  check_sizes(train, heldout)
+  found = generate(train + 2 * heldout, side, seed, at_least=at_least)
+  a, b = train, train + heldout
+  parts = (take(found, slice(*ends)) for ends in ((0, a), (a, b), (b, None)))
+  return without_identity(
+    f"maze-{side}x{side}", side, int(found.answer.max()) + 1, *parts,
+    lambda puzzles, rng: turned(puzzles, side, rng),
+  )  # fmt: skip
+
+
+def generate(count: int, side: int, seed: int, *, at_least: int) -> Puzzles:
   """`count` different mazes whose shortest path has more than `at_least` steps.
 
   Start and goal are drawn at random; the goal from where only one shortest

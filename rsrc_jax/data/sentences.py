@@ -1,11 +1,12 @@
-"""Real text: files to documents, documents to splits that share nothing.
+"""Real text: from files to documents, and to splits that share nothing.
 
-A document is the unit of a split: the docstring of a module, class or function
-in a .py file, a paragraph of a .txt or .md file. Both are about as long, one
-subject each, and a single file of either kind can still be split; whole files
-couldn't. What one paragraph repeats of another is left to `without_overlap`.
+A document is the unit of a split. It is a paragraph of a .txt or .md file, or
+the docstring of a module, class or function in a .py file. Both are about as
+long and have one subject. Whole files would be too large a unit: a single file
+could not be split. `without_overlap` removes what one paragraph repeats of
+another.
 
-Words are runs of letters and digits: where a script writes no spaces, only
+Words are runs of letters and digits. Where a script writes no spaces, only
 whole sentences are compared.
 """
 
@@ -24,8 +25,8 @@ from rsrc_jax.data import prose
 SUFFIXES = (".txt", ".md", ".py")
 OVERLAP = 13  # words in a row that no two splits share
 
-# Names that are not read: hidden ones; of the standard library also its tests,
-# what is not its own, and what depends on the platform.
+# Names of files that are not read: hidden ones; in the standard library also
+# tests, foreign packages, and files that depend on the platform.
 _HIDDEN = re.compile(r"\.")
 _FOREIGN = re.compile(
   r"\.|config-|_sysconfigdata|(tests?|idlelib|lib2to3|turtledemo|lib-dynload"
@@ -36,12 +37,12 @@ _WORD = re.compile(r"\w+")
 
 
 class Document(NamedTuple):
-  file: str  # where it came from, relative to data.path
+  file: str  # where it came from, relative to config.data.path
   text: str
 
 
 class Splits(NamedTuple):
-  """Sentences; no two splits share a document or OVERLAP words in a row."""
+  """Sentences. No two splits share a document or OVERLAP words in a row."""
 
   train: list[str]
   valid: list[str]
@@ -51,8 +52,8 @@ class Splits(NamedTuple):
 def documents(path: str | None) -> list[Document]:
   """Reads a file or a folder; None is Python's standard library.
 
-  Nothing is imported or run, hidden files and folders are left out, and the
-  order is that of the files' names, the same on every machine.
+  Nothing is imported or run. Hidden files and folders are left out. The order
+  is that of the files' names, which is the same on every machine.
 
   Args:
     path: a .txt, .md or .py file, a folder of them, or None.
@@ -64,14 +65,15 @@ def documents(path: str | None) -> list[Document]:
   root = Path(sysconfig.get_path("stdlib") if path is None else path)
   if path == "" or not os.path.exists(root):  # False where it is out of reach
     raise FileNotFoundError(
-      f"data.path={path!r} does not exist: give a .txt, .md or .py file, a "
-      "folder of them, or None for the sources of Python's standard library."
+      f"config.data.path={path!r} does not exist: give a .txt, .md or .py "
+      "file, a folder of them, or None for the sources of Python's standard "
+      "library."
     )
   files = _files(root, path) if os.path.isdir(root) else [root]
   if not files or files[0].suffix.lower() not in SUFFIXES:
     raise ValueError(
-      f"data.path={path!r} has no .txt, .md or .py file: convert the text to "
-      "one of these."
+      f"config.data.path={path!r} has no .txt, .md or .py file: convert the "
+      "text to one of these."
     )
   found = []
   for file in files:
@@ -84,14 +86,14 @@ def documents(path: str | None) -> list[Document]:
     found += [Document(name, part) for part in parts]
   if not found:
     raise ValueError(
-      f"data.path={path!r} holds no text: all it has is empty or, if .py, "
-      "without docstrings; give files with prose in them."
+      f"config.data.path={path!r} holds no text: all its files are empty or, "
+      "if .py, without docstrings; give files with prose in them."
     )
   return found
 
 
 def corpus_digest(docs: list[Document]) -> str:
-  """sha256 of what was read, names of files included."""
+  """sha256 of the documents and the names of their files, in hex."""
   h = hashlib.sha256()
   for part in (part for doc in docs for part in doc):
     data = part.encode(errors="surrogatepass")
@@ -100,30 +102,30 @@ def corpus_digest(docs: list[Document]) -> str:
 
 
 def sentences(doc: Document) -> list[str]:
-  """Clean prose; the indents and lines of a .txt file are no markup."""
+  """The clean prose of a document. In a .txt file, indents are no markup."""
   return prose.sentences(doc.text, markup=not doc.file.lower().endswith(".txt"))
 
 
 def split(docs: list[Document], *, heldout: float, seed: int = 0) -> Splits:
-  """Sentences by the hash of their document, then without what overlaps.
+  """Assigns sentences by the hash of their document, then drops overlaps.
 
   Args:
     docs: from `documents`.
     heldout: the fraction of documents in valid, and again in test.
-    seed: which cut; part of what is hashed.
+    seed: hashed along with the document, so that it chooses the split.
 
   Returns:
-    Sentences that differ in their words, in the order of the documents. What
-    valid or test shares with train, or test with valid, is left out of the
-    split that is held out.
+    Sentences that differ in their words, in the order of the documents. A
+    sentence of valid that overlaps with train is dropped, and one of test that
+    overlaps with train or valid.
 
   Raises:
     ValueError: `heldout` leaves nothing to train on.
   """
   if not 0 < heldout < 0.5:
     raise ValueError(
-      f"data.heldout={heldout}: give a fraction above 0 and below 0.5; valid "
-      "and test each take as much."
+      f"config.data.heldout={heldout}: give a fraction above 0 and below 0.5; "
+      "valid and test each take as much."
     )
   splits = Splits([], [], [])
   seen = set()
@@ -140,13 +142,16 @@ def split(docs: list[Document], *, heldout: float, seed: int = 0) -> Splits:
 
 
 def others(docs: list[Document], train: list[str]) -> list[str]:
-  """Different sentences of other documents that share nothing with `train`."""
+  """The different sentences of `docs` that do not overlap with `train`."""
   found = {normalise(x): x for doc in docs for x in sentences(doc)}
   return without_overlap(list(found.values()), train)
 
 
 def assign(text: str, *, heldout: float, seed: int = 0) -> str:
-  """The split of a document; the other documents don't matter to it."""
+  """The split of a document: "train", "valid" or "test".
+
+  It depends on no other document.
+  """
   salted = f"{seed}\n{' '.join(text.split())}".encode(errors="surrogatepass")
   place = int.from_bytes(hashlib.sha256(salted).digest()[:8], "big") / 2**64
   if place < heldout:
@@ -155,12 +160,12 @@ def assign(text: str, *, heldout: float, seed: int = 0) -> str:
 
 
 def normalise(sentence: str) -> tuple[str, ...]:
-  """The words alone: sentences that agree in them are one sentence."""
+  """The words of a sentence. Equal words mean that it is the same sentence."""
   return tuple(_WORD.findall(sentence.casefold()))
 
 
 def shingles(sentence: str, size: int = OVERLAP) -> set[tuple[str, ...]]:
-  """Runs of `size` words; of a shorter sentence, all of it."""
+  """All runs of `size` words; the whole sentence where it is shorter."""
   words = normalise(sentence)
   size = min(size, len(words))
   return {words[i : i + size] for i in range(len(words) - size + 1)}
@@ -169,13 +174,13 @@ def shingles(sentence: str, size: int = OVERLAP) -> set[tuple[str, ...]]:
 def without_overlap(
   heldout: list[str], train: list[str], size: int = OVERLAP
 ) -> list[str]:
-  """What of `heldout` shares no shingle with any sentence of `train`."""
+  """The sentences of `heldout` that share no shingle with one of `train`."""
   known = set().union(*(shingles(sentence, size) for sentence in train))
   return [s for s in heldout if known.isdisjoint(shingles(s, size))]
 
 
 def _files(root: Path, path: str | None) -> list[Path]:
-  """Files below a folder by name, hidden ones left out."""
+  """The files below a folder, sorted by name, without hidden ones."""
 
   def fail(error: OSError) -> None:
     raise ValueError(_unreadable(error.filename, path, error)) from error
@@ -190,7 +195,7 @@ def _files(root: Path, path: str | None) -> list[Path]:
 
 
 def _read(file: Path, path: str | None) -> str:
-  """Text with \\n at the end of its lines."""
+  """The text of a file, with lines that end in \\n."""
   try:
     data = file.read_bytes()
   except OSError as error:
@@ -201,33 +206,33 @@ def _read(file: Path, path: str | None) -> str:
     text = "\0"
   if "\0" in text:
     raise ValueError(
-      f"data.path={path!r}: {str(file)!r} is not UTF-8 text: convert it or "
-      "move it out of data.path."
+      f"config.data.path={path!r}: {str(file)!r} is not UTF-8 text: convert it "
+      "or move it out of config.data.path."
     )
   return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _unreadable(name: Path | str, path: str | None, error: OSError) -> str:
   return (
-    f"data.path={path!r}: {str(name)!r} can't be read ({error.strerror}): "
-    "allow it or move it out of data.path."
+    f"config.data.path={path!r}: {str(name)!r} can't be read "
+    f"({error.strerror}): allow it or move it out of config.data.path."
   )
 
 
 def _docstrings(text: str, file: Path, path: str | None) -> list[str]:
-  """Of the module, its classes and its functions, breadth first."""
+  """Docstrings of the module, its classes and functions, breadth first."""
   try:
     with warnings.catch_warnings():  # about the escapes and literals of others
       warnings.simplefilter("ignore")
       tree = ast.parse(text)
   except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
     raise ValueError(
-      f"data.path={path!r}: {str(file)!r} is not Python "
+      f"config.data.path={path!r}: {str(file)!r} is not Python "
       f"{platform.python_version()} ({error}): correct it or move it out of "
-      "data.path."
+      "config.data.path."
     ) from error
   nodes = [tree]
-  for node in nodes:  # which grows; no expression holds a docstring
+  for node in nodes:  # the list grows; no expression holds a docstring
     parts = ast.iter_child_nodes(node)
     nodes += [part for part in parts if not isinstance(part, ast.expr)]
   kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)

@@ -15,7 +15,14 @@ import re
 import numpy as np
 
 from rsrc_jax.data import sudoku_search
-from rsrc_jax.data.grids import Puzzles, join, take
+from rsrc_jax.data.grids import (
+  PuzzleData,
+  Puzzles,
+  check_sizes,
+  join,
+  take,
+  without_identity,
+)
 from rsrc_jax.data.sudoku_classes import symmetry_class
 
 # Puzzles that are made at a time.
@@ -83,7 +90,54 @@ def _reduced(
   return question
 
 
-def make(count: int, side: int, seed: int, *, clues: int = 0) -> Puzzles:
+def puzzles(
+  *,
+  seed: int,
+  side: int,
+  train: int,
+  heldout: int,
+  clues: int = 0,
+  hard: bool = False,
+) -> PuzzleData:
+  """Sudokus of which no two are one class, split by class and by solution.
+
+  Args:
+    seed: of the puzzles and of the split.
+    side: 4, 6 or 9.
+    train: puzzles to learn from, beside their symmetries.
+    heldout: puzzles of the validation split, and of the test split.
+    clues: where to stop removing clues; 0: no clue is left that can go.
+    hard: puzzles of side 9 from the package larsdoku ("Sudoku-Hard").
+
+  Raises:
+    ValueError: a split would be empty, or see `generate` and `from_larsdoku`.
+  """
+  check_sizes(train, heldout)
+  if hard and side != 9:
+    raise ValueError(f"config.data.hard asks for side 9, not side={side}.")
+  # Training puzzles that share a grid with a held-out one are dropped: make
+  # more than are asked for.
+  room = train + 2 * heldout if side == 4 else int(1.3 * train) + 2 * heldout
+  found = (
+    from_larsdoku(room, seed)
+    if hard
+    else generate(room, side, seed, clues=clues)
+  )
+  rest, test = split(found, heldout, seed)
+  rest, valid = split(rest, heldout, seed + 1)
+  if len(rest.question) < min(train, 1):
+    raise ValueError(
+      f"config.data: of side={side} no puzzle is left to train on beside "
+      f"heldout={heldout}: make heldout smaller."
+    )
+  kind = "sudoku-hard" if hard else "sudoku"
+  return without_identity(
+    f"{kind}-{side}x{side}", side, side + 1, take(rest, slice(train)), valid,
+    test, permuted,
+  )  # fmt: skip
+
+
+def generate(count: int, side: int, seed: int, *, clues: int = 0) -> Puzzles:
   """`count` puzzles with one solution, no two of one class.
 
   Grids are filled at random by the search, which is not quite uniform.

@@ -1,11 +1,12 @@
 """Sentences of facts from a seeded grammar whose entropy is known exactly.
 
-Eight content slots of eight equally likely words in a fixed frame: 24 bits a
-sentence, 12 tokens. Every slot has words of its own, so that an extract says
-which slots it kept: kind to English. What k content words of a sentence, kept
-in order, can carry is at most 3 k + log2 C(8, k) bits: 14.8 for k = 3. With
-frame words, repetition and any order, which C may use when it is held to the
-tokens of s, there are 234,005 codes of at most three tokens: 17.8 bits.
+A sentence has 12 tokens: a fixed frame with eight content slots of eight
+equally likely words each, which is 24 bits. Every slot has words of its own, so
+that an extract says which slots it kept. This favours English. k content words
+of a sentence, kept in order, carry at most 3 k + log2 C(8, k) bits, which is
+14.8 for k = 3. A code that is held to the tokens of s may also use the words of
+the frame, repeat words and order them freely. There are 234,005 such codes of
+at most three tokens: 17.8 bits.
 """
 
 import math
@@ -39,19 +40,19 @@ FRAME = [
   "day",
   ".",
 ]
-# The same words where they never stand in FRAME: out of distribution.
+# The same words in slots that they never have in FRAME: out of distribution.
 SWAPPED = {
   "giver": "taker", "taker": "giver", "number": "colour", "colour": "number",
 }  # fmt: skip
-STRANGE = [SWAPPED.get(name, name) for name in FRAME]
-# Another clause, of words that are known: out of distribution by length.
+OOD = [SWAPPED.get(name, name) for name in FRAME]
+# One more clause of known words: out of distribution by length.
 LONGER = [*FRAME[:-1], "to", "taker", "in", "city", "."]
-# The phrases of FRAME in another order: no slot stands where it does there.
+# The phrases of FRAME in another order: every slot has another position.
 SECOND = [
   "in", "city", "on", "day", "to", "taker",
   "giver", "verb", "number", "colour", "object", ".",
 ]  # fmt: skip
-# One word asks for one slot. They are blanks: no sentence contains them.
+# The word that asks for each slot. It is a blank: no sentence contains it.
 QUESTIONS = {
   "giver": "who",
   "verb": "how",
@@ -62,14 +63,14 @@ QUESTIONS = {
   "city": "where",
   "day": "when",
 }
-# Phrases of a preposition and a word that a sentence can do without.
+# Slots that can be left out, along with their preposition.
 OPTIONAL = ("city", "day")
 SYMBOLS = "ικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ∀∃∇∂∫∏∑√∞∈∉⊂⊕⊗⇒⇔≈≤≥⌬∅"
 BLANKS = (*QUESTIONS.values(), *SYMBOLS)
 
 
 def positions(frame: Sequence[str]) -> tuple[int, ...]:
-  """Where the content of a frame stands."""
+  """The positions of a frame's content slots."""
   return tuple(i for i, name in enumerate(frame) if name in SLOTS)
 
 
@@ -78,23 +79,31 @@ LENGTH = len(FRAME)
 ENTROPY_BITS = float(
   sum(math.log2(len(words.split())) for words in SLOTS.values())
 )
-# What is left of them where two slots never hold equal indices: 56 of 64 ways.
+# The entropy where two slots never hold equal indices: 56 of 64 pairs are left.
 WITHHELD_BITS = ENTROPY_BITS + math.log2(7 / 8)
 
 
 def vocabulary(size: int, asks: bool = False) -> tokenizer.Vocabulary:
-  """Specials, the grammar's words, blank symbols up to `size`.
+  """Specials, the grammar's words, and blank symbols up to `size`.
 
-  asks: tokenizer.ASKS too, the last of `size` ids. Codes then leave the words
-  of the questions alone: who asks and who is asked about stay apart.
+  Args:
+    size: V.
+    asks: whether the last of the V ids are tokenizer.CONTROL_TAGS. Codes may
+      then not contain the words of the questions, so that a question is never
+      mistaken for a part of a code.
+
+  Raises:
+    ValueError: V is too small for the words, or larger than the blanks fill.
   """
   words = [w for choices in SLOTS.values() for w in choices.split()]
   words += [w for w in FRAME if w not in SLOTS]
-  least = len(words) + len(tokenizer.SPECIALS) + asks * len(tokenizer.ASKS)
+  least = (
+    len(words) + len(tokenizer.SPECIALS) + asks * len(tokenizer.CONTROL_TAGS)
+  )
   blanks = size - least
   if not 0 <= blanks <= len(BLANKS):
     raise ValueError(
-      f"data.vocab_size={size}: the grammar takes "
+      f"config.data.vocab_size={size}: the grammar takes "
       f"{least} to {least + len(BLANKS)}."
     )
   vocab = tokenizer.from_words(words, list(BLANKS[:blanks]), asks)
@@ -127,10 +136,16 @@ def words(vocab: tokenizer.Vocabulary) -> np.ndarray:
 def leave_out(
   ids: np.ndarray, share: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Drops OPTIONAL phrases, each from that share of the sentences of FRAME.
+  """Drops each OPTIONAL phrase from a share of the sentences.
 
-  ids [n, 12] -> ids and mask, padded on the right; of sentences that have
-  become equal the first stays.
+  Args:
+    ids: [n, 12] int32, sentences of FRAME.
+    share: of the sentences that lose a phrase, drawn for each phrase.
+    seed: which sentences.
+
+  Returns:
+    ids [m, 12] int32 and mask [m, 12] bool, padded on the right. Of sentences
+    that have become equal only the first is kept.
   """
   keep = np.ones(ids.shape, bool)
   rng = np.random.default_rng((seed, 1))
@@ -146,7 +161,7 @@ def leave_out(
 
 
 def entropy_left(share: float) -> float:
-  """Bits of a sentence whose OPTIONAL phrases are left out so often."""
+  """Entropy in bits, where `share` of the OPTIONAL phrases are left out."""
   ways = [x * -math.log2(x) for x in (share, 1 - share) if x > 0]
   said = math.log2(len(SLOTS["city"].split())) * (1 - share)
   always = ENTROPY_BITS - 3 * len(OPTIONAL)
@@ -154,7 +169,11 @@ def entropy_left(share: float) -> float:
 
 
 def pair(names: str | None) -> tuple[str, str] | None:
-  """Two slots as the config names them: "object,city"; "" is None."""
+  """Two slots as config.data.withheld names them: "object,city"; "" is None.
+
+  Raises:
+    ValueError: they are not two of SLOTS.
+  """
   if not names:
     return None
   found = tuple(name.strip() for name in names.split(","))
@@ -174,13 +193,23 @@ def sentences(
   withheld: tuple[str, str] | None = None,
   only_withheld: bool = False,
 ) -> np.ndarray:
-  """`count` distinct sentences, [count, len(frame)] int32, all equally likely.
+  """Distinct sentences, all equally likely.
 
-  frame: FRAME, or another.
-  withheld: two slots; leaves out the sentences in which both hold the word of
-    the same index in SLOTS, one in eight. Of slots that stand there twice, the
-    first.
-  only_withheld: those sentences, and no others.
+  Args:
+    vocab: of `vocabulary`.
+    count: how many.
+    seed: which.
+    frame: FRAME, or another.
+    withheld: two slots. Sentences in which both hold the word of the same index
+      in SLOTS, one in eight, are left out. Where a slot occurs twice in the
+      frame, its first position counts.
+    only_withheld: draw those sentences, and no others.
+
+  Returns:
+    [count, len(frame)] int32.
+
+  Raises:
+    ValueError: `count` is more than a quarter of the grammar.
   """
   rng = np.random.default_rng(seed)
   frame = frame or FRAME
@@ -196,7 +225,8 @@ def sentences(
   total = math.prod(sizes)
   if count > total // 4:
     raise ValueError(
-      f"data.sentences={count}: at most {total // 4}, a quarter of the grammar."
+      f"config.data.sentences={count}: at most {total // 4}, a quarter of the "
+      "grammar."
     )
   facts = rng.choice(total, size=count, replace=False, shuffle=True)
   digits = []

@@ -1,4 +1,4 @@
-"""Vocabularies: which ids there are, how they look, who may write them."""
+"""Vocabularies: which ids there are, their text, and where they may occur."""
 
 import hashlib
 import io
@@ -26,13 +26,13 @@ SPECIALS = (
   "<unk>",
 )
 PAD, END, TEXT, C, D, V, SEPARATOR, UNKNOWN = range(len(SPECIALS))
-# The last ids of a vocabulary whose prompts may ask for something.
-ASKS = ("<use>", "<avoid>", "<slot>", "<question>")
+# The last ids of a vocabulary whose prompts can state constraints.
+CONTROL_TAGS = ("<use>", "<avoid>", "<slot>", "<question>")
 
 # SentencePiece writes a space as this symbol, also one that it reads.
 SPACE = "\u2581"
 
-# What stands before and behind a text that a role reads, by default.
+# The ids before and after the text that a role reads, by default.
 TAGS = MappingProxyType(
   {
     "text": ((TEXT,), (SEPARATOR,)),
@@ -42,9 +42,9 @@ TAGS = MappingProxyType(
   }
 )
 
-# BPE counts integers, on one thread: equal sentences give equal bytes. Control
-# symbols are never matched in a text, and nothing of a text is normalised: the
-# space before the first word is ours, see from_sentencepiece.
+# BPE counts integers, on one thread, so that equal sentences give equal bytes.
+# Control symbols are never matched in a text, and a text is not normalised. The
+# space before the first word is added by from_sentencepiece.
 SENTENCEPIECE = {
   "model_type": "bpe",
   "byte_fallback": True,
@@ -73,9 +73,9 @@ class Vocabulary(NamedTuple):
   encode: Callable[[str], list[int]]
   decode: Callable[[list[int]], str]
   pieces: Callable[[list[int]], list[str]]  # one printable string an id
-  # use, avoid, slot, question -> the id that announces it, in neither mask, or
-  # some words of text. {}: nothing can be asked for.
-  asks: Mapping[str, int | tuple[int, ...]] = MappingProxyType({})
+  # use, avoid, slot, question -> the id that announces it, which is in neither
+  # mask, or the ids of some words of text. {}: prompts can't state constraints.
+  control_tags: Mapping[str, int | tuple[int, ...]] = MappingProxyType({})
   end: int = END  # ends what a role writes
   # role -> the ids before and behind what it reads
   tags: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = TAGS
@@ -86,9 +86,9 @@ def from_words(
 ) -> Vocabulary:
   """One id a word, and `blanks`: symbols that no text contains.
 
-  asks: ASKS too, behind all the others, so that no id moves.
+  asks: whether CONTROL_TAGS follow all other ids, so that no id moves.
   """
-  names = [*SPECIALS, *words, *blanks, *(ASKS if asks else ())]
+  names = [*SPECIALS, *words, *blanks, *(CONTROL_TAGS if asks else ())]
   if len(set(names)) != len(names):
     raise ValueError("words and blanks must all differ.")
   index = {name: i for i, name in enumerate(names)}
@@ -106,31 +106,33 @@ def from_words(
     encode=lambda text: [index.get(w, UNKNOWN) for w in text.split()],
     decode=lambda sequence: " ".join(pieces(sequence)),
     pieces=pieces,
-    asks=_ask_ids(len(names)) if asks else {},
+    control_tags=_tag_ids(len(names)) if asks else {},
   )
 
 
-def _ask_ids(size: int) -> dict[str, int]:
-  """ASKS are the last of `size` ids."""
-  first = size - len(ASKS)
-  return {name.strip("<>"): first + i for i, name in enumerate(ASKS)}
+def _tag_ids(size: int) -> dict[str, int]:
+  """The ids of CONTROL_TAGS, which are the last of `size` ids."""
+  first = size - len(CONTROL_TAGS)
+  return {name.strip("<>"): first + i for i, name in enumerate(CONTROL_TAGS)}
 
 
 def from_sentencepiece(model_path: str, asks: bool = False) -> Vocabulary:
-  """A model of train_sentencepiece; decode(encode(text)) is any text.
+  """The Vocabulary of a model of train_sentencepiece.
 
-  A space goes before the first word, so that it is the same id there as
-  elsewhere, and decode takes one off. What the model can't spell, and its own
-  symbol for a space, are byte pieces.
+  decode(encode(text)) == text for every text. encode adds a space before the
+  first word, so that a word has the same ids there as elsewhere, and decode
+  removes one. Characters that the model lacks, and its own symbol for a space,
+  become byte pieces.
 
   Args:
     model_path: file of the model.
-    asks: ASKS too, behind the ids of the model: it knows nothing of them, so
-      no text can write one, and decode leaves them out as it does specials.
+    asks: whether CONTROL_TAGS follow the ids of the model. The model does not
+      have them, so that no text encodes to one, and decode drops them as it
+      drops specials.
 
   Returns:
-    Vocabulary whose sources may hold all but the specials and ASKS, and whose
-    codes may hold neither them nor byte pieces.
+    Vocabulary whose sources may hold all but the specials and CONTROL_TAGS, and
+    whose codes may hold neither these nor byte pieces.
 
   Raises:
     FileNotFoundError: there is no such file.
@@ -158,7 +160,7 @@ def from_sentencepiece(model_path: str, asks: bool = False) -> Vocabulary:
   space = [model.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE.encode()]
 
   def encode(text: str) -> list[int]:
-    # One call a part: a call with a list of parts starts threads.
+    # One call for each part: a call with a list of parts starts threads.
     first, *rest = f" {text}".split(SPACE)
     ids = model.encode(first) if text else []
     for part in rest:
@@ -178,7 +180,7 @@ def from_sentencepiece(model_path: str, asks: bool = False) -> Vocabulary:
       f"ids 0 to {UNKNOWN} must be {' '.join(SPECIALS)}, and every text must "
       "come back as it was; make one with train_sentencepiece."
     )
-  names += ASKS if asks else ()
+  names += CONTROL_TAGS if asks else ()
   real = np.arange(len(names)) < len(normal)
   return Vocabulary(
     size=len(names),
@@ -187,7 +189,7 @@ def from_sentencepiece(model_path: str, asks: bool = False) -> Vocabulary:
     encode=encode,
     decode=decode,
     pieces=lambda sequence: [names[i] for i in sequence],
-    asks=_ask_ids(len(names)) if asks else {},
+    control_tags=_tag_ids(len(names)) if asks else {},
   )
 
 
@@ -196,8 +198,8 @@ def train_sentencepiece(
 ) -> None:
   """Writes a BPE model: SPECIALS, 256 byte pieces, characters, merges.
 
-  The file depends on nothing but the sentences, their order, `vocab_size` and
-  the version of sentencepiece. It is there whole or not at all.
+  The file depends only on the sentences, their order, `vocab_size` and the
+  version of sentencepiece. It is written atomically.
 
   Raises:
     ValueError: `vocab_size` is more, or less, than the sentences can fill.
@@ -208,17 +210,18 @@ def train_sentencepiece(
 def cached_sentencepiece(
   sentences: list[str], *, vocab_size: int, cache_dir: str, asks: bool = False
 ) -> tuple[str, bool]:
-  """Trains on first use and finds the model again after that.
+  """Trains a model on first use and finds it again after that.
 
-  The name of a file says what it was made from and what it holds, so that a
-  damaged one is seen and made anew, and a hit is what training would give.
+  A file's name has a hash of what it was made from and one of its content.
+  A hit is therefore what training would give, and a damaged file is trained
+  again.
 
   Args:
-    sentences: the training split, and nothing that is held out.
+    sentences: of the training split alone.
     vocab_size: V.
     cache_dir: a folder, made where there is none.
-    asks: leave room in V for ASKS: the model has that many pieces less, and is
-      the very one of such a V without them.
+    asks: leave room in V for CONTROL_TAGS. The model has that many pieces
+      fewer, and is the same as that of the smaller V without them.
 
   Returns:
     The path of the model, and whether it was trained now.
@@ -226,7 +229,7 @@ def cached_sentencepiece(
   Raises:
     ValueError: `cache_dir` can't be used, or see train_sentencepiece.
   """
-  room = len(ASKS) if asks else 0
+  room = len(CONTROL_TAGS) if asks else 0
   pieces = vocab_size - room
   made_from = (sentences, pieces, SENTENCEPIECE, sentencepiece.__version__)
   key = _hash(json.dumps(made_from, sort_keys=True).encode())
@@ -239,8 +242,8 @@ def cached_sentencepiece(
     _write(path, model)
   except OSError as error:
     raise ValueError(
-      f"data.cache_dir={cache_dir!r} can't be used ({error.strerror}): name a "
-      "folder of yours."
+      f"cache_dir={str(cache_dir)!r} can't be used ({error.strerror}): set "
+      "RSRC_CACHE to a folder of yours."
     ) from error
   return str(path), True
 
@@ -250,7 +253,7 @@ def _hash(data: bytes) -> str:
 
 
 def _write(path: Path, data: bytes) -> None:
-  """Beside its place first: no reader and no crash leaves half a file."""
+  """Writes a file next to its place, then moves it there: it is atomic."""
   path.parent.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(dir=path.parent) as folder:
     part = Path(folder, path.name)
@@ -259,7 +262,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _train(sentences: list[str], pieces: int, room: int = 0) -> bytes:
-  """A serialised model. room: ids that go behind it, for the messages."""
+  """A serialised model. room: ids that follow it, for the messages."""
   if not sentences:
     raise ValueError("a tokenizer needs sentences to train on: got none.")
   model = io.BytesIO()
@@ -283,6 +286,6 @@ def _train(sentences: list[str], pieces: int, room: int = 0) -> bytes:
     else:
       raise
     raise ValueError(
-      f"data.vocab_size={pieces + room}: {remedy} or change the text."
+      f"config.data.vocab_size={pieces + room}: {remedy} or change the text."
     ) from error
   return model.getvalue()

@@ -25,7 +25,7 @@ from rsrc_jax.report.style import ARMS, ENGLISH, HEADLINE, Arm, Looks
 # so many can be; markers tell the rest.
 COLORS = (
   "#0072b2", "#00855f", "#a8487f", "#56a8d6", "#b08900", "#7a5195", "#3e4c59",
-  "#8c5a2b", "#cc79a7", "#6a9a00", "#009c9c", "#8a96a3", "#2f3fbf",
+  "#8c5a2b", "#cc79a7", "#6a9a00", "#009c9c", "#2f3fbf", "#8a96a3",
 )  # fmt: skip
 MARKERS = ("s", "^", "D", "v", "<", ">", "p", "h", "P", "X", "*")
 # Names in a run's files that are no arms.

@@ -1,7 +1,7 @@
 """What a run's ledger says, in plain sentences.
 
 From the block "ledger" of summary.json, which older runs lack; what is missing
-in it is said to be unknown.
+in it is called unknown.
 """
 
 from typing import Any

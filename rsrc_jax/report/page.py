@@ -72,7 +72,7 @@ def figures(run: Run) -> str:
 
 
 def own(run: Run) -> str:
-  """The sections of config.report.sections; what is wrong with one is said."""
+  """The sections of config.report.sections; errors are shown in their place."""
   found = ""
   for path in held_out.settings(run.config).get("sections") or ():
     try:

@@ -16,8 +16,7 @@ def rsrc_sentences(summary: dict, arms: Arms) -> list[str]:
   points = survival_map.marks(summary, arms)
   code = next((p for p in points if p["name"] == arms.headline), None)
   if code is None:
-    said = f"RSRC (ours) was not computed for {arms.who}."
-    return [said] if points else []
+    return [f"RSRC (ours) was not computed for {arms.who}."] * bool(points)
   who = arms.who
   sentences = (
     _service(code, who),

@@ -49,7 +49,7 @@ def verdict(summary: dict, arms: Arms) -> Outcome:
   if have("bits_conveyed"):
     outcome, sentence = _compare(scores, others, arms, "bits_conveyed", " bits")
     sentences = [sentence]
-    # Bits are teacher-forced: what D really writes is said with them.
+    # Bits are teacher-forced: what D really writes stands next to them.
     if have("edit_similarity"):
       sentences.append(_compare(scores, others, arms, "edit_similarity", "")[1])
     sentences += _against_bounds(summary, scores, arms)

@@ -1,11 +1,12 @@
 """Several processes that run one program: a TPU pod, a cluster, one machine.
 
-All of them run the same host code on the same config and see the same corpus;
-each holds its own rows of a batch and its own parts of the parameters. Process
-0 writes the run directory, the others keep the same books in a folder that is
-thrown away, so that no line above asks who is writing. Checkpoints are written
-by all, to a folder that all must see. What a clock or a signal decides is
-agreed on, or they would wait for each other for ever.
+All of them run the same host code on the same config and see the same corpus.
+Each holds its own rows of a batch and its own parts of the parameters. Process
+0 writes the run directory. The others write the same files to a folder that is
+removed at the end, so that no caller has to know which process it is.
+Checkpoints are written by all processes, to a folder that all of them see. They
+agree on what a clock or a signal decides, or they would wait for each other for
+ever.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-HEARTBEAT_SECONDS = 30  # without a word, after which a process is given up
+HEARTBEAT_SECONDS = 30  # a process that is silent for longer counts as lost
 
 
 def join(
@@ -31,14 +32,14 @@ def join(
   *,
   cluster: bool = False,
 ) -> None:
-  """Joins the other processes, if there are any; before jax is used.
+  """Joins the other processes, if there are any. Call it before jax is used.
 
   Args:
     coordinator: "host:port" of process 0, with `count` and `index`.
     count: of processes.
     index: of this one, from 0.
-    cluster: jax finds the others itself: TPU pods, SLURM, Open MPI, Kubernetes.
-      What `launched` recognises needs no asking.
+    cluster: jax finds the others itself (TPU pods, SLURM, Open MPI,
+      Kubernetes). It is not needed where `launched` recognises the launcher.
 
   Raises:
     ValueError: only some of the three were given, or they can't be.
@@ -63,7 +64,7 @@ def join(
 
 
 def launched(environment: Mapping[str, str]) -> bool:
-  """Whether a launcher says that it has started this process among others."""
+  """Whether the environment is that of one of several launched processes."""
   number = lambda name: int(environment.get(name) or 1)
   pod = environment.get("TPU_WORKER_HOSTNAMES", "")
   return (
@@ -84,14 +85,14 @@ def index() -> int:
 
 
 def first() -> bool:
-  """Whether this one writes."""
+  """Whether this is process 0, which writes the run directory."""
   return index() == 0
 
 
 def leave(code: int) -> NoReturn:
   """Ends this process; one of several without waiting for the others.
 
-  An orderly end waits until all have come to it, which one of them may never.
+  An orderly end waits for all of them, and one of them may never come to it.
   """
   if count() == 1:
     sys.exit(code)
@@ -101,31 +102,36 @@ def leave(code: int) -> NoReturn:
 
 
 def any_of(value: bool) -> bool:
-  """Whether any process says so; all have to ask, and hear the same."""
+  """Whether `value` holds in any process. All of them have to call it."""
   if count() == 1:
     return bool(value)
   return bool(np.any(multihost_utils.process_allgather(np.array(bool(value)))))
 
 
 def check_same(what: str, value: str) -> None:
-  """Raises ValueError where processes differ in a text, such as the config."""
+  """Raises ValueError where the processes differ in a text.
+
+  Args:
+    what: how the text is called in the message, such as "config".
+    value: the text. All processes have to call this.
+  """
   if count() == 1:
     return
   digest = hashlib.sha256(value.encode()).digest()[:8]
   mine = np.frombuffer(digest, np.uint32)
   others = multihost_utils.process_allgather(mine)
-  strange = [i for i, x in enumerate(others) if (x != others[0]).any()]
-  if strange:
+  differing = [i for i, x in enumerate(others) if (x != others[0]).any()]
+  if differing:
     raise ValueError(
-      f"processes {strange} have another {what} than process 0: start all of "
+      f"processes {differing} have another {what} than process 0: start all of "
       "them with the same command, source tree and data."
     )
 
 
 def fetch(tree: Any) -> Any:
-  """Arrays as numpy, whole, also where other processes hold parts of them.
+  """A pytree of arrays as whole NumPy arrays.
 
-  All processes have to call it for the same arrays.
+  Other processes may hold parts of them. All have to call it for the same tree.
   """
 
   def whole(x):
@@ -139,8 +145,12 @@ def fetch(tree: Any) -> Any:
 
 
 @contextlib.contextmanager
-def notebook(workdir: Path) -> Iterator[Path]:
-  """Where this process writes: the run directory, or a folder that goes."""
+def log_dir(workdir: Path) -> Iterator[Path]:
+  """Where this process writes its logs.
+
+  On process 0 it is the run directory, which is made where missing. On the
+  others it is a temporary folder.
+  """
   if first():
     workdir.mkdir(parents=True, exist_ok=True)
     yield workdir

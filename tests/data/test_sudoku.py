@@ -60,7 +60,7 @@ def solutions(grid, side, limit=2):
 @pytest.fixture(scope="module")
 def made():
   counts = {4: 30, 6: 60, 9: 30}
-  return {side: sudoku.make(n, side, seed=0) for side, n in counts.items()}
+  return {side: sudoku.generate(n, side, seed=0) for side, n in counts.items()}
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -173,7 +173,7 @@ def test_permuted_puzzles_are_puzzles(made, side):
 
 def test_all_symmetries_of_side_4_are_drawn():
   """288 grids in two orbits, of 96 and 192, and all of both are reached."""
-  grids = np.unique(sudoku.make(36, 4, 0).answer, axis=0)
+  grids = np.unique(sudoku.generate(36, 4, 0).answer, axis=0)
   orbits = {}
   for name, grid in zip(sudoku.symmetry_class(grids), grids, strict=True):
     rows = np.repeat(grid[None], 4_000, 0)
@@ -208,17 +208,17 @@ def test_names_do_not_depend_on_their_batch(made):
 
 def test_classes_of_side_4_are_all_found_and_no_more():
   """36 minimal puzzles: 13 of 4 clues, 22 of 5 and one of 6, as is known."""
-  found = sudoku.make(36, 4, seed=1)
+  found = sudoku.generate(36, 4, seed=1)
   clues = np.bincount((found.question > 0).sum(1))
   assert clues.tolist() == [0, 0, 0, 0, 13, 22, 1]
   with pytest.raises(ValueError, match=r"count=37: .* only 36 .* ask for few"):
-    sudoku.make(37, 4, seed=1)
+    sudoku.generate(37, 4, seed=1)
 
 
 def test_clues_stop_the_removal():
-  found = sudoku.make(20, 6, seed=0, clues=16)
+  found = sudoku.generate(20, 6, seed=0, clues=16)
   assert ((found.question > 0).sum(1) == 16).all()
-  few = sudoku.make(40, 6, seed=0, clues=10)
+  few = sudoku.generate(40, 6, seed=0, clues=10)
   clues = (few.question > 0).sum(1)
   assert clues.min() == 10 < clues.max()  # minimal before
 
@@ -226,13 +226,13 @@ def test_clues_stop_the_removal():
 def test_parts_are_told_apart_too(monkeypatch):
   """Side 4 has so few classes that every part repeats some."""
   monkeypatch.setattr(sudoku, "CHUNK", 8)
-  found = sudoku.make(30, 4, seed=0)
+  found = sudoku.generate(30, 4, seed=0)
   assert len(found.question) == 30
   assert len(set(sudoku.symmetry_class(found.question))) == 30
 
 
 def test_a_seed_is_a_draw():
-  draw = lambda seed: sudoku.make(5, 6, seed).question.tolist()
+  draw = lambda seed: sudoku.generate(5, 6, seed).question.tolist()
   assert draw(3) == draw(3) != draw(4)
 
 
@@ -275,9 +275,9 @@ def test_split_refuses(made, heldout):
 
 def test_errors():
   with pytest.raises(ValueError, match=r"side=5: one of 4, 6, 9"):
-    sudoku.make(1, 5, seed=0)
+    sudoku.generate(1, 5, seed=0)
   with pytest.raises(ValueError, match=r"count=0: at least 1"):
-    sudoku.make(0, 4, seed=0)
+    sudoku.generate(0, 4, seed=0)
   with pytest.raises(ValueError, match=r"cells=15: 16, 36 or 81"):
     sudoku.solve(np.zeros((1, 15), np.int32))
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from rsrc_jax.data import sources, synthetic, tokenizer
+from rsrc_jax.data import facts, sources, synthetic, tokenizer
 from rsrc_jax.types import Tokens
 
 COUNT = 20_000
@@ -121,7 +121,7 @@ def test_vocabulary_refuses(size):
 
 
 def test_facts():
-  make = lambda seed: sources.facts(
+  make = lambda seed: facts.make(
     vocab_size=128, sentences=500, heldout=100, seed=seed
   )
   corpus, again, other = make(0), make(0), make(1)
@@ -137,7 +137,7 @@ def test_facts():
 
 def test_facts_refuse_to_hold_out_everything():
   with pytest.raises(ValueError, match=r"config.data.heldout=50 must"):
-    sources.facts(vocab_size=128, sentences=100, heldout=50, seed=0)
+    facts.make(vocab_size=128, sentences=100, heldout=50, seed=0)
 
 
 def left_out(vocab, ids, mask):
@@ -202,7 +202,7 @@ def test_phrases_go_whole_and_by_their_share(vocab, drawn):
 
 
 def test_facts_that_are_left_out():
-  make = lambda omit, seed=0: sources.facts(
+  make = lambda omit, seed=0: facts.make(
     vocab_size=128, sentences=2_000, heldout=300, seed=seed, omit=omit
   )
   corpus, again, whole = make(0.25), make(0.25), make(0.0)
@@ -261,7 +261,7 @@ def test_the_entropy_of_what_is_left(share):
 )
 def test_facts_refuse_to_leave_out(settings, said):
   with pytest.raises(ValueError, match=rf"config\.data\.{said}"):
-    sources.facts(vocab_size=128, sentences=100, heldout=10, seed=0, **settings)
+    facts.make(vocab_size=128, sentences=100, heldout=10, seed=0, **settings)
 
 
 # Ten rows in batches of four: an epoch ends in the middle of the third batch.
@@ -324,10 +324,10 @@ def test_batch_wraps_around():
   ]
 
 
-def test_strange_sentences_are_the_same_words_in_other_slots():
+def test_ood_sentences_are_the_same_words_in_other_slots():
   vocab = synthetic.vocabulary(128)
   usual = synthetic.sentences(vocab, 500, 0)
-  ood = synthetic.sentences(vocab, 500, 0, synthetic.STRANGE)
+  ood = synthetic.sentences(vocab, 500, 0, synthetic.OOD)
   assert set(ood.ravel()) <= set(usual.ravel())
   for place, name in enumerate(synthetic.FRAME):
     same = set(usual[:, place]) == set(ood[:, place])

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from rsrc_jax.data import sources
+from rsrc_jax.data import sources, text
 from rsrc_jax.metrics import capability
 
 WORDS = """river stone house garden winter letter window paper teacher market
@@ -30,7 +30,7 @@ def corpus(path, cache, **changes):
     "heldout": 0.2,
     "cache_dir": str(cache),
   }
-  return sources.text(path=str(path), **(arguments | changes))
+  return text.make(path=str(path), **(arguments | changes))
 
 
 def test_corpus(tmp_path):
@@ -64,11 +64,23 @@ def test_corpus(tmp_path):
     (
       300,
       {"max_tokens": 4},
-      r"needed: give more text, raise data.max_tokens=4",
+      r"needed: give more text, raise config.data.max_tokens=4",
     ),
-    (300, {"min_tokens": 41}, r"data.min_tokens=41: give 1 to data.max_tokens"),
-    (300, {"min_tokens": 0}, r"data.min_tokens=0: give 1 to data.max_tokens"),
-    (300, {"vocab_size": 5000}, r"data.vocab_size=5000: .* at most; lower it"),
+    (
+      300,
+      {"min_tokens": 41},
+      r"config.data.min_tokens=41: give 1 to config.data.max_tokens",
+    ),
+    (
+      300,
+      {"min_tokens": 0},
+      r"config.data.min_tokens=0: give 1 to config.data.max_tokens",
+    ),
+    (
+      300,
+      {"vocab_size": 5000},
+      r"config.data.vocab_size=5000: .* at most; lower it",
+    ),
   ],
 )
 def test_corpus_refuses(tmp_path, count, changes, message):
@@ -86,8 +98,6 @@ def test_another_kind_of_text_shares_nothing_with_training(
   assert "numpy" in found.ood_name and len(found.ood.ids) > 100
   capability.check_disjoint(found.train, found.ood)
   # Where hardly any of it fits, there is none.
-  monkeypatch.setattr(
-    sources.sentences, "others", lambda docs, train: train[:9]
-  )
+  monkeypatch.setattr(text.sentences, "others", lambda docs, train: train[:9])
   few = corpus(tmp_path / "a.txt", tmp_path / "cache")
   assert few.ood is None

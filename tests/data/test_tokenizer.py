@@ -47,9 +47,17 @@ def test_words_with_asks():
   """8 specials, 2 words and a blank: the asks are ids 11 to 14."""
   plain = tokenizer.from_words(["red", "blue"], ["@"])
   vocab = tokenizer.from_words(["red", "blue"], ["@"], asks=True)
-  assert plain.asks == {} and plain.size == 11 and vocab.size == 15
-  assert vocab.asks == {"use": 11, "avoid": 12, "slot": 13, "question": 14}
-  assert vocab.pieces(range(15)) == [*plain.pieces(range(11)), *tokenizer.ASKS]
+  assert plain.control_tags == {} and plain.size == 11 and vocab.size == 15
+  assert vocab.control_tags == {
+    "use": 11,
+    "avoid": 12,
+    "slot": 13,
+    "question": 14,
+  }
+  assert vocab.pieces(range(15)) == [
+    *plain.pieces(range(11)),
+    *tokenizer.CONTROL_TAGS,
+  ]
   for mask, other in ((vocab.text, plain.text), (vocab.code, plain.code)):
     assert mask.tolist() == [*other, False, False, False, False]
   with pytest.raises(ValueError, match="must all differ"):
@@ -78,8 +86,10 @@ def asking(model):
 
 def test_asks_stand_behind_the_model(vocab, asking):
   ids = list(range(SIZE, SIZE + 4))
-  assert asking.size == SIZE + 4 and asking.pieces(ids) == list(tokenizer.ASKS)
-  assert list(asking.asks.values()) == ids and vocab.asks == {}
+  assert asking.size == SIZE + 4 and asking.pieces(ids) == list(
+    tokenizer.CONTROL_TAGS
+  )
+  assert list(asking.control_tags.values()) == ids and vocab.control_tags == {}
   for mask, other in ((asking.text, vocab.text), (asking.code, vocab.code)):
     assert mask.tolist() == [*other, False, False, False, False]
   assert asking.pieces(range(SIZE)) == vocab.pieces(range(SIZE))
@@ -208,7 +218,9 @@ def test_damaged_cache_is_trained_again(tmp_path, damage):
 def test_cache_that_cannot_be_written(tmp_path):
   file = tmp_path / "file"
   file.write_text("in the way")
-  with pytest.raises(ValueError, match=r"data.cache_dir=.* can't be used"):
+  with pytest.raises(
+    ValueError, match=r"cache_dir=.* can't be used.*RSRC_CACHE"
+  ):
     tokenizer.cached_sentencepiece(
       SENTENCES, vocab_size=SIZE, cache_dir=str(file)
     )

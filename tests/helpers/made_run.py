@@ -177,3 +177,57 @@ def accounted(**changes) -> dict:
   found = {"rsrc": made_up.fake_rsrc(), "ledger": made_up.fake_ledger()}
   found["rsrc"]["arms"]["code"] |= changes
   return fake_summary() | found
+
+
+# Bits of a run of configs/random_vocabulary.py: none of its arms is "code".
+VOCABULARY = {
+  "E1": 6.1, "E2": 8.4, "E3": 9.0, "E3o": 10.2, "E4": 9.8, "E5": 11.3,
+  "B1": 12.7, "B2": 11.9, "B4": 12.1, "B5": 13.0, "B6": 12.4, "F": 14.6,
+  "F_ask": 14.1, "X1": 3.2,
+}  # fmt: skip
+
+
+def vocabulary_config(**report) -> dict:
+  """config.json of such a run; report: the block config.report."""
+  arms = {name: {"pattern": "cdv"} for name in VOCABULARY}
+  return {"seed": 0, "arms": arms} | ({"report": report} if report else {})
+
+
+def vocabulary_summary(headline: str | None = "F") -> dict:
+  """Its summary; without a headline as older runs wrote it."""
+  held = {name: scores(bits, 0.7) for name, bits in VOCABULARY.items()}
+  english = {name: m for name, m in held.items() if name[0] == "E"}
+  block = {n: m for n, m in held.items() if n not in english} | {
+    "english": english,
+    "controls": {},
+    "budget_curve": {n: {"3": m} for n, m in held.items()},
+  }
+  summary = {"seed": 0, "source": "facts", "budget_tokens": 3, "steps": 2000}
+  summary |= {"heldout": block, "bounds": {"channel_bits": 21.0}}
+  if headline is None:
+    return summary
+  block["arms"] = held
+  block["controls"] = {
+    "no_code": scores(-0.1, k=0),
+    "shuffled_code": scores(-5.4, 0.9),
+  }
+  return summary | {"report": {"headline": headline, "controls": headline}}
+
+
+def vocabulary_metrics() -> list[dict]:
+  """Train and validation lines of every arm."""
+  rng = np.random.default_rng(1)
+  lines = []
+  for name, bits in VOCABULARY.items():
+    for step in range(0, 2000, 20):
+      done = 1 - np.exp(-step / 600)
+      line = {"phase": name, "split": "train", "step": step, "length": 3.0}
+      line["reward"] = float(bits / 20 * done + rng.normal(0, 0.03))
+      line["novel_fraction"] = float((name[0] != "E") * 0.8 * done)
+      line["hidden"] = 0.9 * max(0.0, 1 - step / 1200)
+      line["C_entropy"] = float(3.5 * np.exp(-step / 900) + 0.05 * bits)
+      lines.append(line)
+      if step % 200 == 0:
+        valid = scores(float(bits * done), 0.7)
+        lines.append({"phase": name, "split": "valid", "step": step} | valid)
+  return lines

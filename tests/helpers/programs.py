@@ -28,7 +28,7 @@ import numpy as np  # noqa: E402
 from rsrc_jax.accounting import hlo  # noqa: E402
 from rsrc_jax.build.setup import initial_params, make_setup  # noqa: E402
 from rsrc_jax.data import sources  # noqa: E402
-from rsrc_jax.recursive import loop, puzzles  # noqa: E402
+from rsrc_jax.recursive import arms, puzzles  # noqa: E402
 from rsrc_jax.runtime import sharding  # noqa: E402
 from rsrc_jax.runtime.configs import load  # noqa: E402
 from rsrc_jax.stages import plan  # noqa: E402
@@ -137,11 +137,11 @@ def _recursive(case: Case):
   config.batch_size = 8
   config.arms[case.stage].update({"steps": 6, "supersteps": 3})
   data = puzzles.load(**config.data, seed=0)
-  arm = loop.arm_of(config, case.stage, data)
+  arm = arms.arm_of(config, case.stage, data)
 
   def arguments():
     state = arm.init(jax.random.key(0))
-    return jax.device_put((state, loop.items_of(config, data, 0)))
+    return jax.device_put((state, arms.items_of(config, data, 0)))
 
   return arm.step, arguments
 

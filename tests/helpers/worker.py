@@ -28,8 +28,8 @@ def main(port: str, index: int, folder: str) -> dict:
     processes.check_same("config", f"as {index} likes it")
   except ValueError as error:
     said["refused"] = str(error)
-  with processes.notebook(Path(folder) / "run") as where:
-    said["notebook"] = str(where)
+  with processes.log_dir(Path(folder) / "run") as where:
+    said["log_dir"] = str(where)
   # A state whose parts are split in both ways, and a number.
   params = {"embed": np.arange(32.0, dtype=np.float32).reshape(8, 4)}
   state = TrainState(np.int32(7), params, (), (), (), np.uint32(3))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rsrc_jax.recursive import dead_compute, loop, puzzles, report
+from rsrc_jax.recursive import arms, dead_compute, loop, puzzles, report
 from rsrc_jax.runtime import run_log
 from rsrc_jax.runtime.configs import load
 
@@ -125,10 +125,10 @@ def test_a_step_compiles_once(pytestconfig):
   config = tiny(pytestconfig.rootpath)
   data = puzzles.load(**config.data, seed=0)
   for name in ("trm", "dis_random"):
-    arm = loop.arm_of(config, name, data)
+    arm = arms.arm_of(config, name, data)
     state = arm.init(jax.random.key(0))
     for step in range(3):
-      state, _ = arm.step(state, loop.items_of(config, data, step))
+      state, _ = arm.step(state, arms.items_of(config, data, step))
     assert arm.step._cache_size() == 1
 
 
@@ -148,9 +148,9 @@ def test_it_learns_four_by_four(pytestconfig, tmp_path):
 def test_a_superstep_that_is_left_out_passes_its_state_on(pytestconfig):
   config = tiny(pytestconfig.rootpath)
   data = puzzles.load(**config.data, seed=0)
-  arm = loop.arm_of(config, "trm", data)  # no embedding of the step
+  arm = arms.arm_of(config, "trm", data)  # no embedding of the step
   params = arm.init(jax.random.key(1)).params
-  items = data.items(data.test, data.test_identity)
+  items = puzzles.items(data.test, data.test_identity)
   look = jax.jit(dead_compute.make(arm.model, 3))
   whole = look(params, items, jnp.int32(dead_compute.NOBODY))
   without = look(params, items, jnp.int32(0))
@@ -186,7 +186,7 @@ def test_stopping_rules_by_hand():
   (
     ({"only": "nobody"}, "'nobody' is none of the arms"),
     ({"arms.trm.targets": "sideways"}, "config.arms.trm.targets='sideways'"),
-    ({"arms.trm.targets": "random_linear"}, "halting asks whether"),
+    ({"arms.trm.targets": "random_linear"}, "the halting head learns"),
     ({"arms.trm.supersteps": 0}, "supersteps=0"),
     ({"data.name": "chess"}, "config.data.name='chess'"),
     ({"data.heldout": 0}, "heldout=0"),

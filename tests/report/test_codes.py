@@ -382,7 +382,7 @@ def test_surprisal_is_that_of_one_pass_over_the_whole_text(written):
     return [x if np.isfinite(x) else None for x in chosen]
 
   row = lambda name, i: table[name].ids[i][table[name].mask[i]]
-  slots = [vocab.asks["slot"]] * 4  # the budget that the test asks for
+  slots = [vocab.control_tags["slot"]] * 4  # the budget that the test asks for
   for i, line in enumerate(lines["E1"]):
     s, c, d = (row(x, i) for x in ("source", "code", "decoded"))
     for name, expected in (

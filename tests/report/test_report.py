@@ -188,3 +188,50 @@ def test_page_with_a_ledger_is_self_contained(accounted_dir):
   run_report.write(accounted_dir)
   assert [path.read_bytes() for path in files] == before
   assert (accounted_dir / "report.html").read_text() == page
+
+
+def test_a_section_from_a_file_is_added_by_config(tmp_path):
+  """A toy section outside of the package: no file of the package is edited."""
+  mine = tmp_path / "mine.py"
+  mine.write_text(
+    "from rsrc_jax.report import html\n"
+    "def section(run):\n"
+    "  best = run.summary['heldout'][run.arms.headline]['bits_conveyed']\n"
+    "  files = len(list(run.folder.iterdir()))\n"
+    "  facts = f'{len(run.samples)} samples, {len(run.metrics)} lines, '\n"
+    "  facts += f'{best} bits, seed {run.config[\"seed\"]}, {files} files'\n"
+    "  return html.section('Mine', facts)\n"
+  )
+  broken = tmp_path / "broken.py"
+  broken.write_text("def section(run):\n  return run.summary['<gone>']\n")
+  paths = [str(mine), str(broken), str(tmp_path / "absent.py")]
+  folder = make_run(
+    tmp_path / "run",
+    summary=fake_summary(),
+    samples=fake_samples(),
+    report={"sections": paths},
+  )
+  made = page_of(folder)
+  assert (
+    "<h2>Mine</h2>\n15 samples, 0 lines, 16.4 bits, seed 0, 4 files" in made
+  )
+  # What another's file does wrong is on the page, and costs nothing else.
+  assert "broken.py</h2>" in made and "KeyError: &#x27;&lt;gone&gt;" in made
+  assert "FileNotFoundError" in made and "The code wins" in made
+
+
+def test_the_page_is_its_sections(tmp_path):
+  run = run_files.load(make_run(tmp_path, summary=fake_summary()))
+  made = page.page(run)
+  at = 0
+  for make in page.SECTIONS:
+    at = made.index(make(run), at)
+
+
+def test_a_run_that_has_ended_is_shown(tmp_path):
+  folder = make_run(tmp_path, summary=accounted(), metrics=fake_metrics()[:80])
+  path, tables = run_report.show(accounted(), folder)
+  assert path == tmp_path / "report.html" and path.exists()
+  titles = [str(table.title) for table in tables]
+  assert titles[0] == "Held-out results: the code wins on this run"
+  assert titles[1].startswith("RSRC (ours)") and len(titles) == 2

@@ -195,8 +195,8 @@ def test_processes_that_differ_are_refused(spoken):
 
 def test_the_others_write_to_a_folder_that_goes(spoken):
   said, folder = spoken
-  assert said[0]["notebook"] == str(folder / "run")
-  assert not Path(said[1]["notebook"]).exists()
+  assert said[0]["log_dir"] == str(folder / "run")
+  assert not Path(said[1]["log_dir"]).exists()
 
 
 @pytest.mark.parametrize("sizes", [dict(data=1), dict(data=1, tensor=8),

@@ -1,4 +1,4 @@
-"""An outer loop: a run, and another that begins with what its arm has learnt."""
+"""An outer loop: a run, and another that begins where its arm has ended."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A stage that is no RL and writes no code: language modelling of the sources."""
+"""A stage that is no RL and writes no code: language modelling."""
 
 import jax
 import jax.numpy as jnp

@@ -1,0 +1,49 @@
+"""config.data to a Corpus: config.data.source names the kind of data."""
+
+import inspect
+from pathlib import Path
+
+import ml_collections
+
+from rsrc_jax.data import hf_vocabulary, sources
+from rsrc_jax.runtime import configs, weights
+
+
+def make_corpus(
+  config: ml_collections.ConfigDict,
+  cache_dir: str | Path,
+  checkpoint: weights.Checkpoint | None = None,
+) -> sources.Corpus:
+  """Reads or makes the data of a run.
+
+  config.data.source is the name of a file in rsrc_jax/data, or the path of a
+  .py file, with make(*, seed, cache_dir, **block) -> Corpus. The rest of
+  config.data is the block.
+
+  Args:
+    config: of the run.
+    cache_dir: a folder for trained tokenizers.
+    checkpoint: the pretrained model whose vocabulary is used. The kind of data
+      must take it, as `vocab`.
+
+  Raises:
+    ValueError: there is no such kind, it does not take a setting, or see its
+      make().
+  """
+  settings = config.data.to_dict()
+  source = settings.pop("source")
+  make = configs.find("data", source, "make", "config.data.source")
+  if checkpoint is not None:
+    if "vocab" not in inspect.signature(make).parameters:
+      raise ValueError(
+        f"config.data.source={source!r}: a pretrained model reads text; set it "
+        "to 'text', or to a file whose make() takes `vocab`."
+      )
+    settings["vocab"] = hf_vocabulary.vocabulary(
+      checkpoint.folder,
+      checkpoint.settings["vocab_size"],
+      settings.pop("instructions", None) or hf_vocabulary.INSTRUCTIONS,
+    )
+  settings |= {"seed": config.seed, "cache_dir": cache_dir}
+  configs.check_arguments(make, settings, "config.data", source)
+  return make(**settings)

@@ -1,0 +1,81 @@
+"""A kind of data is a file: one of the package, or one of the user's."""
+
+from pathlib import Path
+
+import jax
+import pytest
+from helpers import toy_data
+
+from rsrc_jax.build.setup import initial_params, make_setup
+from rsrc_jax.data import sources
+from rsrc_jax.runtime import configs
+from rsrc_jax.stages import plan, stage
+
+
+def shrunk(source, **data):
+  config = configs.load("configs/tiny.py")
+  config.data = {"source": source, **data}
+  config.model.width, config.model.hidden, config.model.depth = 16, 24, 1
+  config.only, config.budget, config.eval.budgets = "code", 2, (2,)
+  config.batch_size = 8
+  return config
+
+
+TOY = str(Path(toy_data.__file__))
+
+
+def test_the_kinds_that_there_are():
+  assert configs.named("data", "make") == ["facts", "reasoning", "text"]
+
+
+def test_a_kind_from_a_file_of_the_users_is_trained_on(tmp_path):
+  """Nothing of the package is edited; what comes with the rows arrives."""
+  setup = make_setup(shrunk(TOY, heldout=20), tmp_path)
+  corpus = setup.corpus
+  assert corpus.name == "sums" and len(corpus.train.ids) == 60
+  value = lambda ids: toy_data.DIGITS.index(corpus.vocab.decode([int(ids)]))
+  stream = sources.batches(corpus.train, batch_size=8, seed=0)
+  for batch in (next(stream), sources.batch(corpus.valid, 15, 8)):
+    assert batch.question is None and batch.answer is None
+    for ids, total in zip(batch.source.ids, batch.extra["sum"], strict=True):
+      assert value(ids[0]) + value(ids[2]) == total
+  # A training step takes such batches; tracing it is enough to know.
+  _, arm = plan.make_stages(setup)
+  params = jax.eval_shape(lambda: initial_params(setup))
+  frozen = stage.frozen_of(arm, {"base": params})
+  state, batch = jax.eval_shape(arm.init, params), next(stream)
+  given = jax.eval_shape(arm.given, 0, state.curriculum, frozen, batch)
+  _, metrics = jax.eval_shape(arm.step, state, frozen, batch, given)
+  assert metrics["loss"].shape == ()
+
+
+def test_the_digest_holds_what_comes_with_the_rows():
+  train = toy_data.make(seed=0, cache_dir="", heldout=20).train
+  assert sources.digest(train) == sources.digest(train._replace())
+  changed = train._replace(extra={"sum": train.extra["sum"] + 1})
+  assert sources.digest(train) != sources.digest(changed)
+  bare = train._replace(extra=None)
+  assert sources.batch(bare, 0, 4).extra is None
+
+
+@pytest.mark.parametrize(
+  "source, data, message",
+  [
+    ("novels", {}, r"source='novels' is none of facts, reasoning, text, nor"),
+    ("sudoku", {}, "source='sudoku' is none of facts"),
+    ("no/such.py", {}, "source='no/such.py' is not a file"),
+    (__file__, {}, r"has no function make\(\)"),
+    (TOY, {}, r"config.data does not fit '.*toy_data.py': .*heldout"),
+    (TOY, {"heldout": 20, "colour": 1}, "colour.*takes seed, cache_dir, heldo"),
+    ("facts", {"path": "a.txt"}, "path='a.txt' needs config.data.source='text"),
+    ("reasoning", {"path": "a.txt"}, "path='a.txt' needs config.data.source="),
+  ],
+)
+def test_what_is_no_kind_is_named(source, data, message, tmp_path):
+  if source in ("facts", "reasoning"):
+    name = {"facts": "tiny", "reasoning": "qa_reasoning"}[source]
+    data = configs.load(f"configs/{name}.py").data.to_dict() | data
+    del data["source"]
+  with pytest.raises(ValueError, match=message) as error:
+    make_setup(shrunk(source, **data), tmp_path)
+  assert "\n" not in str(error.value)
