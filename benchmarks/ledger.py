@@ -19,7 +19,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from rsrc_jax import train
-from rsrc_jax.accounting import energy, metering
+from rsrc_jax.accounting import energy_sources, metering
 from rsrc_jax.accounting.ledger import Ledger
 from rsrc_jax.build.setup import make_setup
 from rsrc_jax.data import sources
@@ -42,7 +42,7 @@ def run(setup, arm, params, frozen, path) -> tuple[float, np.ndarray]:
   stream = sources.batches(
     setup.corpus.train, batch_size=arm.batch_size, seed=arm.data_seed
   )
-  ledger = Ledger(path, energy.open_meter())
+  ledger = Ledger(path, energy_sources.open_meter())
   ledger.resume(arm.name, None)
   counts = train.compile_step(setup, arm, state, frozen, ledger)
   losses, step = [], 0
@@ -105,7 +105,7 @@ def main(argv):
 def per_phase(calls: int = 2_000) -> float:
   """Seconds that an empty phase takes, FLOPs of a step and all."""
   with tempfile.TemporaryDirectory() as folder:
-    ledger = Ledger(Path(folder) / "x.jsonl", energy.open_meter())
+    ledger = Ledger(Path(folder) / "x.jsonl", energy_sources.open_meter())
     begun = time.perf_counter()
     for step in range(calls):
       with ledger.phase("step") as spend:

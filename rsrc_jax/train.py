@@ -18,7 +18,13 @@ import ml_collections
 import numpy as np
 
 from rsrc_jax import runs
-from rsrc_jax.accounting import account, energy, flops, metering
+from rsrc_jax.accounting import (
+  account,
+  energy,
+  energy_sources,
+  flops,
+  metering,
+)
 from rsrc_jax.accounting.ledger import Ledger
 from rsrc_jax.accounting.totals import joules
 from rsrc_jax.build.setup import Setup, make_setup
@@ -92,8 +98,8 @@ def show(summary: dict[str, Any], workdir: Path):
 
 def open_meter() -> energy.Meter:
   """What reads time and energy, the same terms in all processes."""
-  meter = energy.open_meter(accelerators=sharding.accelerators())
-  return energy.alike(meter, processes.count())
+  meter = energy_sources.open_meter(accelerators=sharding.accelerators())
+  return energy_sources.alike(meter, processes.count())
 
 
 def run(

@@ -12,13 +12,9 @@ The metrics are ours and are defined in metrics/rsrc.py; e_i is of C and D.
 """
 
 import argparse
-import glob
-import json
-import math
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from rich import box
@@ -26,7 +22,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rsrc_jax.accounting import energy
+from rsrc_jax.accounting import energy, summaries
+from rsrc_jax.accounting.summaries import Run
 from rsrc_jax.metrics import rsrc, statistics
 from rsrc_jax.metrics.statistics import Interval
 
@@ -38,15 +35,6 @@ LABELS = {
 }
 SEEDS = 3  # below this, an interval over seeds says nothing
 ROUNDING = 1e-9  # a log ratio this small is float arithmetic
-
-
-class Run(NamedTuple):
-  """One arm of one summary."""
-
-  path: Path
-  arm: str
-  seed: int
-  summary: dict[str, Any]
 
 
 class Result(NamedTuple):
@@ -65,9 +53,10 @@ def main(argv: Sequence[str]) -> int:
   flags = _flags().parse_args(argv)
   console = Console(width=min(100, Console().width), highlight=False)
   try:
-    a, b, left_out = pairs(read(flags.a), read(flags.b))
+    a, b = summaries.read(flags.a), summaries.read(flags.b)
+    a, b, left_out = summaries.pairs(a, b)
     priced = flags.metric in ("rsrc_t", "rsrc_life")
-    served = served_by([*a, *b], flags.served) if priced else 1.0
+    served = summaries.served_by([*a, *b], flags.served) if priced else 1.0
     result = compare(a, b, flags.metric, served)
   except ValueError as error:
     print(f"error: {error}", file=sys.stderr)
@@ -91,115 +80,6 @@ def _flags() -> argparse.ArgumentParser:
     "--served", type=float, help="samples served, n; default: the summaries'"
   )
   return parser
-
-
-def read(which: str) -> list[Run]:
-  """The runs of "PATHS:ARM", by seed.
-
-  Raises:
-    ValueError: nothing is there, a summary cannot be read, lacks the arm or the
-      seed, or a seed is there twice.
-  """
-  pattern, _, arm = which.rpartition(":")
-  if not pattern or not arm:
-    raise ValueError(f"{which!r} names no arm: write PATHS:ARM")
-  runs = {}
-  found = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern))
-  for path in map(Path, found):
-    path = path / "summary.json" if path.is_dir() else path
-    if not path.exists():
-      raise ValueError(f"{path} is missing: let the run finish or narrow PATHS")
-    try:
-      summary = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-      raise ValueError(f"{path} is no JSON: give a summary") from None
-    run = Run(path, arm, _number(path, summary, "seed"), summary)
-    arms = _get(path, summary, "rsrc", "arms")
-    if arm not in arms:
-      raise ValueError(f"{path} has no arm {arm!r}: it has {sorted(arms)}")
-    if run.seed in runs:
-      raise ValueError(
-        f"seed {run.seed} is doubled for {which}: "
-        f"{runs[run.seed].path} and {path}; name one of them"
-      )
-    runs[run.seed] = run
-  if not runs:
-    raise ValueError(f"{pattern} matches no summary: check PATHS")
-  return [runs[seed] for seed in sorted(runs)]
-
-
-def _get(path: Path, value: Any, *keys: str) -> Any:
-  """value[key][key]..., or a line on what is missing."""
-  for i, key in enumerate(keys, 1):
-    if not isinstance(value, dict) or value.get(key) is None:
-      raise ValueError(
-        f"{path} has no {'.'.join(keys[:i])}: give the summary of a run that "
-        "kept a ledger"
-      )
-    value = value[key]
-  return value
-
-
-def _number(path: Path, value: Any, *keys: str) -> float:
-  """A finite number of a summary."""
-  value = _get(path, value, *keys)
-  if not isinstance(value, int | float) or not math.isfinite(value):
-    raise ValueError(
-      f"{path} has {'.'.join(keys)} = {value}: it must be a finite number"
-    )
-  return value
-
-
-def _of(run: Run, *keys: str) -> float:
-  """A finite number of the run's arm."""
-  return _number(run.path, run.summary, "rsrc", "arms", run.arm, *keys)
-
-
-def pairs(a: list[Run], b: list[Run]) -> tuple[list[Run], list[Run], list[str]]:
-  """The runs of the seeds that both have, and a line on the others.
-
-  Raises:
-    ValueError: no seed is shared, or a pair was run on different corpora.
-  """
-  ours, theirs = ({run.seed: run for run in runs} for runs in (a, b))
-  seeds = sorted(set(ours) & set(theirs))
-  if not seeds:
-    raise ValueError(
-      f"A has seeds {sorted(ours)}, B has {sorted(theirs)}: none is shared"
-    )
-  for seed in seeds:
-    one, other = (
-      _get(run.path, run.summary, "corpus", "digest")
-      for run in (ours[seed], theirs[seed])
-    )
-    if one != other:
-      raise ValueError(
-        f"seed {seed} has corpus {one} in {ours[seed].path} and {other} in "
-        f"{theirs[seed].path}: compare runs on the same data"
-      )
-  alone = {"A": set(ours) - set(theirs), "B": set(theirs) - set(ours)}
-  left_out = [
-    f"Left out, {name} only: seed {', '.join(map(str, sorted(more)))}."
-    for name, more in alone.items()
-    if more
-  ]
-  return [ours[s] for s in seeds], [theirs[s] for s in seeds], left_out
-
-
-def served_by(runs: list[Run], served: float | None) -> float:
-  """n: the flag's, or the one number that all summaries declare."""
-  declared = {served}
-  if served is None:
-    keys = ("rsrc", "samples_served")
-    declared = {_number(run.path, run.summary, *keys) for run in runs}
-  if len(declared) > 1:
-    raise ValueError(
-      f"samples_served differs, {sorted(declared)}: give one with --served"
-    )
-  n = declared.pop()
-  if not 0 < n < math.inf:
-    raise ValueError(f"samples served are {n}: give a number > 0 with --served")
-  return n
 
 
 def compare(a: list[Run], b: list[Run], metric: str, served: float) -> Result:
@@ -233,7 +113,8 @@ def compare(a: list[Run], b: list[Run], metric: str, served: float) -> Result:
   if metric != "k":
     model = tuple(np.quantile(logs.mean(0), (0.05, 0.95)).tolist())
     machines = {
-      _get(r.path, r.summary, "ledger", "machine", "name") for r in (*a, *b)
+      summaries.get(r.path, r.summary, "ledger", "machine", "name")
+      for r in (*a, *b)
     }
     differ = "; it does not cancel between machines" * (len(machines) > 1)
     lines.append(
@@ -246,22 +127,17 @@ def compare(a: list[Run], b: list[Run], metric: str, served: float) -> Result:
 def _gain(run: Run, metric: str) -> float:
   """What stands above the fraction, bits a sample."""
   if metric != "rsrc_t":
-    return _of(run, "k")
-  if not _trained(run):
+    return summaries.of(run, "k")
+  if not summaries.trained(run):
     raise ValueError(
       f"{run.path}, arm {run.arm}: it was not trained and has no RSRC_t; use "
       "--metric rsrc_life"
     )
-  return _of(run, "k") - _of(run, "k_untrained")
-
-
-def _trained(run: Run) -> bool:
-  """Whether training was paid for; compressors have no such entry."""
-  return "train" in run.summary["rsrc"]["arms"][run.arm].get("use", {})
+  return summaries.of(run, "k") - summaries.of(run, "k_untrained")
 
 
 def _saved(run: Run) -> float:
-  return _of(run, "bits_saved", "median")
+  return summaries.of(run, "bits_saved", "median")
 
 
 def log_metric(run: Run, metric: str, served: float) -> np.ndarray:
@@ -270,15 +146,15 @@ def log_metric(run: Run, metric: str, served: float) -> np.ndarray:
   Raises:
     ValueError: the energy is unavailable or 0 J.
   """
-  k = _of(run, "k")
+  k = summaries.of(run, "k")
   if metric == "k":
     return np.log([k])
-  life = metric == "rsrc_life" and _trained(run)
+  life = metric == "rsrc_life" and summaries.trained(run)
   train = _joules(run, "train") if life or metric == "rsrc_t" else None
   each = None if metric == "rsrc_t" else _joules(run, "C") + _joules(run, "D")
   try:
     if metric == "rsrc_t":
-      value = rsrc.rsrc_t(served, k, _of(run, "k_untrained"), train)
+      value = rsrc.rsrc_t(served, k, summaries.of(run, "k_untrained"), train)
     elif life:
       value = rsrc.rsrc_life(served, k, train, each)
     else:  # without training, life is RSRC_i
@@ -290,9 +166,9 @@ def log_metric(run: Run, metric: str, served: float) -> np.ndarray:
 
 def _joules(run: Run, part: str) -> np.ndarray:
   """Joules of "train", or a sample's of "C" or "D", [draws]."""
-  use = _get(run.path, run.summary, "rsrc", "arms", run.arm, "use", part)
-  ledger = _get(run.path, run.summary, "ledger")
-  entry = _get(run.path, run.summary, "rsrc", "arms", run.arm)
+  get = lambda *keys: summaries.get(run.path, run.summary, *keys)
+  use = get("rsrc", "arms", run.arm, "use", part)
+  ledger, entry = get("ledger"), get("rsrc", "arms", run.arm)
   if len(ledger.get("machines", ())) > 1:
     raise ValueError(
       f"{run.path} ran on {', '.join(ledger['machines'])}: its joules can't be "
@@ -427,7 +303,7 @@ def table(
     else np.exp(np.median(log_metric(run, metric, served)))
   )
   for x, y, against in zip(a, b, result.values, strict=True):
-    numbers = (_of(x, "k"), _of(y, "k"), value(x), value(y))
+    numbers = (summaries.of(x, "k"), summaries.of(y, "k"), value(x), value(y))
     made.add_row(
       str(x.seed),
       *(f"{number:.4g}" for number in numbers),

@@ -1,8 +1,7 @@
 """What a run has spent: seconds, energy, FLOPs, by phase, in one JSONL file.
 
-Lines are added and never changed, so that what failed, what a kill threw away
-and what was done twice stay on the bill. Sums are made by totals.py, from
-the file alone.
+Lines are added and never changed. What failed, what a kill threw away and what
+was done twice is therefore counted. totals.py sums, from the file alone.
 
   open     a session: which machine, and how its energy is known
   program  a compiled program: its FLOPs by three methods and its memory

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from rsrc_jax.accounting import energy, metering
+from rsrc_jax.accounting import energy_sources, metering
 from rsrc_jax.accounting.ledger import Ledger
 from rsrc_jax.accounting.totals import totals
 from rsrc_jax.data.grids import PuzzleData
@@ -57,7 +57,7 @@ def train(
       "start it without --processes."
     )
   workdir = Path(workdir)
-  meter = energy.open_meter(accelerators=sharding.accelerators())
+  meter = energy_sources.open_meter(accelerators=sharding.accelerators())
   begun = meter.read()
   arms.check(config)
   if (done := run_dir.summary_of(config, workdir)) is not None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsrc_jax.accounting import compare, energy
+from rsrc_jax.accounting import compare, energy, summaries
 
 few = settings(deadline=None, max_examples=40)
 MODELLED = {
@@ -67,7 +67,7 @@ def write(folder, summaries, name="run"):
 def runs(values, which="x", **settings):
   """Runs in memory, one a seed, of an arm with these k."""
   return [
-    compare.Run("memory", which, seed,
+    summaries.Run("memory", which, seed,
                 summary(seed, {which: arm(k, **settings)}))
     for seed, k in enumerate(values)
   ]  # fmt: skip
@@ -220,7 +220,7 @@ def test_training_that_gained_nothing():
 
 def test_definitions_by_hand():
   """With counted joules there is no prior: e_i = 3 + 3, E_t = 3, all exact."""
-  run = compare.Run(
+  run = summaries.Run(
     "memory", "x", 0,
     summary(0, {"x": arm(12.0, untrained=3.0, counted={"host": 3.0})},
             terms=[COUNTED]),
@@ -287,10 +287,10 @@ def test_paths(tmp_path, capsys):
   paths = write(tmp_path / "a:b[1]", two_arms(n=3))
   folder = tmp_path / "a:b[1]" / "run1"
   for pattern in (folder, folder / "summary.json"):
-    found = compare.read(f"{pattern}:code")
+    found = summaries.read(f"{pattern}:code")
     assert [run.seed for run in found] == [1]
   escaped = paths.replace("[", "[[]")
-  found = compare.read(f"{escaped}:sft")
+  found = summaries.read(f"{escaped}:sft")
   assert [run.seed for run in found] == [0, 1, 2]
   code, lines, _ = say(capsys, f"{escaped}:code", f"{folder}:sft")
   assert code == 0 and lines[-1].startswith("1 seed cannot tell")

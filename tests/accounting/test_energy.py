@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsrc_jax.accounting import crosscheck, energy
+from rsrc_jax.accounting import crosscheck, energy, energy_sources
 from rsrc_jax.accounting.energy import Machine, Term, Use
 from rsrc_jax.metrics import statistics
 
@@ -59,7 +59,7 @@ def opened():
   meters = []
 
   def start(**settings):
-    meters.append(energy.open_meter(**settings))
+    meters.append(energy_sources.open_meter(**settings))
     return meters[-1]
 
   yield start
@@ -187,7 +187,8 @@ def test_the_integral_by_hand():
   # 10 W, then 30 W a second later, then 30 W, then 0 W half a second on:
   # (10 + 30) / 2 * 1 + 30 * 2 + (30 + 0) / 2 * 0.5 = 20 + 60 + 7.5.
   watts, clock = iter([10, 30, 30, 0]), iter([5.0, 6.0, 8.0, 8.5])
-  count = energy.integral(lambda: next(watts), clock=lambda: next(clock))
+  sample = lambda: next(watts)
+  count = energy_sources.integral(sample, clock=lambda: next(clock))
   assert [count(), count(), count()] == [20.0, 80.0, 87.5]
 
 
@@ -365,21 +366,21 @@ def test_control_groups(tmp_path):
   job = tmp_path / "job_1" / "task_0"
   job.mkdir(parents=True)
   own = "4:memory:/elsewhere\n0::/job_1/task_0\n"
-  assert energy._limits(tmp_path, own) == (math.inf, math.inf)
+  assert energy_sources._limits(tmp_path, own) == (math.inf, math.inf)
   (job / "memory.max").write_text("max\n")
   (job / "cpu.max").write_text("350000 100000\n")
   (tmp_path / "job_1" / "memory.max").write_text(f"{3 * 2**30}\n")
   (tmp_path / "job_1" / "cpu.max").write_text("max 100000\n")
-  assert energy._limits(tmp_path, own) == (3.5, 3 * 2**30)
-  assert energy._limits(tmp_path, "") == (math.inf, math.inf)
+  assert energy_sources._limits(tmp_path, own) == (3.5, 3 * 2**30)
+  assert energy_sources._limits(tmp_path, "") == (math.inf, math.inf)
 
 
 def test_this_machine(tmp_path):
-  machine = energy.this_machine(("NVIDIA H100",), cgroup=tmp_path)
+  machine = energy_sources.this_machine(("NVIDIA H100",), cgroup=tmp_path)
   assert machine.accelerators == ("NVIDIA H100",)
   (tmp_path / "memory.max").write_text(str(2**29))
   (tmp_path / "cpu.max").write_text("50000 100000")
-  small = energy.this_machine(cgroup=tmp_path)
+  small = energy_sources.this_machine(cgroup=tmp_path)
   assert (small.vcpus, small.gib) == (1, 0.5)
   assert small.name != machine.name and "1 vCPU" in small.name
 
@@ -436,7 +437,7 @@ def test_crosscheck_warns_beyond_a_factor_of_two(
     lambda: None,
   )
   monkeypatch.setattr(crosscheck, "TOOLS", {"fake": tool})
-  monkeypatch.setattr(energy, "open_meter", lambda **_: meter)
+  monkeypatch.setattr(energy_sources, "open_meter", lambda **_: meter)
   assert crosscheck.main(["--crosscheck=fake", "--seconds=0.01"]) == 0
   out = capsys.readouterr().out
   assert f"fake / ours = {factor:.2f}" in out

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rsrc_jax.accounting import energy, metering
+from rsrc_jax.accounting import energy, energy_sources, metering
 from rsrc_jax.accounting.ledger import Ledger
 from rsrc_jax.accounting.totals import joules, totals, training_joules
 from rsrc_jax.runtime import run_log
@@ -297,7 +297,7 @@ def test_every_session_is_priced_by_its_own_meter(tmp_path):
 
 def test_unawaited_work_is_charged_where_it_was_asked_for(tmp_path):
   """The dispatch returns at once; the phase waits for what it was handed."""
-  meter = energy.open_meter()
+  meter = energy_sources.open_meter()
   ledger = Ledger(tmp_path / "ledger.jsonl", meter)
   x = jnp.ones((1000, 1000))
 
@@ -334,7 +334,7 @@ def test_a_phase_costs_less_than_a_percent_of_a_small_step(tmp_path):
 
   benchmarks/ledger.py has the whole loop with and without the ledger.
   """
-  ledger = Ledger(tmp_path / "ledger.jsonl", energy.open_meter())
+  ledger = Ledger(tmp_path / "ledger.jsonl", energy_sources.open_meter())
   runs = []
   for _ in range(5):
     begun = time.perf_counter()
@@ -349,12 +349,12 @@ def test_a_phase_costs_less_than_a_percent_of_a_small_step(tmp_path):
 LOOP = """
   import json, sys, time
   from pathlib import Path
-  from rsrc_jax.accounting import energy
+  from rsrc_jax.accounting import energy, energy_sources
   from rsrc_jax.accounting.ledger import Ledger
 
   folder, kill = Path(sys.argv[1]), int(sys.argv[2])
   path, saved = folder / "ledger.jsonl", folder / "checkpoint.json"
-  ledger = Ledger(path, energy.open_meter())
+  ledger = Ledger(path, energy_sources.open_meter())
   host = json.loads(saved.read_text()) if saved.exists() else {"step": 0}
   ledger.resume("code", host.get("ledger"))
   for step in range(host["step"], 30):

@@ -14,7 +14,7 @@ import pytest
 from helpers import tiny
 from rich.console import Console
 
-from rsrc_jax.accounting import energy
+from rsrc_jax.accounting import energy_sources
 from rsrc_jax.accounting.ledger import Ledger
 from rsrc_jax.build import writers
 from rsrc_jax.build.setup import arm_config, make_setup
@@ -348,7 +348,7 @@ def written(tmp_path_factory):
   }
   surprisal = jax.jit(samples.make_surprisal(setup))
   place = lambda tree: sharding.rows(setup.mesh, tree)
-  ledger = Ledger(None, energy.open_meter())
+  ledger = Ledger(None, energy_sources.open_meter())
   lines = {}
   for arm in plan.make_stages(setup)[1:]:
     more = samples.readouts(setup, arm, params, table, surprisal, place, ledger)
