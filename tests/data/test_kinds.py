@@ -8,7 +8,7 @@ from helpers import toy_data
 
 from rsrc_jax.build.setup import initial_params, make_setup
 from rsrc_jax.data import sources
-from rsrc_jax.runtime import configs
+from rsrc_jax.runtime import configs, named
 from rsrc_jax.stages import plan, stage
 
 
@@ -25,7 +25,7 @@ TOY = str(Path(toy_data.__file__))
 
 
 def test_the_kinds_that_there_are():
-  assert configs.named("data", "make") == ["facts", "reasoning", "text"]
+  assert named.named("data", "make") == ["facts", "reasoning", "text"]
 
 
 def test_a_kind_from_a_file_of_the_users_is_trained_on(tmp_path):
