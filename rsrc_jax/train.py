@@ -21,6 +21,7 @@ from rsrc_jax.build.setup import Setup, initial_params, make_setup
 from rsrc_jax.data import sources
 from rsrc_jax.evaluation import code_judge, heldout, service
 from rsrc_jax.runtime import (
+  cache,
   checkpoint,
   processes,
   provenance,
@@ -57,7 +58,7 @@ def train(
   meter = energy.open_meter(accelerators=sharding.accelerators())
   meter = energy.alike(meter, processes.count())
   begun = meter.read()
-  setup = make_setup(config, workdir)
+  setup = make_setup(config, cache.tokenizers(workdir))
   phases = plan.make_stages(setup)
   processes.check_same("config", config.to_json_best_effort(sort_keys=True))
   processes.check_same("corpus", setup.corpus.digest)
@@ -279,8 +280,8 @@ def advance(
 
 
 def level(state: TrainState) -> int:
-  """The phase of the curriculum; waits for the device."""
-  return int(state.curriculum.schedule.phase)
+  """The level of the curriculum; waits for the device."""
+  return int(state.curriculum.schedule.level)
 
 
 def _executed(counts, found, played) -> dict[str, Any]:
