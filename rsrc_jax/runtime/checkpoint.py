@@ -18,8 +18,8 @@ from rsrc_jax.runtime import processes
 from rsrc_jax.types import TrainState
 
 
-# Fields of a train state that have another name in older checkpoints: how a path
-# ends now, and how it ended.
+# Fields of a train state that older checkpoints have under another name: how a
+# path ends now -> how it ended.
 RENAMED = {".level": ".phase"}
 
 
