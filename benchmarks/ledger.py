@@ -1,4 +1,4 @@
-"""What keeping the books costs: 200 steps with them and without, in turn.
+"""What keeping a ledger costs: 200 steps with them and without, in turn.
 
   ./.venv/bin/python benchmarks/ledger.py
 
@@ -19,7 +19,8 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from rsrc_jax import train
-from rsrc_jax.accounting import energy, ledger, metering
+from rsrc_jax.accounting import energy_sources, metering
+from rsrc_jax.accounting.ledger import Ledger
 from rsrc_jax.build.setup import make_setup
 from rsrc_jax.data import sources
 from rsrc_jax.runtime import sharding
@@ -30,7 +31,7 @@ CONFIG = config_flags.DEFINE_config_file(
   "config", str(ROOT / "configs" / "tiny.py"), "Whose loop to time."
 )
 STEPS = flags.DEFINE_integer("steps", 200, "Steps of a run.")
-PAIRS = flags.DEFINE_integer("pairs", 5, "Runs with the books, and without.")
+PAIRS = flags.DEFINE_integer("pairs", 5, "Runs with a ledger, and without.")
 
 
 def run(setup, arm, params, frozen, path) -> tuple[float, np.ndarray]:
@@ -41,23 +42,23 @@ def run(setup, arm, params, frozen, path) -> tuple[float, np.ndarray]:
   stream = sources.batches(
     setup.corpus.train, batch_size=arm.batch_size, seed=arm.data_seed
   )
-  books = ledger.Ledger(path, energy.open_meter())
-  books.resume(arm.name, None)
-  counts = train.compile_step(setup, arm, state, frozen, books)
+  ledger = Ledger(path, energy_sources.open_meter())
+  ledger.resume(arm.name, None)
+  counts = train.compile_step(setup, arm, state, frozen, ledger)
   losses, step = [], 0
   jax.block_until_ready(state)
   begun = time.perf_counter()
   while step < STEPS.value:
     until = min(step + config.log_every, STEPS.value)
     state, found = train.advance(
-      setup, arm, state, frozen, stream, range(step, until), books, counts,
+      setup, arm, state, frozen, stream, range(step, until), ledger, counts,
       lambda: False,
     )  # fmt: skip
     losses += [m["loss"] for m in found]
     step = until
   jax.block_until_ready(state)
   seconds = time.perf_counter() - begun
-  books.close()
+  ledger.close()
   return seconds, np.asarray(jax.device_get(losses))
 
 
@@ -79,11 +80,11 @@ def main(argv):
       # Which comes first changes, so that a drift of the machine cancels.
       order = [path, None] if pair % 2 else [None, path]
       found = {p: run(setup, arm, params, frozen, p) for p in order}
-      (on, with_books), (off, without) = found[path], found[None]
+      (on, with_ledger), (off, without) = found[path], found[None]
       ratios.append(on / off)
-      equal &= with_books.tobytes() == without.tobytes()
+      equal &= with_ledger.tobytes() == without.tobytes()
       print(
-        f"pair {pair}: {on:.3f} s with the books, {off:.3f} s without, ratio "
+        f"pair {pair}: {on:.3f} s with a ledger, {off:.3f} s without, ratio "
         f"{ratios[-1]:.4f}",
         flush=True,
       )
@@ -104,13 +105,13 @@ def main(argv):
 def per_phase(calls: int = 2_000) -> float:
   """Seconds that an empty phase takes, FLOPs of a step and all."""
   with tempfile.TemporaryDirectory() as folder:
-    books = ledger.Ledger(Path(folder) / "x.jsonl", energy.open_meter())
+    ledger = Ledger(Path(folder) / "x.jsonl", energy_sources.open_meter())
     begun = time.perf_counter()
     for step in range(calls):
-      with books.phase("step") as spend:
+      with ledger.phase("step") as spend:
         spend(step=step, **metering.work([]), steps=20)
     seconds = (time.perf_counter() - begun) / calls
-    books.close()
+    ledger.close()
   return seconds
 
 

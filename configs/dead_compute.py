@@ -1,7 +1,8 @@
 """Every arm of experiments/dead_compute and experiments/improvement_targets.
 
   ./tools/run --config=configs/dead_compute.py
-  ./.venv/bin/python experiments/sweep.py --config=dead_compute   (three seeds)
+  ./tools/sweep --config=configs/dead_compute.py --into=dead_compute \\
+      --seeds=0,1,2
 
 The quick form is configs/trm.py, which says what the settings are. Here each
 arm runs until its curve is flat, or as far as is said: trm is what

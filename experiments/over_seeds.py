@@ -15,7 +15,7 @@ import numpy as np
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from rsrc_jax.metrics import statistics
+from rsrc_jax.metrics import contrasts, statistics
 
 
 def load(folder: Path, config: str) -> list[dict]:
@@ -25,7 +25,8 @@ def load(folder: Path, config: str) -> list[dict]:
   if not runs:
     raise SystemExit(
       f"{folder.name}/results holds no {config}-SEED.json: run "
-      f"experiments/sweep.py --config={config} first."
+      f"./tools/sweep --config=configs/{config}.py --into={folder.name} first "
+      "(README.md)."
     )
   return sorted(runs, key=lambda run: run["seed"])
 
@@ -51,7 +52,7 @@ def contrast(claim: str, a: np.ndarray, b: np.ndarray, digits: int = 2) -> str:
   if len(a) < 2:
     return f"| {claim} | {(a - b).mean():+.{digits}f} | | one seed |"
   mean, half = statistics.seed_interval(a - b)
-  least = statistics.minimum_detectable(a[:, None], b[:, None])
+  least = contrasts.minimum_detectable(a[:, None], b[:, None])
   verdict = "can't tell" if abs(mean) <= half else "yes" if mean > 0 else "no"
   return (
     f"| {claim} | {mean:+.{digits}f} [{mean - half:+.{digits}f}, "

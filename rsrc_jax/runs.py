@@ -18,7 +18,7 @@ import ml_collections
 from rsrc_jax.build import setup as building
 from rsrc_jax.build.setup import Setup, arm_config, make_setup
 from rsrc_jax.models import lora
-from rsrc_jax.runtime import checkpoint, configs, sharding
+from rsrc_jax.runtime import cache, checkpoint, configs, sharding
 from rsrc_jax.stages import plan, stage
 from rsrc_jax.types import Params, TrainState
 
@@ -149,9 +149,26 @@ def open(
       f"{workdir} is a run of config.loop={config.get('loop')!r}; only those "
       "of rsrc_jax.train can be opened."
     )
-  setup = make_setup(config, workdir)
+  setup = make_setup(config, cache.tokenizers(workdir))
   stages = {x.name: x for x in plan.make_stages(setup)}
   return Run(workdir, config, setup, stages)
+
+
+def find(folder: str | Path, name: str) -> Path:
+  """The ended run NAME-ID of a sweep's folder.
+
+  Raises:
+    ValueError: there is none, or more than one, of different settings.
+  """
+  every = Path(folder).glob(f"{name}-*/summary.json")
+  found = sorted(x.parent for x in every)
+  found = [x for x in found if x.name.rpartition("-")[0] == name]
+  if len(found) != 1:
+    there = ", ".join(x.name for x in found) or "none"
+    raise ValueError(
+      f"{folder} should hold one ended run called {name}, and holds {there}."
+    )
+  return found[0]
 
 
 def read_config(workdir: str | Path) -> ml_collections.ConfigDict:

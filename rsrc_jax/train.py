@@ -1,23 +1,33 @@
 """The experiment: one base, several arms from it, equal in data and in steps.
 
-train(config, workdir) is a plain function: the command line, a test and an
-outer loop call it alike. Phases run in turn (base, then every arm); each has
-checkpoints of its own, and what is finished is not done again.
+train(config, workdir) builds a run and runs it. run(setup, stages, workdir)
+runs what has been built: an outer loop, or a test, that runs the same stages
+again and again shares their compiled programs. Stages run in turn, the base and
+then every arm; each has checkpoints of its own, and what has been finished is
+not done again.
 """
 
 import contextlib
 import functools
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
 import numpy as np
 
-from rsrc_jax.accounting import energy, flops, ledger, metering
-from rsrc_jax.build.setup import Setup, initial_params, make_setup
+from rsrc_jax import runs
+from rsrc_jax.accounting import (
+  account,
+  energy,
+  energy_sources,
+  flops,
+  metering,
+)
+from rsrc_jax.accounting.ledger import Ledger
+from rsrc_jax.accounting.totals import joules
+from rsrc_jax.build.setup import Setup, make_setup
 from rsrc_jax.data import sources
 from rsrc_jax.evaluation import code_judge, heldout, service
 from rsrc_jax.runtime import (
@@ -25,12 +35,31 @@ from rsrc_jax.runtime import (
   checkpoint,
   processes,
   provenance,
+  run_dir,
   run_log,
   sharding,
 )
-from rsrc_jax.runtime.signals import Interrupted, stop_requests
-from rsrc_jax.stages import closed_form, plan, stage
+from rsrc_jax.runtime.signals import Interrupted
+from rsrc_jax.stages import closed_form, plan
+from rsrc_jax.stages.stage import Stage, frozen_of
 from rsrc_jax.types import Params, TrainState
+
+
+class Shared(NamedTuple):
+  """What all stages of a run use."""
+
+  setup: Setup
+  judge: code_judge.CodeJudge
+  ledger: Ledger
+  run: run_dir.Run  # its folders, its log, and whether it has to stop
+
+
+class Trained(NamedTuple):
+  """What the stages of a run have left, by stage."""
+
+  params: dict[str, Params]  # the policy's, "untrained" among them
+  carries: dict[str, Any]  # of their patterns
+  stored_bits: dict[str, dict[str, int]]  # account.state_bits
 
 
 def train(
@@ -54,206 +83,247 @@ def train(
     Interrupted: SIGTERM or Ctrl-C came and the run was saved.
     FloatingPointError: the loss stopped being a number.
   """
-  workdir = Path(workdir)
-  meter = energy.open_meter(accelerators=sharding.accelerators())
-  meter = energy.alike(meter, processes.count())
-  begun = meter.read()
+  meter = open_meter()
+  since = meter.read()
   setup = make_setup(config, cache.tokenizers(workdir))
-  phases = plan.make_stages(setup)
+  stages = plan.make_stages(setup)
+  return run(setup, stages, workdir, log=log, meter=meter, since=since)
+
+
+def show(summary: dict[str, Any], workdir: Path):
+  """Writes the report of a run. -> its path, tables for the terminal"""
+  from rsrc_jax.report import run_report  # matplotlib: not before it is needed
+
+  return run_report.show(summary, workdir)
+
+
+def open_meter() -> energy.Meter:
+  """What reads time and energy, the same terms in all processes."""
+  meter = energy_sources.open_meter(accelerators=sharding.accelerators())
+  return energy_sources.alike(meter, processes.count())
+
+
+def run(
+  setup: Setup,
+  stages: list[Stage],
+  workdir: str | Path,
+  *,
+  stop: Callable[[], bool] | None = None,
+  log: run_log.Log | None = None,
+  params: Params | None = None,
+  meter: energy.Meter | None = None,
+  since: energy.Use | None = None,
+) -> dict[str, Any]:
+  """Runs or resumes stages that have been built, and returns the summary.
+
+  Args:
+    setup: from make_setup.
+    stages: from plan.make_stages, or an outer loop's own; the first is the one
+      that the others start from.
+    workdir: the run directory, as in `train`.
+    stop: asked between windows of steps; if it says yes, the run is saved.
+      None: SIGTERM and Ctrl-C are what stops it.
+    log: where to show progress.
+    params: what the first stage begins with; None: as the config says.
+    meter: from open_meter; it is closed with the run.
+    since: the meter before the setup was made, which is charged as `data`.
+
+  Raises:
+    Interrupted: `stop` said yes and the run was saved.
+    ValueError: the workdir holds a run of another config.
+  """
+  workdir, config = Path(workdir), setup.config
+  meter = meter or open_meter()
   processes.check_same("config", config.to_json_best_effort(sort_keys=True))
   processes.check_same("corpus", setup.corpus.digest)
   made = provenance.environment()  # before: the tree may change under a run
-  provenance.check(config, workdir)
-  if (done := workdir / "summary.json").exists():
-    return json.loads(done.read_text())
-  with processes.log_dir(workdir) as log_dir:
-    provenance.record(config, log_dir)
-    log = log or run_log.Log(log_dir, quiet=not processes.first())
-    path = log_dir / "ledger.jsonl" if config.ledger.enabled else None
-    books = ledger.Ledger(path, meter, since=begun)
-    with stop_requests() as stop, contextlib.closing(log):
-      with contextlib.closing(books):
-        summary, *found = _train(
-          setup, phases, workdir, log_dir, log, books, stop
-        )
-        peers = service.peers(setup, meter)  # while there is a meter
-      kept = ("git", "python", "packages", "backend", "devices", "processes")
-      summary["made_with"] = {name: made[name] for name in kept}
-      if path is not None:
-        summary |= service.account(setup, *found, peers, books)
-        lines = run_log.read_jsonl(log.path)
-        summary["trajectory"] = service.trajectory(lines)
-        log.totals(service.scalars(summary))
-    run_log.write_json(log_dir / "summary.json", summary)
+  if (done := run_dir.summary_of(config, workdir)) is not None:
+    return done
+  with run_dir.open_run(config, workdir, log, stop) as opened:
+    path = opened.log_dir / "ledger.jsonl" if config.ledger.enabled else None
+    ledger = Ledger(path, meter, since=since)
+    with contextlib.closing(ledger):
+      shared = Shared(setup, make_judge(setup, ledger), ledger, opened)
+      charged = [_charged(stage, setup, ledger) for stage in stages]
+      trained = train_stages(shared, charged, params)
+      opened.log.note("Evaluating on the test split.")
+      summary, measured = heldout.evaluate_arms(
+        setup, charged[1:], trained.params, trained.carries, shared.judge,
+        opened.log_dir, ledger,
+      )  # fmt: skip
+      peers = service.peers(setup, meter)  # while there is a meter
+    summary["made_with"] = provenance.made_with(made)
+    if path is not None:
+      facts = {
+        x.name: account.Facts(x.english, x.reads_base) for x in stages[1:]
+      }
+      summary |= account.account(
+        config.ledger, facts, measured, trained.stored_bits, peers, ledger
+      )
+      lines = run_log.read_jsonl(opened.log.path)
+      summary["trajectory"] = account.trajectory(lines)
+      opened.log.totals(account.scalars(summary))
+    run_log.write_json(opened.log_dir / "summary.json", summary)
   return summary
 
 
-def _train(setup, phases, workdir, log_dir, log, books, stop):
-  """All phases, then the test split.
-
-  workdir: where checkpoints go; log_dir: everything else (processes.log_dir).
-  -> results.evaluate_arms, and the bits of what each arm's service has to keep.
-  """
-  C = metering.decoding("C", setup.config.budget)
-  observed = lambda out: {r: out[1][f"held_{r}_loops"] for r in "CD"
-                          if f"held_{r}_loops" in out[1]}  # fmt: skip
-  base, *arms = (
-    p._replace(
-      write=p.write and metering.charged(books, "C", p.write, C),
-      observe=p.observe and metering.charged(books, "V", p.observe, observed),
-    )
-    for p in phases
-  )
-  with books.phase("compile") as spend:
-    untrained = spend(initial_params(setup))
+def make_judge(setup: Setup, ledger: Ledger) -> code_judge.CodeJudge:
+  """Reads codes by D and scores what it reads; charged to D and V."""
   D = setup.roles["D"]
-  examine = code_judge.CodeJudge(
-    metering.charged(
-      books, "D", jax.jit(code_judge.make_reader(setup.policy, D)),
-      metering.decoding("D", D.length),
-    ),
-    metering.charged(
-      books, "V", jax.jit(code_judge.make_judge(setup.policy, D))
-    ),
+  read = jax.jit(code_judge.make_reader(setup.policy, D))
+  judge = jax.jit(code_judge.make_judge(setup.policy, D))
+  return code_judge.CodeJudge(
+    metering.charged(ledger, "D", read, metering.decoding("D", D.length)),
+    metering.charged(ledger, "V", judge),
     functools.partial(sharding.rows, setup.mesh),
-  )  # fmt: skip
-  trained, kept = {}, {}
-  for number, phase in enumerate((base, *arms), 1):
-    params = untrained if phase is base else trained[phase.start]
-    title = f"{phase.name} ({number}/{len(phases)})"
-    frozen = stage.frozen_of(phase, {"base": params} | trained)
-    state = run_phase(
-      setup, phase, params, frozen, examine, workdir, log, books, title, stop
-    )
-    trained[phase.name] = phase.bind(state.params, frozen)
-    kept[phase.name] = service.state_bits(state)
-  log.note("Evaluating on the test split.")
-  trained["untrained"] = untrained
-  found = heldout.evaluate_arms(setup, arms, trained, examine, log_dir, books)
-  return *found, kept
+  )
 
 
-def run_phase(
-  setup: Setup,
-  phase: stage.Stage,
+def _charged(stage: Stage, setup: Setup, ledger: Ledger) -> Stage:
+  """The stage with the calls outside of its step charged to it."""
+  decoding = metering.decoding("C", setup.config.budget)
+  charge = functools.partial(metering.charged, ledger)
+  return stage._replace(
+    write=stage.write and charge("C", stage.write, decoding, stage.name),
+    observe=stage.observe
+    and charge("V", stage.observe, metering.held_loops, stage.name),
+  )
+
+
+# Training.
+
+
+def train_stages(
+  shared: Shared, stages: list[Stage], params: Params | None
+) -> Trained:
+  """All stages in turn. params: see `run`."""
+  with shared.ledger.phase("compile") as spend:
+    if params is None:
+      params = runs.initial_params(shared.setup)
+    untrained = spend(params)
+  trained = Trained({}, {}, {})
+  for number, stage in enumerate(stages, 1):
+    begin = trained.params[stage.start] if number > 1 else untrained
+    frozen = frozen_of(stage, {"base": begin} | trained.params)
+    title = f"{stage.name} ({number}/{len(stages)})"
+    state = run_stage(shared, stage, begin, frozen, title)
+    trained.params[stage.name] = stage.bind(state.params, frozen)
+    trained.carries[stage.name] = state.carry
+    trained.stored_bits[stage.name] = account.state_bits(state)
+  trained.params["untrained"] = untrained
+  return trained
+
+
+def run_stage(
+  shared: Shared,
+  stage: Stage,
   params: Params,
   frozen: dict[str, Params],
-  examine: code_judge.CodeJudge,
-  workdir: Path,
-  log: run_log.Log,
-  books: ledger.Ledger,
   title: str,
-  stop: Callable[[], bool],
 ) -> TrainState:
-  """Trains one phase to its end, from its last checkpoint if there is one.
+  """Trains one stage to its end, from its last checkpoint if there is one.
 
-  params: to begin with; frozen: see build.frozen_of.
+  params: to begin with; frozen: see stage.frozen_of.
   """
-  config = setup.config
+  setup, ledger, run = shared.setup, shared.ledger, shared.run
+  config, log = setup.config, run.log
   saver = checkpoint.open_saver(
-    workdir / "checkpoints" / phase.name,
+    run.workdir / "checkpoints" / stage.name,
     keep_last=config.checkpoint.keep_last,
     keep_best=config.checkpoint.keep_best,
     metric="nll_bits",
   )
-  state = phase.init(params)
+  state = stage.init(params)
   state = sharding.put(state, sharding.shardings(setup.mesh, state))
   frozen = sharding.put(frozen, sharding.shardings(setup.mesh, frozen))
   stream = sources.batches(
-    setup.corpus.train, batch_size=phase.batch_size, seed=phase.data_seed
+    setup.corpus.train, batch_size=stage.batch_size, seed=stage.data_seed
   )
   window, host = [], {}
   if (found := checkpoint.restore(saver, state)) is not None:
     state, host = found
     stream.set_state(host["iterator"])
     window = host["window"]
-    books.carry(host.get("ledger"))
+    ledger.carry(host.get("ledger"))
   step = int(state.step)
-  if step >= phase.steps:
+  if step >= stage.steps:
     checkpoint.close(saver)
     return state
-  books.resume(phase.name, host.get("ledger"))
-  log.start(phase.name, title, step, phase.steps)
-  counts = compile_step(setup, phase, state, frozen, books)
+  ledger.resume(stage.name, host.get("ledger"))
+  log.start(stage.name, title, step, stage.steps)
+  counts = compile_step(setup, stage, state, frozen, ledger)
   log.compiled(step)
   every = [config.log_every, config.eval.every, config.checkpoint.every]
-  every += [phase.observe_every] if phase.observe else []
-  # One of several processes can't stop between two windows on its own.
-  soon = stop if processes.count() == 1 else lambda: False
-  while step < phase.steps:
-    until = min(phase.steps, *((step // n + 1) * n for n in every))
+  every += [stage.observe_every] if stage.observe else []
+  spent = lambda: _spent(ledger, stage.name, config.ledger.pue)
+  while step < stage.steps:
+    until = min(stage.steps, *((step // n + 1) * n for n in every))
     state, found = advance(
-      setup, phase, state, frozen, stream, range(step, until), books, counts,
-      soon,
-    )  # fmt: skip
+      shared, stage, state, frozen, stream, range(step, until), counts
+    )
     window, step = window + found, step + len(found)
-    last, stopping = step == phase.steps, processes.any_of(stop())
-    if phase.observe and step % phase.observe_every == 0:
-      state, held = _held_out(setup, phase, state, frozen)
+    last, stopping = step == stage.steps, processes.any_of(run.stop())
+    if stage.observe and step % stage.observe_every == 0:
+      state, held = _held_out(setup, stage, state, frozen)
       log.held(step, held)
     if last or step % config.log_every == 0:
-      with books.phase("idle"):  # closed as failed if the loss is no number
-        window = _flush(log, title, step, window, _spent(books, config))
+      with ledger.phase("idle", stage.name):  # failed if the loss is no number
+        window = run_log.flush_window(log, title, step, window, spent())
     valid = {}
-    if phase.write and (last or step % config.eval.every == 0):
-      with books.phase("evaluation"):
-        valid = _validate(setup, phase, state, frozen, examine)
-      log.valid(step, valid | _spent(books, config))
+    if stage.write and (last or step % config.eval.every == 0):
+      with ledger.phase("evaluation", stage.name):
+        valid = _validate(shared, stage, state, frozen)
+      log.valid(step, valid | spent())
     if last or step % config.checkpoint.every == 0 or stopping:
       window = [{k: float(v) for k, v in m.items()} for m in window]
       host = {"iterator": stream.get_state(), "window": window}
-      host["ledger"] = books.position()
-      with books.phase("checkpoint"):
+      host["ledger"] = ledger.position()
+      with ledger.phase("checkpoint", stage.name):
         checkpoint.save(saver, state, host, valid)
     if stopping and not last:
       log.end()
       checkpoint.close(saver)
-      raise Interrupted(f"{phase.name} saved at step {step} of {phase.steps}")
+      raise Interrupted(f"{stage.name} saved at step {step} of {stage.steps}")
   log.end()
   checkpoint.close(saver)
   return state
 
 
 def compile_step(
-  setup: Setup,
-  phase: stage.Stage,
-  state: TrainState,
-  frozen: Any,
-  books: ledger.Ledger,
+  setup: Setup, stage: Stage, state: TrainState, frozen: Any, ledger: Ledger
 ) -> dict[str, flops.Count]:
   """Compiles what a step runs, before the first one.
 
   Returns:
     The FLOPs of its parts, "given" and its steps by their pattern's name (""
-    where there is one), as `advance` takes them; none if nothing is booked.
+    where there is one), as `advance` takes them; none without a ledger.
   """
-  batch = sources.batch(setup.corpus.train, 0, phase.batch_size)
+  batch = sources.batch(setup.corpus.train, 0, stage.batch_size)
   batch = sharding.rows(setup.mesh, batch)
   ready = (0, state.curriculum, frozen, batch)
-  given = phase.given(*ready)
-  roles = setup.roles
-  counts = {"given": metering.compiled(books, "given", phase.given, *ready)}
-  for name, step in (phase.mixed or {"": phase.step}).items():
-    counts[name] = metering.compiled(
-      books, f"step {name}".strip(), step, state, frozen, batch, given,
-      loops={role: roles[role].length - 1 for role in "CD"},
-      closed_form=None if name else closed_form.step_flops(setup, phase.name),
+  given = stage.given(*ready)
+  compiled = functools.partial(metering.compiled, ledger, arm=stage.name)
+  longest = {role: setup.roles[role].length - 1 for role in "CD"}
+  counts = {"given": compiled("given", stage.given, *ready)}
+  for name, step in (stage.mixed or {"": stage.step}).items():
+    on_paper = None if name else closed_form.step_flops(setup, stage.name)
+    counts[name] = compiled(
+      f"step {name}".strip(), step, state, frozen, batch, given,
+      loops=longest, closed_form=on_paper,
     )  # fmt: skip
-  return counts if books.path is not None else {}
+  return counts if ledger.path is not None else {}
 
 
 def advance(
-  setup: Setup,
-  phase: stage.Stage,
+  shared: Shared,
+  stage: Stage,
   state: TrainState,
   frozen: Any,
   stream: Iterator[Any],
   steps: range,
-  books: ledger.Ledger,
   counts: dict[str, flops.Count],
-  stop: Callable[[], bool],
 ) -> tuple[TrainState, list[dict[str, Any]]]:
-  """Runs `steps`, or fewer if `stop` says so, one at least.
+  """Runs `steps`, at least one, and fewer if the run has to stop.
 
   The host runs ahead of the device and waits for it once, at the end: what is
   charged has been done.
@@ -262,16 +332,17 @@ def advance(
     The state, and the metrics of each step.
   """
   found, played = [], []
-  with books.phase("step") as spend:
+  with shared.ledger.phase("step", stage.name) as spend:
     for step in steps:
-      batch = sharding.rows(setup.mesh, next(stream))
-      given = phase.given(step, state.curriculum, frozen, batch)
-      name = phase.pick(step, level(state)) if phase.pick else ""
-      play = phase.mixed[name] if name else phase.step
+      batch = sharding.rows(shared.setup.mesh, next(stream))
+      given = stage.given(step, state.curriculum, frozen, batch)
+      name = stage.pick(step, level(state)) if stage.pick else ""
+      play = stage.mixed[name] if name else stage.step
       state, metrics = play(state, frozen, batch, given)
       found.append(metrics)
       played.append(name)
-      if stop():
+      # One of several processes can't stop between two windows on its own.
+      if processes.count() == 1 and shared.run.stop():
         break
     jax.block_until_ready(metrics)
     executed = _executed(counts, found, played)
@@ -280,7 +351,7 @@ def advance(
 
 
 def level(state: TrainState) -> int:
-  """The level of the curriculum; waits for the device."""
+  """The curriculum's level; waits for the device."""
   return int(state.curriculum.schedule.level)
 
 
@@ -294,49 +365,37 @@ def _executed(counts, found, played) -> dict[str, Any]:
   return metering.work(parts)
 
 
-def _spent(books: ledger.Ledger, config) -> dict[str, float]:
+def _spent(ledger: Ledger, arm: str, pue: float) -> dict[str, float]:
   """What an arm has cost so far, the base included; nothing if not counted."""
-  if books.path is None:
+  if ledger.path is None:
     return {}
-  use, executed = books.spent("base", books.arm)
-  joules = ledger.joules(use, books.opening, config.ledger.pue)
+  use, executed = ledger.spent("base", arm)
+  draws = joules(use, ledger.opening, pue)
   found = {"flops": executed}
-  return (
-    found if joules is None else found | {"joules": float(np.median(joules))}
-  )
+  return found if draws is None else found | {"joules": float(np.median(draws))}
 
 
-def _flush(log, title, step, window, spent):
-  """Logs the means of a window; returns an empty one."""
-  means = run_log.mean(jax.device_get(window))
-  if not np.isfinite(means["loss"]):
-    raise FloatingPointError(
-      f"{title}: the loss is {means['loss']} at step {step}; the checkpoints "
-      "before it are whole. Lower optimizer.learning_rate or clip_norm."
-    )
-  log.train(step, means | spent)
-  return []
-
-
-def _held_out(setup, phase, state, frozen):
-  """The present constraints on rows that are not learnt from."""
-  step, size = int(state.step), phase.batch_size
+def _held_out(setup, stage, state, frozen):
+  """Plays held-out rows under the present controls, and learns nothing."""
+  step, size = int(state.step), stage.batch_size
   batch = sources.batch(setup.corpus.valid, step * size, size)
   batch = sharding.rows(setup.mesh, batch)
-  state, metrics = phase.observe(state, frozen, batch)
+  state, metrics = stage.observe(state, frozen, batch)
   return state, {k: float(v) for k, v in jax.device_get(metrics).items()}
 
 
-def _validate(setup, phase, state, frozen, examine):
-  config, key = setup.config, jax.random.key(setup.config.seed)
-  params = phase.bind(state.params, frozen)
+def _validate(shared: Shared, stage: Stage, state, frozen) -> dict[str, Any]:
+  """The arm's greedy codes on the validation split, judged."""
+  judge, setup = shared.judge, shared.setup
+  config, corpus = setup.config, setup.corpus
+  key, params = jax.random.key(config.seed), stage.bind(state.params, frozen)
   metrics, _ = code_judge.judge_split(
-    lambda batch: phase.write(params, frozen, examine.place(batch), key),
-    *examine.of(params),
-    phase.saved,
-    setup.corpus.valid,
+    lambda batch: stage.write(params, frozen, judge.place(batch), key),
+    *judge.of(params),
+    stage.saved,
+    corpus.valid,
     rows=config.eval.rows,
     batch_size=config.eval.batch_size,
-    entropy_bits=setup.corpus.entropy_bits,
+    entropy_bits=corpus.entropy_bits,
   )
   return metrics

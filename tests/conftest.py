@@ -9,7 +9,11 @@ CACHE = Path(__file__).resolve().parent.parent / ".cache"
 
 flags = os.environ.get("XLA_FLAGS", "")
 if "host_platform_device_count" not in flags:
-  os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=8"
+  flags += " --xla_force_host_platform_device_count=8"
+# Its fusions take most of the time that compiling takes, and none is needed.
+if "fusion_emitters" not in flags:
+  flags += " --xla_cpu_use_fusion_emitters=false"
+os.environ["XLA_FLAGS"] = flags.strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("RSRC_CACHE", str(CACHE))
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE / "jax-tests"))

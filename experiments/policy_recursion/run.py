@@ -5,19 +5,17 @@
       --variants=2x2 -- --config.steps=400
 
 A run is a folder under runs/policy_recursion; one that is there is resumed, or
-left alone where it has ended, and read anew. What comes behind `--` goes to the
-runs. Results: results/VARIANT-SEED.json, the run's scores and `readouts`.
+left alone where it has ended (rsrc_jax/sweep.py), and read anew. What comes
+behind `--` goes to the runs. Results: results/VARIANT-SEED.json, the run's
+scores and `readouts`.
 """
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from absl import app, flags
 
-from rsrc_jax.build.setup import make_setup
+from rsrc_jax import sweep
 from rsrc_jax.stages import plan
 
 HERE = Path(__file__).resolve().parent
@@ -49,48 +47,50 @@ RESULTS = flags.DEFINE_string("results", str(HERE / "results"), "And results.")
 
 
 def main(argv):
-  sys.path[:0] = [str(ROOT), str(HERE.parent)]
   from absl import logging
 
   from rsrc_jax.runtime import cache
 
   logging.set_verbosity(logging.WARNING)
-  env = {**os.environ, "PYTHONPATH": str(ROOT)}
-  cache.keep_programs(env)  # seeds run the same programs
   cache.keep_programs()
-  for seed in SEEDS.value:
-    for name in CHOSEN.value:
-      depth, loops, reinject = VARIANTS[name]
-      workdir = Path(RUNS.value) / f"{name}-{seed}"
-      print(f"== {name} seed {seed}", flush=True)
-      command = [
-        sys.executable, "-m", "rsrc_jax.main", f"--workdir={workdir}",
-        "--config=configs/recursive_policy.py", f"--config.seed={seed}",
-        f"--config.model.depth={depth}", f"--config.model.loops={loops}",
-        f"--config.model.reinject={reinject}", *argv[1:],
-      ]  # fmt: skip
-      subprocess.run(command, cwd=ROOT, check=True, env=env)
-      summary = json.loads((workdir / "summary.json").read_text())
-      found = {k: summary[k] for k in KEPT if k in summary}
-      scores = summary["heldout"]
-      found["heldout"] = {k: scores[k] for k in ("code", "controls")}
-      found["depth"], found["loops"], found["reinject"] = VARIANTS[name]
-      found |= readouts(workdir)
-      path = Path(RESULTS.value) / f"{name}-{seed}.json"
+  for variant in CHOSEN.value:
+    depth, loops, reinject = VARIANTS[variant]
+    settings = {
+      "name": variant, "model.depth": depth, "model.loops": loops,
+      "model.reinject": reinject,
+    }  # fmt: skip
+    jobs = sweep.plan(
+      ROOT / "configs" / "recursive_policy.py", Path(RUNS.value),
+      variants=[settings], seeds=SEEDS.value, settings=argv[1:],
+    )  # fmt: skip
+    left = [x for x in jobs if not (x.workdir / "summary.json").is_file()]
+    sweep.check(left, sweep.run(left))
+    for job in jobs:
+      found = kept(job.workdir)
+      found["depth"], found["loops"], found["reinject"] = VARIANTS[variant]
+      found |= readouts(job.workdir)
+      path = Path(RESULTS.value) / f"{job.name}.json"
       path.parent.mkdir(parents=True, exist_ok=True)
       path.write_text(json.dumps(rounded(found)) + "\n")
 
 
+def kept(workdir: Path) -> dict:
+  """What is stored of a run's summary."""
+  summary = json.loads((workdir / "summary.json").read_text())
+  found = {k: summary[k] for k in KEPT if k in summary}
+  scores = summary["heldout"]
+  return found | {"heldout": {k: scores[k] for k in ("code", "controls")}}
+
+
 def readouts(workdir: Path) -> dict:
   """What is read after each loop of the trained arm, on its test split."""
-  import finished
-
+  from rsrc_jax import runs
   from rsrc_jax.stages import closed_form
 
-  setup = make_setup(finished.config(workdir), workdir)
-  _, arm = plan.make_stages(setup)
-  frozen = {"base": finished.restore_base(setup, workdir)}
-  params = finished.restore(setup, arm, workdir, frozen)
+  run = runs.open(workdir)
+  setup, frozen = run.setup, {"base": run.base}
+  _, arm = run.stages.values()
+  params = run.params(arm.name)
   codes = written(setup, arm, params, frozen)
   found = {"flops_a_step": closed_form.step_flops(setup, arm.name)}
   for name in "CD":

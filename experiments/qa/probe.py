@@ -3,41 +3,38 @@
   ./.venv/bin/python experiments/qa/probe.py
   ./.venv/bin/python experiments/qa/probe.py --seeds=0 --steps=300
 
-After experiments/sweep.py has run configs/qa.py and configs/mixed.py. A reader
-begins with the base and learns to answer questions about all eight facts, from
-the frozen codes of an arm or of a rule: the same way for each, so that facts
-that training never asked for are asked for here as well as the others. Results:
-results/probe-SEED.json, which plot.py reads.
+After ./tools/sweep has run configs/qa.py and configs/mixed.py (README.md). A
+reader begins with the base and learns to answer questions about all eight
+facts, from the frozen codes of an arm or of a rule: the same way for each, so
+that facts that training never asked for are asked for here as well as the
+others. Results: results/probe-SEED.json, which plot.py reads.
 """
 
 import json
-import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from absl import app, flags, logging
+
+from rsrc_jax import runs
+from rsrc_jax.build.setup import make_info
+from rsrc_jax.data import sources
+from rsrc_jax.evaluation import code_judge, probe
+from rsrc_jax.rl import questions
+from rsrc_jax.runtime import cache, provenance
+from rsrc_jax.types import Tokens
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-sys.path[:0] = [str(ROOT), str(HERE.parent)]
-
-import finished  # noqa: E402
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-
-from rsrc_jax.build.setup import make_info, make_setup  # noqa: E402
-from rsrc_jax.data import sources  # noqa: E402
-from rsrc_jax.evaluation import code_judge, probe  # noqa: E402
-from rsrc_jax.rl import questions  # noqa: E402
-from rsrc_jax.runtime import cache, provenance  # noqa: E402
-from rsrc_jax.stages import plan  # noqa: E402
-from rsrc_jax.types import Tokens  # noqa: E402
-
 RULES = ("lead", "surprising", "tfidf")  # of patterns/extract.py
 LEARNING_RATE, BATCH, ROWS = 1e-3, 128, 1_024
 
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Of the runs.")
-RUNS = flags.DEFINE_string("runs", str(ROOT / "runs"), "Where the runs are.")
+RUNS = flags.DEFINE_string(
+  "runs", str(ROOT / "runs" / "qa"), "Where ./tools/sweep has put the runs."
+)
 STEPS = flags.DEFINE_integer("steps", 1_000, "Of every reader's training.")
 
 
@@ -48,14 +45,16 @@ def main(argv):
   for seed in SEEDS.value:
     found = {}
     for name in ("qa", "mixed"):
-      workdir = Path(RUNS.value) / name / seed
-      if (workdir / "summary.json").exists():
-        print(f"== {name} seed {seed}", flush=True)
-        found |= probed(workdir, RULES if name == "qa" else ())
+      if not list(Path(RUNS.value).glob(f"{name}-{seed}-*/summary.json")):
+        continue
+      print(f"== {name} seed {seed}", flush=True)
+      workdir = runs.find(RUNS.value, f"{name}-{seed}")
+      found |= probed(workdir, RULES if name == "qa" else ())
     if not found:
       raise SystemExit(
         f"{RUNS.value} holds no run of seed {seed} that has ended: run "
-        "experiments/sweep.py --config=qa -- --config.only= first."
+        "./tools/sweep --config=configs/qa.py --into=qa --seeds=0,1,2 "
+        "--config.only= first."
       )
     path = HERE / "results" / f"probe-{seed}.json"
     stored = {"seed": int(seed), "steps": STEPS.value, "rows": ROWS}
@@ -65,16 +64,16 @@ def main(argv):
 
 def probed(workdir: Path, rules: tuple[str, ...]) -> dict:
   """-> by arm or rule, and by what is read: right answers by fact, [8]."""
-  config = finished.config(workdir)
+  config = runs.read_config(workdir)
   for rule in rules:
     config.arms[rule] = {
       "pattern": "extract", "write": rule, "start": "base", "overrides": ()
     }  # fmt: skip
   if config.only:
     config.only = ",".join((config.only, *rules))
-  setup = make_setup(config, workdir)
-  _, *arms = plan.make_stages(setup)
-  first = finished.restore_base(setup, workdir)
+  run = runs.open(workdir, config)
+  setup, first = run.setup, run.base
+  _, *arms = run.stages.values()
   info, frozen = make_info(setup.corpus), {"base": first}
   reader = probe.make(
     setup.policy, questions.answerer(setup.roles, info)._replace(length=1),
@@ -83,9 +82,7 @@ def probed(workdir: Path, rules: tuple[str, ...]) -> dict:
   )  # fmt: skip
   found = {}
   for arm in arms:
-    mine = first
-    if arm.name not in rules:
-      mine = finished.restore(setup, arm, workdir, frozen)
+    mine = first if arm.name in rules else run.params(arm.name)
     found[arm.name] = answers(setup, reader, first, written(arm, mine, frozen))
     print(f"  {arm.name} {np.mean(found[arm.name]['code']):.3f}", flush=True)
   if rules:

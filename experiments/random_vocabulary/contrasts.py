@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.random_vocabulary import stored, training
 from experiments.random_vocabulary.stored import Tier
-from rsrc_jax.metrics import statistics
+from rsrc_jax.metrics import contrasts, statistics
 
 UNRUN = "not run"
 CANT_TELL = "can't tell at this size"
@@ -144,15 +144,15 @@ def _judge(row, kind, bound, registered, x, y, crossed) -> Row:
   # A one-sided test at alpha goes with an interval at 1 - 2 alpha.
   level = 1 - (2 if kind == "not worse" else 1) * alpha
   if kind == "difference":
-    found = statistics.paired_bootstrap(x, y, level=level, **options)
+    found = contrasts.paired_bootstrap(x, y, level=level, **options)
     p = found.p
   else:
-    found = statistics.paired_ratio(x, y, against=bound, level=level, **options)
+    found = contrasts.paired_ratio(x, y, against=bound, level=level, **options)
     p = found.p
     if kind == "not worse":
-      p = statistics.tost(x, y, margin=margin, alpha=alpha, **options)
+      p = contrasts.tost(x, y, margin=margin, alpha=alpha, **options)
       p = p.p_not_worse
-  least = statistics.minimum_detectable(
+  least = contrasts.minimum_detectable(
     x, bound * y if relative else y, level=level
   )
   return row._replace(

@@ -1,26 +1,25 @@
-"""What a finished run of the experiment holds: read from its checkpoints.
+"""What a finished run of the experiment can do: measured on its checkpoints.
 
 Everything is of the test split and of the last parameters, with nothing forced
 unless said. Written to results/NAME.json, which the analysis reads.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
-import finished
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsrc_jax.build.setup import Setup, arm_config, make_setup
+from rsrc_jax.build.setup import Setup, arm_config
 from rsrc_jax.data import sources, tokenizer
 from rsrc_jax.evaluation import code_judge, probe
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.metrics import codebook
 from rsrc_jax.rl import supervised
+from rsrc_jax.runs import Run
 from rsrc_jax.runtime import run_log
-from rsrc_jax.stages import plan, rl
+from rsrc_jax.stages import rl
 from rsrc_jax.types import Tokens
 
 SHOWN = ("source", "code", "decoded")
@@ -30,29 +29,25 @@ PROBE = {"steps": 300, "batch_size": 128, "learning_rate": 1e-3}
 OF_USERS = ("tail_share", "rote_share", "swap_bits")  # means over users
 
 
-def examine(config, workdir: Path) -> dict[str, Any]:
-  """Examines every arm of a finished run. -> what results/NAME.json holds."""
-  setup = make_setup(config, workdir)
-  _, *arms = plan.make_stages(setup)
-  base = finished.restore_base(setup, workdir)
-  frozen = {"base": base, "reader": base}
-  trained = {
-    arm.name: finished.restore(setup, arm, workdir, frozen) for arm in arms
-  }
-  summary = json.loads((workdir / "summary.json").read_text())
-  tools = Tools(setup, base)
+def measure(run: Run) -> dict[str, Any]:
+  """Measures every arm of an ended run. -> what results/NAME.json holds."""
+  setup = run.setup
+  _, *arms = run.stages.values()
+  frozen = {"base": run.base, "reader": run.base}
+  trained = {arm.name: run.params(arm.name) for arm in arms}
+  tools = Tools(setup, run.base)
   found = {}
   for arm in arms:
     print(f"  {arm.name}", flush=True)
     found[arm.name] = one(setup, tools, arm, trained[arm.name], frozen)
-    found[arm.name]["held"] = held(workdir, arm.name)
+    found[arm.name]["held"] = held(run.workdir, arm.name)
   if setup.corpus.questions:
     add_questions(setup, tools, arms, trained, frozen, found)
   kept = ("seed", "corpus", "steps", "params", "entropy_bits", "made_with",
           "seconds")  # fmt: skip
   return {
-    **{name: summary.get(name) for name in kept},
-    "budgets": list(config.eval.budgets),
+    **{name: run.summary.get(name) for name in kept},
+    "budgets": list(run.config.eval.budgets),
     "arms": found,
   }
 
@@ -64,7 +59,7 @@ class Tools:
     policy, D = setup.policy, setup.roles["D"]
     reader = lambda role: jax.jit(code_judge.make_reader(policy, role))
     judge = jax.jit(code_judge.make_judge(policy, D))
-    self.examiner = code_judge.CodeJudge(reader(D), judge)
+    self.judge = code_judge.CodeJudge(reader(D), judge)
     # Longer sources than any that was trained on need room in d.
     wide = max([s.ids.shape[1] for s in setup.corpus.shifts.values()] or [0])
     wide = D._replace(length=max(D.length, wide + 1))
@@ -77,11 +72,11 @@ def one(setup, tools, arm, params, frozen) -> dict[str, Any]:
   config, corpus = setup.config, setup.corpus
   key = jax.random.key(config.seed)
 
-  def judge(split, k, alter=None, examiner=tools.examiner):
+  def judged(split, k, alter=None, by=tools.judge):
     rows = min(ROWS, len(split.ids))
     return code_judge.judge_split(
       lambda batch: arm.write(params, frozen, batch, key, np.int32(k)),
-      *examiner.of(params), arm.saved, split, rows=rows,
+      *by.of(params), arm.saved, split, rows=rows,
       batch_size=min(config.eval.batch_size, rows),
       entropy_bits=corpus.entropy_bits if split is corpus.test else None,
       alter=alter,
@@ -89,12 +84,12 @@ def one(setup, tools, arm, params, frozen) -> dict[str, Any]:
 
   found = {"by_budget": {}, "valid": {}, "shifts": {}}
   for k in config.eval.budgets:
-    means, table = judge(corpus.test, k)
+    means, table = judged(corpus.test, k)
     s, d = table["source"], table["decoded"]
     means["token_f1"] = float(np.mean(codebook.token_f1(s, d)))
     text = lambda x: [corpus.vocab.decode(row) for row in rows_of(x)]
     means["chrf"] = float(np.mean(codebook.chrf(text(s), text(d))))
-    floor = judge(corpus.test, k, code_judge.no_code)[1]["scores"]
+    floor = judged(corpus.test, k, code_judge.no_code)[1]["scores"]
     found["by_budget"][str(k)] = {
       "means": means,
       "edit_similarity": short(table["scores"]["edit_similarity"]),
@@ -103,22 +98,22 @@ def one(setup, tools, arm, params, frozen) -> dict[str, Any]:
     }
     # Gain, on what an arm may be chosen by.
     heard, empty = (
-      judge(corpus.valid, k, alter)[0]["edit_similarity"]
+      judged(corpus.valid, k, alter)[0]["edit_similarity"]
       for alter in (None, code_judge.no_code)
     )
     found["valid"][str(k)] = heard - empty
   # What the last, largest budget shows.
   found["codes"] = codes(setup, tools, table)
-  means, table = judge(corpus.test, k, code_judge.no_code)
+  means, table = judged(corpus.test, k, code_judge.no_code)
   found["no_code"] = means
   found["no_code_rows"] = short(table["scores"]["edit_similarity"])
-  found["shuffled"] = judge(corpus.test, k, code_judge.shuffled_code)[0]
+  found["shuffled"] = judged(corpus.test, k, code_judge.shuffled_code)[0]
   rng = np.random.default_rng(config.seed)
-  found["permuted"] = judge(
+  found["permuted"] = judged(
     corpus.test, k, lambda _, code: codebook.permute(code, rng)
   )[0]
   for name, split in corpus.shifts.items():
-    found["shifts"][name] = {str(k): judge(split, k, examiner=tools.wide)[0]}
+    found["shifts"][name] = {str(k): judged(split, k, by=tools.wide)[0]}
   mine = arm_config(config, arm.name)
   if config.arms[arm.name].pattern == "cdv" and mine.augment.inject:
     found["use"] = use(setup, arm, params, frozen)
@@ -224,7 +219,7 @@ def add_questions(setup, tools, arms, trained, frozen, found) -> None:
     answers = {}
     for k in setup.config.eval.budgets:
       c = write(test, k)
-      d = tools.examiner.read(params, c)
+      d = tools.judge.read(params, c)
       nothing = code_judge.no_code(test, c)
       other = code_judge.shuffled_code(test, c)
       answers[str(k)] = {

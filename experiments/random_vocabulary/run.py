@@ -1,22 +1,20 @@
-"""Runs the experiment: trains every arm of every seed, then examines them.
+"""Runs the experiment: trains every arm of every seed, then measures them.
 
   ./.venv/bin/python experiments/random_vocabulary/run.py --tier=all
   ./.venv/bin/python experiments/random_vocabulary/run.py --tier=all --quick
   ./.venv/bin/python experiments/random_vocabulary/run.py --tier=text --seeds=0
 
-One process a seed and budget, `--jobs` at a time, each on a core of its own. A
-run that is there is resumed, what is stored is left alone: repeat the command
-after anything, and remove a stored file to have it made again.
+One process a seed and budget, `--jobs` at a time, each on a core of its own,
+with its output.log in its folder under runs/random_vocabulary. A run that is
+there is resumed, what is stored is left alone: repeat the command after
+anything, and remove a stored file to have it made again.
 Results go to results/TIER-kBUDGET-SEED.json.gz, from which analyse.py makes the
 tables, the figures and the verdicts. --tier=all runs every tier that a CPU can,
 then crossplay.py and analyse.py. --quick keeps to itself, in runs/.
 """
 
-import concurrent.futures
 import gzip
 import json
-import os
-import queue
 import subprocess
 import sys
 from pathlib import Path
@@ -24,13 +22,11 @@ from pathlib import Path
 from absl import app, flags
 from absl import logging as absl_logging
 
+from rsrc_jax import sweep
+from rsrc_jax.runtime.configs import load
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-sys.path.insert(0, str(ROOT))
-
-from rsrc_jax.runtime import cache  # noqa: E402
-from rsrc_jax.runtime.configs import load  # noqa: E402
-
 # The config of a tier, the budgets that it is trained at, one policy each, and
 # the seeds: of facts as they are registered, of the others by their cost.
 REGISTERED = json.loads((HERE / "registration.json").read_text())
@@ -70,56 +66,43 @@ def main(argv):
   if CHILD.value:
     return one(TIER.value, asked[0], int(SEEDS.value[0]))
   # All seeds of a budget before the next: what is there can be analysed.
-  work = [
-    (tier, k, seed)
+  jobs = [
+    job(tier, k, seed)
     for tier in (ON_CPU if TIER.value == "all" else (TIER.value,))
     for k in asked or TIERS[tier][1]
     for seed in SEEDS.value or TIERS[tier][2]
   ]
-  cores = queue.SimpleQueue()
-  for number in range(JOBS.value):
-    cores.put(number % (os.cpu_count() or 1))
-  with concurrent.futures.ThreadPoolExecutor(JOBS.value) as pool:
-    codes = list(pool.map(lambda job: child(*job, cores), work))
-  failed = [
-    f"{tier} k={k} seed={seed}"
-    for (tier, k, seed), code in zip(work, codes, strict=True)
-    if code
-  ]
-  if failed:
-    raise SystemExit(f"{', '.join(failed)} failed; see their output.")
+  sweep.check(jobs, sweep.run(jobs, JOBS.value))
   if TIER.value == "all" and not QUICK.value:
     for script in ("crossplay.py", "analyse.py"):
       subprocess.run([sys.executable, HERE / script], cwd=ROOT, check=True)
 
 
-def child(tier: str, k: int, seed: int | str, cores: queue.SimpleQueue) -> int:
-  """One run in a process of its own, pinned where the system can."""
+def job(tier: str, k: int, seed: int | str) -> sweep.Job:
+  """One run and what is measured of it, by this script as a child."""
   fewer = tier == "text" or (tier == "facts" and k != 3)
   arms = ARMS.value or (FEWER if fewer else "")
   command = [sys.executable, __file__, "--child", f"--seeds={seed}",
              f"--tier={tier}", f"--arms={arms}",
              f"--budgets={k}", f"--quick={QUICK.value}"]  # fmt: skip
-  core, pin = cores.get(), None
-  if hasattr(os, "sched_setaffinity") and JOBS.value > 1:
-    pin = lambda: os.sched_setaffinity(0, {core})
-  env = {**os.environ, "PYTHONPATH": str(ROOT)}
-  # Seeds run the same programs: compiled once, at a third of a run's time.
-  cache.keep_programs(env)
-  try:
-    return subprocess.run(command, cwd=ROOT, env=env, preexec_fn=pin).returncode
-  finally:
-    cores.put(core)
+  name = name_of(tier, k, seed)
+  return sweep.Job(name, command, workdir_of(name))
+
+
+def name_of(tier: str, k: int, seed: int | str) -> str:
+  return f"{tier}-k{k}-{seed}" + ("-quick" if QUICK.value else "")
+
+
+def workdir_of(name: str) -> Path:
+  return ROOT / "runs" / "random_vocabulary" / name
 
 
 def one(tier: str, k: int, seed: int) -> None:
-  sys.path[:0] = [str(HERE), str(HERE.parent)]
-  import examine
+  from experiments.random_vocabulary import measure_arms
+  from rsrc_jax import runs, train
 
-  from rsrc_jax import train
-
-  name = f"{tier}-k{k}-{seed}" + ("-quick" if QUICK.value else "")
-  workdir = ROOT / "runs" / "random_vocabulary" / name
+  name = name_of(tier, k, seed)
+  workdir = workdir_of(name)
   config = load(ROOT / TIERS[tier][0])
   config.seed, config.only, config.budget = seed, ARMS.value, k
   config.eval.budgets = (k,)
@@ -133,7 +116,7 @@ def one(tier: str, k: int, seed: int) -> None:
     return
   print(f"== {name}", flush=True)
   summary = train.train(config, workdir)
-  found = examine.examine(config, workdir)
+  found = measure_arms.measure(runs.open(workdir))
   results.mkdir(exist_ok=True)
   for path, value in zip(paths, (found, summary), strict=True):
     # Compressed: per-document scores are what the bootstrap needs.

@@ -18,7 +18,7 @@ import jsonschema
 import numpy as np
 
 from rsrc_jax.accounting import energy
-from rsrc_jax.metrics import rsrc
+from rsrc_jax.metrics import statistics
 from rsrc_jax.runtime import run_log
 
 SCHEMA = Path(__file__).with_name("card_schema.json")
@@ -74,10 +74,10 @@ def make(run: Path, siblings: list[Path]) -> dict[str, Any]:
       f"{run}: config.json has seed {config['seed']}, summary.json "
       f"{summary['seed']}: files of two runs."
     )
-  books, rsrc = summary["ledger"], summary["rsrc"]
+  ledger, rsrc = summary["ledger"], summary["rsrc"]
   lines = _lines(run, needed=True)
-  own = spent(lines, books["pue"], run)
-  others = [_sibling(path, books["pue"]) for path in _distinct(run, siblings)]
+  own = spent(lines, ledger["pue"], run)
+  others = [_sibling(path, ledger["pue"]) for path in _distinct(run, siblings)]
   card = {
     "card": 1,
     "run": run.name,
@@ -90,7 +90,7 @@ def make(run: Path, siblings: list[Path]) -> dict[str, Any]:
       for k in ("python", "platform", "packages", "backend", "processes")
     },
     "hardware": {
-      "machine": books["machine"],
+      "machine": ledger["machine"],
       "devices": environment["devices"],
       "machines": sorted(
         {x["machine"]["name"] for x in lines if x["kind"] == "open"}
@@ -100,19 +100,19 @@ def make(run: Path, siblings: list[Path]) -> dict[str, Any]:
     "model": {"params": summary["params"], "steps": summary["steps"]},
     "seeds": sorted({summary["seed"], *(x["seed"] for _, x in others)}),
     "energy": {
-      "pue": books["pue"],
-      "terms": books["terms"],
+      "pue": ledger["pue"],
+      "terms": ledger["terms"],
       **_priced(own),
       "arms": _arms(rsrc["arms"], run),
     },
     "work": {
-      k: books[k]
+      k: ledger[k]
       for k in ("wall_seconds", "sessions", "rolled_back", "lost", "failed")
     },
     "flops": {
       "executed": own.flops,
-      "recompute": _recompute(books["phases"]),
-      "programs": _programs(books["programs"], run),
+      "recompute": _recompute(ledger["phases"]),
+      "programs": _programs(ledger["programs"], run),
     },
     "siblings": [entry for _, entry in others],
     "total": _total([own, *(other for other, _ in others)]),
@@ -247,7 +247,7 @@ def _reproduce(run: Path, environment: dict) -> dict[str, Any]:
 
 
 def _priced(some: Spent) -> dict[str, Any]:
-  return {"joules": rsrc.interval(some.joules), "source": some.source}
+  return {"joules": statistics.interval(some.joules), "source": some.source}
 
 
 def _arms(arms: dict[str, dict], run: Path) -> dict[str, dict]:

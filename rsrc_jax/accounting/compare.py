@@ -8,18 +8,13 @@ summaries with the same seed we take the log ratio of the metric. The prior of
 the energy model is shared by runs on one machine, so the ratio is taken draw by
 draw, and most of the prior cancels.
 
-The metrics are ours and are defined in rsrc.py; e_i is of C and D.
+The metrics are ours and are defined in metrics/rsrc.py; e_i is of C and D.
 """
 
 import argparse
-import functools
-import glob
-import json
-import math
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from rich import box
@@ -27,8 +22,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rsrc_jax.accounting import energy
-from rsrc_jax.metrics import rsrc
+from rsrc_jax.accounting import energy, summaries
+from rsrc_jax.accounting.summaries import Run
+from rsrc_jax.metrics import rsrc, statistics
+from rsrc_jax.metrics.statistics import Interval
 
 LABELS = {
   "rsrc_i": "RSRC_i (ours)",
@@ -37,28 +34,7 @@ LABELS = {
   "k": "k (ours)",
 }
 SEEDS = 3  # below this, an interval over seeds says nothing
-LEVEL, POWER = 0.05, 0.8
 ROUNDING = 1e-9  # a log ratio this small is float arithmetic
-# Nodes of the integral over the spread of a sample, in `tail`.
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(200)
-
-
-class Run(NamedTuple):
-  """One arm of one summary."""
-
-  path: Path
-  arm: str
-  seed: int
-  summary: dict[str, Any]
-
-
-class Interval(NamedTuple):
-  """Student's t over seeds; arrays [...] or floats."""
-
-  mean: Any
-  low: Any
-  high: Any
-  detectable: Any  # effect seen with power 0.8 at this spread and n
 
 
 class Result(NamedTuple):
@@ -77,9 +53,10 @@ def main(argv: Sequence[str]) -> int:
   flags = _flags().parse_args(argv)
   console = Console(width=min(100, Console().width), highlight=False)
   try:
-    a, b, left_out = pairs(read(flags.a), read(flags.b))
+    a, b = summaries.read(flags.a), summaries.read(flags.b)
+    a, b, left_out = summaries.pairs(a, b)
     priced = flags.metric in ("rsrc_t", "rsrc_life")
-    served = served_by([*a, *b], flags.served) if priced else 1.0
+    served = summaries.served_by([*a, *b], flags.served) if priced else 1.0
     result = compare(a, b, flags.metric, served)
   except ValueError as error:
     print(f"error: {error}", file=sys.stderr)
@@ -103,115 +80,6 @@ def _flags() -> argparse.ArgumentParser:
     "--served", type=float, help="samples served, n; default: the summaries'"
   )
   return parser
-
-
-def read(which: str) -> list[Run]:
-  """The runs of "PATHS:ARM", by seed.
-
-  Raises:
-    ValueError: nothing is there, a summary cannot be read, lacks the arm or the
-      seed, or a seed is there twice.
-  """
-  pattern, _, arm = which.rpartition(":")
-  if not pattern or not arm:
-    raise ValueError(f"{which!r} names no arm: write PATHS:ARM")
-  runs = {}
-  found = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern))
-  for path in map(Path, found):
-    path = path / "summary.json" if path.is_dir() else path
-    if not path.exists():
-      raise ValueError(f"{path} is missing: let the run finish or narrow PATHS")
-    try:
-      summary = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-      raise ValueError(f"{path} is no JSON: give a summary") from None
-    run = Run(path, arm, _number(path, summary, "seed"), summary)
-    arms = _get(path, summary, "rsrc", "arms")
-    if arm not in arms:
-      raise ValueError(f"{path} has no arm {arm!r}: it has {sorted(arms)}")
-    if run.seed in runs:
-      raise ValueError(
-        f"seed {run.seed} is doubled for {which}: "
-        f"{runs[run.seed].path} and {path}; name one of them"
-      )
-    runs[run.seed] = run
-  if not runs:
-    raise ValueError(f"{pattern} matches no summary: check PATHS")
-  return [runs[seed] for seed in sorted(runs)]
-
-
-def _get(path: Path, value: Any, *keys: str) -> Any:
-  """value[key][key]..., or a line on what is missing."""
-  for i, key in enumerate(keys, 1):
-    if not isinstance(value, dict) or value.get(key) is None:
-      raise ValueError(
-        f"{path} has no {'.'.join(keys[:i])}: give the summary of a run that "
-        "kept a ledger"
-      )
-    value = value[key]
-  return value
-
-
-def _number(path: Path, value: Any, *keys: str) -> float:
-  """A finite number of a summary."""
-  value = _get(path, value, *keys)
-  if not isinstance(value, int | float) or not math.isfinite(value):
-    raise ValueError(
-      f"{path} has {'.'.join(keys)} = {value}: it must be a finite number"
-    )
-  return value
-
-
-def _of(run: Run, *keys: str) -> float:
-  """A finite number of the run's arm."""
-  return _number(run.path, run.summary, "rsrc", "arms", run.arm, *keys)
-
-
-def pairs(a: list[Run], b: list[Run]) -> tuple[list[Run], list[Run], list[str]]:
-  """The runs of the seeds that both have, and a line on the others.
-
-  Raises:
-    ValueError: no seed is shared, or a pair was run on different corpora.
-  """
-  ours, theirs = ({run.seed: run for run in runs} for runs in (a, b))
-  seeds = sorted(set(ours) & set(theirs))
-  if not seeds:
-    raise ValueError(
-      f"A has seeds {sorted(ours)}, B has {sorted(theirs)}: none is shared"
-    )
-  for seed in seeds:
-    one, other = (
-      _get(run.path, run.summary, "corpus", "digest")
-      for run in (ours[seed], theirs[seed])
-    )
-    if one != other:
-      raise ValueError(
-        f"seed {seed} has corpus {one} in {ours[seed].path} and {other} in "
-        f"{theirs[seed].path}: compare runs on the same data"
-      )
-  alone = {"A": set(ours) - set(theirs), "B": set(theirs) - set(ours)}
-  left_out = [
-    f"Left out, {name} only: seed {', '.join(map(str, sorted(more)))}."
-    for name, more in alone.items()
-    if more
-  ]
-  return [ours[s] for s in seeds], [theirs[s] for s in seeds], left_out
-
-
-def served_by(runs: list[Run], served: float | None) -> float:
-  """n: the flag's, or the one number that all summaries declare."""
-  declared = {served}
-  if served is None:
-    keys = ("rsrc", "samples_served")
-    declared = {_number(run.path, run.summary, *keys) for run in runs}
-  if len(declared) > 1:
-    raise ValueError(
-      f"samples_served differs, {sorted(declared)}: give one with --served"
-    )
-  n = declared.pop()
-  if not 0 < n < math.inf:
-    raise ValueError(f"samples served are {n}: give a number > 0 with --served")
-  return n
 
 
 def compare(a: list[Run], b: list[Run], metric: str, served: float) -> Result:
@@ -245,7 +113,8 @@ def compare(a: list[Run], b: list[Run], metric: str, served: float) -> Result:
   if metric != "k":
     model = tuple(np.quantile(logs.mean(0), (0.05, 0.95)).tolist())
     machines = {
-      _get(r.path, r.summary, "ledger", "machine", "name") for r in (*a, *b)
+      summaries.get(r.path, r.summary, "ledger", "machine", "name")
+      for r in (*a, *b)
     }
     differ = "; it does not cancel between machines" * (len(machines) > 1)
     lines.append(
@@ -258,22 +127,17 @@ def compare(a: list[Run], b: list[Run], metric: str, served: float) -> Result:
 def _gain(run: Run, metric: str) -> float:
   """What stands above the fraction, bits a sample."""
   if metric != "rsrc_t":
-    return _of(run, "k")
-  if not _trained(run):
+    return summaries.of(run, "k")
+  if not summaries.trained(run):
     raise ValueError(
       f"{run.path}, arm {run.arm}: it was not trained and has no RSRC_t; use "
       "--metric rsrc_life"
     )
-  return _of(run, "k") - _of(run, "k_untrained")
-
-
-def _trained(run: Run) -> bool:
-  """Whether training was paid for; compressors have no such entry."""
-  return "train" in run.summary["rsrc"]["arms"][run.arm].get("use", {})
+  return summaries.of(run, "k") - summaries.of(run, "k_untrained")
 
 
 def _saved(run: Run) -> float:
-  return _of(run, "bits_saved", "median")
+  return summaries.of(run, "bits_saved", "median")
 
 
 def log_metric(run: Run, metric: str, served: float) -> np.ndarray:
@@ -282,15 +146,15 @@ def log_metric(run: Run, metric: str, served: float) -> np.ndarray:
   Raises:
     ValueError: the energy is unavailable or 0 J.
   """
-  k = _of(run, "k")
+  k = summaries.of(run, "k")
   if metric == "k":
     return np.log([k])
-  life = metric == "rsrc_life" and _trained(run)
+  life = metric == "rsrc_life" and summaries.trained(run)
   train = _joules(run, "train") if life or metric == "rsrc_t" else None
   each = None if metric == "rsrc_t" else _joules(run, "C") + _joules(run, "D")
   try:
     if metric == "rsrc_t":
-      value = rsrc.rsrc_t(served, k, _of(run, "k_untrained"), train)
+      value = rsrc.rsrc_t(served, k, summaries.of(run, "k_untrained"), train)
     elif life:
       value = rsrc.rsrc_life(served, k, train, each)
     else:  # without training, life is RSRC_i
@@ -302,9 +166,9 @@ def log_metric(run: Run, metric: str, served: float) -> np.ndarray:
 
 def _joules(run: Run, part: str) -> np.ndarray:
   """Joules of "train", or a sample's of "C" or "D", [draws]."""
-  use = _get(run.path, run.summary, "rsrc", "arms", run.arm, "use", part)
-  ledger = _get(run.path, run.summary, "ledger")
-  entry = _get(run.path, run.summary, "rsrc", "arms", run.arm)
+  get = lambda *keys: summaries.get(run.path, run.summary, *keys)
+  use = get("rsrc", "arms", run.arm, "use", part)
+  ledger, entry = get("ledger"), get("rsrc", "arms", run.arm)
   if len(ledger.get("machines", ())) > 1:
     raise ValueError(
       f"{run.path} ran on {', '.join(ledger['machines'])}: its joules can't be "
@@ -351,26 +215,27 @@ def _judge(
       "are needed."
     )
     return Result("", signed, values, None, model, [*lines, verdict])
-  found = t_interval(values)
+  found = statistics.t_interval(values)
   if found.high - found.low < ROUNDING:
     lines = [*lines, "The seeds don't differ at all: is it one run, copied?"]
   clear = max(found.low, -found.high) > ROUNDING
   # The seeds may agree on what only the prior of the energy model decides.
   blurred = clear and model is not None and model[0] <= 0 <= model[1]
-  better = ("A" if found.mean > 0 else "B") if clear and not blurred else ""
+  better = ("A" if values.mean() > 0 else "B") if clear and not blurred else ""
   if better:
-    verdict = _won(label, signed, n, found)
+    verdict = _won(label, signed, values, found)
   else:
-    verdict = _level(label, signed, n, found, blurred)
+    verdict = _level(label, signed, values, found, blurred)
   return Result(better, signed, values, found, model, [*lines, verdict])
 
 
-def _won(label: str, signed: bool, n: int, found: Interval) -> str:
+def _won(label: str, signed: bool, values: np.ndarray, found: Interval) -> str:
   """Told from the side of the better arm, so that A and B only trade names."""
+  mean = values.mean()
   better, worse, by, low, high = (
-    ("A", "B", found.mean, found.low, found.high)
-    if found.mean > 0
-    else ("B", "A", -found.mean, -found.high, -found.low)
+    ("A", "B", mean, found.low, found.high)
+    if mean > 0
+    else ("B", "A", -mean, -found.high, -found.low)
   )
   size = (
     f"{by:.3g} bits a sample above that" if signed else f"{_ratio(by)} that"
@@ -378,23 +243,27 @@ def _won(label: str, signed: bool, n: int, found: Interval) -> str:
   span = (_bits if signed else _ratios)(low, high)
   return (
     f"{better} better: {label} of {better}: {size} of {worse}, 95 % interval "
-    f"{span} over {n} seeds (Student's t)."
+    f"{span} over {len(values)} seeds (Student's t)."
   )
 
 
 def _level(
-  label: str, signed: bool, n: int, found: Interval, blurred: bool
+  label: str,
+  signed: bool,
+  values: np.ndarray,
+  found: Interval,
+  blurred: bool,
 ) -> str:
   span = (_bits if signed else _ratios)(found.low, found.high)
-  least = found.detectable
+  least = statistics.detectable(values)
   least = f"{least:.3g} bits a sample" if signed else _ratio(least)
   what = "difference" if signed else "ratio"
   but = ", but the energy model alone covers 1x" if blurred else ""
   return (
     f"no difference shown: {label} of A {'-' if signed else '/'} that of B has "
-    f"the 95 % interval {span} over {n} seeds (Student's t){but}. By their "
-    f"spread, the smallest {what} these seeds could have shown is {least} "
-    "(80 % power, two-sided 5 %, noncentral t)."
+    f"the 95 % interval {span} over {len(values)} seeds (Student's t){but}. By "
+    f"their spread, the smallest {what} these seeds could have shown is "
+    f"{least} (80 % power, two-sided 5 %, noncentral t)."
   )
 
 
@@ -434,72 +303,10 @@ def table(
     else np.exp(np.median(log_metric(run, metric, served)))
   )
   for x, y, against in zip(a, b, result.values, strict=True):
-    numbers = (_of(x, "k"), _of(y, "k"), value(x), value(y))
+    numbers = (summaries.of(x, "k"), summaries.of(y, "k"), value(x), value(y))
     made.add_row(
       str(x.seed),
       *(f"{number:.4g}" for number in numbers),
       f"{against:+.3g}" if signed else _ratio(against),
     )
   return made
-
-
-def t_interval(values: np.ndarray) -> Interval:
-  """Student's 95 % interval of a mean, and the effect that could be seen.
-
-  Args:
-    values: [..., n], one value a seed, n >= 2.
-
-  Returns:
-    Interval, each field [...].
-  """
-  n = values.shape[-1]
-  mean = values.mean(-1)
-  error = values.std(-1, ddof=1) / math.sqrt(n)
-  half = t_quantile(n - 1) * error
-  effect = detectable_shift(n - 1) * error
-  return Interval(mean, mean - half, mean + half, effect)
-
-
-def tail(t: float, df: int, shift: float = 0.0) -> float:
-  """P(|T| > t) of Student's t, noncentral by `shift`.
-
-  T = (Z + shift) / W with W = sqrt(chi2(df) / df), so the probability is the
-  mean over W of that of a normal. Gauss-Legendre with 200 nodes over the range
-  that W has: within 1e-12 for df 1 to 1000.
-  """
-  low = max(0.0, 1 - 9 / math.sqrt(df))
-  high = 1 + 9 / math.sqrt(df)
-  w = low + (high - low) * (NODES + 1) / 2
-  log_density = (
-    math.log(2) + df / 2 * math.log(df / 2) - math.lgamma(df / 2)
-    + (df - 1) * np.log(w) - df * w**2 / 2
-  )  # fmt: skip
-  weight = WEIGHTS * (high - low) / 2 * np.exp(log_density)
-  outside = [
-    math.erfc((t * x - shift) / math.sqrt(2)) / 2
-    + math.erfc((t * x + shift) / math.sqrt(2)) / 2
-    for x in w
-  ]
-  return float(weight @ outside)
-
-
-@functools.cache
-def t_quantile(df: int, level: float = LEVEL) -> float:
-  """t with P(|T| > t) = level."""
-  return _root(lambda t: level - tail(t, df), 64.0)
-
-
-@functools.cache
-def detectable_shift(df: int) -> float:
-  """Mean over its standard error that POWER of all samples would show."""
-  t = t_quantile(df)
-  return _root(lambda shift: tail(t, df, shift) - POWER, 64.0)
-
-
-def _root(f: Callable[[float], float], high: float) -> float:
-  """Where an increasing f crosses 0 in [0, high], by bisection."""
-  low = 0.0
-  for _ in range(60):
-    middle = (low + high) / 2
-    low, high = (middle, high) if f(middle) < 0 else (low, middle)
-  return high

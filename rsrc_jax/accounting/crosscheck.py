@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from rsrc_jax.accounting import energy
-from rsrc_jax.metrics import rsrc
+from rsrc_jax.accounting import energy, energy_sources
+from rsrc_jax.metrics import statistics
 
 # What another tool found: term -> (joules or None, how it came by them).
 Found = dict[str, tuple[float | None, str]]
@@ -37,7 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     kinds = tuple(filter(None, options.accelerators.split(",")))
   try:
     tools = {name: _tool(name) for name in names}
-    with contextlib.closing(energy.open_meter(accelerators=kinds)) as meter:
+    meter = energy_sources.open_meter(accelerators=kinds)
+    with contextlib.closing(meter):
       if names:
         _crosscheck(tools, meter, options.seconds or 5.0)
       else:
@@ -181,7 +182,7 @@ def _busy(seconds: float) -> None:
 
 
 def _joules_text(draws: np.ndarray | None) -> str:
-  found = rsrc.interval(draws)
+  found = statistics.interval(draws)
   if found is None:
     return "unavailable"
   low, high = found["p5"], found["p95"]
@@ -194,7 +195,7 @@ def _joules_text(draws: np.ndarray | None) -> str:
 def _gpu_names() -> tuple[str, ...]:
   """Names of the NVIDIA GPUs of this node; none without a driver."""
   try:
-    nvml, devices = energy.boards(None)
+    nvml, devices = energy_sources.boards(None)
     return tuple(map(nvml.nvmlDeviceGetName, devices))
   except Exception:
     return ()

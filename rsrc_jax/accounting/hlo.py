@@ -2,7 +2,7 @@
 
 `cost_analysis` counts every loop body once (jax#18672 and others). Here the
 products are read from the HLO text and loops multiplied by the trip counts that
-XLA proved; see metrics/flops.py for the conventions.
+XLA proved; see flops.py for the conventions.
 """
 
 import itertools
@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from rsrc_jax.accounting import flops
+from rsrc_jax.accounting import equations
 
 
 class XLA(NamedTuple):
@@ -245,7 +245,7 @@ def _hlo_convolution(x: _Operation) -> int:
     strict=True,
   )
   outputs = x.shape[out.index("b")] * x.shape[out.index("f")]
-  return flops.convolution(outputs, right[rhs.index("i")], dims)
+  return equations.convolution(outputs, right[rhs.index("i")], dims)
 
 
 def _shape(kind: str) -> tuple[int, ...]:

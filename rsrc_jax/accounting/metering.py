@@ -6,7 +6,7 @@ counted by how often they ran.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,6 +19,17 @@ from rsrc_jax.types import Tokens
 LOOPS = "_loops"  # ends the names of metrics that say how often a loop ran
 
 
+class Charged(NamedTuple):
+  """A jitted function whose calls are charged."""
+
+  call: Callable  # awaited and charged
+  uncharged: Callable  # jitted; to be timed by itself
+  loops: Callable[[Any], dict[str, float]]  # output -> passes of its loops
+
+  def __call__(self, *args: Any) -> Any:
+    return self.call(*args)
+
+
 def compiled(
   ledger: Ledger,
   name: str,
@@ -26,6 +37,7 @@ def compiled(
   *args: Any,
   loops: dict[str, float] | None = None,
   closed_form: float | None = None,
+  arm: str = "",
 ) -> flops.Count:
   """Traces and compiles a jitted f for these arguments, and notes its figures.
 
@@ -39,8 +51,9 @@ def compiled(
     *args: of a call.
     loops: by scope, how often its dynamic loops can run at most, for the note.
     closed_form: FLOPs of such a call on paper, noted beside the others.
+    arm: whose program it is; see Ledger.phase.
   """
-  with ledger.phase("compile", program=name):
+  with ledger.phase("compile", arm, program=name):
     traced = f.trace(*args)
     executable = traced.lower().compile()
     count = flops.count(traced.jaxpr, SCOPES)
@@ -48,6 +61,7 @@ def compiled(
   once, most = flops.evaluate(count), _evaluate(count, loops or {})
   figures = hlo.agreement(most["hardware"], found, closed_form)
   ledger.program(
+    arm,
     name=name,
     walker=figures["walked"],
     walker_once=once["hardware"],
@@ -70,28 +84,32 @@ def charged(
   phase: str,
   f: Callable,
   loops: Callable[[Any], dict[str, float]] = lambda out: {},
-) -> Callable:
+  arm: str = "",
+) -> Charged:
   """A jitted f as a call that is awaited and charged to `phase`.
 
-  loops: output -> how often each dynamic loop ran, by scope. The jitted f stays
-  at hand as `.uncharged`, to be timed without the books.
+  Args:
+    ledger: one that keeps nothing leaves f as it is.
+    phase: of the ledger.
+    f: jitted.
+    loops: output -> how often each dynamic loop ran, by scope.
+    arm: whose work a call is; see Ledger.phase.
   """
   if ledger.path is None:
-    return f
+    return Charged(f, f, loops)
   count = None
 
   def call(*args):
     nonlocal count
     if count is None:
-      count = compiled(ledger, phase, f, *args)
-    with ledger.phase(phase) as spend:
+      count = compiled(ledger, phase, f, *args, arm=arm)
+    with ledger.phase(phase, arm) as spend:
       out = spend(f(*args))
       jax.block_until_ready(out)
       spend(**work([(count, loops(out), 1)]))
     return out
 
-  call.uncharged, call.loops = f, loops
-  return call
+  return Charged(call, f, loops)
 
 
 def work(
@@ -148,3 +166,11 @@ def _peak_bytes(executable) -> int | None:
     + memory.temp_size_in_bytes
     - memory.alias_size_in_bytes
   )
+
+
+def held_loops(out: tuple[Any, dict[str, Any]]) -> dict[str, float]:
+  """Loops of a held-out observation, from its (state, metrics)."""
+  held = {k.removeprefix("held_"): v for k, v in out[1].items()}
+  return {
+    k.removesuffix(LOOPS): v for k, v in held.items() if k.endswith(LOOPS)
+  }

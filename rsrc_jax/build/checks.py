@@ -39,14 +39,14 @@ def check(config, mesh: Mesh) -> None:
         f"config.budgets has {k}; each must be 1 to "
         f"config.budget={config.budget}."
       )
-  books = config.ledger
+  block = config.ledger
   for name, least in (
     ("pue", 1.0),
     ("samples_served", 1),
     ("service_seconds", 0.01),
   ):
-    if not books[name] >= least:
-      raise ValueError(f"config.ledger.{name}={books[name]}: at least {least}.")
+    if not block[name] >= least:
+      raise ValueError(f"config.ledger.{name}={block[name]}: at least {least}.")
   for k in config.eval.budgets:
     if not 1 <= k <= config.budget:
       raise ValueError(

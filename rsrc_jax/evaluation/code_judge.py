@@ -1,7 +1,7 @@
-"""Equal-budget evaluation: code against English, held-out, free-running.
+"""Scores of codes on held-out sources: D decodes, the result is compared.
 
-Every arm is the same two functions: one that writes a code, and D that reads
-it. All arms are judged by the same greedy D of their own training.
+An arm is two functions here: one writes a code, D reads it. The D of an arm is
+its own, decodes greedily, and is the same program for all arms.
 """
 
 from collections.abc import Callable
@@ -74,7 +74,8 @@ def make_judge(policy: Policy, role: Role) -> Callable[..., dict[str, Any]]:
 def make_coder(policy: Policy, role: Role) -> Callable[..., jax.Array]:
   """length(params, s [B, S]) -> bits [B, S + 1] of each token and of the end.
 
-  A language model as an arithmetic coder without context: V's l_V(s).
+  The policy is used as a language model without context, as an arithmetic coder
+  would use it: V's l_V(s).
   """
   plain = role.greedy()._replace(temperature=1.0)
 
@@ -92,7 +93,7 @@ def make_coder(policy: Policy, role: Role) -> Callable[..., jax.Array]:
 def make_answerer(policy: Policy, role: Role) -> Callable[..., Tokens]:
   """answer(params, text [B, T]) -> one token [B, 1] after reading a text.
 
-  What a later question costs that is asked of s, or of its code.
+  It is timed: a later question is asked of s, or of its code.
   """
   A = role.greedy()._replace(length=1)
 
@@ -158,19 +159,19 @@ def judge_split(
 
 
 def no_code(batch: Batch, code: Tokens) -> Tokens:
-  """Control: D hears nothing."""
+  """Control: D reads an empty code."""
   del batch
   return Tokens(np.zeros_like(code.ids), np.zeros_like(code.mask))
 
 
 def shuffled_code(batch: Batch, code: Tokens) -> Tokens:
-  """Control: D hears the code of another source."""
+  """Control: D reads the code of another source."""
   del batch
   return Tokens(*(np.roll(np.asarray(x), 1, 0) for x in code))
 
 
 def source_given(batch: Batch, code: Tokens) -> Tokens:
-  """Control: D hears the source itself, on which it was never trained."""
+  """Control: D reads the source itself, which it was never trained to do."""
   del code
   return batch.source
 

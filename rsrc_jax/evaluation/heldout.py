@@ -1,29 +1,27 @@
-"""The held-out comparison of a finished run: scores, codes, what each cost."""
+"""The held-out comparison of a finished run: every arm on the test split.
 
-import json
+Measured here; drawn by rsrc_jax/report. What an arm's rows look like, token by
+token, is in samples.py; what serving an arm costs, in service.py.
+"""
+
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rsrc_jax.accounting import metering
+from rsrc_jax.accounting.account import Measured
 from rsrc_jax.accounting.ledger import Ledger
-from rsrc_jax.build import writers
-from rsrc_jax.build.setup import Setup, arm_config
-from rsrc_jax.data import sources
-from rsrc_jax.evaluation import code_judge, service
-from rsrc_jax.lm import rollout, tokens
-from rsrc_jax.lm.keys import row_keys
+from rsrc_jax.build.setup import Setup
+from rsrc_jax.evaluation import code_judge, evals, samples, service
 from rsrc_jax.metrics import compression
-from rsrc_jax.rl import supervised
-from rsrc_jax.runtime import processes, run_log
-from rsrc_jax.stages import stage
-from rsrc_jax.types import Constraints, Params, Tokens
+from rsrc_jax.stages.stage import Stage, frozen_of
+from rsrc_jax.types import Params
 
+# What is done to the codes of one arm, to see what they are worth.
 CONTROLS = {
   "no_code": code_judge.no_code,
   "shuffled_code": code_judge.shuffled_code,
@@ -31,97 +29,228 @@ CONTROLS = {
 }
 
 
+class Comparison(NamedTuple):
+  """What all arms of a run are measured with."""
+
+  setup: Setup
+  trained: dict[str, Params]  # by stage, "base" and "untrained" among them
+  carries: dict[str, Any]  # by stage, as training left them
+  judge: code_judge.CodeJudge
+  ledger: Ledger
+  ruler: service.Ruler
+  surprisal: Callable  # samples.make_surprisal, charged
+  evaluations: dict[str, Callable]  # evals.make_all
+
+
+class Codes(NamedTuple):
+  """An arm's codes on the test split."""
+
+  metrics: dict[str, float | None]
+  table: dict[str, Any]  # by row: source, code, decoded, scores
+  controls: dict[str, dict]  # by name; of the controls' arm alone
+  ood: dict | None  # the metrics on sources of another kind
+  curve: dict[str, dict]  # the metrics by budget
+
+
 def evaluate_arms(
   setup: Setup,
-  arms: list[stage.Stage],
+  arms: list[Stage],
   trained: dict[str, Params],
-  examine: code_judge.CodeJudge,
-  workdir: Path,
-  books: Ledger,
-) -> tuple[dict[str, Any], dict[str, service.Measured]]:
+  carries: dict[str, Any],
+  judge: code_judge.CodeJudge,
+  log_dir: Path,
+  ledger: Ledger,
+) -> tuple[dict[str, Any], dict[str, Measured]]:
   """Judges every arm on the test split, on which no setting was picked.
 
-  Writes samples.jsonl; returns the summary (its keys are listed in the README)
-  and what was measured of each arm's capability and service.
+  Writes samples.jsonl, and shown.jsonl where a pattern shows something. An arm
+  that writes no code is measured by its pattern's `examine` and by
+  `config.evals` alone.
 
-  trained: parameters by arm, "base" and "untrained" among them.
+  Args:
+    setup: of the run.
+    arms: its stages but the first.
+    trained: the policy's parameters by stage, "untrained" among them.
+    carries: what each stage's pattern carried when training ended.
+    judge: reads codes and scores what is read.
+    log_dir: where samples.jsonl goes.
+    ledger: where the time is charged.
+
+  Returns:
+    The summary (docs/run_directory.md lists its keys), and what was measured
+    of each arm's capability and service.
   """
-  config, corpus = setup.config, setup.corpus
-  heldout = {"english": {}, "controls": {}, "budget_curve": {}}
-  lines, utilisation, measured, ood = [], None, {}, {}
-  examined, shown = {}, []
-  parts = {}
-  ruler = service.ruler(setup, trained["base"])
-  surprise = metering.charged(books, "V", jax.jit(make_surprise(setup)))
+  surprisal = jax.jit(samples.make_surprisal(setup))
+  shared = Comparison(
+    setup, trained, carries, judge, ledger,
+    service.ruler(setup, trained["base"]),
+    metering.charged(ledger, "V", surprisal), evals.make_all(setup),
+  )  # fmt: skip
+  headline, controlled = chosen(setup.config, [x.name for x in arms])
+  codes, measured, parts = {}, {}, {}
+  lines, shown, examined, scores = [], [], {}, {}
   for arm in arms:
-    books.arm, frozen = arm.name, stage.frozen_of(arm, trained)
-    measure = _measure(setup, arm, trained[arm.name], frozen, examine, books)
-    metrics, table = measure(None)
-    raw = trained["untrained"]
-    nothing = dict.fromkeys(frozen, raw)
-    _, before = _measure(setup, arm, raw, nothing, examine, books)(None)
-    if books.path is not None:
-      measured[arm.name], parts[arm.name] = service.measure(
-        setup, arm, trained[arm.name], frozen, table, before, ruler, examine,
-        books,
-      )  # fmt: skip
-    if arm.name == "code":
-      heldout["code"] = metrics
-      for name, alter in CONTROLS.items():
-        heldout["controls"][name] = measure(alter)[0]
-      utilisation = code_judge.channel_utilisation(
-        heldout["controls"]["no_code"]["nll_bits"],
-        metrics["nll_bits"],
-        ids=int(corpus.vocab.code.sum()),
-        budget=config.budget,
+    if arm.write is not None:
+      codes[arm.name], service_of = _judge_codes(
+        shared, arm, altered=arm.name == controlled
       )
-    elif arm.english:
-      heldout["english"][arm.name] = metrics
-    else:
-      heldout[arm.name] = metrics
-    if corpus.ood is not None:
-      ood[arm.name] = measure(None, corpus.ood)[0]
-    # A policy that knows its budget is asked for k tokens, others are cut off.
-    heldout["budget_curve"][arm.name] = {
-      str(k): (
-        measure(None, k=k) if config.budgets else measure(code_judge.cut_to(k))
-      )[0]
-      for k in config.eval.budgets
-    }
-    lines += samples(
-      setup, arm.name, table, config.eval.samples,
-      *_looks(setup, arm, trained[arm.name], table, surprise, examine, books),
-    )  # fmt: skip
+      if service_of:
+        measured[arm.name], parts[arm.name] = service_of
+      lines += _samples(shared, arm, codes[arm.name].table)
     if arm.examine is not None:
-      with books.phase("test"):
-        examined[arm.name], more = _examined(
-          setup, arm, trained[arm.name], frozen, table, examine
-        )
+      table = codes[arm.name].table if arm.name in codes else None
+      with ledger.phase("test", arm.name):
+        examined[arm.name], more = samples.examine(
+          setup, arm, trained[arm.name], frozen_of(arm, trained),
+          carries[arm.name], table, judge.place,
+        )  # fmt: skip
       shown += more
-  _write_lines(workdir / "samples.jsonl", lines)
+    with ledger.phase("test", arm.name):
+      scores[arm.name] = {
+        name: evaluate(arm, trained[arm.name], carries[arm.name])
+        for name, evaluate in shared.evaluations.items()
+      }
+  samples.write_lines(log_dir / "samples.jsonl", lines)
   if shown:
-    _write_lines(workdir / "shown.jsonl", shown)
-  summary = {
+    samples.write_lines(log_dir / "shown.jsonl", shown)
+  summary = _summary(setup, arms, trained, codes, headline, controlled)
+  summary |= {"examined": examined, "evals": scores}
+  return summary, service.serve(setup, measured, parts, ledger)
+
+
+def chosen(config, arms: list[str]) -> tuple[str, str]:
+  """-> the headline arm and the controls' arm, "" where the run has none.
+
+  `config.report.headline` and `config.report.controls` name them; a run of
+  before there were any has the arm "code".
+  """
+  block = config.get("report") or {}
+  headline = block.get("headline") or "code"
+  controls = block.get("controls") or headline
+  return tuple(x if x in arms else "" for x in (headline, controls))
+
+
+def _judge_codes(shared: Comparison, arm: Stage, *, altered: bool):
+  """-> Codes, and what service.measure says, None without a ledger.
+
+  altered: measure the controls too.
+  """
+  setup, trained, judge, ledger, ruler = (
+    shared.setup, shared.trained, shared.judge, shared.ledger, shared.ruler,
+  )  # fmt: skip
+  config, frozen = setup.config, frozen_of(arm, trained)
+  measure = _measure(shared, arm, trained[arm.name], frozen)
+  metrics, table = measure(None)
+  raw = trained["untrained"]
+  nothing = dict.fromkeys(frozen, raw)
+  _, before = _measure(shared, arm, raw, nothing)(None)
+  service_of = None
+  if ledger.path is not None:
+    service_of = service.measure(
+      setup, arm, trained[arm.name], frozen, table, before, ruler, judge, ledger
+    )
+  controls = {
+    name: measure(alter)[0] for name, alter in CONTROLS.items() if altered
+  }
+  ood = setup.corpus.ood
+  ood = None if ood is None else measure(None, ood)[0]
+  # A policy that knows its budget is asked for k tokens, others are cut off.
+  curve = {
+    str(k): (
+      measure(None, k=k) if config.budgets else measure(code_judge.cut_to(k))
+    )[0]
+    for k in config.eval.budgets
+  }
+  return Codes(metrics, table, controls, ood, curve), service_of
+
+
+def _measure(shared: Comparison, arm: Stage, params, frozen) -> Callable:
+  """measure(alter, split=None, k=None) -> metrics, table."""
+  setup, judge = shared.setup, shared.judge
+  config, key = setup.config, jax.random.key(setup.config.seed)
+
+  def measure(alter, split=None, k=None):
+    budget = () if k is None else (np.int32(k),)
+    with shared.ledger.phase("test", arm.name):
+      return code_judge.judge_split(
+        lambda batch: arm.write(
+          params, frozen, judge.place(batch), key, *budget
+        ),
+        *judge.of(params),
+        arm.saved,
+        setup.corpus.test if split is None else split,
+        rows=config.eval.test_rows,
+        batch_size=config.eval.batch_size,
+        entropy_bits=None if split else setup.corpus.entropy_bits,
+        alter=alter,
+      )
+
+  return measure
+
+
+def _samples(shared: Comparison, arm: Stage, table) -> list[dict[str, Any]]:
+  readouts = samples.readouts(
+    shared.setup, arm, shared.trained[arm.name], table, shared.surprisal,
+    shared.judge.place, shared.ledger,
+  )  # fmt: skip
+  count = shared.setup.config.eval.samples
+  return samples.rows(shared.setup, arm.name, table, count, *readouts)
+
+
+def _summary(setup, arms, trained, codes, headline, controlled) -> dict:
+  config, corpus = setup.config, setup.corpus
+  splits = {x: len(getattr(corpus, x).ids) for x in ("train", "valid", "test")}
+  return {
     "seed": config.seed,
     "source": config.data.source,
-    "corpus": {
-      "name": corpus.name,
-      "digest": corpus.digest,
-      "train": len(corpus.train.ids),
-      "valid": len(corpus.valid.ids),
-      "test": len(corpus.test.ids),
-    },
+    "corpus": {"name": corpus.name, "digest": corpus.digest, **splits},
     "budget_tokens": config.budget,
     "steps": config.steps,
     "params": sum(x.size for x in jax.tree.leaves(trained["base"])),
     "entropy_bits": corpus.entropy_bits,
     "bounds": bounds(setup),
-    "channel_utilisation": utilisation,
-    "heldout": heldout,
-    "strange": {"name": corpus.ood_name, "arms": ood},
-    "examined": examined,
+    "channel_utilisation": _utilisation(setup, codes.get(controlled)),
+    "report": {"headline": headline, "controls": controlled},
+    "heldout": _held_out(arms, codes, headline, controlled),
+    "strange": {
+      "name": corpus.ood_name,
+      "arms": {x: one.ood for x, one in codes.items() if one.ood is not None},
+    },
   }
-  return summary, service.serve(setup, measured, parts, books)
+
+
+def _held_out(arms, codes: dict[str, Codes], headline, controlled) -> dict:
+  """All arms under "arms"; beside it as older readers look for them.
+
+  Those have the headline arm and arms of codes under their own names, and the
+  English ones under "english".
+  """
+  english = {x.name for x in arms if x.english and x.name != headline}
+  flat = {
+    name: one.metrics for name, one in codes.items() if name not in english
+  }
+  return {
+    "english": {x: codes[x].metrics for x in codes if x in english},
+    "controls": codes[controlled].controls if controlled in codes else {},
+    "budget_curve": {x: one.curve for x, one in codes.items()},
+    **{x: m for x, m in flat.items() if x not in RESERVED},
+    "arms": {x: one.metrics for x, one in codes.items()},
+  }
+
+
+RESERVED = ("english", "controls", "budget_curve", "arms")
+
+
+def _utilisation(setup: Setup, codes: Codes | None) -> float | None:
+  """Bits that the codes convey, as a share of what their ids could."""
+  if codes is None:
+    return None
+  return code_judge.channel_utilisation(
+    codes.controls["no_code"]["nll_bits"],
+    codes.metrics["nll_bits"],
+    ids=int(setup.corpus.vocab.code.sum()),
+    budget=setup.config.budget,
+  )
 
 
 def bounds(setup: Setup) -> dict[str, Any]:
@@ -147,246 +276,3 @@ def bounds(setup: Setup) -> dict[str, Any]:
     found["english_extract_bits_by_k"] = extract
     found["english_extract_bits"] = extract[str(setup.config.budget)]
   return found
-
-
-def samples(
-  setup: Setup,
-  arm: str,
-  table: dict[str, Any],
-  count: int,
-  *looks: list[dict[str, Any]],
-) -> list[dict[str, Any]]:
-  """The first `count` rows of an arm, as tokens and as text.
-
-  looks: what else is known of each of these rows, and how it is called.
-  """
-  vocab, found = setup.corpus.vocab, []
-  novel = np.asarray(compression.novel(table["source"], table["code"]))
-  for i in range(min(count, len(table["row"]))):
-    s, c, d = (_row(table[x], i) for x in ("source", "code", "decoded"))
-    found.append(
-      {
-        "arm": arm,
-        "row": int(table["row"][i]),
-        "source": vocab.decode(s),
-        "source_ids": s,
-        "source_pieces": vocab.pieces(s),
-        "code": vocab.decode(c),
-        "code_ids": c,
-        "code_pieces": vocab.pieces(c),
-        "code_novel": novel[i][table["code"].mask[i]].tolist(),
-        "decoded": vocab.decode(d),
-        "decoded_ids": d,
-        "decoded_pieces": vocab.pieces(d),
-        "scores": {k: float(v[i]) for k, v in table["scores"].items()},
-      }
-    )
-  for look in looks:
-    found = [line | more for line, more in zip(found, look, strict=True)]
-  return found
-
-
-def make_surprise(
-  setup: Setup,
-) -> Callable[..., tuple[jax.Array, jax.Array]]:
-  """surprise(params, s [n, S], c [n, k], d [n, T]) -> bits [n, k], [n, T].
-
-  -log2 of the probability of each token of c under C, which reads s and hears
-  no ask but the budget that the test asks for; and of each token of d under D,
-  which reads c. Temperature 1, nothing truncated; 0 where there is no token.
-  What a role may never write has no such number: what stands there is none.
-  """
-  policy, budgets = setup.policy, setup.config.budgets
-  C, D = (
-    setup.roles[x]._replace(temperature=1.0, top_p=1.0) for x in ("C", "D")
-  )
-
-  def bits(params, role, prompt, output):
-    one = Tokens(*(x[:, None] for x in output))
-    log_probs, _ = rollout.score(policy, params, role, prompt, one)
-    return -log_probs[:, 0] / jnp.log(2.0)
-
-  def surprise(params, source: Tokens, code: Tokens, d: Tokens):
-    ask = None
-    if budgets:
-      k = jnp.full((len(source.ids), 1), setup.config.budget, jnp.int32)
-      ask = Constraints(None, None, budget=k)
-    with jax.named_scope("V"):
-      return (
-        bits(params, C, C.prompt(source, ask), code),
-        bits(params, D, D.prompt(code), d),
-      )
-
-  return surprise
-
-
-def make_asked(
-  setup: Setup, arm: str
-) -> Callable[..., tuple[Tokens, jax.Array]]:
-  """write(params, batch, key) -> greedy codes [B, k], what was injected [B, N].
-
-  Of an arm that injects: its own constraints with nothing relaxed, as they are
-  when its training begins, and the largest budget. -1 pads the ids.
-  """
-  config = arm_config(setup.config, arm)
-  constrain = writers.make_controls(setup, config, setup.config.arms[arm].write)
-  full = supervised.FULL._replace(hidden=np.float32(config.curriculum.hidden))
-  C = setup.roles["C"].greedy()
-
-  def write(params, batch, key):
-    ask = constrain(key, batch, full).constraints
-    # One code a source: of several subsets the first.
-    ask = jax.tree.map(lambda x: x[:, :1], ask)
-    if config.budgets:
-      k = jnp.full_like(ask.budget, config.budget)
-      ask = ask._replace(budget=k)
-    with jax.named_scope("C"):
-      c = rollout.sample(
-        setup.policy, params, C, C.prompt(batch.source, ask),
-        row_keys(key, batch.row), samples=1, constraints=ask,
-      )  # fmt: skip
-    code = tokens.without_end(c.output, C.end)
-    return Tokens(*(x[:, 0] for x in code)), ask.injected[:, 0]
-
-  return write
-
-
-def _looks(setup, arm, params, table, surprise, examine, books):
-  """What samples.jsonl says of an arm's rows that no score needs.
-
-  -> surprisal in bits by token, null for an id that its role may never write;
-  and, of an arm that injects ids, a code that was written while they are asked
-  for.
-  """
-  config, vocab = setup.config, setup.corpus.vocab
-  count = min(config.eval.samples, len(table["row"]))
-  # As many rows as the mesh can share out; the last ones are not looked at.
-  ways = setup.mesh.shape["data"] * setup.mesh.shape["fsdp"]
-  size = -(-count // ways) * ways
-  if not count:
-    return []
-  some = [
-    sources.batch(table[x], 0, size) for x in ("source", "code", "decoded")
-  ]
-  with books.phase("test"):
-    found = processes.fetch(
-      surprise(params, *(examine.place(x.source) for x in some))
-    )
-  roles = (setup.roles[x] for x in ("C", "D"))
-  told = [
-    [_finite(x[i], y.source, i, role.support) for i in range(count)]
-    for x, y, role in zip(found, some[1:], roles, strict=True)
-  ]
-  looks = [
-    [
-      {"code_surprisal": c, "decoded_surprisal": d}
-      for c, d in zip(*told, strict=True)
-    ]
-  ]
-  mine = arm_config(config, arm.name)
-  if config.arms[arm.name].pattern == "extract" or not mine.augment.inject:
-    return looks  # what a rule writes, nobody is asked for
-  drawn = mine.augment.seed if mine.augment.seed >= 0 else config.seed
-  loops = metering.decoding("C", config.budget)
-  write = metering.charged(
-    books, "C", jax.jit(make_asked(setup, arm.name)), lambda out: loops(out[0])
-  )
-  with books.phase("test"):
-    code, ids = processes.fetch(
-      write(params, examine.place(some[0]), jax.random.key(drawn))
-    )
-  asked = []
-  for i in range(count):
-    c, given = _row(code, i), [x for x in ids[i].tolist() if x >= 0]
-    asked.append(
-      {
-        "asked_code_pieces": vocab.pieces(c),
-        "asked_code_injected": [x in given for x in c],
-        "injected_pieces": vocab.pieces(given),
-      }
-    )
-  return [*looks, asked]
-
-
-def _finite(bits, tokens: Tokens, i: int, support) -> list[float | None]:
-  """Bits of the real tokens of row i; None outside of what may be written."""
-  ids, bits = _row(tokens, i), bits[tokens.mask[i]].astype(float)
-  # Adding zero: what is certain is printed as -0.0 otherwise.
-  return [
-    round(x, 4) + 0.0 if support[k] and math.isfinite(x) else None
-    for k, x in zip(ids, bits.tolist(), strict=True)
-  ]
-
-
-def _measure(setup, arm, params, frozen, examine, books):
-  config, key = setup.config, jax.random.key(setup.config.seed)
-
-  def measure(alter, split=None, k=None):
-    budget = () if k is None else (np.int32(k),)
-    with books.phase("test"):
-      return code_judge.judge_split(
-        lambda batch: arm.write(
-          params, frozen, examine.place(batch), key, *budget
-        ),
-        *examine.of(params),
-        arm.saved,
-        setup.corpus.test if split is None else split,
-        rows=config.eval.test_rows,
-        batch_size=config.eval.batch_size,
-        entropy_bits=None if split else setup.corpus.entropy_bits,
-        alter=alter,
-      )
-
-  return measure
-
-
-def _examined(setup, arm, params, frozen, table, examine):
-  """What the arm's pattern measures of itself on the test split.
-
-  -> means by name, over what is a number, and some rows of what it shows.
-  """
-  config, place = setup.config, examine.place
-  size, key = config.eval.batch_size, jax.random.key(config.seed)
-  carry, found, lines = arm.carry(), [], []
-  rows = len(table["row"])
-  test = jax.tree.map(lambda x: x[:rows], setup.corpus.test)
-  # Whole batches, so that no source is counted twice.
-  for start in range(0, max(rows - size, 0) + 1, size):
-    batch = place(sources.batch(test, start, size))
-    code = place(sources.batch(table["code"], start, size).source)
-    key, k = jax.random.split(key)
-    scores, shown = processes.fetch(
-      arm.examine(params, frozen, carry, batch, code, k)
-    )
-    found.append(scores)
-    if not lines:
-      lines = _shown(setup, arm.name, shown, config.eval.samples)
-  mean = lambda x: float(np.nanmean(x)) if np.isfinite(x).any() else None
-  return {
-    name: mean(np.concatenate([np.atleast_1d(x[name]) for x in found]))
-    for name in found[0]
-  }, lines
-
-
-def _shown(setup, arm: str, shown, count: int) -> list[dict[str, Any]]:
-  """Rows of tokens as pieces: [n, T] a list, [n, rounds, T] a list of lists."""
-  vocab, lines = setup.corpus.vocab, []
-  spell = lambda ids, mask: vocab.pieces(ids[mask].tolist())
-  for i in range(min([count, *(len(x.ids) for x in shown.values())])):
-    line = {"arm": arm, "index": i}
-    for name, text in shown.items():
-      ids, mask = np.asarray(text.ids[i]), np.asarray(text.mask[i])
-      line[name] = (
-        spell(ids, mask) if ids.ndim == 1 else list(map(spell, ids, mask))
-      )
-    lines.append(line)
-  return lines if shown else []
-
-
-def _write_lines(path: Path, lines: list[dict]) -> None:
-  text = "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines)
-  run_log.write_atomic(path, text)
-
-
-def _row(tokens: Tokens, i: int) -> list[int]:
-  return tokens.ids[i][tokens.mask[i]].tolist()

@@ -1,9 +1,9 @@
-"""Question probes: what can be answered from a code, from d, from nothing.
+"""Question probes: how much of a source can be answered from its code.
 
-A reader is fine-tuned on frozen codes with questions about their sources, the
-same way for every arm, and asked about sources that nobody was trained on. It
-tells what a code holds for someone who wants one fact of it. C and D know
-nothing of the questions.
+A reader is fine-tuned to answer questions about sources from their codes, which
+stay as they are. It is trained alike for every arm, and tested on sources that
+no model was trained on. C and D were not trained on the questions. The text may
+also be d, or empty.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from rsrc_jax.lm.roles import Role
 from rsrc_jax.rl import learner
 from rsrc_jax.types import Batch, Params, Policy, SupervisedBatch, Tokens
 
-EMPTY = 10  # one batch in so many has nothing to read
+EMPTY = 10  # every tenth batch has an empty text
 
 
 def make(
@@ -32,13 +32,20 @@ def make(
 ) -> tuple[Callable, Callable, optax.GradientTransformation]:
   """Builds (step, answer, tx).
 
-  asks: [Q] int32, the ids that ask. right(source [B, S]) -> [B, Q] int32: the
-  ids that answer.
+  Args:
+    policy: of the reader.
+    role: of the reader; what it may answer.
+    asks: [Q] int32, the ids that ask.
+    right: source [B, S] -> [B, Q] int32, the ids that answer.
+    learning_rate: of Adam.
 
-  step(params, opt_state, source, text, key) -> (params, opt_state, loss):
-  learns to answer one question, drawn a row, after reading `text` [B, T] about
-  `source` [B, S]. answer(params, source, text) -> right [B, Q] bool: all
-  questions, by the likeliest word.
+  Returns:
+    step(params, opt_state, source, text, key) -> (params, opt_state, loss): a
+    step of training on one question for each row, drawn at random, that is
+    answered after reading `text` [B, T] about `source` [B, S].
+    answer(params, source, text) -> [B, Q] bool: which questions the likeliest
+    token answers rightly.
+    The optimizer.
   """
   asks = jnp.asarray(asks, jnp.int32)
   tx = optax.adam(learning_rate)
@@ -54,11 +61,11 @@ def make(
     which = jax.random.randint(key, (len(text.ids),), 0, len(asks))
     target = jnp.take_along_axis(right(source), which[:, None], 1)[:, None]
     target = Tokens(target, jnp.ones_like(target, bool))
-    lesson = SupervisedBatch(
+    batch = SupervisedBatch(
       prompt(text, which), target, jnp.ones(target.ids.shape[:2])
     )
     loss = lambda p: learner.nll_loss(
-      policy, p, role, lesson, jnp.float32(len(text.ids))
+      policy, p, role, batch, jnp.float32(len(text.ids))
     )
     value, grads = jax.value_and_grad(loss)(params)
     change, opt_state = tx.update(grads, opt_state, params)
@@ -73,7 +80,7 @@ def make(
       )
       return a.output.ids[:, 0, 0] == right(source)[:, which]
 
-    # One after the other: one program for all, compiled once.
+    # One after the other: one program for all questions.
     return jax.lax.map(one, jnp.arange(len(asks))).T
 
   return jax.jit(step), jax.jit(answer), tx
@@ -89,13 +96,23 @@ def train(
   budgets: Sequence[int],
   seed: int,
 ) -> Params:
-  """A copy of `params` that answers from what `write(batch, k)` has written."""
+  """Trains a reader. -> its parameters
+
+  Args:
+    probe: from `make`.
+    params: to begin with; left as they are.
+    write: (batch, k) -> the texts of k tokens that are read.
+    batches: iterator over Batch.
+    steps: of training.
+    budgets: k of each step, in turn.
+    seed: of the questions that are drawn.
+  """
   step, _, tx = probe
   opt_state = tx.init(params)
   for number in range(steps):
     batch = next(batches)
     text = write(batch, budgets[number % len(budgets)])
-    if number % EMPTY == 0:  # so that a question alone is nothing new to it
+    if number % EMPTY == 0:  # it is tested on a question alone, too
       text = Tokens(*(jnp.zeros_like(x) for x in text))
     key = jax.random.fold_in(jax.random.key(seed), number)
     params, opt_state, _ = step(params, opt_state, batch.source, text, key)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rsrc_jax.metrics import rsrc
+from rsrc_jax.metrics import statistics
 
 ALPHA = 0.05  # one-sided, as the ends of a 5-95 % interval are
 
@@ -66,7 +66,7 @@ def passes(
   bits = np.asarray(bits_saved, np.float64)
   flops = np.asarray(flops, np.float64)
   _check(bits, flops)
-  resample = lambda x: rsrc.bootstrap(x, draws, seed, clip=False)
+  resample = lambda x: statistics.bootstrap(x, draws, seed, clip=False)
   # Depths are summed from their gains: a pass that changes no row leaves an
   # exact tie, which the shallower depth wins.
   steps = np.diff(bits, axis=0)  # [R, rows]
@@ -81,10 +81,10 @@ def passes(
   found = [
     Pass(
       gain=float(gain[r]),
-      gain_interval=rsrc.interval(gain_draws[r]),
+      gain_interval=statistics.interval(gain_draws[r]),
       marginal=None if marginal is None else float(marginal[r]),
       marginal_interval=(
-        None if marginal is None else rsrc.interval(marginal_draws[r])
+        None if marginal is None else statistics.interval(marginal_draws[r])
       ),
       flops=float(flops[r]),
       dead=bool(dead[r]),
@@ -95,7 +95,7 @@ def passes(
   depths = np.bincount(np.argmax(k_draws, axis=0), minlength=len(k))
   return Recursion(
     k=k.tolist(),
-    k_intervals=[rsrc.interval(x) for x in k_draws],
+    k_intervals=[statistics.interval(x) for x in k_draws],
     passes=found,
     dead_fraction=share(dead),
     unredeemed_fraction=share(dead & ~redeemed),

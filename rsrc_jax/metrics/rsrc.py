@@ -23,6 +23,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from rsrc_jax.metrics.statistics import finite_rows
+
 DEFINITIONS = "ours, 1"
 BOLTZMANN = 1.380649e-23  # k_B, J/K: exact, the SI defines the kelvin by it
 
@@ -41,65 +43,7 @@ def capability(bits_saved: np.ndarray) -> float:
   Raises:
     ValueError: no rows, or one that is not finite.
   """
-  return max(0.0, float(np.mean(_rows(bits_saved))))
-
-
-def bootstrap(
-  bits_saved: np.ndarray,
-  draws: int = 1000,
-  seed: int = 0,
-  *,
-  documents: np.ndarray | None = None,
-  clip: bool = True,
-) -> np.ndarray:
-  """Means of corpora drawn again, document by document. -> [..., draws].
-
-  Args:
-    bits_saved: [..., rows]; the leading axes share their resamples, so that
-      their differences are paired.
-    draws: how many corpora.
-    seed: of numpy's default generator.
-    documents: [rows], which document a row is of; every row is one by default.
-    clip: each draw is a corpus, so it is clipped at 0 as `capability` is;
-      False gives signed means.
-
-  Raises:
-    ValueError: no rows, one that is not finite, `documents` of another length.
-  """
-  values = _rows(bits_saved)
-  rows = values.shape[-1]
-  owner = np.arange(rows) if documents is None else np.asarray(documents)
-  if owner.shape != (rows,):
-    raise ValueError(
-      f"documents has shape {owner.shape}: give one id for each of {rows} rows."
-    )
-  _, owner, sizes = np.unique(owner, return_inverse=True, return_counts=True)
-  sums = np.zeros((*values.shape[:-1], len(sizes)))
-  np.add.at(sums, (..., owner), values)
-  rng = np.random.default_rng(seed)
-  means = np.empty((*values.shape[:-1], draws))
-  for i in range(draws):  # counts, not indices: [rows] of memory, not [n, rows]
-    picked = rng.integers(len(sizes), size=len(sizes))
-    counts = np.bincount(picked, minlength=len(sizes))
-    means[..., i] = sums @ counts / (sizes @ counts)
-  return np.maximum(means, 0.0) if clip else means
-
-
-def interval(draws: Value | None) -> dict[str, float] | None:
-  """Median and 5-95 % of draws [n], infinities allowed; None for None.
-
-  Raises:
-    ValueError: no draws, or NaN among them.
-  """
-  if draws is None:
-    return None
-  draws = np.ravel(np.asarray(draws, np.float64))
-  if not draws.size or np.isnan(draws).any():
-    raise ValueError(f"draws has {draws.size} values, or NaN: no quantiles.")
-  # Between two infinities nothing can be interpolated.
-  method = "linear" if np.isfinite(draws).all() else "inverted_cdf"
-  p5, median, p95 = np.quantile(draws, [0.05, 0.5, 0.95], method=method)
-  return {"median": float(median), "p5": float(p5), "p95": float(p95)}
+  return max(0.0, float(np.mean(finite_rows("bits_saved", bits_saved))))
 
 
 def rsrc_i(k: Value | None, e_i: Value | None) -> Value | None:
@@ -283,16 +227,6 @@ def _ratio(cost: np.ndarray, saved: np.ndarray) -> Value:
   ratio = np.full(cost.shape, np.inf)
   np.divide(cost, saved, out=ratio, where=saved > 0)
   return _plain(ratio)
-
-
-def _rows(bits_saved: np.ndarray) -> np.ndarray:
-  values = np.asarray(bits_saved, np.float64)
-  if not values.ndim or not values.shape[-1] or not np.isfinite(values).all():
-    raise ValueError(
-      f"bits_saved, of shape {values.shape}, needs at least one row and finite "
-      "numbers only: score every held-out sample."
-    )
-  return values
 
 
 def _joules(name: str, joules: Value) -> np.ndarray:

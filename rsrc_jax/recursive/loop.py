@@ -15,7 +15,9 @@ import jax
 import ml_collections
 from rich.table import Table
 
-from rsrc_jax.accounting import energy, ledger, metering
+from rsrc_jax.accounting import energy_sources, metering
+from rsrc_jax.accounting.ledger import Ledger
+from rsrc_jax.accounting.totals import totals
 from rsrc_jax.data.grids import PuzzleData
 from rsrc_jax.recursive import arms, measure, puzzles
 from rsrc_jax.recursive.arms import Arm
@@ -56,7 +58,7 @@ def train(
       "start it without --processes."
     )
   workdir = Path(workdir)
-  meter = energy.open_meter(accelerators=sharding.accelerators())
+  meter = energy_sources.open_meter(accelerators=sharding.accelerators())
   begun = meter.read()
   arms.check(config)
   if (done := run_dir.summary_of(config, workdir)) is not None:
@@ -65,37 +67,37 @@ def train(
   data = puzzles.load(**config.data, seed=config.seed)
   built = [arms.arm_of(config, name, data) for name in arms.names(config)]
   with run_dir.open_run(config, workdir, log) as run:
-    books = ledger.Ledger(workdir / "ledger.jsonl", meter, since=begun)
-    with contextlib.closing(books):
-      found = _run_arms(config, built, data, run, books)
+    ledger = Ledger(workdir / "ledger.jsonl", meter, since=begun)
+    with contextlib.closing(ledger):
+      found = _run_arms(config, built, data, run, ledger)
     boards = [line for arm in found.values() for line in arm.pop("boards")]
     lines = "".join(json.dumps(line) + "\n" for line in boards)
     run_log.write_atomic(workdir / "samples.jsonl", lines)
-    totals = ledger.totals(books.read(), pue=config.ledger.pue)
+    sums = totals(ledger.read(), pue=config.ledger.pue)
     summary = {
       "loop": "refine", "seed": config.seed, "source": data.name,
       "train": len(data.train.question), "test": len(data.test.question),
-      "cells": data.cells, "arms": found, "seconds": totals["wall_seconds"],
-      "ledger": totals, "made_with": provenance.made_with(made),
+      "cells": data.cells, "arms": found, "seconds": sums["wall_seconds"],
+      "ledger": sums, "made_with": provenance.made_with(made),
     }  # fmt: skip
     run_log.write_json(workdir / "summary.json", summary)
   return summary
 
 
-def _run_arms(config, built, data, run, books) -> dict[str, Any]:
+def _run_arms(config, built, data, run, ledger) -> dict[str, Any]:
   """Trains and measures each arm, unless that is done. -> results by name"""
   found = {}
   for number, arm in enumerate(built, 1):
     title = f"{arm.name} ({number}/{len(built)})"
-    look = measure.make_look(arm, books)
-    state, curve = run_arm(config, arm, data, look, run, books, title)
+    look = measure.make_look(arm, ledger)
+    state, curve = run_arm(config, arm, data, look, run, ledger, title)
     path = run.workdir / f"measured-{arm.name}.json"
     if not path.exists():
       run.log.note(
         f"{arm.name}: measuring on {len(data.test.question)} puzzles."
       )
       measured = measure.measure(
-        config, arm, data, look, state, run.workdir, books
+        config, arm, data, look, state, run.workdir, ledger
       )
       run_log.write_json(path, measured | {"curve": curve})
     found[arm.name] = json.loads(path.read_text())
@@ -108,7 +110,7 @@ def run_arm(
   data: PuzzleData,
   look: Any,
   run: run_dir.Run,
-  books: ledger.Ledger,
+  ledger: Ledger,
   title: str,
 ) -> tuple[TrainState, list[dict[str, float]]]:
   """Trains an arm to its end, from its last checkpoint if there is one.
@@ -119,7 +121,7 @@ def run_arm(
     data: its puzzles.
     look: of `measure.make_look`.
     run: where it is logged and saved.
-    books: where it is charged.
+    ledger: where it is charged.
     title: how it is shown.
 
   Returns:
@@ -137,17 +139,17 @@ def run_arm(
   state = arm.init(jax.random.fold_in(jax.random.key(config.seed), 2))
   if (found := checkpoint.restore(saver, state)) is not None:
     state, host = found
-    books.carry(host.get("ledger"))
+    ledger.carry(host.get("ledger"))
   window, curve, seconds = host["window"], host["curve"], host["seconds"]
   step, steps = int(state.step), arm.settings.steps
   if step >= steps:
     checkpoint.close(saver)
     return state, curve
-  books.resume(arm.name, host.get("ledger"))
+  ledger.resume(arm.name, host.get("ledger"))
   log.start(arm.name, title, step, steps)
   count = metering.compiled(
-    books, "step", arm.step, state, arms.items_of(config, data, step),
-    closed_form=arms.step_flops(arm, config.batch_size),
+    ledger, "step", arm.step, state, arms.items_of(config, data, step),
+    closed_form=arms.step_flops(arm, config.batch_size), arm=arm.name,
   )  # fmt: skip
   log.compiled(step)
   every = (config.log_every, config.eval.every, config.checkpoint.every)
@@ -155,7 +157,7 @@ def run_arm(
     until = min(steps, *((step // n + 1) * n for n in every))
     begun = time.monotonic()
     state, metrics = _advance(
-      config, arm, data, state, range(step, until), books, count, run.stop
+      config, arm, data, state, range(step, until), ledger, count, run.stop
     )
     seconds += time.monotonic() - begun
     window, step = window + metrics, step + len(metrics)
@@ -168,8 +170,8 @@ def run_arm(
     if last or step % config.checkpoint.every == 0 or stopping:
       window = [{k: float(v) for k, v in m.items()} for m in window]
       host = {"window": window, "curve": curve, "seconds": seconds}
-      host["ledger"] = books.position()
-      with books.phase("checkpoint"):
+      host["ledger"] = ledger.position()
+      with ledger.phase("checkpoint", arm.name):
         checkpoint.save(saver, state, host, {})
     if stopping and not last:
       log.end()
@@ -180,13 +182,13 @@ def run_arm(
   return state, curve
 
 
-def _advance(config, arm, data, state, steps, books, count, stop):
+def _advance(config, arm, data, state, steps, ledger, count, stop):
   """Runs `steps`, or fewer if `stop` says so, but one at least.
 
   -> the state, and the metrics of each step
   """
   found = []
-  with books.phase("step") as spend:
+  with ledger.phase("step", arm.name) as spend:
     for step in steps:
       state, metrics = arm.step(state, arms.items_of(config, data, step))
       # Steps that are queued would each hold their scratch memory.

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from rsrc_jax.accounting import ledger, metering
+from rsrc_jax.accounting import metering
+from rsrc_jax.accounting.ledger import Ledger
 from rsrc_jax.data.grids import PuzzleData
 from rsrc_jax.recursive import dead_compute, puzzles
 from rsrc_jax.recursive.arms import Arm, step_flops
@@ -17,10 +18,10 @@ from rsrc_jax.types import TrainState
 EVERY_STEP = jnp.int32(dead_compute.NOBODY)  # no superstep is left out
 
 
-def make_look(arm: Arm, books: ledger.Ledger) -> Any:
+def make_look(arm: Arm, ledger: Ledger) -> Any:
   """look(params, items, skip) of dead_compute, charged to the ledger."""
   look = dead_compute.make(arm.model, arm.settings.supersteps)
-  return metering.charged(books, "evaluation", jax.jit(look))
+  return metering.charged(ledger, "evaluation", jax.jit(look), arm=arm.name)
 
 
 def validate(
@@ -60,7 +61,7 @@ def measure(
   look: Any,
   state: TrainState,
   workdir: Path,
-  books: ledger.Ledger,
+  ledger: Ledger,
 ) -> dict[str, Any]:
   """Everything that is reported of a trained arm, on the test puzzles.
 
@@ -83,9 +84,8 @@ def measure(
     left_out = dead_compute.over(look, params, some, size, jnp.int32(s))
     lost = whole * 1.0 - left_out.exact[-1]
     found["skip"].append(dead_compute.interval(lost))
-  calls = metering.charged(
-    books, "test", jax.jit(dead_compute.make_calls(model, settings.supersteps))
-  )
+  every_call = jax.jit(dead_compute.make_calls(model, settings.supersteps))
+  calls = metering.charged(ledger, "test", every_call, arm=arm.name)
   found["calls"] = {
     name: np.asarray(x).tolist()
     for name, x in calls(params, some)._asdict().items()

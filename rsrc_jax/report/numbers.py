@@ -9,7 +9,7 @@ SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 class Quantiles(NamedTuple):
   """A median and the ends of its 90 % interval; an end may be unknown.
 
-  The fields are the keys that metrics/rsrc.interval writes.
+  The fields are the keys that metrics/statistics.interval writes.
   """
 
   median: float

@@ -17,7 +17,6 @@ from orbax.checkpoint import checkpoint_managers as policies
 from rsrc_jax.runtime import processes
 from rsrc_jax.types import TrainState
 
-
 # Fields of a train state that older checkpoints have under another name: how a
 # path ends now -> how it ended.
 RENAMED = {".level": ".phase"}

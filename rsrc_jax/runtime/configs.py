@@ -7,12 +7,15 @@ import importlib
 import importlib.util
 import inspect
 import re
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import ml_collections
+from absl import flags
+from ml_collections import config_flags
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -33,6 +36,25 @@ def load(path: str | Path) -> ml_collections.ConfigDict:
 def beside(file: str, name: str) -> ml_collections.ConfigDict:
   """The config NAME.py in the folder of `file`, which starts from it."""
   return load(Path(file).with_name(f"{name}.py"))
+
+
+def from_flags(argv: Sequence[str]) -> ml_collections.ConfigDict:
+  """The config that ./tools/run reads from `--config=FILE --config.x=y ...`.
+
+  Raises:
+    ValueError: there is no such file or setting, or it can't have that value.
+  """
+  line, values = ["run", *argv], flags.FlagValues()
+  config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=line)
+  try:
+    left = values(line)[1:]
+    config = values.config
+  except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
+    said = " ".join(str(error.args[0] if error.args else error).split())
+    raise ValueError(f"{shlex.join(argv)}: {said}") from None
+  if left:
+    raise ValueError(f"unknown argument {left[0]!r}: settings start with --")
+  return config
 
 
 # Settings that older runs hold and that nothing reads any more. A pattern of

@@ -45,6 +45,7 @@ def open_run(
   config: ml_collections.ConfigDict,
   workdir: Path,
   log: run_log.Log | None = None,
+  stop: Callable[[], bool] | None = None,
 ) -> Iterator[Run]:
   """Records what makes the run, and listens for signals until it is closed.
 
@@ -52,9 +53,11 @@ def open_run(
     config: of the run. See `summary_of`, which has to be asked before.
     workdir: made where missing.
     log: where to show progress; by default a Log in the run directory.
+    stop: asked instead of listening for signals.
   """
   with processes.log_dir(workdir) as log_dir:
     provenance.record(config, log_dir)
     log = log or run_log.Log(log_dir, quiet=not processes.first())
-    with signals.stop_requests() as stop, contextlib.closing(log):
+    asked = contextlib.nullcontext(stop) if stop else signals.stop_requests()
+    with asked as stop, contextlib.closing(log):
       yield Run(workdir, log_dir, log, stop)

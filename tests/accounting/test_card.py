@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rsrc_jax.accounting import card, energy
-from rsrc_jax.metrics import rsrc
+from rsrc_jax.metrics import statistics
 
 VM = {"name": "a VM", "vcpus": 2, "gib": 8.0, "accelerators": []}
 RAPL = {
@@ -350,7 +350,7 @@ def test_siblings(run, files, tmp_path):
   assert found["total"]["flops"] == 311 + 311
 
 
-def test_a_sibling_without_books_makes_the_total_unknown(run, tmp_path):
+def test_a_sibling_without_a_ledger_makes_the_total_unknown(run, tmp_path):
   """Its cost is unknown, not nothing."""
   mute = write(tmp_path / "mute", {"config.json": {"seed": 9}}, None)
   assert card.main([str(run), "--siblings", str(mute)]) == 0
@@ -384,13 +384,13 @@ def test_modelled_joules_share_their_draws(tmp_path, files):
   )
   found = written(folder)["energy"]
   assert found["source"] == "modelled"
-  for key, value in rsrc.interval(whole).items():
+  for key, value in statistics.interval(whole).items():
     np.testing.assert_allclose(found["joules"][key], value)
 
 
 def test_without_jax():
   code = (
-    "from rsrc_jax.metrics import card; import sys; assert 'jax' not in"
+    "from rsrc_jax.accounting import card; import sys; assert 'jax' not in"
     " sys.modules"
   )
   subprocess.run([sys.executable, "-c", code], check=True)

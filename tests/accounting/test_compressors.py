@@ -284,8 +284,8 @@ def test_measure_refuses(rows, bits, names):
 
 def test_no_jax():
   """A report starts in no time."""
-  modules = "rsrc, recursion, compressors"
-  code = f"import sys; from rsrc_jax.metrics import {modules}; "
+  code = "import sys; from rsrc_jax.metrics import rsrc, recursion; "
+  code += "from rsrc_jax.accounting import compressors; "
   code += "sys.exit('jax' in sys.modules)"
   root = Path(compressors.__file__).parents[2]
   done = subprocess.run([sys.executable, "-c", code], cwd=root, check=False)

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsrc_jax.accounting import crosscheck, energy
+from rsrc_jax.accounting import crosscheck, energy, energy_sources
 from rsrc_jax.accounting.energy import Machine, Term, Use
-from rsrc_jax.metrics import rsrc
+from rsrc_jax.metrics import statistics
 
 VM = Machine("a kind of VM", 4, 16.0, ())
 MODELLED = (Term("host", "modelled", "", None),)
@@ -59,7 +59,7 @@ def opened():
   meters = []
 
   def start(**settings):
-    meters.append(energy.open_meter(**settings))
+    meters.append(energy_sources.open_meter(**settings))
     return meters[-1]
 
   yield start
@@ -161,7 +161,7 @@ def test_nvml_counter(tmp_path, opened):
   np.testing.assert_allclose(
     total - energy.joules(use, meter.machine, host), 3.5, rtol=1e-9
   )
-  assert rsrc.interval(energy.joules(use, meter.machine, board)) == {
+  assert statistics.interval(energy.joules(use, meter.machine, board)) == {
     "median": 3.5, "p5": 3.5, "p95": 3.5
   }  # fmt: skip
 
@@ -187,7 +187,8 @@ def test_the_integral_by_hand():
   # 10 W, then 30 W a second later, then 30 W, then 0 W half a second on:
   # (10 + 30) / 2 * 1 + 30 * 2 + (30 + 0) / 2 * 0.5 = 20 + 60 + 7.5.
   watts, clock = iter([10, 30, 30, 0]), iter([5.0, 6.0, 8.0, 8.5])
-  count = energy.integral(lambda: next(watts), clock=lambda: next(clock))
+  sample = lambda: next(watts)
+  count = energy_sources.integral(sample, clock=lambda: next(clock))
   assert [count(), count(), count()] == [20.0, 80.0, 87.5]
 
 
@@ -207,7 +208,7 @@ def test_nvml_that_fails_is_unavailable(tmp_path, opened, fake):
   assert use.counted == {}
   assert energy.joules(use, meter.machine, meter.terms) is None
   assert energy.joules(use, meter.machine, meter.terms[:1]).min() > 0
-  assert rsrc.interval(None) is None
+  assert statistics.interval(None) is None
   assert energy.weakest(meter.terms) == "unavailable"
 
 
@@ -266,7 +267,7 @@ def truth(rng, use, machine):
 )
 def test_the_interval_is_honest(use, gib):
   rng, machine = np.random.default_rng(0), VM._replace(gib=gib)
-  found = rsrc.interval(energy.joules(use, machine, MODELLED))
+  found = statistics.interval(energy.joules(use, machine, MODELLED))
   true = np.array([truth(rng, use, machine) for _ in range(1000)])
   covered = np.mean((found["p5"] <= true) & (true <= found["p95"]))
   assert 0.85 <= covered <= 0.95
@@ -295,7 +296,7 @@ def test_draws_go_by_the_name_alone():
   assert abs(np.corrcoef(draws, other)[0, 1]) < 0.1  # 3 / sqrt(1000)
   # The seed must not change from one interpreter to the next (PYTHONHASHSEED).
   code = (
-    "from rsrc_jax.metrics.energy import *;"
+    "from rsrc_jax.accounting.energy import *;"
     f"print(joules({use!r}, {VM!r}, [{MODELLED[0]!r}])[7]);"
     "import sys; assert 'jax' not in sys.modules"
   )
@@ -365,21 +366,21 @@ def test_control_groups(tmp_path):
   job = tmp_path / "job_1" / "task_0"
   job.mkdir(parents=True)
   own = "4:memory:/elsewhere\n0::/job_1/task_0\n"
-  assert energy._limits(tmp_path, own) == (math.inf, math.inf)
+  assert energy_sources._limits(tmp_path, own) == (math.inf, math.inf)
   (job / "memory.max").write_text("max\n")
   (job / "cpu.max").write_text("350000 100000\n")
   (tmp_path / "job_1" / "memory.max").write_text(f"{3 * 2**30}\n")
   (tmp_path / "job_1" / "cpu.max").write_text("max 100000\n")
-  assert energy._limits(tmp_path, own) == (3.5, 3 * 2**30)
-  assert energy._limits(tmp_path, "") == (math.inf, math.inf)
+  assert energy_sources._limits(tmp_path, own) == (3.5, 3 * 2**30)
+  assert energy_sources._limits(tmp_path, "") == (math.inf, math.inf)
 
 
 def test_this_machine(tmp_path):
-  machine = energy.this_machine(("NVIDIA H100",), cgroup=tmp_path)
+  machine = energy_sources.this_machine(("NVIDIA H100",), cgroup=tmp_path)
   assert machine.accelerators == ("NVIDIA H100",)
   (tmp_path / "memory.max").write_text(str(2**29))
   (tmp_path / "cpu.max").write_text("50000 100000")
-  small = energy.this_machine(cgroup=tmp_path)
+  small = energy_sources.this_machine(cgroup=tmp_path)
   assert (small.vcpus, small.gib) == (1, 0.5)
   assert small.name != machine.name and "1 vCPU" in small.name
 
@@ -436,7 +437,7 @@ def test_crosscheck_warns_beyond_a_factor_of_two(
     lambda: None,
   )
   monkeypatch.setattr(crosscheck, "TOOLS", {"fake": tool})
-  monkeypatch.setattr(energy, "open_meter", lambda **_: meter)
+  monkeypatch.setattr(energy_sources, "open_meter", lambda **_: meter)
   assert crosscheck.main(["--crosscheck=fake", "--seconds=0.01"]) == 0
   out = capsys.readouterr().out
   assert f"fake / ours = {factor:.2f}" in out

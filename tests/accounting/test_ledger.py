@@ -1,4 +1,4 @@
-"""The books: nested, exact, whole after failures and kills."""
+"""The ledger: nested, exact, whole after failures and kills."""
 
 import json
 import os
@@ -13,7 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rsrc_jax.accounting import energy, ledger
+from rsrc_jax.accounting import energy, energy_sources, metering
+from rsrc_jax.accounting.ledger import Ledger
+from rsrc_jax.accounting.totals import joules, totals, training_joules
 from rsrc_jax.runtime import run_log
 
 
@@ -34,66 +36,65 @@ class Clock:
     return energy.Meter(machine, terms, read, lambda: None)
 
 
-def phases(books_or_lines):
-  lines = books_or_lines
+def phases(lines):
   return {
     arm: {name: round(p["seconds"], 9) for name, p in by.items()}
-    for arm, by in ledger.totals(lines)["phases"].items()
+    for arm, by in totals(lines)["phases"].items()
   }
 
 
 def test_nested_phases_are_exclusive_and_sum_to_the_wall(tmp_path):
   clock = Clock()
-  books = ledger.Ledger(tmp_path / "ledger.jsonl", clock.meter())
+  ledger = Ledger(tmp_path / "ledger.jsonl", clock.meter())
   clock.pass_(1.0)
-  with books.phase("evaluation"):
+  with ledger.phase("evaluation"):
     clock.pass_(2.0)
-    with books.phase("C"):
+    with ledger.phase("C"):
       clock.pass_(3.0)
-    with books.phase("compile"):
+    with ledger.phase("compile"):
       clock.pass_(5.0)
     clock.pass_(7.0)
   clock.pass_(11.0)
-  with books.phase("checkpoint"):
+  with ledger.phase("checkpoint"):
     clock.pass_(13.0)
   clock.pass_(17.0)
-  books.close()
-  lines = books.read()
+  ledger.close()
+  lines = ledger.read()
   assert [x.get("phase") for x in lines if x["kind"] == "phase"] == [
     "evaluation/C", "evaluation/compile", "evaluation", "checkpoint",
   ]  # fmt: skip
   assert phases(lines)[""] == {
     "compile": 5.0, "evaluation": 12.0, "checkpoint": 13.0, "idle": 29.0,
   }  # fmt: skip
-  assert ledger.totals(lines)["wall_seconds"] == pytest.approx(clock.seconds)
+  assert totals(lines)["wall_seconds"] == pytest.approx(clock.seconds)
 
 
 def test_a_failed_phase_is_closed_counted_and_the_error_passes(tmp_path):
   clock = Clock()
-  books = ledger.Ledger(tmp_path / "ledger.jsonl", clock.meter())
-  with pytest.raises(RuntimeError, match="boom"), books.phase("evaluation"):
+  ledger = Ledger(tmp_path / "ledger.jsonl", clock.meter())
+  with pytest.raises(RuntimeError, match="boom"), ledger.phase("evaluation"):
     clock.pass_(2.0)
-    with books.phase("D"):
+    with ledger.phase("D"):
       clock.pass_(3.0, cpu=1.0)
       raise RuntimeError("boom")
-  books.resume("code", None)
-  with books.phase("checkpoint"):
+  ledger.resume("code", None)
+  with ledger.phase("checkpoint", "code"):
     clock.pass_(1.0)
-  totals = ledger.totals(books.read())
-  assert totals["failed"] == 2
-  assert phases(books.read())[""]["evaluation"] == 5.0
-  use, _ = books.spent("code")
+  sums = totals(ledger.read())
+  assert sums["failed"] == 2
+  assert phases(ledger.read())[""]["evaluation"] == 5.0
+  use, _ = ledger.spent("code")
   assert (use.seconds, use.cpu_seconds) == (6.0, 1.0)
 
 
 def test_a_fused_step_is_shared_out_by_flops(tmp_path):
   clock = Clock()
-  books = ledger.Ledger(tmp_path / "ledger.jsonl", clock.meter())
-  with books.phase("step") as spend:
+  ledger = Ledger(tmp_path / "ledger.jsonl", clock.meter())
+  with ledger.phase("step") as spend:
     clock.pass_(10.0, cpu=20.0)
     work = {"C": 1.0, "C/prefill": 2.0, "D/prefill": 1.0, "update/C": 5.0}
     spend(steps=4, flops=work | {"": 1.0}, recompute=2.5)
-  by = ledger.totals(books.read())["phases"][""]
+  by = totals(ledger.read())["phases"][""]
   seconds = {k: v["seconds"] for k, v in by.items() if k != "idle"}
   assert seconds == pytest.approx({"prefill": 3.0, "C": 1.0, "update": 6.0})
   assert by["update"]["flops"] == 6.0 and by["update"]["recompute"] == 2.5
@@ -104,51 +105,51 @@ def test_a_fused_step_is_shared_out_by_flops(tmp_path):
 
 def test_test_and_service_are_not_training(tmp_path):
   clock = Clock()
-  books = ledger.Ledger(tmp_path / "ledger.jsonl", clock.meter())
-  books.resume("code", None)
-  with books.phase("step") as spend:
+  ledger = Ledger(tmp_path / "ledger.jsonl", clock.meter())
+  ledger.resume("code", None)
+  with ledger.phase("step", "code") as spend:
     clock.pass_(1.0)
     spend(flops={"C": 8.0})
   clock.pass_(100.0)
-  with books.phase("test"), books.phase("compile"):
+  with ledger.phase("test", "code"), ledger.phase("compile"):
     clock.pass_(50.0)
-  with books.phase("service") as spend:
+  with ledger.phase("service", "code") as spend:
     clock.pass_(25.0)
     spend(flops={"D": 1e9})
-  use, flops = books.spent("code")
+  use, flops = ledger.spent("code")
   assert (use.seconds, flops) == (1.0, 8.0)
-  assert phases(books.read())["code"] == {
+  assert phases(ledger.read())["code"] == {
     "C": 1.0, "test": 150.0, "service": 25.0, "idle": 0.0,
   }  # fmt: skip
 
 
 def test_a_checkpoint_knows_what_is_rolled_back(tmp_path):
   path, clock = tmp_path / "ledger.jsonl", Clock()
-  books = ledger.Ledger(path, clock.meter())
-  books.resume("code", None)
+  ledger = Ledger(path, clock.meter())
+  ledger.resume("code", None)
 
-  def step(books, seconds):
-    with books.phase("step") as spend:
+  def step(ledger, seconds):
+    with ledger.phase("step", "code") as spend:
       clock.pass_(seconds)
       spend(flops={"C": seconds})
 
-  step(books, 1.0)
-  saved = json.loads(json.dumps(books.position()))
-  with books.phase("checkpoint"):
+  step(ledger, 1.0)
+  saved = json.loads(json.dumps(ledger.position()))
+  with ledger.phase("checkpoint", "code"):
     clock.pass_(0.5)
-  step(books, 2.0)
+  step(ledger, 2.0)
   # Killed here: no close. A half-written line is dropped.
   with path.open("a") as file:
     file.write('{"kind": "pha')
-  again = ledger.Ledger(path, clock.meter())
+  again = Ledger(path, clock.meter())
   again.resume("code", saved)
   step(again, 2.0)
   again.close()
-  totals = ledger.totals(again.read())
-  assert totals["sessions"] == 2
-  assert totals["rolled_back"] == {"seconds": 2.0, "flops": 2.0}
-  assert [x["session"] for x in totals["lost"]] == [0]
-  assert totals["lost"][0]["at_most_seconds"] >= 0
+  sums = totals(again.read())
+  assert sums["sessions"] == 2
+  assert sums["rolled_back"] == {"seconds": 2.0, "flops": 2.0}
+  assert [x["session"] for x in sums["lost"]] == [0]
+  assert sums["lost"][0]["at_most_seconds"] >= 0
   # What was rolled back stays on the bill.
   assert again.spent("code")[0].seconds == 5.5
   assert again.spent("code")[1] == 5.0
@@ -157,56 +158,56 @@ def test_a_checkpoint_knows_what_is_rolled_back(tmp_path):
 def test_without_a_checkpoint_all_of_the_arm_is_rolled_back(tmp_path):
   path, clock = tmp_path / "ledger.jsonl", Clock()
   for arm in ("base", "code"):
-    books = ledger.Ledger(path, clock.meter())
-    books.resume(arm, None)
-    with books.phase("step"):
+    ledger = Ledger(path, clock.meter())
+    ledger.resume(arm, None)
+    with ledger.phase("step", arm):
       clock.pass_(1.0)
-    books.close()
-  again = ledger.Ledger(path, clock.meter())
+    ledger.close()
+  again = Ledger(path, clock.meter())
   again.resume("code", None)
-  totals = ledger.totals(again.read())
-  assert totals["rolled_back"]["seconds"] == 1.0  # the base's is not
-  assert totals["lost"] == []
+  sums = totals(again.read())
+  assert sums["rolled_back"]["seconds"] == 1.0  # the base's is not
+  assert sums["lost"] == []
 
 
 def test_a_lost_file_is_made_good_from_the_checkpoint(tmp_path):
   path, clock = tmp_path / "ledger.jsonl", Clock()
-  books = ledger.Ledger(path, clock.meter())
-  books.resume("code", None)
+  ledger = Ledger(path, clock.meter())
+  ledger.resume("code", None)
   for _ in range(5):
-    with books.phase("step") as spend:
+    with ledger.phase("step", "code") as spend:
       clock.pass_(1.0)
       spend(flops={"C": 3.0})
-  saved = books.position()
+  saved = ledger.position()
   path.unlink()
-  again = ledger.Ledger(path, clock.meter())
+  again = Ledger(path, clock.meter())
   again.carry(saved)
   again.resume("code", saved)
   use, flops = again.spent("code")
   assert (use.seconds, flops) == (5.0, 15.0)
   # Killed again and again before the next checkpoint: it is carried once.
   for _ in range(3):
-    with again.phase("step"):
+    with again.phase("step", "code"):
       clock.pass_(1.0)
-    again = ledger.Ledger(path, clock.meter())
+    again = Ledger(path, clock.meter())
     again.carry(saved)
     again.resume("code", saved)
   assert again.spent("code")[0].seconds == 8.0
-  assert ledger.totals(again.read())["rolled_back"]["seconds"] == 3.0
+  assert totals(again.read())["rolled_back"]["seconds"] == 3.0
 
 
 def test_a_cut_file_is_made_good_by_what_is_missing_and_no_more(tmp_path):
   path, clock = tmp_path / "ledger.jsonl", Clock()
-  books = ledger.Ledger(path, clock.meter())
+  ledger = Ledger(path, clock.meter())
   for arm in ("base", "code"):
-    books.resume(arm, None)
+    ledger.resume(arm, None)
     for _ in range(3):
-      with books.phase("step"):
+      with ledger.phase("step", arm):
         clock.pass_(1.0)
-  saved = books.position()
+  saved = ledger.position()
   lines = path.read_text().splitlines(keepends=True)
   path.write_text("".join(lines[:4]))  # open, resume?, and some of the base
-  again = ledger.Ledger(path, clock.meter())
+  again = Ledger(path, clock.meter())
   again.carry(saved)
   assert again.spent("base", "code")[0].seconds == 6.0
   again.carry(saved)
@@ -215,20 +216,62 @@ def test_a_cut_file_is_made_good_by_what_is_missing_and_no_more(tmp_path):
 
 def test_compiling_is_shared_and_an_arm_named_twice_counts_once(tmp_path):
   clock = Clock()
-  books = ledger.Ledger(tmp_path / "ledger.jsonl", clock.meter())
-  books.resume("base", None)
-  with books.phase("compile"):
+  ledger = Ledger(tmp_path / "ledger.jsonl", clock.meter())
+  ledger.resume("base", None)
+  with ledger.phase("compile", "base"):
     clock.pass_(4.0)
-  with books.phase("step"):
+  with ledger.phase("step", "base"):
     clock.pass_(1.0)
-  books.resume("code", None)
-  with books.phase("evaluation"), books.phase("compile"):
+  ledger.resume("code", None)
+  with ledger.phase("evaluation", "code"), ledger.phase("compile"):
     clock.pass_(2.0)
-  with books.phase("test"), books.phase("compile"):
+  with ledger.phase("test", "code"), ledger.phase("compile"):
     clock.pass_(9.0)
-  assert phases(books.read())[""]["compile"] == 6.0
-  assert books.spent("base", "base")[0].seconds == 7.0
-  assert books.spent("lead")[0].seconds == 6.0
+  assert phases(ledger.read())[""]["compile"] == 6.0
+  assert ledger.spent("base", "base")[0].seconds == 7.0
+  assert ledger.spent("lead")[0].seconds == 6.0
+
+
+def test_a_phase_is_of_the_arm_named_or_of_the_phase_around_it(tmp_path):
+  clock = Clock()
+  ledger = Ledger(tmp_path / "ledger.jsonl", clock.meter())
+  with ledger.phase("checkpoint"):
+    clock.pass_(1.0)
+  with ledger.phase("test", "code"):
+    clock.pass_(2.0)
+    with ledger.phase("C"):
+      clock.pass_(3.0)
+      ledger.program(name="C")
+    with ledger.phase("D", "english"):
+      clock.pass_(4.0)
+  clock.pass_(5.0)
+  ledger.close()
+  found = [(x["arm"], x.get("phase", x["kind"])) for x in ledger.read()]
+  assert found == [
+    ("", "open"), ("", "checkpoint"), ("code", "program"), ("code", "test/C"),
+    ("english", "test/D"), ("code", "test"), ("code", "close"),
+  ]  # fmt: skip
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_a_charged_function_is_at_hand_uncharged(tmp_path, on):
+  """Work of arm "code" that is called within a phase, and outside of any."""
+  path = tmp_path / "ledger.jsonl" if on else None
+  ledger = Ledger(path, Clock().meter())
+  double = jax.jit(lambda x: 2 * x)
+  trips = lambda out: {"C": 3}
+  found = metering.charged(ledger, "C", double, trips, "code")
+  assert found.uncharged is double and found.loops(None) == {"C": 3}
+  assert found(jnp.float32(2)) == 4
+  with ledger.phase("evaluation", "base"):
+    assert found(jnp.float32(3)) == 6
+  charged = [
+    (x["arm"], x["phase"]) for x in ledger.read() if x["kind"] == "phase"
+  ]
+  assert charged == on * [
+    ("", "compile"), ("code", "C"), ("code", "evaluation/C"),
+    ("base", "evaluation"),
+  ]  # fmt: skip
 
 
 def test_every_session_is_priced_by_its_own_meter(tmp_path):
@@ -241,21 +284,21 @@ def test_every_session_is_priced_by_its_own_meter(tmp_path):
     ),
   )
   for meter in (first, clock.meter()):
-    books = ledger.Ledger(path, meter)
-    books.resume("code", None)
-    with books.phase("step"):
+    ledger = Ledger(path, meter)
+    ledger.resume("code", None)
+    with ledger.phase("step", "code"):
       clock.pass_(10.0, cpu=10.0)
-    books.close()
-  lines = books.read()
-  found = ledger.training_joules(lines, ("code",), 1.0)
-  modelled = ledger.joules(energy.Use(10.0, 10.0, {}), books.opening, 1.0)
+    ledger.close()
+  lines = ledger.read()
+  found = training_joules(lines, ("code",), 1.0)
+  modelled = joules(energy.Use(10.0, 10.0, {}), ledger.opening, 1.0)
   np.testing.assert_allclose(found, 1000.0 + modelled)
 
 
 def test_unawaited_work_is_charged_where_it_was_asked_for(tmp_path):
   """The dispatch returns at once; the phase waits for what it was handed."""
-  meter = energy.open_meter()
-  books = ledger.Ledger(tmp_path / "ledger.jsonl", meter)
+  meter = energy_sources.open_meter()
+  ledger = Ledger(tmp_path / "ledger.jsonl", meter)
   x = jnp.ones((1000, 1000))
 
   @jax.jit
@@ -264,68 +307,69 @@ def test_unawaited_work_is_charged_where_it_was_asked_for(tmp_path):
 
   jax.block_until_ready(slow(x))
   begun = time.perf_counter()
-  with books.phase("update") as spend:
+  with ledger.phase("update") as spend:
     out = spend(slow(x))
     dispatched = time.perf_counter() - begun
-  with books.phase("evaluation"):
+  with ledger.phase("evaluation"):
     jax.block_until_ready(out)
-  by = ledger.totals(books.read())["phases"][""]
+  by = totals(ledger.read())["phases"][""]
   both = by["update"]["seconds"] + by["evaluation"]["seconds"]
   assert by["update"]["seconds"] >= 0.95 * both
   assert dispatched < 0.5 * both  # it was not awaited by the call itself
-  books.close()
+  ledger.close()
 
 
-def test_no_books_cost_nothing_and_write_nothing(tmp_path, monkeypatch):
+def test_no_ledger_costs_nothing_and_writes_nothing(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  books = ledger.Ledger(None, Clock().meter())
-  books.resume("code", None)
-  with books.phase("step") as spend:
+  ledger = Ledger(None, Clock().meter())
+  ledger.resume("code", None)
+  with ledger.phase("step", "code") as spend:
     assert spend(3) == 3
-  books.close()
-  assert books.read() == [] and list(tmp_path.iterdir()) == []
+  ledger.close()
+  assert ledger.read() == [] and list(tmp_path.iterdir()) == []
 
 
 def test_a_phase_costs_less_than_a_percent_of_a_small_step(tmp_path):
   """0.4 ms is a percent of the default's step, were each in its own phase.
 
-  benchmarks/ledger.py has the whole loop with and without the books.
+  benchmarks/ledger.py has the whole loop with and without the ledger.
   """
-  books = ledger.Ledger(tmp_path / "ledger.jsonl", energy.open_meter())
+  ledger = Ledger(tmp_path / "ledger.jsonl", energy_sources.open_meter())
   runs = []
   for _ in range(5):
     begun = time.perf_counter()
     for step in range(200):
-      with books.phase("step") as spend:
+      with ledger.phase("step") as spend:
         spend(step=step, flops={"C": 1.0, "D": 2.0})
     runs.append((time.perf_counter() - begun) / 200)
   assert min(runs) < 0.4e-3
-  books.close()
+  ledger.close()
 
 
 LOOP = """
   import json, sys, time
   from pathlib import Path
-  from rsrc_jax.metrics import energy, ledger
+  from rsrc_jax.accounting import energy, energy_sources
+  from rsrc_jax.accounting.ledger import Ledger
 
   folder, kill = Path(sys.argv[1]), int(sys.argv[2])
   path, saved = folder / "ledger.jsonl", folder / "checkpoint.json"
-  books = ledger.Ledger(path, energy.open_meter())
+  ledger = Ledger(path, energy_sources.open_meter())
   host = json.loads(saved.read_text()) if saved.exists() else {"step": 0}
-  books.resume("code", host.get("ledger"))
+  ledger.resume("code", host.get("ledger"))
   for step in range(host["step"], 30):
-    with books.phase("step") as spend:
+    with ledger.phase("step", "code") as spend:
       time.sleep(0.02)
       spend(step=step + 1, flops={"C": 1.0})
     if step == kill:
       (folder / "ready").touch()
       time.sleep(60)
     if (step + 1) % 10 == 0:
-      host = {"step": step + 1, "ledger": books.position()}
-      with books.phase("checkpoint"):
+      host = {"step": step + 1, "ledger": ledger.position()}
+      with ledger.phase("checkpoint", "code"):
         saved.write_text(json.dumps(host))
         time.sleep(0.02)
-  books.close()
+  ledger.close()
 """
 
 
@@ -348,7 +392,7 @@ def test_a_killed_process_resumes_with_its_bill(tmp_path):
   assert run(killed).wait() == 0
 
   read = lambda folder: run_log.read_jsonl(folder / "ledger.jsonl")
-  one, two = (ledger.totals(read(x)) for x in (whole, killed))
+  one, two = (totals(read(x)) for x in (whole, killed))
   useful = two["phases"]["code"]["C"]["seconds"]
   useful -= two["rolled_back"]["seconds"]
   expected = one["phases"]["code"]["C"]["seconds"]

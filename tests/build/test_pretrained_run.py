@@ -10,19 +10,16 @@ import numpy as np
 import pytest
 from helpers import small_checkpoint
 
-from rsrc_jax import train
+from experiments.random_vocabulary import measure_arms
+from rsrc_jax import runs, train
 from rsrc_jax.build.setup import initial_params, make_setup
 from rsrc_jax.data import sources
 from rsrc_jax.models import lora
-from rsrc_jax.runtime import checkpoint, weights
+from rsrc_jax.runtime import weights
 from rsrc_jax.runtime.configs import load
 from rsrc_jax.stages import plan
 
 ROOT = Path(__file__).resolve().parents[2]
-EXPERIMENTS = ROOT / "experiments"
-sys.path[:0] = [str(EXPERIMENTS), str(EXPERIMENTS / "random_vocabulary")]
-
-import examine  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -45,30 +42,17 @@ def finished(config, tmp_path_factory):
   return train.train(config, workdir), workdir
 
 
-def trained(config, workdir):
-  """-> the phase, what it trained, the checkpoint's own weights."""
-  setup = make_setup(config, workdir)
-  _, arm = plan.make_stages(setup)
-  base = initial_params(setup)
-  saver = checkpoint.open_saver(
-    workdir / "checkpoints" / "code", keep_last=1, keep_best=1,
-    metric="nll_bits",
-  )  # fmt: skip
-  state, _ = checkpoint.restore(saver, jax.eval_shape(arm.init, base))
-  checkpoint.close(saver)
-  return arm, state.params, base
-
-
 def test_adapters_are_trained_and_saved_alone(config, finished):
   summary, workdir = finished
-  arm, adapters, base = trained(config, workdir)
+  run = runs.open(workdir)
+  adapters, base = run.state("code").params, run.base
   assert set(adapters) == {"blocks"}
   names = {k for node in adapters["blocks"].values() for k in node}
   assert names == {"lora_a", "lora_b"}
   # B starts at zero: whatever it holds has been learnt.
   learnt = [n["lora_b"] for n in adapters["blocks"].values()]
   assert all(np.abs(x).max() > 0 for x in learnt)
-  full = arm.bind(adapters, {"base": base})
+  full = run.params("code")
   assert full["embed"] is base["embed"]
   assert full["blocks"]["q"]["kernel"] is base["blocks"]["q"]["kernel"]
   assert summary["params"] == sum(x.size for x in jax.tree.leaves(base))
@@ -82,10 +66,9 @@ def test_what_was_trained_can_be_exported(config, finished, tmp_path):
              f"--workdir={workdir}", f"--out={out}"]  # fmt: skip
   done = subprocess.run(command, capture_output=True, text=True, check=True)
   assert "from_pretrained" in done.stdout
-  params = weights.load(
-    weights.open_folder(out), make_setup(config, workdir).mesh
-  )
-  _, adapters, base = trained(config, workdir)
+  run = runs.open(workdir)
+  params = weights.load(weights.open_folder(out), run.setup.mesh)
+  base, adapters = run.base, run.state("code").params
   merged = lora.merge(base, adapters, config.lora.alpha / config.lora.rank)
   kernel = params["blocks"]["up"]["kernel"]
   np.testing.assert_allclose(
@@ -95,7 +78,7 @@ def test_what_was_trained_can_be_exported(config, finished, tmp_path):
   assert (out / "tokenizer.json").is_file()
   again = [*command[:2], "--arm=cod", *command[3:]]
   refused = subprocess.run(again, capture_output=True, text=True)
-  assert refused.returncode == 1 and "none of base, code" in refused.stderr
+  assert refused.returncode == 1 and "no arm 'cod'" in refused.stderr
 
 
 def test_codes_are_ids_of_its_tokenizer(config, finished):
@@ -167,10 +150,10 @@ def test_the_research_question_on_its_weights(config, tmp_path):
   assert all(np.isfinite(x) for x in jax.device_get(metrics).values())
 
 
-def test_adapters_are_examined(config, finished):
-  """examine.py of the experiment reads a run that has trained adapters."""
+def test_adapters_are_measured(config, finished):
+  """measure_arms.py of the experiment reads a run that has trained adapters."""
   summary, workdir = finished
-  found = examine.examine(config, workdir)["arms"]["code"]
+  found = measure_arms.measure(runs.open(workdir))["arms"]["code"]
   # Of more rows; the first are those of the run's own test.
   rows = found["by_budget"]["8"]["nll_bits"][: config.eval.test_rows]
   score = np.mean(rows)

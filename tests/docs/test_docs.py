@@ -187,7 +187,12 @@ def parse(file: Path, rest: list[str]) -> None:
     return  # a config that the reader is to write
   if not own:
     known = texts_of(file)
-    for flag in named:
+    own = [x for x in named if x.startswith("--config.")]
+    if own:
+      check_settings(
+        [x.replace("=configs/", f"={ROOT}/configs/") for x in rest]
+      )
+    for flag in (x for x in named if x not in own):
       assert f'"{flag.split("=")[0]}"' in known, f"{file.name}: {flag}"
     return
   here = [x.replace("=configs/", f"={ROOT}/configs/") for x in rest]
@@ -222,6 +227,8 @@ def defined(file: Path) -> list[tuple[str, str, str]]:
     function = getattr(node.func, "attr", getattr(node.func, "id", ""))
     if not function.startswith("DEFINE_") or not node.args:
       continue
+    if any(x.arg == "flag_values" for x in node.keywords):
+      continue  # not a flag of the command itself
     name = getattr(node.args[0], "value", None)
     if isinstance(name, str):
       found.append((function, name, str(ROOT / "configs" / "tiny.py")))

@@ -70,7 +70,7 @@ ANSWERED = {"E4": 0.7, "F": 0.5}
 
 
 def arm(name: str, seed: int, k: int) -> dict:
-  """What measure_arms.py finds of an arm at k; the noise of rows is the seed's."""
+  """What measure_arms.py finds of an arm at k; noise is the rows', by seed."""
   rng = np.random.default_rng(seed)
   hard, floor = 0.05 * rng.normal(size=(2, DOCS))
   floor = floor + FLOOR.get(name, 0.2)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsrc_jax.metrics import rsrc
+from rsrc_jax.metrics import rsrc, statistics
 
 few = settings(deadline=None, max_examples=60)
 bits = st.floats(1e-3, 1e9)
@@ -59,7 +59,7 @@ def test_an_identity_copy_is_exactly_0(rows, n, training, e_i):
   ]
   assert found == [0.0] * 5
   assert rsrc.log10_eta(rsrc.rsrc_i(k, e_i)) == -math.inf
-  assert not rsrc.bootstrap(saved, 20).any()
+  assert not statistics.bootstrap(saved, 20).any()
 
 
 @few
@@ -132,24 +132,23 @@ def test_chance_level_is_0(code_bits, training, e_i, n):
   source = 100.0
   saved = [source - (c + source) for c in code_bits]
   assert rsrc.capability(saved) == 0.0
-  assert not rsrc.bootstrap(saved, 10).any()
+  assert not statistics.bootstrap(saved, 10).any()
   assert rsrc.rsrc_i(rsrc.capability(saved), e_i) == 0.0
   assert rsrc.rsrc_t(n, rsrc.capability(saved), 0.0, training) == 0.0
 
 
 def test_no_date_and_no_label_goes_in():
-  """Nor anything else but bits, joules, samples, and how draws are made."""
+  """Nor anything else but bits, joules and samples."""
   inputs = {
     "bits_saved", "k", "k_0", "n", "training", "e_i", "e_base", "e_c",
-    "e_read_s", "e_read_c", "state_bits", "rsrc", "kelvin", "ledgers", "draws",
-    "seed", "documents", "clip",
+    "e_read_s", "e_read_c", "state_bits", "rsrc", "kelvin", "ledgers",
   }  # fmt: skip
   public = [
     f
     for name, f in inspect.getmembers(rsrc, inspect.isfunction)
     if f.__module__ == rsrc.__name__ and not name.startswith("_")
   ]
-  assert len(public) == 12
+  assert len(public) == 10
   assert {p for f in public for p in inspect.signature(f).parameters} == inputs
   modules = {name for name, _ in inspect.getmembers(rsrc, inspect.ismodule)}
   assert modules == {"np"}  # no clock, no calendar, no jax
@@ -260,7 +259,7 @@ def test_a_codebook_hidden_in_state_costs_its_bits():
 
 def test_bootstrap_finds_the_standard_error():
   rows = np.random.default_rng(0).normal(3, 2, 400)
-  draws = rsrc.bootstrap(rows, 4000, seed=1)
+  draws = statistics.bootstrap(rows, 4000, seed=1)
   assert draws.shape == (4000,)
   np.testing.assert_allclose(draws.mean(), rows.mean(), atol=0.01)
   # The bootstrap's own noise at 4000 draws is about 1.1 %.
@@ -272,9 +271,9 @@ def test_bootstrap_is_by_document():
   rows = np.random.default_rng(0).normal(0, 1, 50)
   copies, owner = np.repeat(rows, 8), np.repeat(np.arange(50)[::-1], 8)
   options = {"draws": 2000, "seed": 3, "clip": False}
-  by_row = rsrc.bootstrap(copies, **options)
-  by_document = rsrc.bootstrap(copies, **options, documents=owner)
-  alone = rsrc.bootstrap(rows, **options)
+  by_row = statistics.bootstrap(copies, **options)
+  by_document = statistics.bootstrap(copies, **options, documents=owner)
+  alone = statistics.bootstrap(rows, **options)
   np.testing.assert_allclose(by_document.std(), alone.std(), rtol=0.08)
   np.testing.assert_allclose(by_row.std(), alone.std() / 8**0.5, rtol=0.08)
 
@@ -282,7 +281,9 @@ def test_bootstrap_is_by_document():
 def test_documents_of_unequal_size():
   # Drawn twice each or once each, from (1, 1, 4) in documents (a, a, b): aa
   # gives 1, ab gives 2, bb gives 4; in four draws of equal probability.
-  draws = rsrc.bootstrap([1, 1, 4], 4000, documents=np.array(["a", "a", "b"]))
+  draws = statistics.bootstrap(
+    [1, 1, 4], 4000, documents=np.array(["a", "a", "b"])
+  )
   values, counts = np.unique(draws.round(9), return_counts=True)
   assert values.tolist() == [1, 2, 4]
   np.testing.assert_allclose(counts / 4000, [1 / 4, 1 / 2, 1 / 4], atol=0.03)
@@ -291,11 +292,13 @@ def test_documents_of_unequal_size():
 def test_leading_axes_are_paired():
   rows = np.random.default_rng(0).normal(0, 1, (2, 30))
   rows = np.stack([rows[0], rows[0] + 5])
-  draws = rsrc.bootstrap(rows, 100, clip=False)
+  draws = statistics.bootstrap(rows, 100, clip=False)
   np.testing.assert_allclose(draws[1] - draws[0], 5, atol=1e-9)
-  assert (rsrc.bootstrap(rows, 100) >= 0).all()
-  np.testing.assert_array_equal(draws, rsrc.bootstrap(rows, 100, clip=False))
-  other = rsrc.bootstrap(rows, 100, seed=1, clip=False)
+  assert (statistics.bootstrap(rows, 100) >= 0).all()
+  np.testing.assert_array_equal(
+    draws, statistics.bootstrap(rows, 100, clip=False)
+  )
+  other = statistics.bootstrap(rows, 100, seed=1, clip=False)
   assert (draws != other).any()
 
 
@@ -304,23 +307,25 @@ def test_coverage_of_the_interval():
   rng = np.random.default_rng(0)
   held = 0
   for i in range(200):
-    found = rsrc.interval(rsrc.bootstrap(rng.gamma(4.0, 1.0, 60), 300, seed=i))
+    found = statistics.interval(
+      statistics.bootstrap(rng.gamma(4.0, 1.0, 60), 300, seed=i)
+    )
     held += found["p5"] <= 4.0 <= found["p95"]
   assert 165 <= held <= 194  # 180 +- 3.4 standard deviations
 
 
 def test_interval():
-  found = rsrc.interval(np.arange(101.0))
+  found = statistics.interval(np.arange(101.0))
   assert found == {"median": 50.0, "p5": 5.0, "p95": 95.0}
-  assert rsrc.interval(3) == {"median": 3.0, "p5": 3.0, "p95": 3.0}
-  assert rsrc.interval(None) is None
+  assert statistics.interval(3) == {"median": 3.0, "p5": 3.0, "p95": 3.0}
+  assert statistics.interval(None) is None
   # Half of n* is finite: the quantiles are draws, never between two of them.
-  found = rsrc.interval([1.0, 2.0, math.inf, math.inf])
+  found = statistics.interval([1.0, 2.0, math.inf, math.inf])
   assert found == {"median": 2.0, "p5": 1.0, "p95": math.inf}
-  assert rsrc.interval([-math.inf, -math.inf])["median"] == -math.inf
+  assert statistics.interval([-math.inf, -math.inf])["median"] == -math.inf
   for bad in ([], [1.0, math.nan]):
     with pytest.raises(ValueError, match="no quantiles"):
-      rsrc.interval(bad)
+      statistics.interval(bad)
 
 
 # What is unknown, and what can't be.
@@ -387,8 +392,8 @@ def test_the_volume_is_declared(n):
     (lambda: rsrc.break_even_samples(1, -8), "state_bits is -8 bits"),
     (lambda: rsrc.capability([]), "at least one row"),
     (lambda: rsrc.capability([1, math.nan]), "finite"),
-    (lambda: rsrc.bootstrap([1, math.inf]), "finite"),
-    (lambda: rsrc.bootstrap([1, 2], documents=np.array([1])), "2 rows"),
+    (lambda: statistics.bootstrap([1, math.inf]), "finite"),
+    (lambda: statistics.bootstrap([1, 2], documents=np.array([1])), "2 rows"),
     (lambda: rsrc.log10_eta(1, kelvin=0), "kelvin is 0"),
     (lambda: rsrc.log10_eta(math.nan), "rsrc is NaN"),
     (lambda: rsrc.merge([]), "ledgers is empty"),

@@ -60,7 +60,7 @@ def test_the_ledger_of_passes_is_the_formula(run):
     assert arm["passes_inference"] == 3 * calls
     assert arm["passes_training"] == 6 * 8 * calls
     assert arm["passes_with_gradient"] == 6 * 8 * 3
-    # The books' walk over the program, beside the formula: heads are left out.
+    # The walk over the program, beside the formula: heads are left out.
     walked = summary["ledger"]["programs"][name]["walker"]
     assert 1.0 < walked * 6 / arm["flops_training"] < 1.25
   # Without halting an item stays its S supersteps, once the slots are spread.

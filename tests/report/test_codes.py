@@ -14,11 +14,12 @@ import pytest
 from helpers import tiny
 from rich.console import Console
 
-from rsrc_jax.accounting import energy, ledger
+from rsrc_jax.accounting import energy_sources
+from rsrc_jax.accounting.ledger import Ledger
 from rsrc_jax.build import writers
 from rsrc_jax.build.setup import arm_config, make_setup
 from rsrc_jax.data import sources, tokenizer
-from rsrc_jax.evaluation import code_judge, heldout
+from rsrc_jax.evaluation import samples
 from rsrc_jax.report import codes, codes_page, codes_text
 from rsrc_jax.runtime import sharding
 from rsrc_jax.runtime.configs import load
@@ -316,7 +317,7 @@ def refused(done, said: str) -> None:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-  """What results.py says of made-up codes of an arm that injects, and a rule.
+  """What evaluation says of made-up codes of an arm that injects, and a rule.
 
   -> world, params, table, lines by arm. Five rows are shared by four devices.
   """
@@ -325,8 +326,7 @@ def written(tmp_path_factory):
     {"data.sentences": 400, "data.heldout": 32, "model.width": 16,
      "model.depth": 1, "model.hidden": 24, "budget": 4, "budgets": (2, 3, 4),
      "eval.budgets": (3,), "eval.samples": 5, "eval.batch_size": 8,
-     "curriculum.hidden": 0.5, "mesh.data": 4, "only": "E1,F",
-     "subsets": 2}
+     "curriculum.hidden": 0.5, "mesh.data": 4, "only": "E1,F"}
   )  # fmt: skip
   setup = make_setup(config, tmp_path_factory.mktemp("cache"))
   params = jax.jit(setup.policy.init)(jax.random.key(0))
@@ -346,16 +346,13 @@ def written(tmp_path_factory):
     "decoded": Tokens(*(np.roll(x, 1, 0) for x in source)),
     "scores": {"nll_bits": np.ones(8)},
   }
-  surprise = jax.jit(heldout.make_surprise(setup))
+  surprisal = jax.jit(samples.make_surprisal(setup))
   place = lambda tree: sharding.rows(setup.mesh, tree)
-  books = ledger.Ledger(None, energy.open_meter())
+  ledger = Ledger(None, energy_sources.open_meter())
   lines = {}
   for arm in plan.make_stages(setup)[1:]:
-    looks = heldout._looks(
-      setup, arm, params, table, surprise,
-      code_judge.CodeJudge(None, None, place), books,
-    )  # fmt: skip
-    lines[arm.name] = heldout.samples(setup, arm.name, table, 5, *looks)
+    more = samples.readouts(setup, arm, params, table, surprisal, place, ledger)
+    lines[arm.name] = samples.rows(setup, arm.name, table, 5, *more)
   return setup, params, table, lines
 
 

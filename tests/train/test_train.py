@@ -23,10 +23,11 @@ from helpers.runs import (
 )
 
 from rsrc_jax import train
-from rsrc_jax.accounting import ledger
+from rsrc_jax.accounting import account
+from rsrc_jax.accounting.ledger import SCOPES
+from rsrc_jax.accounting.totals import totals
 from rsrc_jax.build.setup import make_setup
 from rsrc_jax.data import sources
-from rsrc_jax.evaluation import service
 from rsrc_jax.runtime import run_log, sharding
 from rsrc_jax.runtime.configs import load
 from rsrc_jax.stages import plan
@@ -75,22 +76,22 @@ def test_the_summary_holds_every_promised_key(whole):
   assert heldout["controls"]["no_code"]["mean_tokens"] == 0.0
 
 
-def test_the_books_hold_all_of_the_time_and_every_phase(whole):
+def test_the_ledger_holds_all_of_the_time_and_every_phase(whole):
   summary = json.loads((whole[0] / "summary.json").read_text())
-  books = summary["ledger"]
+  ledger = summary["ledger"]
   lines = run_log.read_jsonl(whole[0] / "ledger.jsonl")
   assert [x["kind"] for x in lines][:2] == ["open", "phase"]
   wall = lines[-1]["at"] - lines[0]["at"]
-  wall += lines[1]["seconds"]  # the data were built before the books opened
-  assert books["wall_seconds"] == pytest.approx(wall, rel=0.01)
+  wall += lines[1]["seconds"]  # the data were built before the ledger opened
+  assert ledger["wall_seconds"] == pytest.approx(wall, rel=0.01)
   # No D: the default's V does not hear d while training.
   expected = {"prefill", "C", "V", "update", "evaluation",
               "checkpoint", "test", "service", "idle"}  # fmt: skip
-  assert set(books["phases"]["code"]) == expected
-  for by in books["phases"].values():
+  assert set(ledger["phases"]["code"]) == expected
+  for by in ledger["phases"].values():
     for phase in by.values():
       assert phase["joules"]["median"] > 0 or phase["seconds"] == 0
-  code = books["programs"]["code"]
+  code = ledger["programs"]["code"]
   # Rollouts of full length, on paper and in the program.
   assert code["walker"] == pytest.approx(code["closed_form"], rel=0.05)
   assert code["peak_bytes"] > 0
@@ -98,10 +99,10 @@ def test_the_books_hold_all_of_the_time_and_every_phase(whole):
   # would do much less if something were counted that nobody reads.
   assert [x.split("/")[1] for x in code["xla_unknown_loops"]] == ["C"]
   assert code["walker_once"] == pytest.approx(code["xla_corrected"], rel=0.02)
-  assert (books["sessions"], books["failed"], books["lost"]) == (1, 0, [])
+  assert (ledger["sessions"], ledger["failed"], ledger["lost"]) == (1, 0, [])
 
 
-def test_the_economy_of_every_arm_is_in_the_summary(whole):
+def test_what_every_arm_cost_is_in_the_summary(whole):
   summary = json.loads((whole[0] / "summary.json").read_text())
   arms = summary["rsrc"]["arms"]
   assert {"code", "english_rl", "untrained", "identity"} < set(arms)
@@ -124,7 +125,7 @@ def test_the_economy_of_every_arm_is_in_the_summary(whole):
 
 def test_tensorboard_has_the_totals(whole):
   summary = json.loads((whole[0] / "summary.json").read_text())
-  found = service.scalars(summary)
+  found = account.scalars(summary)
   assert found["rsrc/code/k"] == 0.0
   assert found["ledger//compile/seconds"] > 0  # shared by all arms
   assert all(np.isfinite(x) for x in found.values())
@@ -154,7 +155,7 @@ def test_the_trajectory_is_what_was_logged(whole):
   )
 
 
-def test_books_change_nothing_that_is_learnt(whole, tmp_path):
+def test_a_ledger_changes_nothing_that_is_learnt(whole, tmp_path):
   train.train(shrunk(**{"ledger.enabled": False}), tmp_path / "run")
   assert not (tmp_path / "run" / "ledger.jsonl").exists()
   assert_same_run(tmp_path / "run", whole[0])
@@ -218,13 +219,13 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(whole, tmp_path):
   assert kills >= 1
   assert_same_run(workdir, whole[0])
   lines = run_log.read_jsonl(workdir / "ledger.jsonl")
-  totals = ledger.totals(lines)
-  assert totals["sessions"] == kills + 1 or len(totals["lost"]) <= kills
-  once = ledger.totals(run_log.read_jsonl(whole[0] / "ledger.jsonl"))
+  sums = totals(lines)
+  assert sums["sessions"] == kills + 1 or len(sums["lost"]) <= kills
+  once = totals(run_log.read_jsonl(whole[0] / "ledger.jsonl"))
   for arm in ("base", "english_rl", "code"):
-    flops = lambda books, arm=arm: sum(
-      p["flops"] for n, p in books["phases"][arm].items()
-      if n in ledger.SCOPES
+    flops = lambda ledger, arm=arm: sum(
+      p["flops"] for n, p in ledger["phases"][arm].items()
+      if n in SCOPES
     )  # fmt: skip
     assert flops(totals) >= flops(once)  # redone steps count twice
 
@@ -258,9 +259,9 @@ def test_a_run_that_fails_is_on_the_bill(tmp_path):
       workdir,
     )
   lines = run_log.read_jsonl(workdir / "ledger.jsonl")
-  totals = ledger.totals(lines)
-  assert totals["failed"] == 1 and lines[-1]["kind"] == "close"
-  assert totals["phases"]["base"]["update"]["flops"] > 0
+  sums = totals(lines)
+  assert sums["failed"] == 1 and lines[-1]["kind"] == "close"
+  assert sums["phases"]["base"]["update"]["flops"] > 0
 
 
 def test_nothing_is_compiled_after_the_first_step(tmp_path, monkeypatch):

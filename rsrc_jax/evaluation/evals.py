@@ -1,0 +1,29 @@
+"""Evaluations that a config names: `config.evals.NAME = {"type": ..., ...}`.
+
+"type" is a module of this folder, or a Python file of the user's. Either has
+make(setup, **settings) -> evaluate(stage, params, carry) -> scores, where
+settings are the other fields of the block: params are the policy's, trained,
+carry what the stage's pattern carried when training ended, and scores a dict of
+numbers. They come to stand under summary["evals"][ARM][NAME].
+"""
+
+from collections.abc import Callable
+
+from rsrc_jax.build.setup import Setup
+from rsrc_jax.runtime import configs
+
+
+def make_all(setup: Setup) -> dict[str, Callable]:
+  """The evaluations of a run, by their names.
+
+  Raises:
+    ValueError: a block without a type, or with one that is not there.
+  """
+  made = {}
+  for name, block in (setup.config.get("evals") or {}).items():
+    settings, field = block.to_dict(), f"config.evals.{name}"
+    kind = settings.pop("type", "")
+    found = configs.find("evaluation", kind, "make", f"{field}.type")
+    configs.check_arguments(found, {"setup": setup, **settings}, field, kind)
+    made[name] = found(setup, **settings)
+  return made

@@ -1,0 +1,269 @@
+"""Rows of the test split, token by token: samples.jsonl and shown.jsonl."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rsrc_jax.accounting import metering
+from rsrc_jax.accounting.ledger import Ledger
+from rsrc_jax.build import writers
+from rsrc_jax.build.setup import Setup, arm_config
+from rsrc_jax.data import sources
+from rsrc_jax.lm import rollout, tokens
+from rsrc_jax.lm.keys import row_keys
+from rsrc_jax.metrics import compression
+from rsrc_jax.rl import supervised
+from rsrc_jax.runtime import processes, run_log
+from rsrc_jax.stages.stage import Stage
+from rsrc_jax.types import Constraints, Params, Tokens
+
+
+def rows(
+  setup: Setup,
+  arm: str,
+  table: dict[str, Any],
+  count: int,
+  *readouts: list[dict[str, Any]],
+) -> list[dict[str, Any]]:
+  """The first `count` rows of an arm, as tokens and as text.
+
+  readouts: each has more fields for every one of these rows.
+  """
+  vocab, found = setup.corpus.vocab, []
+  novel = np.asarray(compression.novel(table["source"], table["code"]))
+  for i in range(min(count, len(table["row"]))):
+    s, c, d = (_row(table[x], i) for x in ("source", "code", "decoded"))
+    found.append(
+      {
+        "arm": arm,
+        "row": int(table["row"][i]),
+        "source": vocab.decode(s),
+        "source_ids": s,
+        "source_pieces": vocab.pieces(s),
+        "code": vocab.decode(c),
+        "code_ids": c,
+        "code_pieces": vocab.pieces(c),
+        "code_novel": novel[i][table["code"].mask[i]].tolist(),
+        "decoded": vocab.decode(d),
+        "decoded_ids": d,
+        "decoded_pieces": vocab.pieces(d),
+        "scores": {k: float(v[i]) for k, v in table["scores"].items()},
+      }
+    )
+  for more in readouts:
+    found = [line | one for line, one in zip(found, more, strict=True)]
+  return found
+
+
+def readouts(
+  setup: Setup,
+  arm: Stage,
+  params: Params,
+  table: dict[str, Any],
+  surprisal: Callable,
+  place: Callable,
+  ledger: Ledger,
+) -> list[list[dict[str, Any]]]:
+  """What samples.jsonl says of an arm's rows that no score needs.
+
+  Surprisal in bits by token, null for an id that its role may never write; and,
+  of an arm that injects ids, a code that was written while the prompt asks for
+  them.
+  """
+  config = setup.config
+  count = min(config.eval.samples, len(table["row"]))
+  # As many rows as the mesh can share out; the last ones are not looked at.
+  ways = setup.mesh.shape["data"] * setup.mesh.shape["fsdp"]
+  size = -(-count // ways) * ways
+  if not count:
+    return []
+  some = [
+    sources.batch(table[x], 0, size) for x in ("source", "code", "decoded")
+  ]
+  with ledger.phase("test", arm.name):
+    bits = processes.fetch(surprisal(params, *(place(x.source) for x in some)))
+  told = [
+    [_finite(x[i], y.source, i, setup.roles[role].support)
+     for i in range(count)]
+    for x, y, role in zip(bits, some[1:], ("C", "D"), strict=True)
+  ]  # fmt: skip
+  found = [
+    [
+      {"code_surprisal": c, "decoded_surprisal": d}
+      for c, d in zip(*told, strict=True)
+    ]
+  ]
+  injects = arm_config(config, arm.name).augment.inject
+  if injects and not writers.of(config.arms[arm.name].write).rule:
+    found.append(
+      _controlled(setup, arm.name, params, place(some[0]), count, ledger)
+    )
+  return found
+
+
+def _controlled(setup, arm, params, batch, count, ledger) -> list[dict]:
+  """Codes of `count` rows, written under the controls of the first step."""
+  config, vocab = setup.config, setup.corpus.vocab
+  seed = arm_config(config, arm).augment.seed
+  key = jax.random.key(seed if seed >= 0 else config.seed)
+  loops = metering.decoding("C", config.budget)
+  write = metering.charged(
+    ledger, "C", jax.jit(make_controlled_writer(setup, arm)),
+    lambda out: loops(out[0]), arm,
+  )  # fmt: skip
+  with ledger.phase("test", arm):
+    code, ids = processes.fetch(write(params, batch, key))
+  found = []
+  for i in range(count):
+    c, listed = _row(code, i), [x for x in ids[i].tolist() if x >= 0]
+    found.append(
+      {
+        "asked_code_pieces": vocab.pieces(c),
+        "asked_code_injected": [x in listed for x in c],
+        "injected_pieces": vocab.pieces(listed),
+      }
+    )
+  return found
+
+
+def make_surprisal(
+  setup: Setup,
+) -> Callable[..., tuple[jax.Array, jax.Array]]:
+  """surprisal(params, s [n, S], c [n, k], d [n, T]) -> bits [n, k], [n, T].
+
+  -log2 of the probability of each token of c under C, which reads s and no
+  control but the largest budget; and of each token of d under D, which reads c.
+  Temperature 1, nothing truncated; 0 where there is no token. An id that a role
+  may never write has no probability: what stands in its place means nothing.
+  """
+  policy, budgets = setup.policy, setup.config.budgets
+  C, D = (
+    setup.roles[x]._replace(temperature=1.0, top_p=1.0) for x in ("C", "D")
+  )
+
+  def bits(params, role, prompt, output):
+    one = Tokens(*(x[:, None] for x in output))
+    log_probs, _ = rollout.score(policy, params, role, prompt, one)
+    return -log_probs[:, 0] / jnp.log(2.0)
+
+  def surprisal(params, source: Tokens, code: Tokens, d: Tokens):
+    controls = None
+    if budgets:
+      k = jnp.full((len(source.ids), 1), setup.config.budget, jnp.int32)
+      controls = Constraints(None, None, budget=k)
+    with jax.named_scope("V"):
+      return (
+        bits(params, C, C.prompt(source, controls), code),
+        bits(params, D, D.prompt(code), d),
+      )
+
+  return surprisal
+
+
+def make_controlled_writer(
+  setup: Setup, arm: str
+) -> Callable[..., tuple[Tokens, jax.Array]]:
+  """write(params, batch, key) -> greedy codes [B, k], injected ids [B, N].
+
+  Of an arm that injects: its own controls with nothing relaxed, as they are
+  when its training begins, and the largest budget. -1 pads the ids.
+  """
+  config = arm_config(setup.config, arm)
+  constrain = writers.make_controls(setup, config, config.arms[arm].write)
+  full = supervised.FULL._replace(hidden=np.float32(config.curriculum.hidden))
+  C = setup.roles["C"].greedy()
+
+  def write(params, batch, key):
+    limits = constrain(key, batch, full).constraints
+    # One code a source: of several subsets the first.
+    limits = jax.tree.map(lambda x: x[:, :1], limits)
+    if config.budgets:
+      k = jnp.full_like(limits.budget, config.budget)
+      limits = limits._replace(budget=k)
+    with jax.named_scope("C"):
+      c = rollout.sample(
+        setup.policy, params, C, C.prompt(batch.source, limits),
+        row_keys(key, batch.row), samples=1, constraints=limits,
+      )  # fmt: skip
+    code = tokens.without_end(c.output, C.end)
+    return Tokens(*(x[:, 0] for x in code)), limits.injected[:, 0]
+
+  return write
+
+
+def _finite(bits, text: Tokens, i: int, support) -> list[float | None]:
+  """Bits of the real tokens of row i; None outside of what may be written."""
+  ids, bits = _row(text, i), bits[text.mask[i]].astype(float)
+  # Adding zero: what is certain is printed as -0.0 otherwise.
+  return [
+    round(x, 4) + 0.0 if support[k] and math.isfinite(x) else None
+    for k, x in zip(ids, bits.tolist(), strict=True)
+  ]
+
+
+def examine(setup, arm: Stage, params, frozen, carry, table, place):
+  """What the arm's pattern measures of itself on the test split.
+
+  carry: as training left it. table: of the arm's codes; None where it writes
+  none, and the pattern is given empty ones.
+
+  -> means by name, over what is a number, and some rows of what it shows.
+  """
+  config = setup.config
+  size, key = config.eval.batch_size, jax.random.key(config.seed)
+  found, lines = [], []
+  count = min(config.eval.test_rows, len(setup.corpus.test.ids))
+  test = jax.tree.map(lambda x: x[:count], setup.corpus.test)
+  codes = table["code"] if table else _no_codes(count, config.budget)
+  # Whole batches, so that no source is counted twice.
+  for start in range(0, max(count - size, 0) + 1, size):
+    batch = place(sources.batch(test, start, size))
+    code = place(sources.batch(codes, start, size).source)
+    key, k = jax.random.split(key)
+    scores, shown = processes.fetch(
+      arm.examine(params, frozen, carry, batch, code, k)
+    )
+    found.append(scores)
+    if not lines:
+      lines = _shown(setup, arm.name, shown, config.eval.samples)
+  mean = lambda x: float(np.nanmean(x)) if np.isfinite(x).any() else None
+  return {
+    name: mean(np.concatenate([np.atleast_1d(x[name]) for x in found]))
+    for name in found[0]
+  }, lines
+
+
+def _no_codes(rows: int, budget: int) -> Tokens:
+  shape = (rows, budget)
+  return Tokens(np.zeros(shape, np.int32), np.zeros(shape, bool))
+
+
+def _shown(setup, arm: str, shown, count: int) -> list[dict[str, Any]]:
+  """Rows of tokens as pieces: [n, T] a list, [n, rounds, T] a list of lists."""
+  vocab, lines = setup.corpus.vocab, []
+  spell = lambda ids, mask: vocab.pieces(ids[mask].tolist())
+  for i in range(min([count, *(len(x.ids) for x in shown.values())])):
+    line = {"arm": arm, "index": i}
+    for name, text in shown.items():
+      ids, mask = np.asarray(text.ids[i]), np.asarray(text.mask[i])
+      line[name] = (
+        spell(ids, mask) if ids.ndim == 1 else list(map(spell, ids, mask))
+      )
+    lines.append(line)
+  return lines if shown else []
+
+
+def write_lines(path: Path, lines: list[dict]) -> None:
+  """Writes JSON lines, whole or not at all."""
+  text = "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines)
+  run_log.write_atomic(path, text)
+
+
+def _row(text: Tokens, i: int) -> list[int]:
+  return text.ids[i][text.mask[i]].tolist()

@@ -1,0 +1,209 @@
+"""Many runs of one config: seeds, variants, both; on the cores of this machine.
+
+  ./tools/sweep --config=configs/qa.py --seeds=0,1,2 --jobs=2
+  ./tools/sweep --config=configs/qa.py --seeds=0,1,2 --into=qa --config.only=
+  ./tools/sweep --config=configs/qa.py --seeds=0,1,2 --slurm=qa.sbatch
+
+A config file may have get_sweep(), which yields overrides, a dict for each
+variant: {"name": "unforced", "curriculum.hidden": 0.0}. A run's folder is
+runs/NAME/VARIANT-SEED-ID, the ID of all its settings. The command can be
+repeated: what has ended is left alone, what was interrupted goes on.
+"""
+
+import argparse
+import fnmatch
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rsrc_jax.runtime import cache, configs, provenance
+
+ROOT = Path(__file__).resolve().parent.parent
+SAVED = 3  # the exit status of a run that a signal stopped
+
+
+class Job(NamedTuple):
+  """A process to start, and where it leaves summary.json and its output."""
+
+  name: str
+  command: Sequence[str]
+  workdir: Path
+
+
+def plan(
+  path: str | Path,
+  runs: Path,
+  *,
+  seeds: Sequence[int] = (),
+  variants: Iterable[dict[str, Any]] | None = None,
+  settings: Sequence[str] = (),
+) -> list[Job]:
+  """The runs of a config file.
+
+  Args:
+    path: of the config; runs: the folder that holds their folders.
+    seeds: of every variant that sets none; by default the config's own.
+    variants: overrides by dotted name; by default what get_sweep() yields.
+    settings: `--config.x=y` of all runs.
+
+  Raises:
+    ValueError: a setting that is none, or two runs of one name.
+  """
+  if variants is None:
+    variants = getattr(configs.module(path), "get_sweep", lambda: [{}])()
+  jobs = {}
+  for overrides in map(dict, variants):
+    variant = overrides.pop("name", Path(path).stem)
+    every = [] if "seed" in overrides else [{"seed": x} for x in seeds]
+    for seed in every or [{}]:
+      own = (overrides | seed).items()
+      argv = [f"--config.{name}={value}" for name, value in own]
+      argv = [f"--config={path}", *settings, *argv]
+      config = configs.from_flags(argv)
+      name = f"{variant}-{config.seed}"
+      if name in jobs:
+        raise ValueError(f"two runs are called {name}: name the variants.")
+      workdir = runs / f"{name}-{provenance.identity(config)}"
+      command = [sys.executable, "-m", "rsrc_jax.main", *argv]
+      jobs[name] = Job(name, [*command, f"--workdir={workdir}"], workdir)
+  return list(jobs.values())
+
+
+def run(jobs: Sequence[Job], at_a_time: int = 1) -> dict[str, int]:
+  """Runs each job in a process of its own. -> exit status by name.
+
+  Several at a time are pinned to a core each and write to WORKDIR/output.log,
+  one writes to the terminal. SIGTERM and Ctrl-C are handed on as SIGTERM; a job
+  that was not started has no status.
+  """
+  env = dict(os.environ)
+  cache.keep_programs(env)  # seeds run the same programs
+  cores = sorted(getattr(os, "sched_getaffinity", lambda _: {0})(0))
+  free = [cores[i % len(cores)] for i in range(at_a_time)]
+  waiting, going, status = list(jobs), {}, {}
+  signals, told = [], False
+  note = lambda number, _: signals.append(number)
+  before = {x: signal.signal(x, note) for x in (signal.SIGTERM, signal.SIGINT)}
+  try:
+    while going or (waiting and not signals):
+      while waiting and free and not signals:
+        job, core = waiting.pop(0), free.pop(0)
+        print(f"== {job.name}: {job.workdir}", flush=True)
+        pinned = core if at_a_time > 1 else None
+        going[job.name] = _start(job, env, pinned), core
+      time.sleep(0.05)
+      if signals and not told:
+        told = True
+        for process, _ in going.values():
+          process.send_signal(signal.SIGTERM)
+      for name, (process, core) in list(going.items()):
+        if process.poll() is not None:
+          status[name] = process.returncode
+          free.append(core)
+          del going[name]
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
+  return status
+
+
+def _start(job: Job, env: dict[str, str], core: int | None) -> subprocess.Popen:
+  # In a session of its own, so that a Ctrl-C reaches it once, through `run`.
+  how = {"env": env, "start_new_session": True}
+  if core is None:
+    return subprocess.Popen(job.command, **how)
+  pin = getattr(os, "sched_setaffinity", lambda *_: None)
+  how["preexec_fn"] = lambda: pin(0, {core})
+  job.workdir.mkdir(parents=True, exist_ok=True)
+  with (job.workdir / "output.log").open("a") as log:
+    both = {"stdout": log, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(job.command, **how, **both)
+
+
+def check(jobs: Sequence[Job], status: dict[str, int]) -> None:
+  """Raises SystemExit where not all have ended: says of each what happened."""
+  words, said = {None: "was not started", SAVED: "was interrupted"}, []
+  for job in (job for job in jobs if status.get(job.name) != 0):
+    code, log = status.get(job.name), job.workdir / "output.log"
+    what = f"{job.name} {words.get(code, f'failed with {code}')}"
+    lines = log.read_text().splitlines() if log.is_file() else []
+    said.append(": ".join([what, *lines[-1:]]))
+  if said:
+    raise SystemExit("\n".join([*said, "The same command goes on."]))
+
+
+SBATCH = """#!/bin/bash
+#SBATCH --array=0-{last} --requeue --open-mode=append
+#SBATCH --signal=B:USR1@120 --output=%A_%a.log
+cd {folder} && export PYTHONPATH={root} || exit 1
+case $SLURM_ARRAY_TASK_ID in
+{cases}
+esac
+# A TERM to srun kills the step at once, so the step itself is told.
+trap : TERM
+trap 'scancel --signal=TERM "$SLURM_JOB_ID.0"' USR1
+eval "srun --unbuffered $command" & pid=$!; wait $pid; code=$?
+while kill -0 $pid 2>/dev/null; do wait $pid; code=$?; done
+me=${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID  # the job id may be the array's
+case $code in {saved}|134|137|143)
+  [ "${{SLURM_RESTART_COUNT:-0}}" -lt 20 ] &&
+    scontrol requeue "$me" && sleep 120
+esac
+exit $code
+"""
+
+
+def sbatch(jobs: Sequence[Job]) -> str:
+  """A script for `sbatch --time=... FILE`: an array of the jobs."""
+  quoted = lambda job: shlex.quote(shlex.join(job.command))
+  cases = [f"  {i}) command={quoted(job)} ;;" for i, job in enumerate(jobs)]
+  return SBATCH.format(
+    last=len(jobs) - 1, saved=SAVED, cases="\n".join(cases),
+    folder=shlex.quote(os.getcwd()), root=shlex.quote(str(ROOT)),
+  )  # fmt: skip
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(
+    description=__doc__.splitlines()[0], allow_abbrev=False
+  )
+  parser.add_argument("--config", required=True, help="a config file")
+  parser.add_argument("--seeds", default="", help="0,1,2; the config's own")
+  parser.add_argument("--variants", default="*", help="of get_sweep(): a,b*")
+  parser.add_argument("--jobs", type=int, default=1, help="at a time")
+  parser.add_argument("--into", default="", help="of experiments/: its results")
+  parser.add_argument("--slurm", help="write an sbatch script, start nothing")
+  asked, settings = parser.parse_known_args()
+  name = asked.into or Path(asked.config).stem
+  wanted = [f"{x}-*" for x in asked.variants.split(",")]
+  try:
+    seeds = [int(x) for x in asked.seeds.split(",") if x]
+    jobs = plan(asked.config, ROOT / "runs" / name, seeds=seeds,
+                settings=[x for x in settings if x != "--"])  # fmt: skip
+  except (ValueError, OSError) as error:
+    raise SystemExit(f"error: {error}") from None
+  jobs = [j for j in jobs if any(fnmatch.fnmatch(j.name, x) for x in wanted)]
+  summary = lambda job: job.workdir / "summary.json"
+  left = [job for job in jobs if not summary(job).is_file()]
+  if asked.slurm:
+    Path(asked.slurm).write_text(sbatch(left))
+    return print(f"{len(left)} runs: sbatch --time=... {asked.slurm}")
+  status = run(left, asked.jobs)
+  results = ROOT / "experiments" / name / "results"
+  for job in jobs if asked.into else ():
+    if summary(job).is_file():
+      results.mkdir(parents=True, exist_ok=True)
+      shutil.copy(summary(job), results / f"{job.name}.json")
+  check(left, status)
+  print(f"{len(jobs)} runs have ended, {len(left)} of them now.")
+
+
+if __name__ == "__main__":
+  main()
