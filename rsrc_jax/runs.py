@@ -18,7 +18,7 @@ import ml_collections
 from rsrc_jax.build import setup as building
 from rsrc_jax.build.setup import Setup, arm_config, make_setup
 from rsrc_jax.models import lora
-from rsrc_jax.runtime import checkpoint, old_configs, sharding
+from rsrc_jax.runtime import cache, checkpoint, configs, sharding
 from rsrc_jax.stages import plan, stage
 from rsrc_jax.types import Params, TrainState
 
@@ -149,7 +149,7 @@ def open(
       f"{workdir} is a run of config.loop={config.get('loop')!r}; only those "
       "of rsrc_jax.train can be opened."
     )
-  setup = make_setup(config, workdir)
+  setup = make_setup(config, cache.tokenizers(workdir))
   stages = {x.name: x for x in plan.make_stages(setup)}
   return Run(workdir, config, setup, stages)
 

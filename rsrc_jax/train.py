@@ -31,6 +31,7 @@ from rsrc_jax.build.setup import Setup, make_setup
 from rsrc_jax.data import sources
 from rsrc_jax.evaluation import code_judge, heldout, service
 from rsrc_jax.runtime import (
+  cache,
   checkpoint,
   processes,
   provenance,
@@ -84,7 +85,7 @@ def train(
   """
   meter = open_meter()
   since = meter.read()
-  setup = make_setup(config, workdir)
+  setup = make_setup(config, cache.tokenizers(workdir))
   stages = plan.make_stages(setup)
   return run(setup, stages, workdir, log=log, meter=meter, since=since)
 
@@ -351,7 +352,7 @@ def advance(
 
 def level(state: TrainState) -> int:
   """The curriculum's level; waits for the device."""
-  return int(state.curriculum.schedule.phase)
+  return int(state.curriculum.schedule.level)
 
 
 def _executed(counts, found, played) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class Controls(NamedTuple):
   constraints: Constraints
   decoys: jax.Array  # [B, 1, N] int32: another draw of U, that C never sees
   bonus: jax.Array  # [] share of the injection bonus that is paid
-  phase: jax.Array  # [] int32: of the curriculum
+  level: jax.Array  # [] int32: of the curriculum
 
 
 class TokenStats(NamedTuple):

@@ -1,8 +1,8 @@
-"""Slots of a fixed number in which items are worked on until they are done.
+"""A fixed number of slots in which items are worked on until they are done.
 
-Shapes never change: a slot whose item is done takes another in its place. So
-recursive models are trained, each item for as many supersteps as it needs, and
-batches are decoded that way; the carry of TRM is this.
+A slot whose item is done takes another, so that shapes never change and each
+item takes as many supersteps as it needs. Recursive models are trained in this
+way; it is the carry of TRM.
 """
 
 from typing import Any, NamedTuple
@@ -22,10 +22,15 @@ class Slots(NamedTuple):
 
 
 def empty(item: Any, state: Any, limit: int) -> Slots:
-  """All slots done; the items to come are spread evenly over steps.
+  """Slots that are all done, whose first items end at different steps.
 
-  The first item of slot i stays for (i mod limit) + 1 steps, so that from then
-  on a batch holds items of every step, and not all of the same one.
+  The first item of slot i stays for (i mod limit) + 1 steps. After that a batch
+  holds items of every step, instead of all at the same one.
+
+  Args:
+    item: leaves [N, ...]; only their shapes count.
+    state: leaves [N, ...].
+    limit: steps after which an item leaves.
 
   Raises:
     ValueError: a limit under 1.
@@ -39,7 +44,10 @@ def empty(item: Any, state: Any, limit: int) -> Slots:
 
 
 def refill(slots: Slots, item: Any, state: Any, limit: int) -> Slots:
-  """Puts row i of `item` and `state` into slot i where that is done."""
+  """Puts row i of `item` and `state` into slot i if that slot is done.
+
+  item, state: leaves [N, ...]. limit: of the steps of new items.
+  """
   put = lambda new, old: jnp.where(
     slots.done.reshape(-1, *[1] * (old.ndim - 1)), new, old
   )
@@ -54,7 +62,10 @@ def refill(slots: Slots, item: Any, state: Any, limit: int) -> Slots:
 
 
 def advance(slots: Slots, state: Any, done: jax.Array) -> Slots:
-  """After one step on all of them; `done` [N] is what they say themselves."""
+  """The slots after one step on all of them.
+
+  state: the new one, leaves [N, ...]. done: [N] bool, items that end early.
+  """
   step = slots.step + 1
   return slots._replace(
     state=state, step=step, done=done | (step >= slots.limit)

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import ml_collections
+from rich.table import Table
 
 from rsrc_jax.accounting import energy_sources, metering
 from rsrc_jax.accounting.ledger import Ledger
@@ -198,3 +199,12 @@ def _advance(config, arm, data, state, steps, ledger, count, stop):
     work = metering.work([(count, {}, len(found))])
     spend(step=step + 1, steps=len(found), **work)
   return state, found
+
+
+def show(
+  summary: dict[str, Any], workdir: str | Path
+) -> tuple[Path, list[Table]]:
+  """Writes the report of a run. -> its path, and tables for a terminal"""
+  from rsrc_jax.recursive import report  # matplotlib is slow to import
+
+  return report.show(summary, workdir)

@@ -1,13 +1,13 @@
-"""What each step of a recursion should say: from the question to the answer.
+"""The target of each superstep of a recursion, from the question to the answer.
 
 Deep Improvement Supervision (arXiv 2511.16886) gives every superstep a target
 of its own, each strictly closer to the answer than the one before. A path from
-question to answer says of every cell when it is due: frame s of S has the first
-floor(s * n / S) cells of the path replaced, n being how many differ. What tells
-one scheme from another is the order of the path alone.
+question to answer orders the n cells in which the two differ. The target of
+superstep s of S has the first floor(s * n / S) of them replaced. Schemes differ
+only in the order of the path.
 
-`verified_chain` is the same for C -> C -> V, where what is improved is a code
-and what is closer is what V says of it.
+`verified_chain` does the same for C -> C -> V, where codes take the place of
+answers and the value that V gives says which code is closer.
 """
 
 import jax
@@ -17,7 +17,7 @@ import numpy as np
 NAMES = ("final", "random_linear", "solver_order")
 
 
-def due(
+def target_schedule(
   name: str,
   key: jax.Array,
   question: jax.Array,
@@ -25,16 +25,23 @@ def due(
   order: jax.Array,
   steps: int,
 ) -> jax.Array:
-  """The step from which each cell should say its answer. [N, L] int32
+  """The superstep from which the target of each cell is its answer.
 
-  question, answer, order [N, L]; 0 where the question has the answer already.
+  Args:
+    name: the scheme. "final": 1 everywhere, so that every target is the whole
+      answer. "random_linear": over S steps in an order drawn for each item, as
+      in the paper. "solver_order": over S steps by `order`, ties drawn.
+    key: consumed.
+    question: [N, L] int32.
+    answer: [N, L] int32.
+    order: [N, L] int32, see data.grids.Puzzles.
+    steps: S.
 
-  final: 1 everywhere, so that every frame is the answer: no path.
-  random_linear: over S steps in an order drawn for each item, as in the paper.
-  solver_order: likewise by `order`, ties drawn.
+  Returns:
+    [N, L] int32; 0 where the question has the answer already.
 
   Raises:
-    ValueError: no such scheme.
+    ValueError: there is no such scheme.
   """
   if name not in NAMES:
     raise ValueError(f"targets={name!r} is none of {', '.join(NAMES)}.")
@@ -50,30 +57,33 @@ def due(
   return jnp.where(differs, at, 0)
 
 
-def frame(
-  step: jax.Array, due: jax.Array, question: jax.Array, answer: jax.Array
+def target_at(
+  step: jax.Array, schedule: jax.Array, question: jax.Array, answer: jax.Array
 ) -> jax.Array:
-  """The target [N, L] after `step` [N] supersteps; 0 gives the question."""
-  return jnp.where(step[:, None] >= due, answer, question)
+  """The target [N, L] after `step` [N] supersteps; 0 gives the question.
+
+  schedule: [N, L] int32, of `target_schedule`.
+  """
+  return jnp.where(step[:, None] >= schedule, answer, question)
 
 
 def verified_chain(value: np.ndarray, *, final: bool = False):
-  """Which later code of a chain each code should be taken to by likelihood.
+  """Which later code of a chain is the target of each code.
 
-  Only strict improvements count, so that a chain is monotone however it was
-  found: rewrites that V likes no better than what they came from teach nothing
-  (LLM-made steps that were not filtered so did worse than random ones: 10
-  against 24 % on ARC-1, arXiv 2511.16886, its table of sources of targets).
+  Only strict improvements are targets, so that the targets of a chain improve
+  monotonically. A rewrite to which V gives no higher value is no target: in
+  arXiv 2511.16886 (table of sources of targets), steps made by an LLM that were
+  not filtered so did worse than random ones, 10 against 24 % on ARC-1.
 
   Args:
-    value: [..., R + 1] what V says of c_0 (the first code) to c_R, priced by
-      length: higher is better.
-    final: the best code that comes later, instead of the next better one.
+    value: [..., R + 1], the value that V gives to c_0 (the first code) to c_R,
+      less a price of length. Higher is better.
+    final: take the best of all later codes instead of the next better one.
 
   Returns:
-    index: [..., R + 1] int32, of the code to learn; its own where there is no
-      better one.
-    live: [..., R + 1] bool, whether there is one.
+    index: [..., R + 1] int32, of the target; a code's own index where no later
+      code is better.
+    live: [..., R + 1] bool, whether one is.
   """
   value = jnp.asarray(value)
   size = value.shape[-1]

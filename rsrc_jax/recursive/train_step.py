@@ -31,7 +31,7 @@ class Items(NamedTuple):
 
   question: jax.Array  # [N, L]
   answer: jax.Array  # [N, L]
-  order: jax.Array  # [N, L]: see data/puzzles.py
+  order: jax.Array  # [N, L]: see data/grids.py
   identity: jax.Array  # [N]: which task it is of
 
 
@@ -39,7 +39,7 @@ class Work(NamedTuple):
   """An item in its slot."""
 
   items: Items
-  due: jax.Array  # [N, L] int32: see targets.due
+  due: jax.Array  # [N, L] int32, of targets.target_schedule
   least: jax.Array  # [N] int32: supersteps before it may halt
 
 
@@ -64,7 +64,7 @@ class Supervision(NamedTuple):
 
   batch_size: int  # N slots
   supersteps: int  # S: when an item leaves at the latest
-  scheme: str  # of the targets, see targets.due
+  scheme: str  # of the targets, see targets.target_schedule
   halting: bool  # an item also leaves when the halting head says it is right
   # Share of the items that may not halt before a step drawn from 2..S.
   explore: float
@@ -147,7 +147,7 @@ def enter(how: Supervision, key: jax.Array, items: Items) -> Work:
   """What is drawn for items when they get a slot. items [N] -> Work [N]"""
   k_due, k_some, k_least = jax.random.split(key, 3)
   steps, shape = how.supersteps, (how.batch_size,)
-  due = targets.due(
+  due = targets.target_schedule(
     how.scheme, k_due, items.question, items.answer, items.order, steps
   )
   some = jax.random.bernoulli(k_some, how.explore, shape)
@@ -163,7 +163,7 @@ def loss(
   state, said = model.superstep(
     params, work.items.question, slots.state, slots.step, work.items.identity
   )
-  target = targets.frame(
+  target = targets.target_at(
     slots.step + 1, work.due, work.items.question, work.items.answer
   )
   logp = stablemax.log_probs(said.logits)

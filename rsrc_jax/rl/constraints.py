@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsrc_jax.lm.keys import fold, row_keys
+from rsrc_jax.rl import curriculum
 from rsrc_jax.rl.curriculum import Schedule
 from rsrc_jax.types import Batch, Constraints, Controls
 
@@ -104,7 +105,7 @@ def constrain(
     jnp.broadcast_to(schedule.temperature, (batch.row.size, 1)),
     draw_budget(keys, schedule.budgets, how.budgets),
   )
-  return Controls(constraints, decoys[:, None], schedule.bonus, schedule.phase)
+  return Controls(constraints, decoys[:, None], schedule.bonus, schedule.level)
 
 
 def lists(
@@ -170,7 +171,7 @@ def relaxed(
   """
   mode = "free" if mode == "force" else mode
   force = make(mode, code, words=words, end=end)
-  nothing = Schedule(*[jnp.float32(0.0)] * 5, *[jnp.float32(1.0)] * 2, 0)
+  nothing = curriculum.relaxed()
 
   def limits(batch: Batch, budget: jax.Array | None) -> Constraints:
     limits = force(jax.random.key(0), batch, nothing).constraints

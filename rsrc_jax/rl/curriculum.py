@@ -1,9 +1,9 @@
 """Constraints that are relaxed over training: (init, update, observe).
 
-"Theory of RSI on LLMs through ordinary RL (Kolmogorov Compressor)" forces a
-language off English by hiding vocabulary, injecting random ids and banning
-tokens, and gives the constraints up once reward plateaus. `plateau` does so in
-equal levels; `linear` relaxes by the step alone.
+"Theory of RSI on LLMs through ordinary RL (Kolmogorov Compressor)" keeps a
+language from being English by hiding vocabulary, injecting random ids and
+banning tokens. It relaxes the constraints once the reward plateaus. `plateau`
+does so in equal levels. `linear` relaxes by the step alone.
 """
 
 import functools
@@ -16,7 +16,7 @@ import numpy as np
 
 
 class Schedule(NamedTuple):
-  """What the curriculum sets. Each [], float32 but for the phase."""
+  """What the curriculum sets. Each [], float32 but for the level."""
 
   hidden: jax.Array  # share of the vocabulary hidden from each source
   explore: jax.Array  # share of the entropy bonus that is still paid
@@ -25,13 +25,13 @@ class Schedule(NamedTuple):
   bonus: jax.Array  # share of the injection bonus that is still paid
   temperature: jax.Array  # times the role's own
   budgets: jax.Array  # share of the list of budgets that is in use
-  phase: jax.Array  # int32: how often the constraints were relaxed
+  level: jax.Array  # int32: how often the constraints were relaxed
 
 
 class State(NamedTuple):
   """A schedule and what decides the next one. Each [].
 
-  The smoothed reward and the counts are of the present phase; they stay 0 where
+  The smoothed reward and the counts are of the present level. They stay 0 where
   the step alone decides.
   """
 
@@ -39,8 +39,38 @@ class State(NamedTuple):
   average: jax.Array  # exponential moving average of the held-out reward
   best: jax.Array  # the average when it last improved
   waited: jax.Array  # int32: observations since then
-  age: jax.Array  # int32: training steps in this phase
-  seen: jax.Array  # int32: observations in this phase
+  age: jax.Array  # int32: training steps at this level
+  seen: jax.Array  # int32: observations at this level
+
+
+def full() -> Schedule:
+  """Nothing is relaxed yet and everything is hidden; NumPy scalars."""
+  one = np.float32(1.0)
+  return Schedule(
+    hidden=one,
+    explore=one,
+    inject=one,
+    ban=one,
+    bonus=one,
+    temperature=one,
+    budgets=one,
+    level=np.int32(0),
+  )
+
+
+def relaxed() -> Schedule:
+  """No constraint is left; NumPy scalars."""
+  zero, one = np.float32(0.0), np.float32(1.0)
+  return Schedule(
+    hidden=zero,
+    explore=zero,
+    inject=zero,
+    ban=zero,
+    bonus=zero,
+    temperature=one,
+    budgets=one,
+    level=np.int32(0),
+  )
 
 
 class Curriculum(NamedTuple):
@@ -58,7 +88,7 @@ class Curriculum(NamedTuple):
 
 
 def linear(*, hidden: float, steps: int, explore_steps: int) -> Curriculum:
-  """Relaxes along straight lines, whatever the reward; the phase stays 0.
+  """Relaxes along straight lines, whatever the reward. The level stays 0.
 
   Args:
     hidden: share of the vocabulary hidden at first.
@@ -78,7 +108,16 @@ def linear(*, hidden: float, steps: int, explore_steps: int) -> Curriculum:
     left, one = _left(step, steps), jnp.float32(1.0)
     explore = _left(step, explore_steps)
     return _start(
-      Schedule(hidden * left, explore, left, left, left, one, one, jnp.int32(0))
+      Schedule(
+        hidden=hidden * left,
+        explore=explore,
+        inject=left,
+        ban=left,
+        bonus=left,
+        temperature=one,
+        budgets=one,
+        level=jnp.int32(0),
+      )
     )
 
   init = lambda: _apart(update(None, jnp.int32(0)))
@@ -97,22 +136,22 @@ class Plateau(NamedTuple):
   decay: float  # of the average: weight of what was before an observation
   patience: int  # waits that make a plateau
   margin: float  # by which an average must exceed the best reward to count
-  settle: int  # observations ignored at the start of every phase
-  min_steps: int  # training steps that a phase lasts at least
-  max_steps: int  # training steps that a phase but the last lasts at most
+  settle: int  # observations ignored at the start of every level
+  min_steps: int  # training steps that a level lasts at least
+  max_steps: int  # training steps that a level but the last lasts at most
   explore_steps: int  # after so many no entropy bonus is paid any more
 
 
 def plateau(**settings) -> Curriculum:
   """Relaxes by one of equal levels whenever the held-out reward plateaus.
 
-  A phase begins with `settle` observations that are ignored: the reward jumps
-  or dips when the constraints change. The next one starts the average anew and
-  is the first best. From then on an average above best + margin is the new
-  best, and any other one is a wait. A phase ends at the first observation with
-  `patience` waits behind it, if it has lasted `min_steps`, or without one after
-  `max_steps`. It never goes back, and the last phase, of no constraints, never
-  ends. An observation that is not finite is ignored.
+  A level begins with `settle` observations that are ignored, since the reward
+  jumps when the constraints change. The next observation restarts the average,
+  which is the first best. From then on an average above best + margin is the
+  new best, and any other one is a wait. A level ends at the first observation
+  after `patience` waits, if it has lasted `min_steps`, or without one after
+  `max_steps`. A level never returns, and the last one, without constraints,
+  never ends. An observation that is not finite is ignored.
 
   Args:
     **settings: the fields of Plateau.
@@ -154,26 +193,26 @@ def _check_plateau(how: Plateau) -> None:
     _check(field, getattr(how, field), holds, needed)
 
 
-# `table` has what each phase sets, see `_levels`.
+# `table` has what each level sets, see `_levels`.
 
 
-def _row(table: Schedule, phase: jax.Array, explore: jax.Array) -> Schedule:
-  return jax.tree.map(lambda row: row[phase], table)._replace(explore=explore)
+def _row(table: Schedule, level: jax.Array, explore: jax.Array) -> Schedule:
+  return jax.tree.map(lambda row: row[level], table)._replace(explore=explore)
 
 
 def _relax(how: Plateau, table: Schedule, state: State, due: jax.Array):
-  """The next phase, where it is `due` and there is one. -> State"""
-  due = due & (state.schedule.phase < how.levels)
-  phase = jnp.minimum(state.schedule.phase + 1, how.levels)
-  fresh = _start(_row(table, phase, state.schedule.explore))
+  """The next level, where it is `due` and there is one. -> State"""
+  due = due & (state.schedule.level < how.levels)
+  level = jnp.minimum(state.schedule.level + 1, how.levels)
+  fresh = _start(_row(table, level, state.schedule.explore))
   return _where(due, fresh, state)
 
 
 def _update(
   how: Plateau, table: Schedule, state: State, step: jax.Array
 ) -> State:
-  """Curriculum.update: a phase ends after `max_steps` at the latest."""
-  schedule = _row(table, state.schedule.phase, _left(step, how.explore_steps))
+  """Curriculum.update: a level ends after `max_steps` at the latest."""
+  schedule = _row(table, state.schedule.level, _left(step, how.explore_steps))
   state = state._replace(schedule=schedule, age=state.age + 1)
   return _relax(how, table, state, state.age >= how.max_steps)
 
@@ -181,7 +220,7 @@ def _update(
 def _judge(
   how: Plateau, table: Schedule, state: State, reward: jax.Array
 ) -> State:
-  """Curriculum.observe: a phase ends where the smoothed reward is flat."""
+  """Curriculum.observe: a level ends where the smoothed reward is flat."""
   reward = jnp.asarray(reward, jnp.float32)
   first = state.seen == how.settle
   average = how.decay * state.average + (1.0 - how.decay) * reward
@@ -201,12 +240,12 @@ def _judge(
 def _levels(
   hidden: float, levels: int, temperature: float, budgets: float
 ) -> Schedule:
-  """What each phase sets, [levels + 1]; `explore` is of the step, not of it.
+  """What each level sets, [levels + 1]; `explore` depends on the step instead.
 
-  A table, so that the ends are exact and no compiler rounds them otherwise.
+  It is a table, so that the ends are exact, whatever a compiler does.
   """
-  phase = np.arange(levels + 1)
-  left = (levels - phase) / levels
+  level = np.arange(levels + 1)
+  left = (levels - level) / levels
   rows = Schedule(
     hidden=hidden * left,
     explore=left,
@@ -215,14 +254,14 @@ def _levels(
     bonus=left,
     temperature=left * temperature + (1.0 - left),
     budgets=left * budgets + (1.0 - left),
-    phase=phase,
+    level=level,
   )
   rows = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), rows)
-  return rows._replace(phase=jnp.asarray(phase, jnp.int32))
+  return rows._replace(level=jnp.asarray(level, jnp.int32))
 
 
 def _start(schedule: Schedule) -> State:
-  """A phase of which nothing is known yet."""
+  """The state at the start of a level."""
   zero, none = jnp.float32(0.0), jnp.int32(0)
   return State(schedule, zero, zero, none, none, none)
 

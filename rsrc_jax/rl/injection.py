@@ -27,7 +27,7 @@ class Norms(NamedTuple):
   """What is typical where nothing was injected; the carry of a gated arm.
 
   v0 and h0 are what the gate divides by: the running medians as they were when
-  the curriculum's phase began, and again every REFRESH batches.
+  the curriculum's level began, and again every REFRESH batches.
   """
 
   v: jax.Array  # [] running median of varentropy
@@ -35,7 +35,7 @@ class Norms(NamedTuple):
   v0: jax.Array  # []
   h0: jax.Array  # []
   tau: jax.Array  # [] nats that swapping rote ids costs D, 95th percentile
-  phase: jax.Array  # [] int32; -1 before the first batch
+  level: jax.Array  # [] int32; -1 before the first batch
   age: jax.Array  # [] int32: batches since v0 and h0 were taken
 
 
@@ -108,7 +108,7 @@ def pay(
   """
   injected = c.constraints.injected
   uses = rewards.first_uses(code.ids, code.mask, injected)
-  carry = _observe(carry, c, code.mask & ~uses, ask.phase, terms.decay)
+  carry = _observe(carry, c, code.mask & ~uses, ask.level, terms.decay)
   budget = role.length
   if c.constraints.budget is not None:
     budget = c.constraints.budget
@@ -243,21 +243,21 @@ def _init() -> Norms:
   return Norms(*ones, -jnp.ones(()), whole(-1), whole(0))
 
 
-def _observe(carry: Norms, c: Rollout, plain, phase, decay: float) -> Norms:
-  """Moves the medians; takes v0 and h0 where a phase begins, or anew."""
+def _observe(carry: Norms, c: Rollout, plain, level, decay: float) -> Norms:
+  """Moves the medians; takes v0 and h0 where a level begins, or again."""
 
   def move(before, x):
     # Without a single such position the median stays.
     median = jnp.nanmedian(jnp.where(plain, x, jnp.nan))
     median = jnp.where(jnp.isnan(median), before, jnp.maximum(median, FLOOR))
     mixed = decay * before + (1.0 - decay) * median
-    return jnp.where(carry.phase < 0, median, mixed)
+    return jnp.where(carry.level < 0, median, mixed)
 
   v, h = move(carry.v, c.stats.varentropy), move(carry.h, c.stats.collision)
-  new = (carry.phase != phase) | (carry.age >= REFRESH)
+  new = (carry.level != level) | (carry.age >= REFRESH)
   return carry._replace(
     v=v, h=h, v0=jnp.where(new, v, carry.v0), h0=jnp.where(new, h, carry.h0),
-    age=jnp.where(new, 0, carry.age) + 1, phase=jnp.asarray(phase, jnp.int32),
+    age=jnp.where(new, 0, carry.age) + 1, level=jnp.asarray(level, jnp.int32),
   )  # fmt: skip
 
 

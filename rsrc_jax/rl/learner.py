@@ -124,8 +124,8 @@ def make_step(
       "gradient_norm": optax.tree.norm(grads),
       **schedule._asdict(),
     }
-    # metrics.jsonl already uses the key 'phase' for the training stage.
-    metrics["curriculum_phase"] = metrics.pop("phase")
+    # The name that stored metrics.jsonl files have.
+    metrics["curriculum_phase"] = metrics.pop("level")
     return TrainState(
       state.step + 1, params, opt_state, carry, relaxed, state.seed
     ), metrics

@@ -10,15 +10,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from rsrc_jax.lm import extracts, likelihood, tokens
 from rsrc_jax.lm.keys import row_keys, step_key
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.ops import rewards
-from rsrc_jax.rl import injection, learner
-from rsrc_jax.rl.curriculum import Schedule
+from rsrc_jax.rl import curriculum, injection, learner
 from rsrc_jax.types import (
   Batch,
   Constraints,
@@ -33,7 +31,7 @@ from rsrc_jax.types import (
 
 DEMONSTRATIONS = ("", "weave", "append")
 AVOIDED = -1e9  # score of a token that is taken only if there is no other
-FULL = Schedule(*[np.float32(1.0)] * 7, np.int32(0))  # nothing relaxed yet
+FULL = curriculum.full()  # nothing is relaxed yet
 
 
 class Warmup(NamedTuple):

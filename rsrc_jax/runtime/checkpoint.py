@@ -1,4 +1,4 @@
-"""Checkpoints by orbax: atomic, verified on the way back, exact.
+"""Checkpoints by orbax: atomic, verified when they are read, exact.
 
 A checkpoint is one value: the train state (parameters, optimizer, step, carry,
 curriculum) and what the host holds (data iterator, metrics not yet logged).
@@ -16,6 +16,10 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from rsrc_jax.runtime import processes
 from rsrc_jax.types import TrainState
+
+# Fields of a train state that older checkpoints have under another name: how a
+# path ends now -> how it ended.
+RENAMED = {".level": ".phase"}
 
 
 class Saver(NamedTuple):
@@ -111,14 +115,8 @@ def restore(
   target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _as_dict(like))
   for step in _in_turn(saver, best):
     try:
-      loaded = saver.manager.restore(
-        step,
-        args=ocp.args.Composite(
-          state=ocp.args.StandardRestore(target),
-          host=ocp.args.JsonRestore(),
-        ),
-      )
-      return _as_state(like, loaded["state"]), loaded["host"]
+      leaves, host = _read(saver, step, target)
+      return _as_state(like, leaves), host
     except Exception as error:
       reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
       warnings.warn(
@@ -129,6 +127,45 @@ def restore(
       if processes.first() and not saver.read_only:
         _set_aside(saver, step)
   return None
+
+
+def _read(
+  saver: Saver, step: int, target: dict[str, Any]
+) -> tuple[dict[str, Any], dict]:
+  """The leaves of a checkpoint, and what the host held.
+
+  target: path -> ShapeDtypeStruct. Paths are looked for under their present
+  names, then under those of older checkpoints.
+  """
+
+  def load(names):
+    loaded = saver.manager.restore(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardRestore({names[x]: target[x] for x in target}),
+        host=ocp.args.JsonRestore(),
+      ),
+    )
+    return {x: loaded["state"][names[x]] for x in target}, loaded["host"]
+
+  now = {x: x for x in target}
+  old = {x: _old_name(x) for x in target}
+  try:
+    return load(now)
+  except Exception as error:
+    if old == now:
+      raise
+    try:
+      return load(old)
+    except Exception:
+      raise error from None
+
+
+def _old_name(path: str) -> str:
+  for new, old in RENAMED.items():
+    if path.endswith(new):
+      return path.removesuffix(new) + old
+  return path
 
 
 def _in_turn(saver: Saver, best: str) -> list[int]:
@@ -162,7 +199,7 @@ def close(saver: Saver) -> None:
 
 
 def _set_aside(saver: Saver, step: int) -> None:
-  """Out of the manager's sight, but not lost."""
+  """Renames a checkpoint so that the manager ignores it."""
   folder = saver.directory / str(step)
   for number in range(100):
     target = saver.directory / f"unreadable-{step}-{number}"

@@ -7,7 +7,7 @@ import numpy as np
 from rsrc_jax.data import tokenizer
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.models import transformer
-from rsrc_jax.rl.curriculum import Schedule
+from rsrc_jax.rl import curriculum
 from rsrc_jax.types import Batch, Constraints, Controls, Tokens
 
 VOCAB = 24
@@ -63,15 +63,15 @@ def batch(seed: int = 0, rows: int = ROWS) -> Batch:
   return Batch(tokens(rng, rows, SOURCE), jnp.arange(rows, dtype=jnp.int32))
 
 
-def schedule(phase: int = 0, **changes) -> Schedule:
+def schedule(level: int = 0, **changes) -> curriculum.Schedule:
   """Nothing relaxed and nothing hidden, but for the changes."""
-  full = Schedule(*[np.float32(1.0)] * 7, np.int32(phase))
+  full = curriculum.full()._replace(level=np.int32(level))
   changes = {k: np.float32(v) for k, v in changes.items()}
   return full._replace(hidden=np.float32(0.0))._replace(**changes)
 
 
-def ask(limits: Constraints, decoys=None, bonus=1.0, phase=0) -> Controls:
+def ask(limits: Constraints, decoys=None, bonus=1.0, level=0) -> Controls:
   """What a pattern is given; without decoys nothing is injected."""
   if decoys is None:
     decoys = jnp.full((len(limits.allowed), 1, 0), -1, jnp.int32)
-  return Controls(limits, decoys, jnp.float32(bonus), jnp.int32(phase))
+  return Controls(limits, decoys, jnp.float32(bonus), jnp.int32(level))

@@ -214,4 +214,4 @@ def test_a_loop_that_is_not_there_is_named(pytestconfig, tmp_path):
     command, cwd=root, env=env, capture_output=True, text=True
   )
   assert found.returncode == 2
-  assert "config.loop='sideways' is none of train, refine." in found.stderr
+  assert "config.loop='sideways': No module named 'sideways'" in found.stderr

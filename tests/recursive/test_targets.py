@@ -25,9 +25,11 @@ def drawn(seed, rows=4, cells=12):
 
 def frames(name, seed, steps):
   question, answer, order = drawn(seed)
-  due = targets.due(name, jax.random.key(seed), question, answer, order, steps)
+  due = targets.target_schedule(
+    name, jax.random.key(seed), question, answer, order, steps
+  )
   at = lambda s: np.asarray(
-    targets.frame(jnp.full(len(question), s), due, question, answer)
+    targets.target_at(jnp.full(len(question), s), due, question, answer)
   )
   return question, answer, order, [at(s) for s in range(steps + 1)]
 
@@ -71,7 +73,7 @@ def test_orders_are_drawn_anew():
   question, answer, order = drawn(1)
   due = [
     np.asarray(
-      targets.due(
+      targets.target_schedule(
         "random_linear", jax.random.key(k), question, answer, order, 6
       )
     )
@@ -83,7 +85,7 @@ def test_orders_are_drawn_anew():
 
 def test_an_unknown_scheme_is_named():
   with pytest.raises(ValueError, match="'sideways' is none of final"):
-    targets.due("sideways", jax.random.key(0), *drawn(0), 6)
+    targets.target_schedule("sideways", jax.random.key(0), *drawn(0), 6)
 
 
 def test_a_chain_goes_to_what_is_strictly_better():

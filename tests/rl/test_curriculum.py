@@ -74,9 +74,9 @@ def replay(curve, **overrides):
 
 
 def changes(curve, **overrides):
-  """After which steps, from 1, the phase had gone up."""
-  phases = np.asarray(replay(curve, **overrides).schedule.phase)
-  rises = np.diff(phases, prepend=0)
+  """After which steps, from 1, the level had gone up."""
+  levels = np.asarray(replay(curve, **overrides).schedule.level)
+  rises = np.diff(levels, prepend=0)
   assert set(rises) <= {0, 1}
   return (np.flatnonzero(rises) + 1).tolist()
 
@@ -98,7 +98,7 @@ def test_linear_by_hand():
     np.testing.assert_allclose(found.hidden, hidden, atol=1e-6)
     np.testing.assert_allclose(found.explore, explore, atol=1e-6)
     np.testing.assert_allclose(found[2:5], [hidden / 0.8] * 3, atol=1e-6)
-    assert (found.temperature, found.budgets, found.phase) == (1, 1, 0)
+    assert (found.temperature, found.budgets, found.level) == (1, 1, 0)
 
 
 @settled
@@ -159,14 +159,14 @@ def test_linear_is_of_the_step_alone():
 
 
 def test_a_step_up_then_flat():
-  """Average 1/2, margin 1/8, patience 2, one observation ignored a phase.
+  """Average 1/2, margin 1/8, patience 2, one observation ignored a level.
 
   rewards   0    0   1     1     1     1       1       1
   average   -    0   1/2   3/4   7/8   15/16   31/32   63/64
   best      -    0   1/2   3/4   3/4   15/16   15/16   15/16
   waited    -    0   0     0     1     0       1       2
 
-  7/8 does not exceed 3/4 + 1/8, 15/16 does; 1 + 1/16 is out of reach: the phase
+  7/8 does not exceed 3/4 + 1/8, 15/16 does; 1 + 1/16 is out of reach: the level
   ends at step 8. Each later one ignores 1, has its best at the next and waits
   for 2: 4 steps.
   """
@@ -200,9 +200,9 @@ def test_noise_about_a_flat_reward():
 def test_a_sawtooth():
   """0 1 2 3 quarters, again and again: no tooth is above the first one's tip.
 
-  Best 3/4 at step 4; the fourth wait is the second tip, at 8. The next phase
+  Best 3/4 at step 4; the fourth wait is the second tip, at 8. The next level
   starts at its own foot: 0 is best at 9, 3/4 at 12, and the wait ends at 16.
-  Patience 5 lasts a step beyond the tip, at 9; that phase begins with 1/4 at
+  Patience 5 lasts a step beyond the tip, at 9; that level begins with 1/4 at
   10, has its best at 12 and ends at 17.
   """
   curve = [0, 0.25, 0.5, 0.75] * 5
@@ -214,7 +214,7 @@ def test_a_slow_ramp():
   """1/64 an observation against a margin of 1/8: better at the ninth one.
 
   The eighth is above the best by 1/8 sharp, which does not count, so patience 8
-  ends phases of 9 and patience 9 none. What crawls is a plateau by the limit.
+  ends levels of 9 and patience 9 none. What crawls is a plateau by the limit.
   """
   curve = [i / 64 for i in range(40)]
   ramp = dict(margin=0.125, levels=3)
@@ -223,7 +223,7 @@ def test_a_slow_ramp():
   assert changes(curve, **ramp, patience=9, max_steps=15) == [15, 30]
 
 
-def test_a_phase_that_is_never_reported_ends_by_its_length():
+def test_a_level_that_is_never_reported_ends_by_its_length():
   assert changes([None] * 30, max_steps=7, levels=3) == [7, 14, 21]
   assert changes([float("nan")] * 30, max_steps=7, levels=3) == [7, 14, 21]
   # The last one has no limit, and goes on being aged and watched.
@@ -240,8 +240,8 @@ def test_what_is_not_finite_is_not_seen():
   assert np.isfinite(replay(curve, levels=1).average).all()
 
 
-def test_a_phase_is_not_cut_short():
-  """Flat: the wait is over after 3 observations, the phase after 5 steps."""
+def test_a_level_is_not_cut_short():
+  """Flat: the wait is over after 3 observations, the level after 5 steps."""
   assert changes([1] * 12, levels=3) == [3, 6, 9]
   assert changes([1] * 12, levels=3, min_steps=5) == [5, 10]
   # Observed every third step, it ends at the first observation from 5 on.
@@ -251,11 +251,11 @@ def test_a_phase_is_not_cut_short():
   assert changes([1, 1, 1, 2, 2, 2, 2], levels=1, min_steps=5) == [6]
 
 
-def test_a_jump_at_a_relaxation_is_not_held_against_the_next_phase():
+def test_a_jump_at_a_relaxation_is_not_held_against_the_next_level():
   """Phase 0 ends at step 3 with best 4. Then 9 (ignored), 0, 1, 2, 3.
 
   Against 4, or against the ignored 9, none would be an improvement and the
-  phase would end at 6; against its own first, 0, each of them is.
+  level would end at 6; against its own first, 0, each of them is.
   """
   curve = [4, 4, 4, 9, 0, 1, 2, 3, 3, 3]
   assert changes([0, *curve], settle=1) == [4, 11]
@@ -267,7 +267,7 @@ def test_levels_are_equal_steps_down_to_nothing():
   """Phase p of 4: 1 - p/4 of the start; halves and quarters, so exact."""
   states = replay([None] * 9, levels=4, max_steps=2, hidden=0.5)
   found = jax.tree.map(lambda x: np.asarray(x[1::2]), states.schedule)
-  np.testing.assert_array_equal(found.phase, [1, 2, 3, 4])
+  np.testing.assert_array_equal(found.level, [1, 2, 3, 4])
   np.testing.assert_array_equal(found.hidden, [0.375, 0.25, 0.125, 0])
   for name in ("inject", "ban", "bonus"):
     share = getattr(found, name)
@@ -295,13 +295,13 @@ rewards = st.one_of(st.none(), st.floats(-2, 2, width=32))
   st.sampled_from([(0, 5, 0, 0.0), (3, 9, 1, 0.5), (6, 6, 2, 0.75)]),
 )
 def test_never_flaps(curve, setting):
-  """Whatever is reported, every phase lasts min to max steps, and they end."""
+  """Whatever is reported, every level lasts min to max steps, and they end."""
   least, most, settle, decay = setting
   options = dict(
     min_steps=least, max_steps=most, settle=settle, decay=decay, patience=1,
     levels=5, hidden=0.7, temperature=1.3, budgets=0.1,
   )  # fmt: skip
-  ends = changes(curve, **options)  # asserts that a phase rises by 1 or not
+  ends = changes(curve, **options)  # asserts that a level rises by 1 or not
   lengths = np.diff([0, *ends])
   assert len(ends) == 5
   assert lengths.min() >= least and lengths.max() <= most
@@ -340,7 +340,7 @@ def test_jit_and_a_checkpoint_change_nothing(kind, tmp_path):
   plain = drive(relax, relax.init(), range(40), relax.update, relax.observe)
   jitted = drive(relax, relax.init(), range(40), update, observe)
   chex.assert_trees_all_close(jitted, plain, rtol=1e-6)
-  assert plain.schedule.phase == jitted.schedule.phase == 3 * (kind[0] == "p")
+  assert plain.schedule.level == jitted.schedule.level == 3 * (kind[0] == "p")
 
   half = drive(relax, relax.init(), range(17), update, observe)
   wrap = lambda s: TrainState(
@@ -365,7 +365,7 @@ def test_states_keep_their_types(make):
   relax = make()
   state = relax.init()
   floats = [x.dtype for x in (*state.schedule[:-1], state.average, state.best)]
-  counts = (state.schedule.phase, state.waited, state.age, state.seen)
+  counts = (state.schedule.level, state.waited, state.age, state.seen)
   assert set(floats) == {jnp.dtype("float32")}
   assert {x.dtype for x in counts} == {jnp.dtype("int32")}
   assert {x.shape for x in jax.tree.leaves(state)} == {()}
@@ -401,7 +401,7 @@ def test_plateau_refuses(field, value):
     plateau(**{field: value})
 
 
-def test_a_phase_as_long_as_its_limit_is_allowed():
+def test_a_level_as_long_as_its_limit_is_allowed():
   assert changes([1] * 12, min_steps=6, max_steps=6) == [6, 12]
   with pytest.raises(ValueError, match=r"max_steps=5 must be at least 6"):
     plateau(min_steps=6, max_steps=5)

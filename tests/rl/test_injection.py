@@ -65,14 +65,14 @@ def stats(seed=0, scale=1.0):
   return found._replace(log_prob=-found.entropy)
 
 
-def ask(phase=0, share=1.0, budget=None, used=((15, 16),), decoys=((17, 18),)):
+def ask(level=0, share=1.0, budget=None, used=((15, 16),), decoys=((17, 18),)):
   none = jnp.full((1, 1, 1), -1, jnp.int32)
   lists = lambda x: jnp.asarray(x, jnp.int32)[:, None]
   limits = Constraints(
     none, none, lists(used), None, jnp.ones((1, 1)),
     None if budget is None else jnp.full((1, 1), budget, jnp.int32),
   )  # fmt: skip
-  return Controls(limits, lists(decoys), jnp.float32(share), jnp.int32(phase))
+  return Controls(limits, lists(decoys), jnp.float32(share), jnp.int32(level))
 
 
 def pay(
@@ -228,24 +228,24 @@ def test_a_repeated_id_is_used_once():
   assert metrics["pay_uses"] == metrics["used"] == 1
 
 
-def test_norms_stay_within_a_phase():
-  """v0 and h0 are the running medians of when the phase began."""
+def test_norms_stay_within_a_level():
+  """v0 and h0 are the running medians of when the level began."""
   one, two = stats(1), stats(2, scale=3.0)
-  _, _, a = pay(ask(phase=0), found=one)
-  assert a.v == a.v0 and a.phase == 0  # the first batch is all that is known
-  _, metrics, b = pay(ask(phase=0), found=two, carry=a)
+  _, _, a = pay(ask(level=0), found=one)
+  assert a.v == a.v0 and a.level == 0  # the first batch is all that is known
+  _, metrics, b = pay(ask(level=0), found=two, carry=a)
   assert b.v0 == a.v0 == metrics["v0"] and b.h0 == a.h0 and b.v != a.v
   _, _, (v_two, h_two) = by_hand(two, [0, 0, 0, 0])
   np.testing.assert_allclose(
     [b.v, b.h], [0.9 * a.v + 0.1 * v_two, 0.9 * a.h + 0.1 * h_two], rtol=1e-5
   )
-  _, metrics, c = pay(ask(phase=1), found=two, carry=b)
-  assert c.v0 == c.v == metrics["v0"] and c.h0 == c.h and c.phase == 1
+  _, metrics, c = pay(ask(level=1), found=two, carry=b)
+  assert c.v0 == c.v == metrics["v0"] and c.h0 == c.h and c.level == 1
   assert c.v0 != a.v0
   # A batch without a single plain token moves nothing; a floor holds.
-  _, _, d = pay(ask(phase=1), code=tokens([[15, 16]] * 4), carry=c)
+  _, _, d = pay(ask(level=1), code=tokens([[15, 16]] * 4), carry=c)
   np.testing.assert_allclose([d.v, d.h], [c.v, c.h], rtol=1e-6)
-  _, _, e = pay(ask(phase=0), found=stats(scale=0.0))
+  _, _, e = pay(ask(level=0), found=stats(scale=0.0))
   np.testing.assert_allclose([e.v0, e.h0], injection.FLOOR)
 
 
@@ -369,7 +369,7 @@ def test_a_gated_step():
   )
   assert len({float(x.v) for x in carries}) == 3
   assert len({float(x.v0) for x in carries}) == 1
-  # The gate's phase is not a name of the loop that a line of metrics is of.
+  # metrics.jsonl uses "phase" for the stage, so no metric has this name.
   assert "phase" not in metrics and metrics["curriculum_phase"] == 0
 
 

@@ -1,4 +1,4 @@
-"""cache.py: compiled programs are kept where the user can say, and memory."""
+"""cache.py: programs and tokenizers are kept where the user says."""
 
 import platform
 import resource
@@ -12,7 +12,7 @@ from rsrc_jax.runtime import cache
 FAULTS = """
 import resource, sys
 import numpy as np
-from rsrc_jax import cache
+from rsrc_jax.runtime import cache
 if sys.argv[1] == "kept":
   assert cache.keep_memory()
 for _ in range(3):
@@ -31,6 +31,24 @@ def test_what_the_user_has_set_stays(tmp_path):
   theirs = {"JAX_COMPILATION_CACHE_DIR": "/elsewhere"}
   cache.keep_programs(theirs)
   assert theirs["JAX_COMPILATION_CACHE_DIR"] == "/elsewhere"
+
+
+def test_runs_share_their_tokenizers(tmp_path):
+  """One folder for all run directories, where the user says."""
+  mine = {"RSRC_CACHE": str(tmp_path / "mine")}
+  for run in ("a", "b"):
+    found = cache.tokenizers(tmp_path / run, mine)
+    assert found == tmp_path / "mine" / "tokenizers" and found.is_dir()
+  home = {"XDG_CACHE_HOME": str(tmp_path / "home")}
+  expected = tmp_path / "home" / "rsrc-jax" / "tokenizers"
+  assert cache.tokenizers(tmp_path / "a", home) == expected
+
+
+def test_a_cache_that_is_out_of_reach_is_not_used(tmp_path):
+  (tmp_path / "file").write_text("")  # in the place of a folder
+  mine = {"RSRC_CACHE": str(tmp_path / "file")}
+  with pytest.warns(UserWarning, match="can't be written to.*RSRC_CACHE"):
+    assert cache.tokenizers(tmp_path / "run", mine) == tmp_path / "run"
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")

@@ -1,6 +1,7 @@
 """checkpoint.py: what is saved comes back; what can't be read is survived."""
 
 import warnings
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -176,3 +177,29 @@ def test_another_shape_is_not_restored(tmp_path):
     found = checkpoint.restore(saver, other)
   assert found is None
   np.testing.assert_equal(steps(tmp_path), [])
+
+
+class Before(NamedTuple):
+  """A curriculum as older checkpoints have it."""
+
+  hidden: Any
+  phase: Any
+
+
+class Now(NamedTuple):
+  hidden: Any
+  level: Any
+
+
+@pytest.mark.parametrize("written", [Before, Now])
+def test_a_field_that_had_another_name_is_read(tmp_path, written):
+  """Of checkpoints of either revision, the same values."""
+  state = make_state(4)._replace(
+    curriculum=written(jnp.float32(0.5), jnp.int32(3))
+  )
+  saver = open_saver(tmp_path)
+  checkpoint.save(saver, state, {"window": []}, {"nll_bits": 1.0})
+  like = make_state(0)._replace(curriculum=Now(jnp.float32(0), jnp.int32(0)))
+  found, host = checkpoint.restore(open_saver(tmp_path), like)
+  assert found.curriculum == Now(0.5, 3) and host == {"window": []}
+  chex.assert_trees_all_equal(found.params, make_state(4).params)
