@@ -19,7 +19,7 @@ from rsrc_jax.accounting.ledger import Ledger
 from rsrc_jax.build import writers
 from rsrc_jax.build.setup import arm_config, make_setup
 from rsrc_jax.data import sources, tokenizer
-from rsrc_jax.evaluation import code_judge, heldout
+from rsrc_jax.evaluation import samples
 from rsrc_jax.report import codes, codes_page, codes_text
 from rsrc_jax.runtime import sharding
 from rsrc_jax.runtime.configs import load
@@ -347,16 +347,15 @@ def written(tmp_path_factory):
     "decoded": Tokens(*(np.roll(x, 1, 0) for x in source)),
     "scores": {"nll_bits": np.ones(8)},
   }
-  surprise = jax.jit(heldout.make_surprise(setup))
+  surprisal = jax.jit(samples.make_surprisal(setup))
   place = lambda tree: sharding.rows(setup.mesh, tree)
   ledger = Ledger(None, energy.open_meter())
   lines = {}
   for arm in plan.make_stages(setup)[1:]:
-    looks = heldout._looks(
-      setup, arm, params, table, surprise,
-      code_judge.CodeJudge(None, None, place), ledger,
-    )  # fmt: skip
-    lines[arm.name] = heldout.samples(setup, arm.name, table, 5, *looks)
+    readouts = samples.readouts(
+      setup, arm, params, table, surprisal, place, ledger
+    )
+    lines[arm.name] = samples.rows(setup, arm.name, table, 5, *readouts)
   return setup, params, table, lines
 
 
