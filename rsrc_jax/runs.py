@@ -18,7 +18,7 @@ import ml_collections
 from rsrc_jax.build import setup as building
 from rsrc_jax.build.setup import Setup, arm_config, make_setup
 from rsrc_jax.models import lora
-from rsrc_jax.runtime import cache, checkpoint, configs, sharding
+from rsrc_jax.runtime import cache, checkpoint, old_configs, sharding
 from rsrc_jax.stages import plan, stage
 from rsrc_jax.types import Params, TrainState
 

@@ -5,8 +5,6 @@ the arm that mixed, and plays there a pattern that stands beside this file.
 """
 
 import collections
-import contextlib
-import itertools
 import json
 from pathlib import Path
 
@@ -14,7 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import toy_pattern
-from helpers.runs import assert_same_run, final_state, numbers, shrunk
+from helpers.runs import (
+  Killed,
+  Runs,
+  assert_same_run,
+  final_state,
+  numbers,
+  shrunk,
+)
 
 from rsrc_jax import train
 from rsrc_jax.build.setup import make_setup
@@ -331,10 +336,6 @@ def test_rules_can_not_be_mixed_with_policies(setup):
 # 3. and 5. All of it, whole; stopped, killed and gone on with.
 
 
-class Killed(BaseException):
-  """Nothing catches it and nothing is saved."""
-
-
 @pytest.fixture(scope="module")
 def runner(setup, tmp_path_factory):
   """(run, phases, workdir of a whole run): all runs share their programs."""
@@ -343,30 +344,8 @@ def runner(setup, tmp_path_factory):
   phases = [
     x._replace(examine=None) if x.mixed else x for x in plan.make_stages(made)
   ]
-
-  def run(workdir, stop=0, kill=0):
-    """Trains; the `stop`-th or `kill`-th question gets its answer."""
-    asked = itertools.count(1)
-
-    @contextlib.contextmanager
-    def requests():
-      def answer():
-        number = next(asked)
-        if number == kill:
-          raise Killed
-        return number >= stop > 0
-
-      yield answer
-
-    with pytest.MonkeyPatch.context() as patch:
-      patch.setattr(train, "make_setup", lambda *_: made)
-      patch.setattr(train.plan, "make_stages", lambda _: phases)
-      patch.setattr(train, "stop_requests", requests)
-      return train.train(made.config, workdir)
-
-  workdir = tmp_path_factory.mktemp("mixed") / "run"
-  run(workdir)
-  return run, phases, workdir
+  runs = Runs(made, phases, tmp_path_factory.mktemp("mixed"))
+  return runs.run, phases, runs.whole
 
 
 def lines_of(workdir, phase, split="train"):
