@@ -94,12 +94,13 @@ def _train(setup, phases, workdir, notebook, log, books, stop):
   -> results.evaluate_arms, and the bits of what each arm's service has to keep.
   """
   C = metering.decoding("C", setup.config.budget)
-  observed = lambda out: {r: out[1][f"held_{r}_loops"] for r in "CD"
-                          if f"held_{r}_loops" in out[1]}  # fmt: skip
   base, *arms = (
     p._replace(
       write=p.write and metering.charged(books, "C", p.write, C),
-      observe=p.observe and metering.charged(books, "V", p.observe, observed),
+      observe=p.observe
+      and metering.charged(
+        books, "V", p.observe, metering.held_loops, p.sections
+      ),
     )
     for p in phases
   )
@@ -231,11 +232,13 @@ def compile_step(
   ready = (0, state.curriculum, frozen, batch)
   given = phase.given(*ready)
   roles = setup.roles
+  longest = {role.scope: role.length - 1 for _, role in phase.roles}
   counts = {"given": metering.compiled(books, "given", phase.given, *ready)}
   for name, step in (phase.mixed or {"": phase.step}).items():
     counts[name] = metering.compiled(
       books, f"step {name}".strip(), step, state, frozen, batch, given,
-      loops={role: roles[role].length - 1 for role in "CD"},
+      loops=longest | {role: roles[role].length - 1 for role in "CD"},
+      sections=phase.sections,
       closed_form=None if name else closed_form.step_flops(setup, phase.name),
     )  # fmt: skip
   return counts if books.path is not None else {}

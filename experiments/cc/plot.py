@@ -10,9 +10,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
 import over_seeds as seeds  # noqa: E402
-
-from rsrc_jax.patterns import cc  # noqa: E402
 
 ARMS = {
   "cc": "four tokens of memory",
@@ -27,6 +26,22 @@ CONTROLS = {
 ROUNDS = (1, 2, 3)
 
 
+def ceiling_bits(words: list[int], drift: float) -> float:
+  """Most bits that the sources before can tell of the next one.
+
+  words: how many each shared fact may be, all equally likely.
+  """
+  bits = 0.0
+  for m in words:
+    same = 1.0 - drift + drift / m
+    other = (m - 1) * drift / m
+    left = -same * np.log2(same)
+    if other > 0:
+      left -= other * np.log2(drift / m)
+    bits += np.log2(m) - left
+  return float(bits)
+
+
 def main():
   runs = seeds.load(HERE, "cc")
 
@@ -34,7 +49,7 @@ def main():
     some = [r for r in runs if {arm, beside or arm} <= set(r["examined"])]
     return seeds.examined(some, arm, name)
 
-  ceiling = cc.ceiling_bits([8] * 4, 0.1)
+  ceiling = ceiling_bits([8] * 4, 0.1)
   text = [
     seeds.made_with(runs)
     + " Seeds 3 and 4 have the memory of four tokens alone.",

@@ -27,7 +27,8 @@ from rsrc_jax.metrics import rsrc
 from rsrc_jax.runtime import run_log
 
 # Of a training step that is one program, in the order in which they run. Their
-# FLOPs are counted apart; their seconds are shares of the step's.
+# FLOPs are counted apart; their seconds are shares of the step's. A role may
+# bring a section of its own (lm.roles.Role.section), which comes behind them.
 SCOPES = ("prefill", "C", "D", "V", "reference", "update")
 PHASES = ("data", "compile", *SCOPES, "evaluation", "checkpoint", "test",
           "service", "idle")  # fmt: skip
@@ -313,11 +314,16 @@ def _entries(line: dict) -> Iterator[tuple[str, dict]]:
 
 
 def scope_phase(scope: str) -> str:
-  """The phase of a scope path: "C/prefill" -> prefill, "update/C" -> update."""
+  """The phase of a scope path: "C/prefill" -> prefill, "update/C" -> update.
+
+  Prompts of all roles are one phase; where roles are only scored, reading the
+  prompt is part of it.
+  """
   path = [part for part in scope.split("/") if part]
   if not path:
     return "update"  # the glue between: no named part of the step
-  return "prefill" if path[-1] == "prefill" and path[0] in "CD" else path[0]
+  sampled = path[0] not in ("V", "reference", "update")
+  return "prefill" if path[-1] == "prefill" and sampled else path[0]
 
 
 def _entry(use, flops=0.0, recompute=0.0, measured=True) -> dict:

@@ -26,6 +26,7 @@ def compiled(
   *args: Any,
   loops: dict[str, float] | None = None,
   closed_form: float | None = None,
+  sections: tuple[str, ...] = (),
 ) -> flops.Count:
   """Traces and compiles a jitted f for these arguments, and notes its figures.
 
@@ -39,11 +40,13 @@ def compiled(
     *args: of a call.
     loops: by scope, how often its dynamic loops can run at most, for the note.
     closed_form: FLOPs of such a call on paper, noted beside the others.
+    sections: scopes of its roles, told apart beside ledger.SCOPES.
   """
   with ledger.phase("compile", program=name):
     traced = f.trace(*args)
     executable = traced.lower().compile()
-    count = flops.count(traced.jaxpr, SCOPES)
+    scopes = tuple(dict.fromkeys((*SCOPES, *sections)))
+    count = flops.count(traced.jaxpr, scopes)
     found = hlo.xla(executable)
   once, most = flops.evaluate(count), _evaluate(count, loops or {})
   figures = hlo.agreement(most["hardware"], found, closed_form)
@@ -70,11 +73,13 @@ def charged(
   phase: str,
   f: Callable,
   loops: Callable[[Any], dict[str, float]] = lambda out: {},
+  sections: tuple[str, ...] = (),
 ) -> Callable:
   """A jitted f as a call that is awaited and charged to `phase`.
 
-  loops: output -> how often each dynamic loop ran, by scope. The jitted f stays
-  at hand as `.uncharged`, to be timed without the books.
+  loops: output -> how often each dynamic loop ran, by scope. sections: as for
+  `compiled`. The jitted f stays at hand as `.uncharged`, to be timed without
+  the books.
   """
   if ledger.path is None:
     return f
@@ -83,7 +88,7 @@ def charged(
   def call(*args):
     nonlocal count
     if count is None:
-      count = compiled(ledger, phase, f, *args)
+      count = compiled(ledger, phase, f, *args, sections=sections)
     with ledger.phase(phase) as spend:
       out = spend(f(*args))
       jax.block_until_ready(out)
@@ -110,12 +115,22 @@ def work(
   return {"flops": spent, "recompute": again}
 
 
-def loops_of(window: list[dict[str, Any]]) -> dict[str, float]:
-  """Mean passes through each dynamic loop, from the metrics of some steps."""
-  names = [k for k in window[0] if k.endswith(LOOPS)]
+def loops_of(
+  window: list[dict[str, Any]], prefix: str = ""
+) -> dict[str, float]:
+  """Mean passes through each dynamic loop, from the metrics of some steps.
+
+  prefix: what the names of the metrics begin with, before the loop's.
+  """
+  names = [k for k in window[0] if k.startswith(prefix) and k.endswith(LOOPS)]
   values = jax.device_get([{k: m[k] for k in names} for m in window])
   mean = lambda k: float(np.mean([v[k] for v in values]))
-  return {k.removesuffix(LOOPS): mean(k) for k in names}
+  return {k.removeprefix(prefix).removesuffix(LOOPS): mean(k) for k in names}
+
+
+def held_loops(out: tuple[Any, dict[str, Any]]) -> dict[str, float]:
+  """Loops of a look at held-out reward, (state, metrics): Stage.observe."""
+  return loops_of([out[1]], prefix="held_")
 
 
 def decoding(scope: str, length: int) -> Callable[[Tokens], dict[str, float]]:

@@ -154,17 +154,20 @@ def make_roles(config, corpus) -> dict[str, Role]:
     )
   end = np.arange(vocab.size) == vocab.end
 
-  def role(name, length, support):
+  def role(name, length, support, section=""):
     tag, separator = vocab.tags[name]
-    return Role(tag, separator, vocab.end, length, support | end)
+    return Role(
+      tag, separator, vocab.end, length, support | end, name=name,
+      section=section,
+    )  # fmt: skip
 
   sampling = {"temperature": config.temperature, "top_p": config.top_p}
   asks = vocab.asks
-  sampling |= {"use": asks.get("use"), "avoid": asks.get("avoid")}
+  sampling |= {"use_tag": asks.get("use"), "avoid_tag": asks.get("avoid")}
   if config.budgets:
-    sampling["slot"] = asks.get("slot")
+    sampling["length_tag"] = asks.get("slot")
   return {
-    "text": role("text", longest + 1, vocab.text),
+    "text": role("text", longest + 1, vocab.text, section="V"),
     "C": role("C", config.budget, vocab.code)._replace(**sampling),
     "D": role("D", longest + 1, vocab.text),
     "V": role("V", longest + 1, vocab.text),

@@ -202,8 +202,9 @@ def make_surprise(
   )
 
   def bits(params, role, prompt, output):
-    one = Tokens(*(x[:, None] for x in output))
-    log_probs, _ = rollout.score(policy, params, role, prompt, one)
+    log_probs, _ = rollout.score(
+      policy, params, role, prompt, tokens.expand(output)
+    )
     return -log_probs[:, 0] / jnp.log(2.0)
 
   def surprise(params, source: Tokens, code: Tokens, d: Tokens):
@@ -246,7 +247,7 @@ def make_asked(
         row_keys(key, batch.row), samples=1, constraints=ask,
       )  # fmt: skip
     code = tokens.without_end(c.output, C.end)
-    return Tokens(*(x[:, 0] for x in code)), ask.injected[:, 0]
+    return tokens.at(code, 0), ask.injected[:, 0]
 
   return write
 

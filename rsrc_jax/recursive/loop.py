@@ -17,6 +17,7 @@ import ml_collections
 import numpy as np
 
 from rsrc_jax.accounting import energy, ledger, metering
+from rsrc_jax.lm import keys
 from rsrc_jax.models import recursive
 from rsrc_jax.models.recursive import Recursive
 from rsrc_jax.recursive import dead_compute, puzzles, targets, train_step
@@ -159,7 +160,7 @@ def run_arm(config, arm, data, look, workdir, log, books, title, stop):
     workdir / "checkpoints" / arm.name,
     keep_last=config.checkpoint.keep_last, keep_best=0, metric="nll",
   )  # fmt: skip
-  state = arm.init(jax.random.fold_in(jax.random.key(config.seed), 2))
+  state = arm.init(keys.child(jax.random.key(config.seed), keys.Seed.RECURSIVE))
   window, curve, host, seconds = [], [], {}, 0.0
   if (found := checkpoint.restore(saver, state)) is not None:
     state, host = found

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsrc_jax.lm.keys import fold, row_keys
+from rsrc_jax.lm.keys import Row, fold, row_keys
 from rsrc_jax.rl.curriculum import Schedule
 from rsrc_jax.types import Batch, Constraints, Controls
 
@@ -110,20 +110,20 @@ def make(
     """-> injected [B, N], avoided [B, M], decoys [B, N]; -1 pads."""
     s = jnp.where(batch.source.mask, batch.source.ids, -1)
     maskable = (s >= 0) & (jnp.take(ids, s) >= 0)
-    avoided = _some(fold(keys, 2), s, maskable, ban)
-    avoided = _share(fold(keys, 6), avoided, schedule.ban)
+    avoided = _some(fold(keys, Row.AVOIDED), s, maskable, ban)
+    avoided = _share(fold(keys, Row.KEPT_AVOIDED), avoided, schedule.ban)
     # Tokens of s, the banned ones among them, are nobody's gift.
     there = jnp.zeros((len(s), code.size + 1), bool)
     there = there.at[jnp.arange(len(s))[:, None], s].set(True)[:, :-1]
     free = jnp.asarray(code) & ~there
     every = jnp.broadcast_to(jnp.arange(code.size), free.shape)
-    used = _some(fold(keys, 1), every, free & drawable, inject)
+    used = _some(fold(keys, Row.INJECTED), every, free & drawable, inject)
     # Decoys are what else might have been there: never an injected id.
     taken = jnp.zeros((len(s), code.size + 1), bool)
     taken = taken.at[jnp.arange(len(s))[:, None], used].set(True)[:, :-1]
-    decoys = _some(fold(keys, 4), every, free & ~taken, inject)
+    decoys = _some(fold(keys, Row.DECOYS), every, free & ~taken, inject)
     # The same places of both lists stay: a decoy stands for each id.
-    some = lambda x: _share(fold(keys, 5), x, schedule.inject)
+    some = lambda x: _share(fold(keys, Row.KEPT_INJECTED), x, schedule.inject)
     return some(used), avoided, some(decoys)
 
   def subset(keys, hidden, used, shape):
@@ -173,7 +173,8 @@ def draw_budget(
     return None
   admitted = jnp.ceil(share * len(budgets)).astype(jnp.int32)
   draw = lambda k: jax.random.randint(k, (1,), 0, jnp.maximum(admitted, 1))
-  return jnp.asarray(budgets, jnp.int32)[jax.vmap(draw)(fold(keys, 3))]
+  index = jax.vmap(draw)(fold(keys, Row.BUDGET))
+  return jnp.asarray(budgets, jnp.int32)[index]
 
 
 def _source(batch, ids, shape):

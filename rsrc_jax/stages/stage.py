@@ -46,6 +46,12 @@ class Stage(NamedTuple):
   pick: Callable[[int, int], str] | None = None  # step, phase -> name
   examine: Callable[..., Any] | None = None  # types.Pattern.examine, jitted
   carry: Callable[[], Any] = tuple  # what `examine` is given: a fresh one
+  roles: tuple = ()  # (name, Role): the patterns' own, beside the setup's
+
+  @property
+  def sections(self) -> tuple[str, ...]:
+    """Sections of the ledger that its own roles are charged to."""
+    return tuple(dict.fromkeys(role.scope for _, role in self.roles))
 
 
 def frozen_of(phase: Stage, trained: dict[str, Params]) -> dict[str, Params]:

@@ -377,11 +377,11 @@ def test_the_schedule_shrinks_the_lists(share):
 def test_the_schedule_is_handed_on():
   found = ask(changes=[("temperature", 1.5), ("bonus", 0.25)], **ASKED)
   assert found.constraints.temperature.tolist() == [[1.5]] * ROWS
-  assert found.bonus == 0.25 and found.phase == 0
+  assert found.bonus == 0.25 and found.level == 0
   later = constrain("force", **ASKED)(
     jax.random.key(0), EVERYONE, tiny.schedule(phase=3)
   )
-  assert later.phase == 3
+  assert later.level == 3
 
 
 @pytest.mark.parametrize("share, admitted", [(1.0, 4), (0.5, 2), (0.01, 1)])
