@@ -186,7 +186,9 @@ def _charged(stage: Stage, setup: Setup, ledger: Ledger) -> Stage:
   return stage._replace(
     write=stage.write and charge("C", stage.write, decoding, stage.name),
     observe=stage.observe
-    and charge("V", stage.observe, metering.held_loops, stage.name),
+    and charge(
+      "V", stage.observe, metering.held_loops, stage.name, stage.sections
+    ),
   )
 
 
@@ -303,13 +305,14 @@ def compile_step(
   ready = (0, state.curriculum, frozen, batch)
   given = stage.given(*ready)
   compiled = functools.partial(metering.compiled, ledger, arm=stage.name)
-  longest = {role: setup.roles[role].length - 1 for role in "CD"}
+  longest = {role.scope: role.length - 1 for _, role in stage.roles}
+  longest |= {role: setup.roles[role].length - 1 for role in "CD"}
   counts = {"given": compiled("given", stage.given, *ready)}
   for name, step in (stage.mixed or {"": stage.step}).items():
     on_paper = None if name else closed_form.step_flops(setup, stage.name)
     counts[name] = compiled(
       f"step {name}".strip(), step, state, frozen, batch, given,
-      loops=longest, closed_form=on_paper,
+      loops=longest, closed_form=on_paper, sections=stage.sections,
     )  # fmt: skip
   return counts if ledger.path is not None else {}
 

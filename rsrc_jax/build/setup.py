@@ -155,17 +155,20 @@ def make_roles(config, corpus) -> dict[str, Role]:
     )
   end = np.arange(vocab.size) == vocab.end
 
-  def role(name, length, support):
+  def role(name, length, support, section=""):
     tag, separator = vocab.tags[name]
-    return Role(tag, separator, vocab.end, length, support | end)
+    return Role(
+      tag, separator, vocab.end, length, support | end, name=name,
+      section=section,
+    )  # fmt: skip
 
   sampling = {"temperature": config.temperature, "top_p": config.top_p}
   tags = vocab.control_tags
-  sampling |= {"use": tags.get("use"), "avoid": tags.get("avoid")}
+  sampling |= {"use_tag": tags.get("use"), "avoid_tag": tags.get("avoid")}
   if config.budgets:
-    sampling["slot"] = tags.get("slot")
+    sampling["length_tag"] = tags.get("slot")
   return {
-    "text": role("text", longest + 1, vocab.text),
+    "text": role("text", longest + 1, vocab.text, section="V"),
     "C": role("C", config.budget, vocab.code)._replace(**sampling),
     "D": role("D", longest + 1, vocab.text),
     "V": role("V", longest + 1, vocab.text),

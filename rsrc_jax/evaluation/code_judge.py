@@ -56,7 +56,7 @@ def make_judge(policy: Policy, role: Role) -> Callable[..., dict[str, Any]]:
   D = role.greedy()
 
   def judge(params: Params, source: Tokens, code: Tokens, d: Tokens):
-    target = Tokens(*(x[:, None] for x in tokens.with_end(source, D.end)))
+    target = tokens.expand(tokens.with_end(source, D.end))
     with jax.named_scope("V"):
       nll = -rollout.likelihood(policy, params, D, D.prompt(code), target)[:, 0]
     return {
@@ -80,11 +80,9 @@ def make_coder(policy: Policy, role: Role) -> Callable[..., jax.Array]:
   plain = role.greedy()._replace(temperature=1.0)
 
   def length(params: Params, source: Tokens) -> jax.Array:
-    empty = Tokens(source.ids[:, :0], source.mask[:, :0])
-    target = Tokens(*(x[:, None] for x in tokens.with_end(source, plain.end)))
-    log_probs, _ = rollout.score(
-      policy, params, plain, plain.prompt(empty), target
-    )
+    target = tokens.expand(tokens.with_end(source, plain.end))
+    prompt = plain.prompt(tokens.empty(len(source.ids)))
+    log_probs, _ = rollout.score(policy, params, plain, prompt, target)
     return -log_probs[:, 0] / jnp.log(2.0)
 
   return length
@@ -101,7 +99,7 @@ def make_answerer(policy: Policy, role: Role) -> Callable[..., Tokens]:
     keys = row_keys(jax.random.key(0), jnp.arange(len(text.ids)))
     with jax.named_scope("D"):
       a = rollout.sample(policy, params, A, A.prompt(text), keys, samples=1)
-    return Tokens(*(x[:, 0] for x in a.output))
+    return tokens.at(a.output, 0)
 
   return answer
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rsrc_jax.lm.keys import MIXTURE
 from rsrc_jax.types import Pattern, TrainState
 
 Phases = tuple[tuple[tuple[str, float], ...], ...]
@@ -58,7 +59,8 @@ def pick(phases: Phases, seed: int, step: int, phase: int) -> str:
   """The pattern of a step. phase: of the curriculum; the last one stays."""
   part = phases[min(phase, len(phases) - 1)]
   weights = np.array([w for _, w in part])
-  draw = np.random.default_rng((seed, step, 3)).random() * weights.sum()
+  rng = np.random.default_rng((seed, step, MIXTURE))
+  draw = rng.random() * weights.sum()
   return part[int(np.searchsorted(np.cumsum(weights), draw, "right"))][0]
 
 

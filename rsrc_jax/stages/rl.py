@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from rsrc_jax import types
 from rsrc_jax.build import writers
 from rsrc_jax.build.setup import Setup, arm_config, make_info
-from rsrc_jax.lm.keys import step_key
+from rsrc_jax.lm import keys
 from rsrc_jax.ops import rewards
 from rsrc_jax.rl import (
   curriculum,
@@ -21,7 +21,7 @@ from rsrc_jax.rl import (
 )
 from rsrc_jax.runtime import configs
 from rsrc_jax.stages import stage
-from rsrc_jax.types import Params, Pattern, TrainState
+from rsrc_jax.types import Context, Params, Pattern, TrainState
 
 
 def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
@@ -87,6 +87,7 @@ def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
       functools.partial(mixing.pick, levels, config.seed) if levels else None
     ),
     examine=make_examine(played, bool(levels)),
+    roles=tuple(role for one in played.values() for role in one.roles),
   )
 
 
@@ -112,7 +113,7 @@ def make_given(config, relax, prepare) -> Callable:
   seed = config.augment.seed if config.augment.seed >= 0 else config.seed
 
   def given(step, state, frozen, batch):
-    key = jax.random.fold_in(step_key(seed, step), 1)
+    key = keys.child(keys.step_key(seed, step), keys.Step.CONSTRAINTS)
     schedule = relax.update(state, step).schedule
     return prepare(frozen, batch, key, schedule)
 
@@ -203,8 +204,8 @@ def make_observe(
 
   def observe(state, frozen, batch):
     # Not a child of the step's key that its rollouts or lessons use.
-    key = jax.random.fold_in(step_key(state.seed, state.step), 7)
-    k_ask, k_play = jax.random.split(key)
+    key = keys.step_key(state.seed, state.step)
+    k_ask, k_play = _held_out_keys(keys.child(key, keys.Step.HELD_OUT))
     ask = prepare(frozen, batch, k_ask, state.curriculum.schedule)
     episode, _ = pattern.play(
       bind(state.params, frozen), frozen,
@@ -229,7 +230,7 @@ def watched(setup: Setup, arm: str) -> Callable[..., types.Metrics]:
   constrain = writers.make_controls(setup, config, mode)
 
   def look(params, frozen, batch, key, schedule):
-    k_ask, k_play = jax.random.split(key)
+    k_ask, k_play = _held_out_keys(key)
     ask = constrain(k_ask, batch, schedule)
     carry = pattern.init()
     return pattern.play(params, frozen, carry, batch, k_play, ask)[0].metrics
@@ -237,11 +238,18 @@ def watched(setup: Setup, arm: str) -> Callable[..., types.Metrics]:
   return jax.jit(look)
 
 
+def _held_out_keys(key):
+  """-> what constraints are drawn by, and what stands for a step's key."""
+  return (
+    keys.child(key, keys.HeldOut.CONSTRAINTS),
+    keys.child(key, keys.HeldOut.PLAY),
+  )
+
+
 def make_pattern(setup, config, name: str, monitor: bool = False) -> Pattern:
-  policy, roles = setup.policy, setup.roles
   verify = verifier.make(
-    policy,
-    roles["V"],
+    setup.policy,
+    setup.roles["V"],
     weights=config.verifier.to_dict(),
     positions=setup.corpus.slots,
   )
@@ -262,9 +270,8 @@ def make_pattern(setup, config, name: str, monitor: bool = False) -> Pattern:
       beyond=kwargs["gate"].pop("beyond_bound"),
     )
     kwargs["monitor"] = monitor
-  return module.make(
-    policy, roles, verify, info=make_info(setup.corpus), **kwargs
-  )
+  context = Context(setup.policy, setup.roles, verify, make_info(setup.corpus))
+  return module.make(context, **kwargs)
 
 
 def make_step(setup, config, pattern, relax, tx, bind, carry) -> Callable:

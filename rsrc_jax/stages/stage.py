@@ -62,6 +62,12 @@ class Stage(NamedTuple):
   mixed: Mapping[str, Callable] = MappingProxyType({})
   pick: Callable[[int, int], str] | None = None
   examine: Callable[..., Any] | None = None  # types.Pattern.examine, jitted
+  roles: tuple = ()  # (name, Role): the patterns' own, beside the setup's
+
+  @property
+  def sections(self) -> tuple[str, ...]:
+    """Sections of the ledger that its own roles are charged to."""
+    return tuple(dict.fromkeys(role.scope for _, role in self.roles))
 
 
 def frozen_of(stage: Stage, trained: dict[str, Params]) -> dict[str, Params]:

@@ -138,8 +138,8 @@ def test_the_research_question_on_its_weights(config, tmp_path):
   asked.patterns.cdv.group = 2
   setup = make_setup(asked, tmp_path)
   said, C = setup.corpus.vocab.decode, setup.roles["C"]
-  assert said([*C.use]) == "\n\nUse these tokens:"
-  assert said([*C.avoid]) == "\n\nDo not use these tokens:"
+  assert said([*C.use_tag]) == "\n\nUse these tokens:"
+  assert said([*C.avoid_tag]) == "\n\nDo not use these tokens:"
   _, arm = plan.make_stages(setup)
   base = initial_params(setup)
   state, frozen = arm.init(base), {"base": base, "reader": base}

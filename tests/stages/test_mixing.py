@@ -437,8 +437,10 @@ def test_an_arm_begins_with_what_it_starts_from(runner):
 
 def test_a_pattern_of_a_file_trains_and_is_measured(runner):
   """No module was edited: its name is a path."""
-  _, _, workdir = runner
+  _, phases, workdir = runner
   assert Path(TOY).parent == ROOT / "tests" / "helpers"
+  # Its role has a section of the ledger, which the others' roles have not.
+  assert [x.sections for x in phases] == [(), ("C", "D"), ("E",)]
   assert not (ROOT / "rsrc_jax" / "patterns" / "toy_pattern.py").exists()
   lines = lines_of(workdir, "toy")
   # Windows of two steps: how many were played before the one and the other.
