@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import tiny, toy_pattern
 
-from rsrc_jax.accounting import flops, metering, totals
+from rsrc_jax.accounting import flops, ledger, metering, totals
 from rsrc_jax.lm import rollout
 from rsrc_jax.lm.roles import joined
 from rsrc_jax.patterns import cc, ccv, cdv, extract, qa
