@@ -303,15 +303,15 @@ def compile_step(
   batch = sources.batch(setup.corpus.train, 0, stage.batch_size)
   batch = sharding.rows(setup.mesh, batch)
   ready = (0, state.curriculum, frozen, batch)
-  given = stage.given(*ready)
+  controls = stage.controls(*ready)
   compiled = functools.partial(metering.compiled, ledger, arm=stage.name)
   longest = {role.scope: role.length - 1 for _, role in stage.roles}
   longest |= {role: setup.roles[role].length - 1 for role in "CD"}
-  counts = {"given": compiled("given", stage.given, *ready)}
-  for name, step in (stage.mixed or {"": stage.step}).items():
+  counts = {"given": compiled("given", stage.controls, *ready)}
+  for name, step in (stage.programs or {"": stage.step}).items():
     on_paper = None if name else closed_form.step_flops(setup, stage.name)
     counts[name] = compiled(
-      f"step {name}".strip(), step, state, frozen, batch, given,
+      f"step {name}".strip(), step, state, frozen, batch, controls,
       loops=longest, closed_form=on_paper, sections=stage.sections,
     )  # fmt: skip
   return counts if ledger.path is not None else {}
@@ -338,10 +338,12 @@ def advance(
   with shared.ledger.phase("step", stage.name) as spend:
     for step in steps:
       batch = sharding.rows(shared.setup.mesh, next(stream))
-      given = stage.given(step, state.curriculum, frozen, batch)
-      name = stage.pick(step, level(state)) if stage.pick else ""
-      play = stage.mixed[name] if name else stage.step
-      state, metrics = play(state, frozen, batch, given)
+      controls = stage.controls(step, state.curriculum, frozen, batch)
+      name = (
+        stage.draw_pattern(step, level(state)) if stage.draw_pattern else ""
+      )
+      play = stage.programs[name] if name else stage.step
+      state, metrics = play(state, frozen, batch, controls)
       found.append(metrics)
       played.append(name)
       # One of several processes can't stop between two windows on its own.

@@ -26,7 +26,7 @@ from rsrc_jax.types import Params, Policy
 
 
 class Setup(NamedTuple):
-  """What all phases of a run share."""
+  """What all stages of a run share."""
 
   config: ml_collections.ConfigDict
   corpus: sources.Corpus
@@ -82,7 +82,7 @@ def _copies(config) -> int:
 
 
 def _trains_all(config) -> str:
-  """The first phase that trains more than adapters, or nothing."""
+  """The first stage that trains more than adapters, or nothing."""
   names = [x for x in config.only.split(",") if x] or [*config.arms]
   blocks = {
     x: arm_config(config, x).get("lora") for x in names if x in config.arms

@@ -42,7 +42,7 @@ def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
   )
   adapt, bind = stage.adapters(config)
   init = make_init(
-    adapt, tx, mixing.apart(played) if levels else pattern.init, relax,
+    adapt, tx, mixing.init_carries(played) if levels else pattern.init, relax,
     config.seed,
   )  # fmt: skip
   programs = {} if programs is None else programs
@@ -73,7 +73,7 @@ def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
     data_seed=config.seed + 1,
     init=init,
     step=steps[arm.pattern],
-    given=jax.jit(make_given(config, relax, prepare)),
+    controls=jax.jit(make_controls(config, relax, prepare)),
     write=jax.jit(write),
     saved=writers.make_saved(setup, arm.write),
     english=writer.english,
@@ -82,9 +82,11 @@ def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
     observe_every=every if looks else 0,
     bind=bind,
     start=start_of(setup.config, name),
-    mixed=steps if levels else {},
-    pick=(
-      functools.partial(mixing.pick, levels, config.seed) if levels else None
+    programs=steps if levels else {},
+    draw_pattern=(
+      functools.partial(mixing.draw_pattern, levels, config.seed)
+      if levels
+      else None
     ),
     examine=make_examine(played, bool(levels)),
     roles=tuple(role for one in played.values() for role in one.roles),
@@ -104,7 +106,7 @@ def make_init(adapt, tx, carry, relax, seed: int) -> Callable:
   return init
 
 
-def make_given(config, relax, prepare) -> Callable:
+def make_controls(config, relax, prepare) -> Callable:
   """given(step, curriculum state, frozen, batch) -> controls, or rule's codes.
 
   Drawn apart from the rollouts, and with a seed of their own where
@@ -112,12 +114,12 @@ def make_given(config, relax, prepare) -> Callable:
   """
   seed = config.augment.seed if config.augment.seed >= 0 else config.seed
 
-  def given(step, state, frozen, batch):
+  def controls(step, state, frozen, batch):
     key = keys.child(keys.step_key(seed, step), keys.Step.CONSTRAINTS)
     schedule = relax.update(state, step).schedule
     return prepare(frozen, batch, key, schedule)
 
-  return given
+  return controls
 
 
 def make_examine(played: dict[str, Pattern], mixed: bool) -> Callable | None:
@@ -290,4 +292,4 @@ def make_step(setup, config, pattern, relax, tx, bind, carry) -> Callable:
     kl=config.kl,
     bind=bind,
   )
-  return mixing.among(step, carry) if carry else step
+  return mixing.with_own_carry(step, carry) if carry else step

@@ -44,8 +44,8 @@ def test_a_kind_from_a_file_of_the_users_is_trained_on(tmp_path):
   params = jax.eval_shape(lambda: initial_params(setup))
   frozen = stage.frozen_of(arm, {"base": params})
   state, batch = jax.eval_shape(arm.init, params), next(stream)
-  given = jax.eval_shape(arm.given, 0, state.curriculum, frozen, batch)
-  _, metrics = jax.eval_shape(arm.step, state, frozen, batch, given)
+  controls = jax.eval_shape(arm.controls, 0, state.curriculum, frozen, batch)
+  _, metrics = jax.eval_shape(arm.step, state, frozen, batch, controls)
   assert metrics["loss"].shape == ()
 
 

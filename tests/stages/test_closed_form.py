@@ -22,9 +22,11 @@ def counted(setup, name) -> float:
   frozen = {"base": params, "reader": params}
   batch = sources.batch(setup.corpus.train, 0, phase.batch_size)
   step = np.int32(0)
-  given = jax.eval_shape(phase.given, step, state.curriculum, frozen, batch)
+  controls = jax.eval_shape(
+    phase.controls, step, state.curriculum, frozen, batch
+  )
   found = flops.count(
-    phase.step.trace(state, frozen, batch, given).jaxpr, SCOPES
+    phase.step.trace(state, frozen, batch, controls).jaxpr, SCOPES
   )
   longest = {r: setup.roles[r].length - 1 for r in "CD"}
   trips = {k: v for k, v in longest.items() if k in found.loops}

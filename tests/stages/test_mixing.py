@@ -48,7 +48,7 @@ LINEAR = {
 
 
 def picks(seed, steps, phase, phases=PHASES):
-  return [mixing.pick(phases, seed, step, phase) for step in steps]
+  return [mixing.draw_pattern(phases, seed, step, phase) for step in steps]
 
 
 def test_a_pick_is_a_function_of_seed_step_and_phase():
@@ -135,8 +135,8 @@ def test_a_phase_that_never_ends(curriculum, phases, least):
   with pytest.raises(ValueError, match="never ends") as error:
     check(phases, curriculum=curriculum)
   said = str(error.value)
-  assert f"{len(phases)} phases" in said
-  assert f"phase {curriculum.get('levels', 0)} never ends" in said
+  assert f"{len(phases)} levels" in said
+  assert f"level {curriculum.get('levels', 0)} never ends" in said
   assert f"name='plateau' with levels >= {least}" in said
 
 
@@ -147,7 +147,7 @@ def test_every_pattern_has_a_carry_of_its_own():
     "b": Pattern(lambda: (jnp.int32(5), jnp.zeros(2)), None),
     TOY: Pattern(tuple, None),
   }
-  carry = mixing.apart(patterns)()
+  carry = mixing.init_carries(patterns)()
   assert set(carry) == set(patterns) and carry["a"] == 1
 
   def step(state, frozen, batch):
@@ -155,7 +155,7 @@ def test_every_pattern_has_a_carry_of_its_own():
     return state, {"batch": batch}
 
   state = TrainState(jnp.int32(0), {}, (), carry, (), jnp.uint32(0))
-  after, metrics = mixing.among(step, "a")(state, 10, "rows")
+  after, metrics = mixing.with_own_carry(step, "a")(state, 10, "rows")
   assert after.carry["a"] == 11 and after.step == 1
   assert after.carry["b"] is carry["b"] and set(after.carry) == set(carry)
   assert metrics == {"batch": "rows"} and state.carry["a"] == 1
@@ -342,7 +342,8 @@ def runner(setup, tmp_path_factory):
   made, _ = setup
   # What the patterns of the mixture measure of themselves has tests of its own.
   phases = [
-    x._replace(examine=None) if x.mixed else x for x in plan.make_stages(made)
+    x._replace(examine=None) if x.programs else x
+    for x in plan.make_stages(made)
   ]
   runs = Runs(made, phases, tmp_path_factory.mktemp("mixed"))
   return runs.run, phases, runs.whole
@@ -375,9 +376,9 @@ def test_the_second_phase_plays_all_patterns(runner):
   _, phases, workdir = runner
   assert [x.name for x in phases] == ["base", "turns", "toy"]
   mixed = phases[1]
-  assert set(mixed.mixed) == {"cdv", "qa", "ccv"}
+  assert set(mixed.programs) == {"cdv", "qa", "ccv"}
   # Three steps are the most of the first phase, and one look is no plateau.
-  played = [mixed.pick(step, int(step >= 3)) for step in range(10)]
+  played = [mixed.draw_pattern(step, int(step >= 3)) for step in range(10)]
   assert played == picks(1, range(3), 0) + picks(1, range(3, 10), 1)
   assert set(played) == {"cdv", "qa", "ccv"}
   lines = lines_of(workdir, "turns")
@@ -401,7 +402,7 @@ def test_a_buffer_is_carried_by_its_pattern_alone(runner):
   carry = leaves(workdir, "turns", ".carry")
   assert carry and all(k.startswith("['ccv']") for k in carry)
   steps = [x for k, x in carry.items() if k.endswith(".step")]
-  played = [phases[1].pick(step, int(step >= 3)) for step in range(10)]
+  played = [phases[1].draw_pattern(step, int(step >= 3)) for step in range(10)]
   assert steps == [played.count("ccv")]
   (stored,) = (x for k, x in carry.items() if k == "['ccv'].source.mask")
   assert stored.any(-1).sum() == min(16, 8 * played.count("ccv"))
@@ -410,7 +411,7 @@ def test_a_buffer_is_carried_by_its_pattern_alone(runner):
 def test_each_pattern_is_one_program(runner):
   _, phases, _ = runner
   for phase in phases:
-    for step in (phase.mixed or {"": phase.step}).values():
+    for step in (phase.programs or {"": phase.step}).values():
       assert step._cache_size() == 1
   assert phases[1].observe._cache_size() == 1
   assert phases[2].observe._cache_size() == 0  # its 99th step never came

@@ -260,7 +260,7 @@ def test_nothing_is_compiled_after_the_first_step(tiny_runs, whole):
   for phase in phases.values():
     assert phase.step._cache_size() == 1
   for name in ("code", "english_rl"):
-    assert phases[name].given._cache_size() == 1
+    assert phases[name].controls._cache_size() == 1
 
 
 def test_seeds_share_one_program(tiny_runs, tmp_path):
@@ -276,10 +276,10 @@ def lowered_step(setup, arm) -> str:
   batch = sources.batch(setup.corpus.train, 0, arm.batch_size)
   state = jax.eval_shape(arm.init, params)
   frozen = {"base": params, "reader": params}
-  given = jax.eval_shape(
-    arm.given, np.int32(0), state.curriculum, frozen, batch
+  controls = jax.eval_shape(
+    arm.controls, np.int32(0), state.curriculum, frozen, batch
   )
-  return arm.step.lower(state, frozen, batch, given).as_text()
+  return arm.step.lower(state, frozen, batch, controls).as_text()
 
 
 @pytest.mark.parametrize(
@@ -357,7 +357,7 @@ def test_the_curriculum_advances_on_held_out_reward(gated):
   # One program each: a state that was observed goes on where it was.
   _, arm = gated.stages
   assert arm.step._cache_size() == arm.observe._cache_size() == 1
-  assert arm.given._cache_size() == 1
+  assert arm.controls._cache_size() == 1
 
 
 def test_nothing_is_learnt_from_what_is_held_out(gated):
