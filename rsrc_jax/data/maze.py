@@ -1,9 +1,10 @@
-"""Mazes whose one shortest path is long: question a maze, answer its path.
+"""Mazes with a single, long shortest path: the question is a maze, the answer
+its path.
 
-Made by carving depth first, opening some walls again and searching breadth
-first. With side 30 and paths of more than 110 steps the criterion is that
-which is published for Maze-Hard. The mazes are our own, so that no number on
-them may stand beside one on that set.
+A maze is carved depth first, some walls are opened again, and the path is
+searched breadth first. With side 30 and paths of more than 110 steps the
+criterion is the published one of Maze-Hard. The mazes are our own, so that
+numbers on them can't be compared with numbers on that set.
 """
 
 import numpy as np
@@ -17,20 +18,20 @@ from rsrc_jax.data.grids import (
   without_identity,
 )
 
-# 0 is left for what is outside a grid.
+# 0 is for cells outside a grid.
 WALL, FLOOR, START, GOAL, PATH = 1, 2, 3, 4, 5
-# Share of the walls that carving leaves which are opened: loops, so that there
-# is more than one way to walk.
+# Share of the remaining walls that are opened, so that there are loops and more
+# than one way to walk.
 OPENINGS = 0.02
-# Mazes drawn in a row without one that will do: then the criterion is too hard.
+# The criterion is too hard if so many mazes in a row don't meet it.
 PATIENCE = 300
 
 
 def _carved(side: int, rng: np.random.Generator) -> list[bool]:
-  """Which cells are floor, in reading order.
+  """Which cells are floor, in reading order. [side * side]
 
-  Rooms stand at even rows and columns; a walk that turns back where it is
-  stuck opens the walls between them, so that all are connected.
+  Rooms are at even rows and columns. A walk that turns back where it is stuck
+  opens the walls between them, so that all rooms are connected.
   """
   floor = [False] * (side * side)
   floor[0], path = True, [(0, 0)]
@@ -55,7 +56,7 @@ def _carved(side: int, rng: np.random.Generator) -> list[bool]:
 
 
 def _steps(cell: int, side: int) -> list[int]:
-  """The cells beside one, in reading order."""
+  """The neighbours of a cell, in reading order."""
   beside = [cell - side] if cell >= side else []
   beside += [cell - 1] if cell % side else []
   beside += [cell + 1] if (cell + 1) % side else []
@@ -65,9 +66,11 @@ def _steps(cell: int, side: int) -> list[int]:
 def distances(
   floor: list[bool], side: int, start: int
 ) -> tuple[dict[int, int], dict[int, int]]:
-  """Steps from the start to each cell that can be reached, nearest first.
+  """Searches breadth first.
 
-  Second: how many shortest paths lead there.
+  Returns:
+    cell -> steps from the start, of all cells that can be reached, nearest
+    first; and cell -> how many shortest paths lead there.
   """
   far, ways, queue = {start: 0}, {start: 1}, [start]
   for cell in queue:
@@ -85,7 +88,7 @@ def distances(
 def _drawn(
   side: int, at_least: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-  """Question, answer and order of one maze; None where no goal is far off."""
+  """Question, answer and order of a maze; None where no goal is far enough."""
   floor = _carved(side, rng)
   start = int(rng.choice(np.flatnonzero(floor)))
   far, ways = distances(floor, side, start)
@@ -130,13 +133,15 @@ def puzzles(
 def generate(count: int, side: int, seed: int, *, at_least: int) -> Puzzles:
   """`count` different mazes whose shortest path has more than `at_least` steps.
 
-  Start and goal are drawn at random; the goal from where only one shortest
-  path leads, so that the answer is the only right one.
+  The start is drawn at random, and the goal from the cells to which only one
+  shortest path leads, so that there is one right answer.
 
   Args:
+    count: how many.
     side: rows and columns; 30 as published. With an even side the last row and
-      column are walls, but for openings.
-    at_least: 110 for side 30 is as published.
+      column are walls, except for openings.
+    seed: which mazes.
+    at_least: steps; 110 for side 30 as published.
 
   Returns:
     question [count, side * side] int32 of WALL, FLOOR, START and GOAL; answer
@@ -144,8 +149,8 @@ def generate(count: int, side: int, seed: int, *, at_least: int) -> Puzzles:
     from the start, 0 elsewhere.
 
   Raises:
-    ValueError: where PATIENCE mazes in a row have no such path, or none that
-      was not there before; where count or side is too small.
+    ValueError: PATIENCE mazes in a row have no such path or were drawn before,
+      or count or side is too small.
   """
   if count < 1 or side < 2:
     raise ValueError(f"count={count}, side={side}: at least 1 and at least 2.")

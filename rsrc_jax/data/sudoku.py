@@ -1,9 +1,9 @@
 """Sudoku with 4, 6 or 9 digits: puzzles, their symmetries, splits by them.
 
 A symmetry of the rules relabels the digits and permutes bands, the rows of a
-band, stacks and the columns of a stack; where boxes are square it may also
-transpose. Puzzles that a symmetry turns into each other are one class: to a
-learner that trains under random symmetries they are the same puzzle.
+band, stacks and the columns of a stack. Where boxes are square it may also
+transpose. Puzzles that a symmetry turns into each other are one class: training
+under random symmetries makes no difference between them.
 """
 
 import gzip
@@ -25,28 +25,32 @@ from rsrc_jax.data.grids import (
 )
 from rsrc_jax.data.sudoku_classes import symmetry_class
 
-# Puzzles that are made at a time.
+# Puzzles that are made at once.
 CHUNK = 1024
-# Candidates drawn in a row without one new class: then no more are looked for.
+# The search ends after so many candidates in a row without a new class.
 PATIENCE = 4096
 
 
 def solve(question: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """A solution of each [n, cells] question and how many it has.
+  """A solution of each [n, cells] question, and how many it has.
 
-  Returns [n, cells] int32, all 0 where none, and [n] counts of 0, 1 or 2,
-  which stands for more than one. ValueError where cells are not 16, 36 or 81.
+  Returns:
+    [n, cells] int32, all 0 where there is none, and [n] counts: 0, 1, or 2 for
+    more than one.
+
+  Raises:
+    ValueError: cells are not 16, 36 or 81.
   """
   return sudoku_search.search(sudoku_search.masks(question), limit=2)
 
 
 def singles_order(question: np.ndarray, answer: np.ndarray) -> np.ndarray:
-  """When a solver by singles fills each cell, [n, cells] int32.
+  """The round in which a solver by singles fills each cell, [n, cells] int32.
 
-  0 for clues. Round r holds every cell that is a naked single (one digit left)
-  or a hidden one (the only place for a digit in a row, column or box) by the
-  rules alone, given the clues and all rounds before r. What singles never
-  reach shares one round more, the last; a stable sort has it in reading order.
+  It is 0 for clues. Round r has every cell that is a naked single (one digit
+  left) or a hidden one (the only place for a digit in a row, column or box),
+  given the clues and all rounds before r. Cells that singles never reach are in
+  one more round, the last. A stable sort puts them in reading order.
   """
   side = sudoku_search.side_of(question)
   order = np.where(question > 0, 0, -1)
@@ -73,11 +77,11 @@ def singles_order(question: np.ndarray, answer: np.ndarray) -> np.ndarray:
 def _reduced(
   answer: np.ndarray, clues: int, rng: np.random.Generator
 ) -> np.ndarray:
-  """Removes clues in random order, each if the solution stays the only one.
+  """Removes clues in random order, as long as there is only one solution.
 
-  Without it another solution must have another digit there: no search finds
-  one in the grids with that digit struck out. A clue that had to stay once has
-  to stay for good, so that one turn makes a puzzle minimal.
+  Another solution would have another digit in the removed cell. So the search
+  is for a solution without that digit. A clue that can't be removed now can't
+  be removed later either, so that one pass makes a puzzle minimal.
   """
   question, rows = answer.copy(), np.arange(len(answer))
   for place in rng.random(answer.shape).argsort(1).T:
@@ -143,13 +147,15 @@ def generate(count: int, side: int, seed: int, *, clues: int = 0) -> Puzzles:
   Grids are filled at random by the search, which is not quite uniform.
 
   Args:
+    count: how many.
     side: 4, 6 (boxes of 2 rows and 3 columns) or 9.
-    clues: no clue is removed where so many are left. Puzzles that are minimal
-      before have more. 0: all are minimal, every clue is needed.
+    seed: which puzzles.
+    clues: where to stop removing. Puzzles that are minimal before have more. 0:
+      all puzzles are minimal, so that every clue is needed.
 
   Raises:
-    ValueError: for another side, count < 1, or where no new class turns up any
-      more: of minimal puzzles with side 4 there are 36.
+    ValueError: another side, count < 1, or no new class is found any more:
+      there are 36 minimal puzzles with side 4.
   """
   sudoku_search.boxes(side)
   if count < 1:
@@ -181,12 +187,12 @@ def generate(count: int, side: int, seed: int, *, clues: int = 0) -> Puzzles:
 def from_larsdoku(count: int, seed: int) -> Puzzles:
   """`count` hard puzzles of side 9 from the collection of package larsdoku.
 
-  They are drawn at random; of those with one name by `symmetry_class` the
-  first stays, and each is checked to have one solution. The package is AGPL:
-  its file is read where it is installed, nothing of it is imported or kept.
+  They are drawn at random. Of each `symmetry_class` the first is kept, and each
+  is checked to have one solution. The package is AGPL: its file is read where
+  it is installed, and nothing of it is imported or stored.
 
   Raises:
-    ValueError: where it is not installed, or holds too few.
+    ValueError: it is not installed, or holds too few.
   """
   spec = importlib.util.find_spec("larsdoku")
   if spec is None or spec.origin is None:
@@ -221,20 +227,20 @@ def from_larsdoku(count: int, seed: int) -> Puzzles:
 
 
 def _shuffle(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-  """Independent permutations of 0 ... shape[-1] - 1 in the last axis."""
+  """Independent permutations of 0 ... shape[-1] - 1 along the last axis."""
   return rng.random(shape).argsort(-1)
 
 
 def _lines(
   count: int, bands: int, tall: int, rng: np.random.Generator
 ) -> np.ndarray:
-  """[count, bands * tall]: bands permuted, and the lines in each."""
+  """[count, bands * tall]: bands are permuted, and the lines in each."""
   band = _shuffle((count, bands), rng)[..., None] * tall
   return (band + _shuffle((count, bands, tall), rng)).reshape(count, -1)
 
 
 def permuted(puzzles: Puzzles, rng: np.random.Generator) -> Puzzles:
-  """Every row under a random symmetry of its own, uniform; order goes along."""
+  """Every row, its order too, under a uniformly random symmetry of its own."""
   count, side = len(puzzles.question), sudoku_search.side_of(puzzles.question)
   tall, wide = sudoku_search.boxes(side)
   row = _lines(count, side // tall, tall, rng)
@@ -257,13 +263,12 @@ def split(puzzles: Puzzles, heldout: int, seed: int) -> tuple[Puzzles, Puzzles]:
   """Training puzzles and `heldout` others, drawn at random.
 
   Rows that share a class or a solution grid with a held-out one are dropped
-  from training. So no symmetry makes a held-out question of a training one.
-  Of solutions less is sure: they differ as they stand, but a symmetry may
-  lead from one to another, as complete grids are of 2 classes for side 4 and
-  of 49 for side 6.
+  from training. No symmetry then turns a training question into a held-out one.
+  The solutions only differ as they are: a symmetry may turn one into another,
+  since complete grids are of 2 classes for side 4 and of 49 for side 6.
 
   Raises:
-    ValueError: where nothing is left to train on, or to hold out.
+    ValueError: nothing is left to train on, or to hold out.
   """
   names = np.array([x.hex() for x in symmetry_class(puzzles.question)])
   grids = np.array([x.tobytes().hex() for x in puzzles.answer.astype(np.int8)])

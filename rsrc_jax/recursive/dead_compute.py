@@ -1,10 +1,10 @@
 """Dead compute: which supersteps and calls of a trained recursion still count.
 
-Seed: "Rethinking Recursive Models: A Leap Forward or Dead Compute?". A step can
-be dead in four senses, which need not agree, so all are measured, on held-out
-items and per item: it does not change what is said (KL, flips), it does not
-make the answer likelier (advantage, margin), no more items come out right
-(outcome), or leaving it out changes nothing (causal).
+After "Rethinking Recursive Models: A Leap Forward or Dead Compute?". A step can
+be dead in four senses: it does not change the output (KL, flips), it does not
+make the answer likelier (advantage, margin), it solves no more items (outcome),
+or nothing changes when it is left out (causal). These need not agree, so all
+are measured, per held-out item.
 """
 
 from collections.abc import Callable
@@ -31,29 +31,36 @@ RULES = {
 NOBODY = -1  # skips no superstep
 
 
-class Look(NamedTuple):
-  """Of n items after each of S supersteps; index 0 is before the first."""
+class Readouts(NamedTuple):
+  """Of n items after each of S supersteps; index 0 is before the first.
+
+  NumPy arrays from `over`, JAX arrays from read().
+  """
 
   exact: np.ndarray  # [S + 1, n] bool: all cells right
   cell: np.ndarray  # [S + 1, n]: share of them
   log_prob: np.ndarray  # [S + 1, n]: of the answer, nats, summed over cells
   steps: steps.Steps  # each [S, n], means over cells
   above: np.ndarray  # [S, n]: share of cells whose margin is above 0
-  own_margin: np.ndarray  # [S, n]: margin of what is said itself
+  own_margin: np.ndarray  # [S, n]: margin of the output itself
   halt: np.ndarray  # [S, n]: the halting head
   guided_nll: np.ndarray  # [W, S, n]: of the answer under guidance, a cell
   guided_exact: np.ndarray  # [W, S, n] bool
   said: np.ndarray  # [S + 1, n, L] int
 
 
-def make(model: Recursive, supersteps: int) -> Callable[..., Look]:
-  """Builds look(params, items, skip): all that is measured of some items.
+def make(model: Recursive, supersteps: int) -> Callable[..., Readouts]:
+  """Builds read(params, items, skip) -> Readouts of n items.
 
-  skip: [] int32, a superstep that is left out, its state passed on as it was;
-  NOBODY: none. Steps keep the index that they were trained with.
+  skip: [] int32, a superstep that is left out, so that its state passes on
+  unchanged; NOBODY: none. The other steps keep their index.
+
+  Args:
+    model: from models.recursive.make.
+    supersteps: S.
   """
 
-  def look(params: Params, items: Items, skip: jax.Array) -> Look:
+  def read(params: Params, items: Items, skip: jax.Array) -> Readouts:
     count = len(items.question)
     state = model.begin(count)
     first = stablemax.log_probs(model.read(params, state).logits)
@@ -71,20 +78,20 @@ def make(model: Recursive, supersteps: int) -> Callable[..., Look]:
     _, found = jax.lax.scan(body, (state, first), jnp.arange(supersteps))
     start = _measure(first, first, jnp.zeros(count), items.answer)
     whole = lambda name: jnp.concatenate([start[name][None], found[name]])
-    return Look(
+    return Readouts(
       **{k: whole(k) for k in ("exact", "cell", "log_prob", "said")},
       **{k: found[k] for k in ("steps", "above", "own_margin", "halt")},
       **{k: found[k].swapaxes(0, 1) for k in ("guided_nll", "guided_exact")},
     )
 
-  return look
+  return read
 
 
 def make_calls(model: Recursive, supersteps: int) -> Callable[..., steps.Steps]:
-  """Builds calls(params, items) -> Steps, each [S, calls]: of every net call.
+  """Builds calls(params, items) -> Steps [S, calls], one for each net call.
 
-  Means over items and cells. A call is compared with the readout before it; for
-  one that changes z_L alone that is read through one more call (see
+  They are means over items and cells. A call is compared with the readout
+  before it. A call that changes z_L alone is read through one more call (see
   Recursive.probe).
   """
 
@@ -111,76 +118,85 @@ def make_calls(model: Recursive, supersteps: int) -> Callable[..., steps.Steps]:
 
 
 def over(
-  look: Callable[..., Any], params: Params, items: Items, batch_size: int, *rest
-) -> Look:
-  """`look` over all items, batch by batch; the last batch is filled up."""
+  read: Callable[..., Any], params: Params, items: Items, batch_size: int, *rest
+) -> Readouts:
+  """Applies `read` to all items [n], batch by batch, and joins the results.
+
+  The last batch is filled up with the first items, so that shapes don't change.
+  rest: further arguments of `read`.
+  """
   total, parts = len(items.question), []
   batch_size = min(batch_size, total)
   for start in range(0, total, batch_size):
     rows = np.arange(start, start + batch_size) % total
     part = jax.tree.map(lambda x: x[rows], items)  # noqa: B023
-    parts.append(jax.device_get(look(params, part, *rest)))
-  axis = dict.fromkeys(Look._fields, 1) | {"guided_nll": 2, "guided_exact": 2}
+    parts.append(jax.device_get(read(params, part, *rest)))
+  axis = dict.fromkeys(Readouts._fields, 1) | {
+    "guided_nll": 2,
+    "guided_exact": 2,
+  }
   join = lambda name: jax.tree.map(
     lambda *x: np.take(np.concatenate(x, axis[name]), range(total), axis[name]),
     *[getattr(p, name) for p in parts],
   )
-  return Look(**{name: join(name) for name in Look._fields})
+  return Readouts(**{name: join(name) for name in Readouts._fields})
 
 
-def summary(look: Look, *, calls: int, call_flops: float) -> dict[str, Any]:
-  """What is told of a look, ready for JSON.
+def summary(
+  readouts: Readouts, *, calls: int, call_flops: float
+) -> dict[str, Any]:
+  """The numbers that are reported of an arm, as JSON values.
 
   Args:
-    look: of n items.
+    readouts: of n items.
     calls: of the net in a superstep.
     call_flops: of one call on one item, forward.
   """
-  exact, S = look.exact.mean(1), len(look.exact) - 1
-  bits = look.log_prob / np.log(2)
+  exact, S = readouts.exact.mean(1), len(readouts.exact) - 1
+  bits = readouts.log_prob / np.log(2)
   flops = np.full(S, calls * call_flops)
   # Whether a step still adds bits of the answer, with a paired interval.
   paid = recursion.passes(bits, flops, None)
-  gain = look.steps.advantage  # [S, n]
-  per_item = _first_within(look.exact * 1.0, 0.0)
+  gain = readouts.steps.advantage  # [S, n]
+  per_item = _first_within(readouts.exact * 1.0, 0.0)
   found = {
-    "exact": exact, "cell": look.cell.mean(1),
-    "nats": -look.log_prob.mean(1) / look.said.shape[-1],
-    "above": look.above.mean(1),
+    "exact": exact, "cell": readouts.cell.mean(1),
+    "nats": -readouts.log_prob.mean(1) / readouts.said.shape[-1],
+    "above": readouts.above.mean(1),
     "alive_steps": (gain > ALIVE).sum(0).mean(),
     "dead_steps": [p.dead for p in paid.passes],
     "dead_flops": paid.dead_fraction,
     "s_star": int(_first_within(exact[:, None], TOLERANCE)[0]),
     "s_star_items": per_item.mean(),
-    "stop": stops(look),
-    "guided_nll": look.guided_nll.mean(-1),
-    "guided_exact": look.guided_exact.mean(-1),
-    "gain": [interval(d) for d in np.diff(look.exact * 1.0, axis=0)],
+    "stop": stops(readouts),
+    "guided_nll": readouts.guided_nll.mean(-1),
+    "guided_exact": readouts.guided_exact.mean(-1),
+    "gain": [interval(d) for d in np.diff(readouts.exact * 1.0, axis=0)],
   }  # fmt: skip
   found["dead_fraction"] = 1.0 - found["s_star"] / S
-  right = look.exact[-1]
-  for name, x in look.steps._asdict().items():
+  right = readouts.exact[-1]
+  for name, x in readouts.steps._asdict().items():
     found[name] = x.mean(1)
   for name, rows in (("solved", right), ("unsolved", ~right)):
     found[f"advantage_{name}"] = gain[:, rows].mean(1) if rows.any() else None
   return _plain(found)
 
 
-def stops(look: Look) -> dict[str, list[dict[str, float]]]:
-  """What stopping early costs: supersteps used and items right, by rule.
+def stops(readouts: Readouts) -> dict[str, list[dict[str, float]]]:
+  """The supersteps used and the items right under each stopping rule.
 
   An item stops at the first superstep whose statistic, a mean over its cells,
-  is under a threshold: the KL of the step, the varentropy of what is said, or
-  the margin of what is said itself; "head": the halting head, as it was
-  trained. "all" runs them all.
+  is below a threshold. The statistic is the KL of the step, the varentropy of
+  the output, or the margin of the output itself. "head" stops where the halting
+  head says so. "all" runs all supersteps.
   """
-  S = len(look.halt)
+  S = len(readouts.halt)
   rules = {
-    "head": (look.halt > 0)[None],
-    "kl": _under(look.steps.kl, RULES["kl"]),
-    "varentropy": _under(look.steps.varentropy, RULES["varentropy"]),
-    "own_margin": _under(look.own_margin, RULES["own_margin"]),
-    "all": np.zeros((1, *look.halt.shape), bool),
+    "head": (readouts.halt > 0)[None],
+    "kl": _under(readouts.steps.kl, RULES["kl"]),
+    "varentropy": _under(readouts.steps.varentropy, RULES["varentropy"]),
+    "own_margin": _under(readouts.own_margin, RULES["own_margin"]),
+    "all": np.zeros((1, *readouts.halt.shape), bool),
   }
   found = {}
   for name, fired in rules.items():
@@ -191,7 +207,7 @@ def stops(look: Look) -> dict[str, list[dict[str, float]]]:
       {
         "threshold": t,
         "steps": float(stop.mean() + 1),
-        "exact": float(look.exact[stop + 1, rows].mean()),
+        "exact": float(readouts.exact[stop + 1, rows].mean()),
       }
       for t, stop in zip(RULES.get(name, (None,)), at, strict=True)
     ]
@@ -223,9 +239,10 @@ def _measure(before, after, halt, answer) -> dict[str, Any]:
 
 
 def _first_within(curve: np.ndarray, tolerance: float) -> np.ndarray:
-  """curve [S + 1, m] -> the first step from which all stay within of the end.
+  """curve [S + 1, m] -> [m], the first step after which it stays near its end.
 
-  So a value that is passed through on the way does not count as reached.
+  Near is at most `tolerance` below. A value that the curve only passes through
+  does not count as reached.
   """
   near = curve >= curve[-1] - tolerance
   stays = np.flip(np.logical_and.accumulate(np.flip(near, 0), 0), 0)

@@ -90,15 +90,15 @@ def _run_arms(config, built, data, run, ledger) -> dict[str, Any]:
   found = {}
   for number, arm in enumerate(built, 1):
     title = f"{arm.name} ({number}/{len(built)})"
-    look = measure.make_look(arm, ledger)
-    state, curve = run_arm(config, arm, data, look, run, ledger, title)
+    read = measure.make_reader(arm, ledger)
+    state, curve = run_arm(config, arm, data, read, run, ledger, title)
     path = run.workdir / f"measured-{arm.name}.json"
     if not path.exists():
       run.log.note(
         f"{arm.name}: measuring on {len(data.test.question)} puzzles."
       )
       measured = measure.measure(
-        config, arm, data, look, state, run.workdir, ledger
+        config, arm, data, read, state, run.workdir, ledger
       )
       run_log.write_json(path, measured | {"curve": curve})
     found[arm.name] = json.loads(path.read_text())
@@ -109,7 +109,7 @@ def run_arm(
   config: ml_collections.ConfigDict,
   arm: Arm,
   data: PuzzleData,
-  look: Any,
+  read: Any,
   run: run_dir.Run,
   ledger: Ledger,
   title: str,
@@ -120,7 +120,7 @@ def run_arm(
     config: of the run.
     arm: of `arms.arm_of`.
     data: its puzzles.
-    look: of `measure.make_look`.
+    read: of `measure.make_reader`.
     run: where it is logged and saved.
     ledger: where it is charged.
     title: how it is shown.
@@ -166,7 +166,7 @@ def run_arm(
     if last or step % config.log_every == 0:
       window = run_log.flush_window(log, title, step, window)
     if last or step % config.eval.every == 0:
-      curve.append(measure.validate(config, arm, data, state, look, seconds))
+      curve.append(measure.validate(config, arm, data, state, read, seconds))
       log.valid(step, curve[-1])
     if last or step % config.checkpoint.every == 0 or stopping:
       window = [{k: float(v) for k, v in m.items()} for m in window]

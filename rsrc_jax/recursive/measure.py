@@ -18,10 +18,10 @@ from rsrc_jax.types import TrainState
 EVERY_STEP = jnp.int32(dead_compute.NOBODY)  # no superstep is left out
 
 
-def make_look(arm: Arm, ledger: Ledger) -> Any:
-  """look(params, items, skip) of dead_compute, charged to the ledger."""
-  look = dead_compute.make(arm.model, arm.settings.supersteps)
-  return metering.charged(ledger, "evaluation", jax.jit(look), arm=arm.name)
+def make_reader(arm: Arm, ledger: Ledger) -> Any:
+  """read(params, items, skip) of dead_compute, charged to the ledger."""
+  read = dead_compute.make(arm.model, arm.settings.supersteps)
+  return metering.charged(ledger, "evaluation", jax.jit(read), arm=arm.name)
 
 
 def validate(
@@ -29,7 +29,7 @@ def validate(
   arm: Arm,
   data: PuzzleData,
   state: TrainState,
-  look: Any,
+  read: Any,
   seconds: float,
 ) -> dict[str, float]:
   """One point of the learning curve, on config.eval.rows validation puzzles.
@@ -39,7 +39,7 @@ def validate(
   items = puzzles.items(data.valid, data.valid_identity)
   items = jax.tree.map(lambda x: x[: config.eval.rows], items)
   found = dead_compute.over(
-    look, state.carry.ema, items, config.eval.batch_size, EVERY_STEP
+    read, state.carry.ema, items, config.eval.batch_size, EVERY_STEP
   )
   passes = jax.device_get(state.carry.passes)
   step = int(state.step)
@@ -58,7 +58,7 @@ def measure(
   config: ml_collections.ConfigDict,
   arm: Arm,
   data: PuzzleData,
-  look: Any,
+  read: Any,
   state: TrainState,
   workdir: Path,
   ledger: Ledger,
@@ -73,7 +73,7 @@ def measure(
   settings, model = arm.settings, arm.model
   params, size = state.carry.ema, config.eval.batch_size
   items = puzzles.items(data.test, data.test_identity)
-  everything = dead_compute.over(look, params, items, size, EVERY_STEP)
+  everything = dead_compute.over(read, params, items, size, EVERY_STEP)
   found = dead_compute.summary(
     everything, calls=model.calls, call_flops=model.call_flops(1)
   )
@@ -81,7 +81,7 @@ def measure(
   whole = everything.exact[-1, : config.eval.causal_rows]
   found["skip"] = []
   for s in range(settings.supersteps):
-    left_out = dead_compute.over(look, params, some, size, jnp.int32(s))
+    left_out = dead_compute.over(read, params, some, size, jnp.int32(s))
     lost = whole * 1.0 - left_out.exact[-1]
     found["skip"].append(dead_compute.interval(lost))
   every_call = jax.jit(dead_compute.make_calls(model, settings.supersteps))

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 from helpers import toy_data
 
-from rsrc_jax.build.setup import initial_params, make_setup
+from rsrc_jax.build.setup import make_setup
 from rsrc_jax.data import sources
-from rsrc_jax.runtime import configs, named
-from rsrc_jax.stages import plan, stage
+from rsrc_jax.recursive import puzzles
+from rsrc_jax.runtime import configs, named, sharding
 
 
 def shrunk(source, **data):
@@ -28,7 +29,7 @@ def test_the_kinds_that_there_are():
   assert named.named("data", "make") == ["facts", "reasoning", "text"]
 
 
-def test_a_kind_from_a_file_of_the_users_is_trained_on(tmp_path):
+def test_a_kind_from_a_file_of_the_users_is_read(tmp_path):
   """Nothing of the package is edited; what comes with the rows arrives."""
   setup = make_setup(shrunk(TOY, heldout=20), tmp_path)
   corpus = setup.corpus
@@ -39,14 +40,10 @@ def test_a_kind_from_a_file_of_the_users_is_trained_on(tmp_path):
     assert batch.question is None and batch.answer is None
     for ids, total in zip(batch.source.ids, batch.extra["sum"], strict=True):
       assert value(ids[0]) + value(ids[2]) == total
-  # A training step takes such batches; tracing it is enough to know.
-  _, arm = plan.make_stages(setup)
-  params = jax.eval_shape(lambda: initial_params(setup))
-  frozen = stage.frozen_of(arm, {"base": params})
-  state, batch = jax.eval_shape(arm.init, params), next(stream)
-  controls = jax.eval_shape(arm.controls, 0, state.curriculum, frozen, batch)
-  _, metrics = jax.eval_shape(arm.step, state, frozen, batch, controls)
-  assert metrics["loss"].shape == ()
+  # As a training step gets it: on the mesh, and traced.
+  batch = sharding.rows(setup.mesh, next(stream))
+  doubled = jax.jit(lambda batch: 2 * batch.extra["sum"])(batch)
+  np.testing.assert_array_equal(doubled, 2 * batch.extra["sum"])
 
 
 def test_the_digest_holds_what_comes_with_the_rows():
@@ -79,3 +76,33 @@ def test_what_is_no_kind_is_named(source, data, message, tmp_path):
   with pytest.raises(ValueError, match=message) as error:
     make_setup(shrunk(source, **data), tmp_path)
   assert "\n" not in str(error.value)
+
+
+PUZZLES = """
+import numpy as np
+from rsrc_jax.data.grids import Puzzles, take, without_identity
+
+def puzzles(*, seed, side, fill):
+  \"\"\"Blank grids; the answer is `fill` in every cell.\"\"\"
+  blank = np.zeros((9, side * side), np.int32)
+  found = Puzzles(blank, blank + fill, blank + 1)
+  parts = [take(found, slice(i, i + 3)) for i in (0, 3, 6)]
+  return without_identity("toy", side, fill + 1, *parts, lambda x, rng: x)
+"""
+
+
+def test_the_puzzles_that_there_are():
+  assert named.named("data", "puzzles") == ["arc", "maze", "sudoku"]
+
+
+def test_a_kind_of_puzzle_from_a_file_of_the_users(tmp_path):
+  """It gets those settings of config.data that it takes."""
+  path = tmp_path / "toy.py"
+  path.write_text(PUZZLES)
+  block = {**configs.load("configs/trm.py").data, "name": str(path), "side": 3}
+  data = puzzles.load(**block, fill=2, seed=0)
+  assert (data.name, data.cells, data.vocab_size) == ("toy", 9, 3)
+  batch = puzzles.batch(data, np.array([0, 2]), np.random.default_rng(0))
+  assert batch.answer.tolist() == [[2] * 9] * 2
+  with pytest.raises(ValueError, match=r"config.data does not fit .*'fill'"):
+    puzzles.load(**block, seed=0)

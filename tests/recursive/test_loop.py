@@ -138,9 +138,9 @@ def test_a_superstep_that_is_left_out_passes_its_state_on(pytestconfig):
   arm = arms.arm_of(config, "trm", data)  # no embedding of the step
   params = arm.init(jax.random.key(1)).params
   items = puzzles.items(data.test, data.test_identity)
-  look = jax.jit(dead_compute.make(arm.model, 3))
-  whole = look(params, items, jnp.int32(dead_compute.NOBODY))
-  without = look(params, items, jnp.int32(0))
+  read = jax.jit(dead_compute.make(arm.model, 3))
+  whole = read(params, items, jnp.int32(dead_compute.NOBODY))
+  without = read(params, items, jnp.int32(0))
   np.testing.assert_array_equal(without.said[1], whole.said[0])
   np.testing.assert_array_equal(without.said[2:], whole.said[1:3])
   np.testing.assert_allclose(without.steps.kl[0], 0.0, atol=1e-6)
@@ -152,12 +152,12 @@ def test_stopping_rules_by_hand():
   kl = np.asarray([[0.5, 0.05], [0.05, 0.0], [0.0, 0.0]])
   field = np.zeros((S, n))
   statistics = dead_compute.steps.Steps(*[field + 9.0] * 10)._replace(kl=kl)
-  look = dead_compute.Look(
+  readouts = dead_compute.Readouts(
     exact=exact, cell=None, log_prob=None, steps=statistics, above=None,
     own_margin=field + 9.0, halt=np.asarray([[-1, 1], [1, 1], [1, 1]]),
     guided_nll=None, guided_exact=None, said=None,
   )  # fmt: skip
-  found = dead_compute.stops(look)
+  found = dead_compute.stops(readouts)
   assert found["kl"][0] == {"threshold": 0.1, "steps": 1.5, "exact": 1.0}
   assert found["head"][0]["steps"] == 1.5
   assert found["varentropy"][0] == {

@@ -19,44 +19,44 @@ D = tiny.ROLES["D"]
 
 @pytest.fixture(scope="module")
 def seen():
-  """-> looks at a small random model, prompts and targets with pads."""
+  """-> readouts of a small random model, prompts and targets with pads."""
   rng = np.random.default_rng(0)
   prompt = D.prompt(tiny.tokens(rng, 5, 3))
   target = tokens.with_end(tiny.tokens(rng, 5, tiny.SOURCE), D.end)
-  looks = policy_loops.make(POLICY, D)(tiny.params(), prompt, target)
-  return looks, prompt, target
+  readouts = policy_loops.make(POLICY, D)(tiny.params(), prompt, target)
+  return readouts, prompt, target
 
 
 def test_each_readout_is_a_policy_of_so_few_loops(seen):
   """log p and entropy of the r-th are those that rollout.score finds."""
-  looks, prompt, target = seen
+  readouts, prompt, target = seen
   one = tiny.Tokens(*(x[:, None] for x in target))
   for loops in range(1, LOOPS + 1):
     policy = transformer.make(**tiny.SETTINGS, loops=loops)
     log_prob, entropy = rollout.score(policy, tiny.params(), D, prompt, one)
     chex.assert_trees_all_close(
-      (looks.log_prob[loops - 1], looks.entropy[loops - 1]),
+      (readouts.log_prob[loops - 1], readouts.entropy[loops - 1]),
       (log_prob[:, 0], entropy[:, 0]),
       atol=1e-5,
     )
-  assert all(np.isfinite(x).all() for x in jax.tree.leaves(looks))
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(readouts))
 
 
 def test_steps_lie_between_the_readouts(seen):
-  looks, _, target = seen
-  gained = jnp.diff(looks.log_prob, axis=0)
-  chex.assert_trees_all_close(looks.steps.advantage, gained, atol=1e-5)
+  readouts, _, target = seen
+  gained = jnp.diff(readouts.log_prob, axis=0)
+  chex.assert_trees_all_close(readouts.steps.advantage, gained, atol=1e-5)
   chex.assert_trees_all_close(
-    looks.steps.varentropy, looks.varentropy[1:], atol=1e-5
+    readouts.steps.varentropy, readouts.varentropy[1:], atol=1e-5
   )
   hidden = ~np.asarray(target.mask)
-  for x in jax.tree.leaves(looks._replace(mask=target.mask & False)):
+  for x in jax.tree.leaves(readouts._replace(mask=target.mask & False)):
     assert not np.asarray(x)[..., hidden].any()
 
 
 def test_layers_are_read_where_nothing_is_looped(seen):
   """A stack of three equal layers reads as three loops of one do."""
-  looks, prompt, target = seen
+  readouts, prompt, target = seen
   deep = transformer.make(**{**tiny.SETTINGS, "depth": LOOPS})
   params = tiny.params()
   blocks = jax.tree.map(
@@ -65,7 +65,7 @@ def test_layers_are_read_where_nothing_is_looped(seen):
   found = policy_loops.make(deep, D, layers=True)(
     {**params, "blocks": blocks}, prompt, target
   )
-  chex.assert_trees_all_close(found, looks, atol=1e-5)
+  chex.assert_trees_all_close(found, readouts, atol=1e-5)
 
 
 def by_hand():
@@ -84,7 +84,7 @@ def by_hand():
   kl = np.array([[[0.5, 0.0], [0.1, 0.0]], [[0.2, 0.3], [0.4, 0.0]]])
   zero = np.zeros_like(kl)
   step = steps.Steps(*[zero] * len(steps.Steps._fields))._replace(kl=kl)
-  return policy_loops.Looks(
+  return policy_loops.Readouts(
     bits * np.log(2), right, varentropy, varentropy, step, mask
   )
 
@@ -101,9 +101,11 @@ def test_loops_by_hand():
 
 def test_a_dead_tail_is_found():
   """What the second readout holds, the third does not add to."""
-  looks = by_hand()
-  held = np.stack([looks.log_prob[0], looks.log_prob[2], looks.log_prob[2]])
-  found = policy_loops.loops(looks._replace(log_prob=held))
+  readouts = by_hand()
+  held = np.stack(
+    [readouts.log_prob[0], readouts.log_prob[2], readouts.log_prob[2]]
+  )
+  found = policy_loops.loops(readouts._replace(log_prob=held))
   assert found["live"] == 1 and found["settled"] == 2
 
 
@@ -125,10 +127,10 @@ def test_a_dead_tail_is_found():
   ],
 )
 def test_stopping_by_hand(rule, threshold, loops, lost, accuracy):
-  looks = by_hand()
-  at = policy_loops.stopped(looks, rule, threshold)
-  assert (at + 1)[looks.mask].tolist() == loops
-  (row,) = policy_loops.stopping(looks, rule, [threshold])
+  readouts = by_hand()
+  at = policy_loops.stopped(readouts, rule, threshold)
+  assert (at + 1)[readouts.mask].tolist() == loops
+  (row,) = policy_loops.stopping(readouts, rule, [threshold])
   assert row["loops"] == pytest.approx(np.mean(loops))
   assert row["bits_lost"] == pytest.approx(lost)
   assert row["accuracy"] == pytest.approx(accuracy)
@@ -140,25 +142,25 @@ def test_stopping_by_hand(rule, threshold, loops, lost, accuracy):
 def test_one_loop_has_nothing_to_stop(seen):
   _, prompt, target = seen
   found = policy_loops.make(tiny.POLICY, D)(tiny.params(), prompt, target)
-  looks = policy_loops.gather([found])
-  table = policy_loops.loops(looks)
+  readouts = policy_loops.gather([found])
+  table = policy_loops.loops(readouts)
   assert table["steps"]["kl"] == [] and (table["live"], table["settled"]) == (
     0,
     1,
   )
   for rule in ("kl", "varentropy"):
-    (row,) = policy_loops.stopping(looks, rule, [1e9])
+    (row,) = policy_loops.stopping(readouts, rule, [1e9])
     assert row["loops"] == 1 and row["bits_lost"] == 0
 
 
 def test_batches_are_put_together(seen):
-  looks, prompt, target = seen
-  look = policy_loops.make(POLICY, D)
+  readouts, prompt, target = seen
+  read = policy_loops.make(POLICY, D)
   parts = [
-    look(tiny.params(), *jax.tree.map(lambda x, i=i: x[i], (prompt, target)))
+    read(tiny.params(), *jax.tree.map(lambda x, i=i: x[i], (prompt, target)))
     for i in (slice(0, 2), slice(2, 5))
   ]
-  whole = policy_loops.gather([looks])
+  whole = policy_loops.gather([readouts])
   chex.assert_trees_all_close(policy_loops.gather(parts), whole, atol=1e-5)
   # Bits are those of the likelihood of the whole target.
   nats = rollout.likelihood(
