@@ -143,7 +143,7 @@ def run(
     path = opened.log_dir / "ledger.jsonl" if config.ledger.enabled else None
     ledger = Ledger(path, meter, since=since)
     with contextlib.closing(ledger):
-      shared = Shared(setup, make_judge(setup, ledger), ledger, opened)
+      shared = Shared(setup, code_judge.charged(setup, ledger), ledger, opened)
       charged = [_charged(stage, setup, ledger) for stage in stages]
       trained = train_stages(shared, charged, params)
       opened.log.note("Evaluating on the test split.")
@@ -165,18 +165,6 @@ def run(
       opened.log.totals(account.scalars(summary))
     run_log.write_json(opened.log_dir / "summary.json", summary)
   return summary
-
-
-def make_judge(setup: Setup, ledger: Ledger) -> code_judge.CodeJudge:
-  """Reads codes by D and scores what it reads; charged to D and V."""
-  D = setup.roles["D"]
-  read = jax.jit(code_judge.make_reader(setup.policy, D))
-  judge = jax.jit(code_judge.make_judge(setup.policy, D))
-  return code_judge.CodeJudge(
-    metering.charged(ledger, "D", read, metering.decoding("D", D.length)),
-    metering.charged(ledger, "V", judge),
-    functools.partial(sharding.rows, setup.mesh),
-  )
 
 
 def _charged(stage: Stage, setup: Setup, ledger: Ledger) -> Stage:

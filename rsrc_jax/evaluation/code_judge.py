@@ -4,6 +4,7 @@ An arm is two functions here: one writes a code, D reads it. The D of an arm is
 its own, decodes greedily, and is the same program for all arms.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,12 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsrc_jax.accounting import metering
+from rsrc_jax.accounting.ledger import Ledger
+from rsrc_jax.build.setup import Setup
 from rsrc_jax.data import sources
 from rsrc_jax.lm import rollout, tokens
 from rsrc_jax.lm.keys import row_keys
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.metrics import capability, compression
-from rsrc_jax.runtime import processes
+from rsrc_jax.runtime import processes, sharding
 from rsrc_jax.types import Batch, Params, Policy, Tokens
 
 
@@ -35,6 +39,18 @@ class CodeJudge(NamedTuple):
       lambda code: self.read(params, self.place(code)),
       lambda *given: self.judge(params, *map(self.place, given)),
     )
+
+
+def charged(setup: Setup, ledger: Ledger) -> CodeJudge:
+  """The judge of a run: D of the setup, its calls charged to D and to V."""
+  D = setup.roles["D"]
+  read = jax.jit(make_reader(setup.policy, D))
+  judge = jax.jit(make_judge(setup.policy, D))
+  return CodeJudge(
+    metering.charged(ledger, "D", read, metering.decoding("D", D.length)),
+    metering.charged(ledger, "V", judge),
+    functools.partial(sharding.rows, setup.mesh),
+  )
 
 
 def make_reader(policy: Policy, role: Role) -> Callable[..., Tokens]:

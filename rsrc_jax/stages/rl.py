@@ -1,27 +1,22 @@
 """The stage of an arm: a pattern is played, and what it earns is learnt."""
 
 import functools
-import importlib
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
-from rsrc_jax import types
 from rsrc_jax.build import writers
-from rsrc_jax.build.setup import Setup, arm_config, make_info
+from rsrc_jax.build.patterns import make as make_pattern
+from rsrc_jax.build.setup import Setup, arm_config
 from rsrc_jax.lm import keys
-from rsrc_jax.ops import rewards
 from rsrc_jax.rl import (
   curriculum,
   learner,
   mixing,
-  verifier,
 )
-from rsrc_jax.runtime import configs
-from rsrc_jax.stages import stage
-from rsrc_jax.types import Context, Params, Pattern, TrainState
+from rsrc_jax.stages import stage, watch
+from rsrc_jax.types import Params, Pattern, TrainState
 
 
 def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
@@ -62,7 +57,7 @@ def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
   steps = programs[alike]
   observe = None
   if looks := every and not writer.rule:
-    observe = make_observe(
+    observe = watch.make_observe(
       setup, config, arm.pattern, relax, prepare, bind, bool(levels)
     )
     observe = stage.jit_step(setup, observe, init)
@@ -196,84 +191,6 @@ def make_curriculum(config) -> tuple[curriculum.Curriculum, int]:
       "reward; give the steps between two measurements, at least 1."
     )
   return kinds[name](**block), every
-
-
-def make_observe(
-  setup: Setup, config, kind: str, relax, prepare, bind, mixed: bool
-) -> Callable:
-  """Plays a held-out batch and shows its reward to the curriculum."""
-  pattern = make_pattern(setup, config, kind, monitor=True)
-
-  def observe(state, frozen, batch):
-    # Not a child of the step's key that its rollouts or lessons use.
-    key = keys.step_key(state.seed, state.step)
-    k_ask, k_play = _held_out_keys(keys.child(key, keys.Step.HELD_OUT))
-    ask = prepare(frozen, batch, k_ask, state.curriculum.schedule)
-    episode, _ = pattern.play(
-      bind(state.params, frozen), frozen,
-      state.carry[kind] if mixed else state.carry, batch, k_play, ask,
-    )  # fmt: skip
-    seen = relax.observe(state.curriculum, episode.metrics["reward"])
-    metrics = {f"held_{k}": v for k, v in episode.metrics.items()}
-    return state._replace(curriculum=seen), metrics
-
-  return observe
-
-
-def watched(setup: Setup, arm: str) -> Callable[..., types.Metrics]:
-  """look(params, frozen, batch, key, schedule) -> metrics of injection.py.
-
-  Of an arm that injects, under its own settings and the given schedule; L is
-  measured whether it is paid for or not, and nothing is learnt.
-  """
-  config = arm_config(setup.config, arm)
-  kind, mode = setup.config.arms[arm].pattern, setup.config.arms[arm].write
-  pattern = make_pattern(setup, config, kind, monitor=True)
-  constrain = writers.make_controls(setup, config, mode)
-
-  def look(params, frozen, batch, key, schedule):
-    k_ask, k_play = _held_out_keys(key)
-    ask = constrain(k_ask, batch, schedule)
-    carry = pattern.init()
-    return pattern.play(params, frozen, carry, batch, k_play, ask)[0].metrics
-
-  return jax.jit(look)
-
-
-def _held_out_keys(key):
-  """-> what constraints are drawn by, and what stands for a step's key."""
-  return (
-    keys.child(key, keys.HeldOut.CONSTRAINTS),
-    keys.child(key, keys.HeldOut.PLAY),
-  )
-
-
-def make_pattern(setup, config, name: str, monitor: bool = False) -> Pattern:
-  verify = verifier.make(
-    setup.policy,
-    setup.roles["V"],
-    weights=config.verifier.to_dict(),
-    positions=setup.corpus.slots,
-  )
-  # A file of the user's is a pattern as good as one of ours.
-  foreign = name.endswith(".py")
-  module = (
-    configs.module(name)
-    if foreign
-    else importlib.import_module(f"rsrc_jax.patterns.{name}")
-  )
-  kwargs = config.patterns[Path(name).stem if foreign else name].to_dict()
-  if kwargs.get("gate"):
-    rewards.check_bonus(
-      bonus=kwargs["gate"]["bonus"],
-      price=kwargs["length_price"],
-      listed=config.augment.inject,
-      budget=config.budget,
-      beyond=kwargs["gate"].pop("beyond_bound"),
-    )
-    kwargs["monitor"] = monitor
-  context = Context(setup.policy, setup.roles, verify, make_info(setup.corpus))
-  return module.make(context, **kwargs)
 
 
 def make_step(setup, config, pattern, relax, tx, bind, carry) -> Callable:
