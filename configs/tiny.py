@@ -35,6 +35,9 @@ def get_config() -> ml_collections.ConfigDict:
   }
 
   config.model_name = "transformer"
+  # Log-probabilities of a large vocabulary without storing its logits: "", or
+  # "pallas", the kernel of rsrc_jax/ops/token_stats_pallas.py on TPU and GPU.
+  config.head = ""
   config.model = {
     "width": 64,
     "depth": 2,

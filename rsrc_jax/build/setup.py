@@ -20,7 +20,7 @@ from rsrc_jax.build.corpus import make_corpus
 from rsrc_jax.data import sources, tokenizer
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.metrics import capability
-from rsrc_jax.ops import token_stats
+from rsrc_jax.ops import token_stats, token_stats_pallas
 from rsrc_jax.runtime import sharding, weights
 from rsrc_jax.types import Params, Policy
 
@@ -58,10 +58,32 @@ def make_setup(config: ml_collections.ConfigDict, cache: Path) -> Setup:
     settings = opened.settings | settings
     del settings["path"]
   policy = module.make(**settings)
-  if mesh.shape["tensor"] > 1:
-    head = token_stats.over(mesh, rows=sharding.BATCH[0], ids="tensor")
-    policy = policy._replace(head=head)
+  policy = policy._replace(head=_head(config, mesh) or policy.head)
   return Setup(config, corpus, policy, make_roles(config, corpus), mesh, opened)
+
+
+def _head(config, mesh: Mesh):
+  """What takes log-probabilities without storing logits; see Policy.head.
+
+  Raises:
+    ValueError: `config.head` is no such thing, or this machine can't run it.
+  """
+  name, cut = config.get("head") or "", mesh.shape["tensor"] > 1
+  if name not in ("", "pallas"):
+    raise ValueError(f"config.head={name!r} is neither '' nor 'pallas'.")
+  if name and cut:
+    raise ValueError(
+      f"config.head={name!r} reads a vocabulary that is whole on a device: set "
+      "config.mesh.tensor=1, or config.head=''."
+    )
+  if name:
+    try:
+      return token_stats_pallas.head()
+    except ValueError as error:
+      raise ValueError(f"config.head={name!r}: {error}") from None
+  if cut:
+    return token_stats.over(mesh, rows=sharding.BATCH[0], ids="tensor")
+  return None
 
 
 def initial_params(setup: Setup) -> Params:

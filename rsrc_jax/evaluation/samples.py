@@ -181,8 +181,6 @@ def make_controlled_writer(
 
   def write(params, batch, key):
     limits = constrain(key, batch, full).constraints
-    # One code a source: of several subsets the first.
-    limits = jax.tree.map(lambda x: x[:, :1], limits)
     if config.budgets:
       k = jnp.full_like(limits.budget, config.budget)
       limits = limits._replace(budget=k)

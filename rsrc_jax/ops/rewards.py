@@ -14,25 +14,6 @@ GATES = ("none", "literal", "density", "counterfactual")
 MODES = ("bonus", "multiply")
 
 
-def rarity(
-  ids: Int[Array, "B G T"], mask: Bool[Array, "B G T"], vocab_size: int
-) -> Float[Array, "B G"]:
-  """How seldom the batch writes these tokens at these places, in nats.
-
-  The mean over the tokens of an output of -ln(share of the batch's outputs that
-  have this token at this position). Paid as a bonus it raises the entropy of
-  the code over sources, H(c), of which the entropy given a source, H(c|s), is
-  only the part that says nothing: I(s; c) = H(c) - H(c|s).
-
-  ids, mask [B, G, T] -> [B, G]
-  """
-  place = jnp.broadcast_to(jnp.arange(ids.shape[-1]), ids.shape)
-  counts = jnp.zeros((ids.shape[-1], vocab_size)).at[place, ids].add(mask)
-  share = counts[place, ids] / (ids.shape[0] * ids.shape[1])
-  surprise = -jnp.log(jnp.where(mask, share, 1.0))
-  return jnp.sum(surprise, -1) / jnp.maximum(jnp.sum(mask, -1), 1)
-
-
 def priced(
   fidelity: Float[Array, "*lead"],
   length: Int[Array, "*lead"],

@@ -34,10 +34,6 @@ class Forced(NamedTuple):
   mode: str
   code: np.ndarray  # [V] bool, ids of codes: no specials, no byte pieces
   words: np.ndarray | None = None  # [V] bool, ids of sources; for "words"
-  # Subsets drawn for a source, g: 1 to share one among its codes, G for one a
-  # code. With one a code, a group compares words that no single subset holds
-  # together.
-  draws: int = 1
   inject: int = 0  # N, ids drawn for each source, never tokens of it
   ban: int = 0  # M, tokens of each source that its codes are asked not to use
   # Draw the injected ids from the last `pool` of `code`; 0: from all. Decoys
@@ -90,7 +86,7 @@ def constrain(
   """What the codes of a batch are held to. The key is consumed."""
   keys = row_keys(key, batch.row)
   used, avoided, decoys = lists(how, keys, batch, schedule)
-  shape = (batch.row.size, how.draws, how.code.size)
+  shape = (batch.row.size, 1, how.code.size)
   banned = jnp.full((*shape[:2], 1), -1, jnp.int32)
   if how.ban and how.force:
     banned = jnp.broadcast_to(avoided[:, None], (*shape[:2], how.ban))
@@ -147,7 +143,7 @@ def allowed(
   if how.mode == "words":
     words = how.code if how.words is None else how.code & how.words
     return jnp.where(jnp.asarray(words), ids, -1)
-  shape = (batch.row.size, how.draws, how.code.size)
+  shape = (batch.row.size, 1, how.code.size)
   if how.mode == "source":
     return _source(batch, ids, shape)
   draw = lambda k: jax.random.uniform(k, shape[1:])

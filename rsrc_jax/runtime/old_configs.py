@@ -18,6 +18,7 @@ REMOVED = {
 ADDED = {
   "loop": "rsrc_jax.train",
   "init": "",
+  "head": "",
   "evals": {},
   "report": {"headline": "code", "controls": "", "arms": {}, "sections": []},
 }

@@ -1,7 +1,6 @@
 """What a code is worth: short is only better where it worked."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,25 +56,3 @@ def test_a_failed_code_is_not_better_for_being_short(fidelity, price):
 def test_fidelity_never_lowers_the_reward(one, other, price):
   low, high = sorted((one, other))
   assert (of_lengths(low, price) <= of_lengths(high, price)).all()
-
-
-def test_rarity_by_hand():
-  """Two sources, two codes of one token each: three times 8, once 9.
-
-  -ln(3/4) for the common token, -ln(1/4) for the rare one; an empty code has
-  nothing rare about it.
-  """
-  ids = jnp.array([[[8], [8]], [[8], [9]]])
-  mask = jnp.ones(ids.shape, bool)
-  got = rewards.rarity(ids, mask, 12)
-  want = -np.log([[0.75, 0.75], [0.75, 0.25]])
-  np.testing.assert_allclose(got, want, rtol=1e-6)
-  empty = rewards.rarity(ids, jnp.zeros(ids.shape, bool), 12)
-  np.testing.assert_array_equal(empty, 0.0)
-
-
-def test_rarity_is_counted_position_by_position():
-  """The same token at another place is another symbol of the code."""
-  ids = jnp.array([[[8, 9]], [[9, 8]]])
-  got = rewards.rarity(ids, jnp.ones(ids.shape, bool), 12)
-  np.testing.assert_allclose(got, np.log(2.0), rtol=1e-6)

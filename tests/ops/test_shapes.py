@@ -157,10 +157,6 @@ def test_the_rest(checked):
     assert jax.eval_shape(f, *args).shape == expected
   moved = jax.eval_shape(steps.between, *[floats(*shape, V)] * 2, ints(*shape))
   assert moved.kl.shape == shape
-  rare = jax.eval_shape(
-    functools.partial(rewards.rarity, vocab_size=V), ints(*shape), bools(*shape)
-  )
-  assert rare.shape == (B, G)
 
 
 # What the function would compute without complaint, by broadcasting.

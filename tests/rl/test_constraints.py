@@ -29,8 +29,8 @@ few = settings(deadline=None, max_examples=20)
 
 
 @functools.cache
-def constrain(mode, draws=1, **asked):
-  return jax.jit(constraints.make(mode, CODE, draws=draws, **asked))
+def constrain(mode, **asked):
+  return jax.jit(constraints.make(mode, CODE, **asked))
 
 
 def batch(rows, seed=0):
@@ -45,25 +45,25 @@ def batch(rows, seed=0):
 EVERYONE = batch(range(ROWS))
 
 
-def sets(limits, draws):
-  """Checked Constraints [B, draws, V] as the allowed set of each code."""
+def sets(limits):
+  """Checked Constraints [B, 1, V] as the allowed set of each source's codes."""
   shape = limits.allowed.shape
-  assert shape[1:] == (draws, VOCAB) and limits.banned.shape[:2] == shape[:2]
+  assert shape[1:] == (1, VOCAB) and limits.banned.shape[:2] == shape[:2]
   assert limits.allowed.dtype == limits.banned.dtype == jnp.int32
   assert (np.asarray(limits.banned) == -1).all()
   rows = np.asarray(limits.allowed).reshape(-1, VOCAB)
   return [set(row[row >= 0].tolist()) for row in rows]
 
 
-def allowed(mode, batch=EVERYONE, *, hidden=0.0, seed=0, draws=1):
-  """The allowed ids, a set for each of the B * draws lists."""
+def allowed(mode, batch=EVERYONE, *, hidden=0.0, seed=0):
+  """The allowed ids, a set for each of the B lists."""
   key = jax.random.key(seed)
-  found = constrain(mode, draws)(key, batch, tiny.schedule(hidden=hidden))
+  found = constrain(mode)(key, batch, tiny.schedule(hidden=hidden))
   limits = found.constraints
   assert limits.injected is limits.avoided is limits.budget is None
   assert found.decoys.shape == (len(batch.row), 1, 0)
   assert len(limits.allowed) == len(batch.row)
-  return sets(limits, draws)
+  return sets(limits)
 
 
 def test_free_restricts_nothing():
@@ -98,30 +98,15 @@ def test_force_draws_for_each_row_and_each_key():
   assert not any(a == b for a, b in zip(lists, other, strict=True))
 
 
-def test_force_draws_for_each_code():
-  """One subset a code: a group of 3 has 3, and other rows have others."""
-  lists = allowed("force", hidden=0.5, draws=3)
-  assert len(lists) == 3 * ROWS == len({frozenset(row) for row in lists})
-  assert all(row <= CODE_IDS for row in lists)
-  draws = len(lists) * len(CODE_IDS)
-  shown = sum(map(len, lists)) / draws
-  assert abs(shown - 0.5) < 4 * math.sqrt(0.25 / draws)
-
-
 @few
-@given(
-  st.permutations(range(6)),
-  st.integers(0, 2**32 - 1),
-  st.sampled_from([1, 3]),
-)
-def test_force_does_not_see_the_batch(order, seed, draws):
+@given(st.permutations(range(6)), st.integers(0, 2**32 - 1))
+def test_force_does_not_see_the_batch(order, seed):
   """Neither the company of a row nor its place: only its number."""
-  settings = {"hidden": 0.5, "seed": seed, "draws": draws}
+  settings = {"hidden": 0.5, "seed": seed}
   whole = allowed("force", **settings)
   company = [[17, 3, 399, 0, 4, 5][i] for i in order]
   some = allowed("force", batch(company, 1), **settings)
-  of = lambda row: whole[draws * row : draws * (row + 1)]
-  assert some == [x for row in company for x in of(row)]
+  assert some == [whole[row] for row in company]
 
 
 def test_force_where_everything_is_hidden_the_row_is_free():
@@ -145,7 +130,6 @@ def test_source_allows_its_own_code_tokens():
 def test_source_depends_on_nothing_else():
   one = allowed("source", seed=0)
   assert one == allowed("source", seed=1)
-  assert [x for x in one for _ in range(2)] == allowed("source", draws=2)
 
 
 @pytest.mark.parametrize("mode", ["Force", "", "surprising"])
@@ -167,13 +151,11 @@ def test_row_keys():
 
 def test_golden_lists():
   """What a run drew before ids were injected is what it draws today."""
-  for draws, hidden, expected in (
-    (1, 0.5, "34429c5f4c8a8e37"),
-    (1, 0.9, "afd465b925f99e60"),
-    (3, 0.5, "f0c4c52deb145636"),
-    (3, 0.9, "c52b22277da1e4fe"),
+  for hidden, expected in (
+    (0.5, "34429c5f4c8a8e37"),
+    (0.9, "afd465b925f99e60"),
   ):
-    limits = constrain("force", draws)(
+    limits = constrain("force")(
       jax.random.key(3), EVERYONE, tiny.schedule(hidden=hidden)
     ).constraints
     found = np.asarray(limits.allowed)
@@ -185,9 +167,9 @@ INJECT, BAN = 6, 3
 ASKED = {"inject": INJECT, "ban": BAN}
 
 
-def ask(mode="force", batch=EVERYONE, seed=0, draws=1, changes=(), **asked):
+def ask(mode="force", batch=EVERYONE, seed=0, changes=(), **asked):
   """-> Ask of numpy arrays. changes: of the schedule."""
-  found = constrain(mode, draws, **asked)(
+  found = constrain(mode, **asked)(
     jax.random.key(seed), batch, tiny.schedule(**dict(changes))
   )
   return jax.device_get(found)
@@ -241,10 +223,6 @@ def test_everything_may_be_hidden_but_what_is_injected():
   assert all(u <= shown for u, shown in zip(used, lists, strict=True))
   extra = sum(len(shown) for shown in lists) / ROWS - INJECT
   assert extra < 0.5  # 46 * 0.001 on average
-  # One subset a code: U is in all of them.
-  many = ask(draws=3, changes=[("hidden", 0.9)], inject=INJECT).constraints
-  for row in range(ROWS):
-    assert all(ids(many.injected[row]) <= ids(x) for x in many.allowed[row])
 
 
 def test_a_pool_is_the_last_ids_of_the_code():
@@ -284,10 +262,6 @@ def test_bans_are_tokens_of_the_source():
     places += [i in found.avoided[row] for i in tokens]
   assert len(full) > 30
   assert (np.abs(places / len(full) - 0.6) < 0.3).all()
-  # Shared by all codes of a group.
-  many = ask(draws=3, **ASKED).constraints
-  assert many.banned.shape == (ROWS, 3, BAN)
-  np.testing.assert_array_equal(many.banned, found.banned.repeat(3, 1))
 
 
 def test_masks_are_what_the_lists_say():
