@@ -23,7 +23,7 @@ from rsrc_jax.accounting import energy_sources, metering
 from rsrc_jax.accounting.ledger import Ledger
 from rsrc_jax.build.setup import make_setup
 from rsrc_jax.data import sources
-from rsrc_jax.runtime import sharding
+from rsrc_jax.runtime import run_dir, sharding
 from rsrc_jax.stages import plan
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,6 +43,8 @@ def run(setup, arm, params, frozen, path) -> tuple[float, np.ndarray]:
     setup.corpus.train, batch_size=arm.batch_size, seed=arm.data_seed
   )
   ledger = Ledger(path, energy_sources.open_meter())
+  opened = run_dir.Run(path, path, None, stop=lambda: False)
+  shared = train.Shared(setup, None, ledger, opened)
   ledger.resume(arm.name, None)
   counts = train.compile_step(setup, arm, state, frozen, ledger)
   losses, step = [], 0
@@ -51,9 +53,8 @@ def run(setup, arm, params, frozen, path) -> tuple[float, np.ndarray]:
   while step < STEPS.value:
     until = min(step + config.log_every, STEPS.value)
     state, found = train.advance(
-      setup, arm, state, frozen, stream, range(step, until), ledger, counts,
-      lambda: False,
-    )  # fmt: skip
+      shared, arm, state, frozen, stream, range(step, until), counts
+    )
     losses += [m["loss"] for m in found]
     step = until
   jax.block_until_ready(state)
