@@ -153,8 +153,8 @@ def time_step(arm, state, frozen, batch) -> tuple[float, list[float]]:
   """-> seconds of the first whole step, and of each of the following."""
 
   def step(state):
-    given = arm.given(0, state.curriculum, frozen, batch)
-    state, metrics = arm.step(state, frozen, batch, given)
+    controls = arm.controls(0, state.curriculum, frozen, batch)
+    state, metrics = arm.step(state, frozen, batch, controls)
     return jax.block_until_ready(state), metrics
 
   runs = []
@@ -183,9 +183,9 @@ def main(argv):
   # Placed as the loop places it, or the second step would compile anew.
   put = lambda tree: sharding.put(tree, sharding.shardings(setup.mesh, tree))
   frozen, state = put(frozen), put(arm.init(jax.tree.map(jnp.copy, params)))
-  given = arm.given(0, state.curriculum, frozen, batch)
+  controls = arm.controls(0, state.curriculum, frozen, batch)
 
-  counted = flops.count(arm.step.trace(state, frozen, batch, given).jaxpr)
+  counted = flops.count(arm.step.trace(state, frozen, batch, controls).jaxpr)
   # The one loop, or the first, writes codes; what it can at most.
   trips = [setup.roles[role].length - 1 for role in "CD"]
   trips = dict(zip(counted.loops, trips, strict=False))
@@ -197,7 +197,7 @@ def main(argv):
     f"{work / seconds / rate:.1%}", style=style,
   )  # fmt: skip
   for name, (f, work) in phases_of(
-    setup, arm, batch, given.constraints, params
+    setup, arm, batch, controls.constraints, params
   ).items():
     first, seconds = timed(jax.jit(f), params)
     row(name, first, seconds, work)

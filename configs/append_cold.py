@@ -25,4 +25,5 @@ def get_config() -> ml_collections.ConfigDict:
   config.arms = {
     f"none_{times}": hack.arm("none", "none", times * safe) for times in offers
   } | {"BL_32": hack.arm("density", "message", 32 * safe)}
+  config.report.headline = "none_32"
   return config

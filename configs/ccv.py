@@ -53,6 +53,7 @@ def get_config() -> ml_collections.ConfigDict:
     "rewrite_next": _arm("ccv", "force", "early", **{ccv: "next"}),
     "rewrite_rl": _arm("ccv", "force", "early", **{ccv: "none"}),
   }
+  config.report.headline = "rewrite"
   return config
 
 

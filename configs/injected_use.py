@@ -36,6 +36,7 @@ def get_config() -> ml_collections.ConfigDict:
     "force_1_none": _arm(*forced, *_gate("none", "none", 1.0)),
     "only_0": _arm(*alone, *_gate("none", "none", 0.0)),
   }
+  config.report.headline = "ask_1"
   return config
 
 

@@ -37,6 +37,7 @@ def get_config() -> ml_collections.ConfigDict:
     "mixed": _arm(first, first, first, first, both),
     "mixed_all": _arm(first, first, first, first, every),
   }
+  config.report.headline = "mixed"
   return config
 
 

@@ -26,6 +26,24 @@ PLAIN = NO_INJECTION + NO_BANS
 # A nat of distance from the English base costs the nat that it can convey.
 ENGLISH_KL = (("kl", 0.06),)
 
+# How a report shows the arms: what each is, its colour and its marker.
+LOOKS = {
+  "E1": ("the first tokens", "#8a96a3", "v"),
+  "E2": ("the most surprising tokens", "#a8487f", "D"),
+  "E3": ("tf-idf", "#3e4c59", "<"),
+  "E3o": ("the best extract for D", "#000000", ">"),
+  "E4": ("RL on the words of s", "#56a8d6", "s"),
+  "E5": ("RL on all words, near the base", "#0072b2", "P"),
+  "B1": ("RL alone", "#00855f", "^"),
+  "B2": ("injection, no gate, no bans", "#b08900", "h"),
+  "B4": ("injection and gate, no bans", "#e69f00", "p"),
+  "B5": ("bans alone", "#cc79a7", "X"),
+  "B6": ("hidden words and bans", "#7a5195", "*"),
+  "F": ("the full method", "#d55e00", "o"),
+  "F_ask": ("the full method, by asking", "#d55e00", "d"),
+  "X1": ("a hash of s", "#8a96a3", "."),
+}
+
 
 def get_config() -> ml_collections.ConfigDict:
   """The CPU tier on facts."""
@@ -90,6 +108,11 @@ def get_config() -> ml_collections.ConfigDict:
     "F": _arm("cdv", "force"),
     "F_ask": _arm("cdv", "force", ("augment.force", False)),
     "X1": _arm("extract", "hash"),
+  }
+  config.report.headline = "F"
+  config.report.arms = {
+    name: {"label": f"{name}: {label}", "color": color, "marker": marker}
+    for name, (label, color, marker) in LOOKS.items()
   }
   return config
 

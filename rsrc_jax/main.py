@@ -1,18 +1,16 @@
 """The command line: flags -> train.train(config, workdir) -> a report."""
 
-import importlib
 import os
 import shlex
 import sys
 import traceback
 from pathlib import Path
-from types import ModuleType
 
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from rsrc_jax.runtime import cache, configs
+from rsrc_jax.runtime import cache, named
 
 # Loops whose steps are faster when glibc keeps XLA's scratch memory; it has to
 # be told before jax is imported (see cache.keep_memory).
@@ -50,7 +48,7 @@ def main(argv: list[str]) -> None:
   from rsrc_jax.runtime.signals import Interrupted
 
   config = CONFIG.value
-  if loop_path(config) in KEEP_MEMORY:
+  if named.loop_path(config) in KEEP_MEMORY:
     cache.keep_memory()
   name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
   workdir = Path(WORKDIR.value or ROOT / "runs" / f"{name}-seed{config.seed}")
@@ -59,7 +57,7 @@ def main(argv: list[str]) -> None:
     processes.join(
       COORDINATOR.value, PROCESSES.value, PROCESS.value, cluster=CLUSTER.value
     )
-    loop = loop_of(config)
+    loop = named.loop_of(config)
     summary = loop.train(config, workdir)
   except Interrupted as stopped:
     command = shlex.join(["./tools/run", *sys.argv[1:]])
@@ -93,40 +91,6 @@ def main(argv: list[str]) -> None:
     for table in tables:
       Console().print(table, end="\n\n")
     print(f"report: {path}")
-
-
-def loop_path(config) -> str:
-  """The import path, or the file, of the loop that `config.loop` names."""
-  name = config.get("loop") or "train"
-  return configs.OLD_LOOPS.get(name, name)
-
-
-def loop_of(config) -> ModuleType:
-  """The module that `config.loop` names: train(config, workdir), and show.
-
-  A dotted import path or a Python file of the user's; "train" and "refine" are
-  the names that older runs have stored.
-
-  Raises:
-    ValueError: there is no such module, or it has no train().
-  """
-  name, path = config.get("loop") or "train", loop_path(config)
-  try:
-    if path.endswith(".py"):
-      module = configs.module(path)
-    else:
-      module = importlib.import_module(path)
-  except (ModuleNotFoundError, FileNotFoundError) as error:
-    raise ValueError(
-      f"config.loop={name!r}: {error}. Give the import path of a module that "
-      "has train(config, workdir), as rsrc_jax.train and "
-      "rsrc_jax.recursive.loop have, or a path that ends in .py."
-    ) from None
-  if not callable(getattr(module, "train", None)):
-    raise ValueError(
-      f"config.loop={name!r} has no train(config, workdir) -> summary."
-    )
-  return module
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import ml_collections
 from rsrc_jax.build import setup as building
 from rsrc_jax.build.setup import Setup, arm_config, make_setup
 from rsrc_jax.models import lora
-from rsrc_jax.runtime import cache, checkpoint, configs, sharding
+from rsrc_jax.runtime import cache, checkpoint, old_configs, sharding
 from rsrc_jax.stages import plan, stage
 from rsrc_jax.types import Params, TrainState
 
@@ -181,7 +181,7 @@ def read_config(workdir: str | Path) -> ml_collections.ConfigDict:
   if not path.is_file():
     raise ValueError(f"{workdir} holds no run: it has no config.json.")
   try:
-    stored = configs.upgraded(json.loads(path.read_text()))
+    stored = old_configs.upgraded(json.loads(path.read_text()))
   except ValueError as error:
     raise ValueError(f"{path}: {error}") from None
   return ml_collections.ConfigDict(_with_tuples(stored))

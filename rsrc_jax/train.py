@@ -143,7 +143,7 @@ def run(
     path = opened.log_dir / "ledger.jsonl" if config.ledger.enabled else None
     ledger = Ledger(path, meter, since=since)
     with contextlib.closing(ledger):
-      shared = Shared(setup, make_judge(setup, ledger), ledger, opened)
+      shared = Shared(setup, code_judge.charged(setup, ledger), ledger, opened)
       charged = [_charged(stage, setup, ledger) for stage in stages]
       trained = train_stages(shared, charged, params)
       opened.log.note("Evaluating on the test split.")
@@ -167,18 +167,6 @@ def run(
   return summary
 
 
-def make_judge(setup: Setup, ledger: Ledger) -> code_judge.CodeJudge:
-  """Reads codes by D and scores what it reads; charged to D and V."""
-  D = setup.roles["D"]
-  read = jax.jit(code_judge.make_reader(setup.policy, D))
-  judge = jax.jit(code_judge.make_judge(setup.policy, D))
-  return code_judge.CodeJudge(
-    metering.charged(ledger, "D", read, metering.decoding("D", D.length)),
-    metering.charged(ledger, "V", judge),
-    functools.partial(sharding.rows, setup.mesh),
-  )
-
-
 def _charged(stage: Stage, setup: Setup, ledger: Ledger) -> Stage:
   """The stage with the calls outside of its step charged to it."""
   decoding = metering.decoding("C", setup.config.budget)
@@ -186,7 +174,9 @@ def _charged(stage: Stage, setup: Setup, ledger: Ledger) -> Stage:
   return stage._replace(
     write=stage.write and charge("C", stage.write, decoding, stage.name),
     observe=stage.observe
-    and charge("V", stage.observe, metering.held_loops, stage.name),
+    and charge(
+      "V", stage.observe, metering.held_loops, stage.name, stage.sections
+    ),
   )
 
 
@@ -301,15 +291,16 @@ def compile_step(
   batch = sources.batch(setup.corpus.train, 0, stage.batch_size)
   batch = sharding.rows(setup.mesh, batch)
   ready = (0, state.curriculum, frozen, batch)
-  given = stage.given(*ready)
+  controls = stage.controls(*ready)
   compiled = functools.partial(metering.compiled, ledger, arm=stage.name)
-  longest = {role: setup.roles[role].length - 1 for role in "CD"}
-  counts = {"given": compiled("given", stage.given, *ready)}
-  for name, step in (stage.mixed or {"": stage.step}).items():
+  longest = {role.scope: role.length - 1 for _, role in stage.roles}
+  longest |= {role: setup.roles[role].length - 1 for role in "CD"}
+  counts = {"given": compiled("given", stage.controls, *ready)}
+  for name, step in (stage.programs or {"": stage.step}).items():
     on_paper = None if name else closed_form.step_flops(setup, stage.name)
     counts[name] = compiled(
-      f"step {name}".strip(), step, state, frozen, batch, given,
-      loops=longest, closed_form=on_paper,
+      f"step {name}".strip(), step, state, frozen, batch, controls,
+      loops=longest, closed_form=on_paper, sections=stage.sections,
     )  # fmt: skip
   return counts if ledger.path is not None else {}
 
@@ -335,10 +326,12 @@ def advance(
   with shared.ledger.phase("step", stage.name) as spend:
     for step in steps:
       batch = sharding.rows(shared.setup.mesh, next(stream))
-      given = stage.given(step, state.curriculum, frozen, batch)
-      name = stage.pick(step, level(state)) if stage.pick else ""
-      play = stage.mixed[name] if name else stage.step
-      state, metrics = play(state, frozen, batch, given)
+      controls = stage.controls(step, state.curriculum, frozen, batch)
+      name = (
+        stage.draw_pattern(step, level(state)) if stage.draw_pattern else ""
+      )
+      play = stage.programs[name] if name else stage.step
+      state, metrics = play(state, frozen, batch, controls)
       found.append(metrics)
       played.append(name)
       # One of several processes can't stop between two windows on its own.

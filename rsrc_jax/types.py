@@ -1,4 +1,4 @@
-"""The pytrees that every layer speaks, and the letters of their shapes.
+"""Shared pytree types, the contracts between modules, and their shape letters.
 
   B  sources in a batch    G  codes of a source     J  decodes of a code
   P  length of a prompt    T  length of an output   S  length of a source
@@ -8,7 +8,8 @@
 An array without a note on its dtype is float32; ids are int32, masks bool.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +19,7 @@ Metrics = dict[str, jax.Array]
 
 
 class Tokens(NamedTuple):
-  """Text as the model sees it: the only way it moves between contexts."""
+  """Text as the model sees it: all that one context hands to another."""
 
   ids: jax.Array  # [..., T] int32; the value under a False mask is 0
   mask: jax.Array  # [..., T] bool; True on real tokens
@@ -47,15 +48,16 @@ class Batch(NamedTuple):
 
 
 class Constraints(NamedTuple):
-  """What a code may not use; -1 pads. g is 1 (shared by a group) or G.
+  """What a code may use, must not use and is asked to use; -1 pads.
 
-  Stored as ids with the rollout, so that scoring replays the very mask that
-  was sampled under ("Theory of RSI ...", Augmentation).
+  g is 1 (shared by a group) or G. Stored as ids with the rollout, so that
+  scoring replays the mask under which was sampled ("Theory of RSI ...",
+  Augmentation).
   """
 
   banned: jax.Array  # [B, g, K] int32: never sampled
   allowed: jax.Array  # [B, g, K'] int32: a row of only -1 allows everything
-  # None where the arm knows no such thing.
+  # None where the arm has no such constraint.
   injected: jax.Array | None = None  # [B, 1, N] int32: U, asked to be used
   avoided: jax.Array | None = None  # [B, 1, M] int32: asked not to be used
   temperature: jax.Array | None = None  # [B, 1]: times the role's own
@@ -72,7 +74,7 @@ class Controls(NamedTuple):
 
 
 class TokenStats(NamedTuple):
-  """What a next-token distribution says of itself, each [...], in nats.
+  """Statistics of a next-token distribution, each [...], in nats.
 
   Of the masked, untempered, untruncated distribution p.
   """
@@ -121,7 +123,7 @@ class Rollout(NamedTuple):
 
 
 class SupervisedBatch(NamedTuple):
-  """Something to learn by likelihood: outputs that should follow a prompt."""
+  """What a role learns by likelihood: targets that should follow a prompt."""
 
   prompt: Tokens  # [N, P]
   target: Tokens  # [N, J, T], end token included
@@ -133,39 +135,53 @@ class Episode(NamedTuple):
 
   rollouts: dict[str, Rollout]
   rewards: dict[str, jax.Array]  # [B, G] of each rollout
-  lessons: dict[str, SupervisedBatch]
-  metrics: Metrics
+  sft_batches: dict[str, SupervisedBatch]
+  metrics: Metrics  # among them lm.rollout.passes of every sampling
   # [B, G], added to the advantages within a group: what an output is worth
   # against something outside it, a parent or an empty memory.
   credit: dict[str, jax.Array] | None = None
 
 
 class SourceInfo(NamedTuple):
-  """What is known of the sources, for the patterns that need to know it."""
+  """What patterns may know of the data."""
 
   names: tuple[str, ...] = ()  # of the facts that can be asked for, Q
   questions: Any = None  # [Q] int32: the id that asks for each
-  words: Any = None  # [Q, V] bool: what can answer it
+  words: Any = None  # [Q, V] bool: ids that can answer it
   slots: tuple[int, ...] | None = None  # positions of the facts
   unknown: int = 0  # the id that says that a source does not say
-  # W, where sources come with a question each: most tokens of an answer and its
-  # end. 0: they come with none.
+  # W, where each source comes with a question: most tokens of an answer and its
+  # end. 0: sources come without questions.
   answer_tokens: int = 0
+
+
+class Context(NamedTuple):
+  """What patterns are made from, beside settings of their own."""
+
+  policy: Policy  # the model's functions, shared by all roles
+  roles: Mapping[str, Any]  # "C", "D", "V" and "text": lm.roles.Role
+  verify: Any = None  # V: rl.verifier.Verifier
+  info: SourceInfo = SourceInfo()
+  # Functions outside of the model that a pattern may call, by name.
+  tools: Mapping[str, Callable] = MappingProxyType({})
 
 
 class Pattern(NamedTuple):
   """An arrow diagram of roles, as pure functions.
 
-  init() -> carry
-  play(params, frozen, carry, batch, key, given) -> (Episode, carry)
-  examine(params, frozen, carry, batch, code, key) -> (scores, shown): what is
-    measured of a trained policy on held-out sources beside what is measured of
-    all arms. code: Tokens [B, k], greedy, nothing forced. scores: each [n],
-    nan where there is nothing to say; shown: Tokens [n, T] or [n, rounds, T]
-    by what they are called.
+  A module with make(context: Context, **settings) -> Pattern; the settings are
+  its block in config.patterns.
 
-  given: what is decided about a batch before it is played: the Constraints of
-  C, or codes that a rule has written.
+  init() -> carry
+  play(params, frozen, carry, batch, key, controls) -> (Episode, carry)
+  examine(params, frozen, carry, batch, code, key) -> (scores, shown): what this
+    pattern measures of a trained policy on held-out sources, beside what is
+    measured of all arms. code: Tokens [B, k], greedy, nothing forced. scores:
+    [n] each, nan where there is no value; shown: Tokens [n, T] or
+    [n, rounds, T], by name.
+
+  controls: what is decided about a batch before it is played: Controls, or the
+  codes that a rule has written.
   """
 
   init: Callable[..., Any]

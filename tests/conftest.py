@@ -74,3 +74,14 @@ def pytest_collection_modifyitems(config, items):
   items.sort(
     key=lambda item: -whole[item.get_closest_marker("xdist_group").args[0]]
   )
+
+
+@pytest.fixture(scope="session")
+def tiny_runs(tmp_path_factory):
+  """Runs of the shrunk default (helpers.runs.Runs), once for each worker.
+
+  Who uses it is of the xdist_group "tiny_runs", so that one worker is enough.
+  """
+  from helpers import runs
+
+  return runs.Runs.of(runs.shrunk(), tmp_path_factory.mktemp("tiny_runs"))

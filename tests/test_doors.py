@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from helpers.runs import shrunk
 
-from rsrc_jax import main
 from rsrc_jax.build import writers
 from rsrc_jax.evaluation import evals
 from rsrc_jax.report import run_report
+from rsrc_jax.runtime import named
 from rsrc_jax.stages import plan
 
 DOORS = Path(__file__).resolve().parent / "helpers" / "doors"
@@ -47,7 +47,7 @@ def config():
 @pytest.fixture(scope="module")
 def generations(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("doors")
-  loop = main.loop_of(config())
+  loop = named.loop_of(config())
   assert loop.__file__ == TOYS["toy_loop"]
   return loop.train(config(), workdir), workdir
 
@@ -128,7 +128,7 @@ def test_what_is_not_there_is_named(tmp_path, change, said):
     found.update_from_flattened_dict(dict([change]))
   with pytest.raises(ValueError) as error:
     if change[0] == "loop":
-      main.loop_of(found)
+      named.loop_of(found)
     setup = make_setup(found, tmp_path)
     plan.make_stages(setup)
     evals.make_all(setup)

@@ -9,7 +9,7 @@ from helpers.runs import ROOT, ended, shrunk
 
 from rsrc_jax import runs
 from rsrc_jax.build.setup import make_setup
-from rsrc_jax.runtime import configs, provenance
+from rsrc_jax.runtime import old_configs, provenance
 from rsrc_jax.runtime.configs import load
 from rsrc_jax.stages import plan
 
@@ -100,7 +100,7 @@ def old(workdir):
   """Makes the stored config that of a revision before settings went."""
   path = workdir / "config.json"
   stored = json.loads(path.read_text())
-  for name in configs.ADDED:
+  for name in old_configs.ADDED:
     stored.pop(name, None)
   stored |= {"rarity_bonus": {"C": 0.0, "D": 0.0}, "subsets": 1}
   stored["patterns"]["cdv"]["gate"] = None

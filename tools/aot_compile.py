@@ -170,12 +170,12 @@ def trace(setup: Setup):
     ),
     jax.ShapeDtypeStruct(rows, jnp.int32),
   )
-  given = jax.eval_shape(arm.given, 0, state.curriculum, frozen, batch)
+  controls = jax.eval_shape(arm.controls, 0, state.curriculum, frozen, batch)
   split = lambda x: NamedSharding(
     mesh, sharding.BATCH if x.ndim and x.shape[0] == rows[0] else P()
   )
   with_rows = lambda tree: on(tree, jax.tree.map(split, tree))
-  return arm.step.trace(state, frozen, with_rows(batch), with_rows(given))
+  return arm.step.trace(state, frozen, with_rows(batch), with_rows(controls))
 
 
 def report(title, setup, compiled, work: float, chip: Chip) -> str:

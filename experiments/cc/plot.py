@@ -6,9 +6,9 @@
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 
 from experiments import over_seeds as seeds
-from rsrc_jax.patterns import cc
 
 HERE = Path(__file__).resolve().parent
 ARMS = {
@@ -24,6 +24,22 @@ CONTROLS = {
 ROUNDS = (1, 2, 3)
 
 
+def ceiling_bits(words: list[int], drift: float) -> float:
+  """Most bits that the sources before can tell of the next one.
+
+  words: how many each shared fact may be, all equally likely.
+  """
+  bits = 0.0
+  for m in words:
+    same = 1.0 - drift + drift / m
+    other = (m - 1) * drift / m
+    left = -same * np.log2(same)
+    if other > 0:
+      left -= other * np.log2(drift / m)
+    bits += np.log2(m) - left
+  return float(bits)
+
+
 def main():
   runs = seeds.load(HERE, "cc")
 
@@ -31,7 +47,7 @@ def main():
     some = [r for r in runs if {arm, beside or arm} <= set(r["examined"])]
     return seeds.examined(some, arm, name)
 
-  ceiling = cc.ceiling_bits([8] * 4, 0.1)
+  ceiling = ceiling_bits([8] * 4, 0.1)
   text = [
     seeds.made_with(runs)
     + " Seeds 3 and 4 have the memory of four tokens alone.",

@@ -29,8 +29,8 @@ from experiments.random_vocabulary.policies import (
   cases,
   laws,
 )
+from rsrc_jax.lm import likelihood
 from rsrc_jax.ops import rewards, token_stats
-from rsrc_jax.rl import verifier
 from rsrc_jax.types import TokenStats
 
 HERE = Path(__file__).resolve().parent
@@ -139,7 +139,7 @@ def measure(rows: list[Case]) -> Measured:
     ),
   }
   nothing = surprise(x._replace(mask=np.zeros_like(x.mask)), x.ids)
-  gain = verifier.relative_gain(-surprise(x, x.ids), -nothing)
+  gain = likelihood.relative_gain(-surprise(x, x.ids), -nothing)
   heard = battery()["generic text"]["gain"]
   return Measured(
     rows,

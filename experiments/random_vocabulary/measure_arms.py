@@ -19,7 +19,7 @@ from rsrc_jax.metrics import codebook
 from rsrc_jax.rl import supervised
 from rsrc_jax.runs import Run
 from rsrc_jax.runtime import run_log
-from rsrc_jax.stages import rl
+from rsrc_jax.stages import watch
 from rsrc_jax.types import Tokens
 
 SHOWN = ("source", "code", "decoded")
@@ -157,7 +157,7 @@ def use(setup, arm, params, frozen) -> dict[str, dict[str, float]]:
   Means over looks; what is said of users is weighted by how many there were.
   """
   config = arm_config(setup.config, arm.name)
-  look, size = rl.watched(setup, arm.name), config.batch_size
+  look, size = watch.watched(setup, arm.name), config.batch_size
   full = supervised.FULL._replace(hidden=np.float32(config.curriculum.hidden))
   asked = full._replace(hidden=np.float32(0.0), ban=np.float32(0.0))
   found = {}

@@ -25,7 +25,8 @@ from rsrc_jax.accounting import energy
 from rsrc_jax.runtime import run_log
 
 # Of a training step that is one program, in the order in which they run. Their
-# FLOPs are counted apart; their seconds are shares of the step's.
+# FLOPs are counted apart; their seconds are shares of the step's. A role may
+# bring a section of its own (lm.roles.Role.section), which comes behind them.
 SCOPES = ("prefill", "C", "D", "V", "reference", "update")
 PHASES = ("data", "compile", *SCOPES, "evaluation", "checkpoint", "test",
           "service", "idle")  # fmt: skip

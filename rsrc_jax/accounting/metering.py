@@ -38,6 +38,7 @@ def compiled(
   loops: dict[str, float] | None = None,
   closed_form: float | None = None,
   arm: str = "",
+  sections: tuple[str, ...] = (),
 ) -> flops.Count:
   """Traces and compiles a jitted f for these arguments, and notes its figures.
 
@@ -52,11 +53,13 @@ def compiled(
     loops: by scope, how often its dynamic loops can run at most, for the note.
     closed_form: FLOPs of such a call on paper, noted beside the others.
     arm: whose program it is; see Ledger.phase.
+    sections: of its roles, told apart beside ledger.SCOPES.
   """
   with ledger.phase("compile", arm, program=name):
     traced = f.trace(*args)
     executable = traced.lower().compile()
-    count = flops.count(traced.jaxpr, SCOPES)
+    scopes = tuple(dict.fromkeys((*SCOPES, *sections)))
+    count = flops.count(traced.jaxpr, scopes)
     found = hlo.xla(executable)
   once, most = flops.evaluate(count), _evaluate(count, loops or {})
   figures = hlo.agreement(most["hardware"], found, closed_form)
@@ -85,6 +88,7 @@ def charged(
   f: Callable,
   loops: Callable[[Any], dict[str, float]] = lambda out: {},
   arm: str = "",
+  sections: tuple[str, ...] = (),
 ) -> Charged:
   """A jitted f as a call that is awaited and charged to `phase`.
 
@@ -94,6 +98,7 @@ def charged(
     f: jitted.
     loops: output -> how often each dynamic loop ran, by scope.
     arm: whose work a call is; see Ledger.phase.
+    sections: as for `compiled`.
   """
   if ledger.path is None:
     return Charged(f, f, loops)
@@ -102,7 +107,7 @@ def charged(
   def call(*args):
     nonlocal count
     if count is None:
-      count = compiled(ledger, phase, f, *args, arm=arm)
+      count = compiled(ledger, phase, f, *args, arm=arm, sections=sections)
     with ledger.phase(phase, arm) as spend:
       out = spend(f(*args))
       jax.block_until_ready(out)
@@ -128,12 +133,22 @@ def work(
   return {"flops": spent, "recompute": again}
 
 
-def loops_of(window: list[dict[str, Any]]) -> dict[str, float]:
-  """Mean passes through each dynamic loop, from the metrics of some steps."""
-  names = [k for k in window[0] if k.endswith(LOOPS)]
+def loops_of(
+  window: list[dict[str, Any]], prefix: str = ""
+) -> dict[str, float]:
+  """Mean passes through each dynamic loop, from the metrics of some steps.
+
+  prefix: what the names of the metrics begin with, before the loop's.
+  """
+  names = [k for k in window[0] if k.startswith(prefix) and k.endswith(LOOPS)]
   values = jax.device_get([{k: m[k] for k in names} for m in window])
   mean = lambda k: float(np.mean([v[k] for v in values]))
-  return {k.removesuffix(LOOPS): mean(k) for k in names}
+  return {k.removeprefix(prefix).removesuffix(LOOPS): mean(k) for k in names}
+
+
+def held_loops(out: tuple[Any, dict[str, Any]]) -> dict[str, float]:
+  """Loops of a look at held-out reward, (state, metrics): Stage.observe."""
+  return loops_of([out[1]], prefix="held_")
 
 
 def decoding(scope: str, length: int) -> Callable[[Tokens], dict[str, float]]:
@@ -166,11 +181,3 @@ def _peak_bytes(executable) -> int | None:
     + memory.temp_size_in_bytes
     - memory.alias_size_in_bytes
   )
-
-
-def held_loops(out: tuple[Any, dict[str, Any]]) -> dict[str, float]:
-  """Loops of a held-out observation, from its (state, metrics)."""
-  held = {k.removeprefix("held_"): v for k, v in out[1].items()}
-  return {
-    k.removesuffix(LOOPS): v for k, v in held.items() if k.endswith(LOOPS)
-  }

@@ -111,11 +111,16 @@ def _entries(line: dict) -> Iterator[tuple[str, dict]]:
 
 
 def scope_phase(scope: str) -> str:
-  """The phase of a scope path: "C/prefill" -> prefill, "update/C" -> update."""
+  """The phase of a scope path: "C/prefill" -> prefill, "update/C" -> update.
+
+  Prompts of all roles are one phase; where roles are only scored, reading the
+  prompt is part of it.
+  """
   path = [part for part in scope.split("/") if part]
   if not path:
     return "update"  # the glue between: no named part of the step
-  return "prefill" if path[-1] == "prefill" and path[0] in "CD" else path[0]
+  sampled = path[0] not in ("V", "reference", "update")
+  return "prefill" if path[-1] == "prefill" and sampled else path[0]
 
 
 def _entry(use, flops=0.0, recompute=0.0, measured=True) -> dict:

@@ -6,7 +6,7 @@ from pathlib import Path
 import ml_collections
 
 from rsrc_jax.data import hf_vocabulary, sources
-from rsrc_jax.runtime import configs, weights
+from rsrc_jax.runtime import named, weights
 
 
 def make_corpus(
@@ -32,7 +32,7 @@ def make_corpus(
   """
   settings = config.data.to_dict()
   source = settings.pop("source")
-  make = configs.find("data", source, "make", "config.data.source")
+  make = named.find("data", source, "make", "config.data.source")
   if checkpoint is not None:
     if "vocab" not in inspect.signature(make).parameters:
       raise ValueError(
@@ -45,5 +45,5 @@ def make_corpus(
       settings.pop("instructions", None) or hf_vocabulary.INSTRUCTIONS,
     )
   settings |= {"seed": config.seed, "cache_dir": cache_dir}
-  configs.check_arguments(make, settings, "config.data", source)
+  named.check_arguments(make, settings, "config.data", source)
   return make(**settings)

@@ -26,7 +26,7 @@ from rsrc_jax.types import Params, Policy
 
 
 class Setup(NamedTuple):
-  """What all phases of a run share."""
+  """What all stages of a run share."""
 
   config: ml_collections.ConfigDict
   corpus: sources.Corpus
@@ -82,7 +82,7 @@ def _copies(config) -> int:
 
 
 def _trains_all(config) -> str:
-  """The first phase that trains more than adapters, or nothing."""
+  """The first stage that trains more than adapters, or nothing."""
   names = [x for x in config.only.split(",") if x] or [*config.arms]
   blocks = {
     x: arm_config(config, x).get("lora") for x in names if x in config.arms
@@ -155,17 +155,20 @@ def make_roles(config, corpus) -> dict[str, Role]:
     )
   end = np.arange(vocab.size) == vocab.end
 
-  def role(name, length, support):
+  def role(name, length, support, section=""):
     tag, separator = vocab.tags[name]
-    return Role(tag, separator, vocab.end, length, support | end)
+    return Role(
+      tag, separator, vocab.end, length, support | end, name=name,
+      section=section,
+    )  # fmt: skip
 
   sampling = {"temperature": config.temperature, "top_p": config.top_p}
   tags = vocab.control_tags
-  sampling |= {"use": tags.get("use"), "avoid": tags.get("avoid")}
+  sampling |= {"use_tag": tags.get("use"), "avoid_tag": tags.get("avoid")}
   if config.budgets:
-    sampling["slot"] = tags.get("slot")
+    sampling["length_tag"] = tags.get("slot")
   return {
-    "text": role("text", longest + 1, vocab.text),
+    "text": role("text", longest + 1, vocab.text, section="V"),
     "C": role("C", config.budget, vocab.code)._replace(**sampling),
     "D": role("D", longest + 1, vocab.text),
     "V": role("V", longest + 1, vocab.text),

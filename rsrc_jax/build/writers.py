@@ -228,6 +228,6 @@ def code_writer(
         policy, params, C, C.prompt(batch.source, limited),
         row_keys(key, batch.row), samples=1, constraints=limited,
       )  # fmt: skip
-    return Tokens(*(x[:, 0] for x in tokens.without_end(c.output, C.end)))
+    return tokens.at(tokens.without_end(c.output, C.end), 0)
 
   return write

@@ -4,6 +4,7 @@ An arm is two functions here: one writes a code, D reads it. The D of an arm is
 its own, decodes greedily, and is the same program for all arms.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,12 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsrc_jax.accounting import metering
+from rsrc_jax.accounting.ledger import Ledger
+from rsrc_jax.build.setup import Setup
 from rsrc_jax.data import sources
 from rsrc_jax.lm import rollout, tokens
 from rsrc_jax.lm.keys import row_keys
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.metrics import capability, compression
-from rsrc_jax.runtime import processes
+from rsrc_jax.runtime import processes, sharding
 from rsrc_jax.types import Batch, Params, Policy, Tokens
 
 
@@ -35,6 +39,18 @@ class CodeJudge(NamedTuple):
       lambda code: self.read(params, self.place(code)),
       lambda *given: self.judge(params, *map(self.place, given)),
     )
+
+
+def charged(setup: Setup, ledger: Ledger) -> CodeJudge:
+  """The judge of a run: D of the setup, its calls charged to D and to V."""
+  D = setup.roles["D"]
+  read = jax.jit(make_reader(setup.policy, D))
+  judge = jax.jit(make_judge(setup.policy, D))
+  return CodeJudge(
+    metering.charged(ledger, "D", read, metering.decoding("D", D.length)),
+    metering.charged(ledger, "V", judge),
+    functools.partial(sharding.rows, setup.mesh),
+  )
 
 
 def make_reader(policy: Policy, role: Role) -> Callable[..., Tokens]:
@@ -56,7 +72,7 @@ def make_judge(policy: Policy, role: Role) -> Callable[..., dict[str, Any]]:
   D = role.greedy()
 
   def judge(params: Params, source: Tokens, code: Tokens, d: Tokens):
-    target = Tokens(*(x[:, None] for x in tokens.with_end(source, D.end)))
+    target = tokens.expand(tokens.with_end(source, D.end))
     with jax.named_scope("V"):
       nll = -rollout.likelihood(policy, params, D, D.prompt(code), target)[:, 0]
     return {
@@ -80,11 +96,9 @@ def make_coder(policy: Policy, role: Role) -> Callable[..., jax.Array]:
   plain = role.greedy()._replace(temperature=1.0)
 
   def length(params: Params, source: Tokens) -> jax.Array:
-    empty = Tokens(source.ids[:, :0], source.mask[:, :0])
-    target = Tokens(*(x[:, None] for x in tokens.with_end(source, plain.end)))
-    log_probs, _ = rollout.score(
-      policy, params, plain, plain.prompt(empty), target
-    )
+    target = tokens.expand(tokens.with_end(source, plain.end))
+    prompt = plain.prompt(tokens.empty(len(source.ids)))
+    log_probs, _ = rollout.score(policy, params, plain, prompt, target)
     return -log_probs[:, 0] / jnp.log(2.0)
 
   return length
@@ -101,7 +115,7 @@ def make_answerer(policy: Policy, role: Role) -> Callable[..., Tokens]:
     keys = row_keys(jax.random.key(0), jnp.arange(len(text.ids)))
     with jax.named_scope("D"):
       a = rollout.sample(policy, params, A, A.prompt(text), keys, samples=1)
-    return Tokens(*(x[:, 0] for x in a.output))
+    return tokens.at(a.output, 0)
 
   return answer
 

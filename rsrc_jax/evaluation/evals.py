@@ -10,7 +10,7 @@ numbers. They come to stand under summary["evals"][ARM][NAME].
 from collections.abc import Callable
 
 from rsrc_jax.build.setup import Setup
-from rsrc_jax.runtime import configs
+from rsrc_jax.runtime import named
 
 
 def make_all(setup: Setup) -> dict[str, Callable]:
@@ -23,7 +23,7 @@ def make_all(setup: Setup) -> dict[str, Callable]:
   for name, block in (setup.config.get("evals") or {}).items():
     settings, field = block.to_dict(), f"config.evals.{name}"
     kind = settings.pop("type", "")
-    found = configs.find("evaluation", kind, "make", f"{field}.type")
-    configs.check_arguments(found, {"setup": setup, **settings}, field, kind)
+    found = named.find("evaluation", kind, "make", f"{field}.type")
+    named.check_arguments(found, {"setup": setup, **settings}, field, kind)
     made[name] = found(setup, **settings)
   return made

@@ -105,11 +105,12 @@ def evaluate_arms(
           carries[arm.name], table, judge.place,
         )  # fmt: skip
       shown += more
-    with ledger.phase("test", arm.name):
-      scores[arm.name] = {
-        name: evaluate(arm, trained[arm.name], carries[arm.name])
-        for name, evaluate in shared.evaluations.items()
-      }
+    if shared.evaluations:
+      with ledger.phase("test", arm.name):
+        scores[arm.name] = {
+          name: evaluate(arm, trained[arm.name], carries[arm.name])
+          for name, evaluate in shared.evaluations.items()
+        }
   samples.write_lines(log_dir / "samples.jsonl", lines)
   if shown:
     samples.write_lines(log_dir / "shown.jsonl", shown)

@@ -113,7 +113,7 @@ def train(
     batch = next(batches)
     text = write(batch, budgets[number % len(budgets)])
     if number % EMPTY == 0:  # it is tested on a question alone, too
-      text = Tokens(*(jnp.zeros_like(x) for x in text))
+      text = tokens.empty(*text.ids.shape)
     key = jax.random.fold_in(jax.random.key(seed), number)
     params, opt_state, _ = step(params, opt_state, batch.source, text, key)
   return params

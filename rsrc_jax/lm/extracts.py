@@ -61,9 +61,8 @@ def lead(s: Tokens) -> jax.Array:
 
 def surprisal(policy: Policy, params, text: Role, s: Tokens) -> jax.Array:
   """Nats of each token under a language model without context. [B, S]"""
-  empty = Tokens(s.ids[:, :0], s.mask[:, :0])
-  target = Tokens(*(x[:, None] for x in s))
-  log_probs, _ = rollout.score(policy, params, text, text.prompt(empty), target)
+  prompt = text.prompt(tokens.empty(len(s.ids)))
+  log_probs, _ = rollout.score(policy, params, text, prompt, tokens.expand(s))
   return -log_probs[:, 0]
 
 
@@ -74,13 +73,13 @@ def noisy(score: jax.Array, key: jax.Array, rows: jax.Array) -> jax.Array:
   return jnp.log(jnp.maximum(score, 1e-6)) + noise
 
 
-def inverse_frequency(tokens: Tokens, vocab_size: int) -> np.ndarray:
+def inverse_frequency(sources: Tokens, vocab_size: int) -> np.ndarray:
   """ln((1 + n) / (1 + df)) + 1 of each id over n sources [n, S]. -> [V]
 
   df: sources that hold the id. Smoothed, so that an id of no source is the
   rarest and not infinite.
   """
-  ids, mask = (np.asarray(x) for x in tokens)
+  ids, mask = (np.asarray(x) for x in sources)
   row = np.broadcast_to(np.arange(len(ids))[:, None], ids.shape)
   pairs = np.unique(np.stack([row[mask], ids[mask]]), axis=1)
   df = np.bincount(pairs[1], minlength=vocab_size)
@@ -107,15 +106,14 @@ def likelihood(
   chunks = lambda x: jnp.swapaxes(
     jnp.pad(x, pad).reshape(rows, rounds, width, k), 0, 1
   )
-  target = tokens.with_end(s, D.end)
-  target = Tokens(*(jnp.repeat(x, width, 0)[:, None] for x in target))
+  target = tokens.expand(tokens.repeat(tokens.with_end(s, D.end), width))
 
-  def known(part: Tokens):
+  def log_lik(part: Tokens):
     prompt = D.prompt(tokens.flatten(part))
     found = rollout.likelihood(policy, params, D, prompt, target)
     return found.reshape(rows, width)
 
-  found = jax.lax.map(known, Tokens(*(chunks(x) for x in code)))
+  found = jax.lax.map(log_lik, jax.tree.map(chunks, code))
   return jnp.swapaxes(found, 0, 1).reshape(rows, -1)[:, :n]
 
 
@@ -148,10 +146,9 @@ def oracle(
   def add(chosen, t):
     free = s.mask & ~chosen & (t < budget[:, None])
     tried = (chosen[:, None] | each) & s.mask[:, None]
-    code = extract(tried.reshape(-1, size))
-    code = Tokens(*(x.reshape(rows, size, k) for x in code))
-    known = likelihood(policy, params, D, s, code)
-    best = jnp.argmax(jnp.where(free, known, -jnp.inf), -1)
+    code = tokens.reshape(extract(tried.reshape(-1, size)), rows, size)
+    log_lik = likelihood(policy, params, D, s, code)
+    best = jnp.argmax(jnp.where(free, log_lik, -jnp.inf), -1)
     return chosen | (each[best] & free), None
 
   chosen, _ = jax.lax.scan(add, jnp.zeros_like(s.mask), jnp.arange(k))
@@ -176,13 +173,19 @@ def sampled_oracle(
 
   tried = jax.vmap(draw, out_axes=1)(jnp.arange(TRIES))  # [B, TRIES, k]
   best = jnp.argmax(likelihood(policy, params, D, s, tried), -1)
-  best = best[:, None, None]
-  return Tokens(*(jnp.take_along_axis(x, best, 1)[:, 0] for x in tried))
+  return tokens.pick(tried, best)
 
 
 def shuffled(s: Tokens, key: jax.Array, rows: jax.Array) -> jax.Array:
   """Random scores: every subset of s is as likely. -> [B, S]"""
   return noisy(jnp.ones(s.ids.shape), key, rows)
+
+
+def drawn(s: Tokens, support: jax.Array, row_keys: jax.Array, k: int) -> Tokens:
+  """k random tokens of s [B, S] that the support [V] holds, in order."""
+  score = jax.vmap(lambda k: jax.random.uniform(k, s.ids.shape[1:]))(row_keys)
+  said = s._replace(mask=s.mask & jnp.asarray(support)[s.ids])
+  return keep(said, score, k)
 
 
 def hashed(
@@ -194,7 +197,7 @@ def hashed(
   the pair, and no word about a text that D has not.
   """
 
-  def fold(key, token: Tokens):
+  def hash_in(key, token: Tokens):
     folded = jax.random.fold_in(key, token.ids)
     return jnp.where(token.mask, folded, key), None
 
@@ -202,7 +205,7 @@ def hashed(
     key = jax.random.key(0, impl="threefry2x32")  # on every backend the same
     # The length goes in first: no text is then a step on the way to another.
     key = jax.random.fold_in(key, jnp.sum(s.mask))
-    key, _ = jax.lax.scan(fold, key, s)
+    key, _ = jax.lax.scan(hash_in, key, s)
     # A key a slot, so that a larger k only adds to the code.
     keys = jax.vmap(lambda t: jax.random.fold_in(key, t))(jnp.arange(k))
     return jax.vmap(lambda key: jax.random.randint(key, (), 0, len(ids)))(keys)
@@ -224,7 +227,7 @@ def taught(
     policy, params, C, C.prompt(batch.source, limits),
     row_keys(key, batch.row), samples=1, constraints=limits,
   )  # fmt: skip
-  return Tokens(*(x[:, 0] for x in tokens.without_end(c.output, C.end)))
+  return tokens.at(tokens.without_end(c.output, C.end), 0)
 
 
 def writer(

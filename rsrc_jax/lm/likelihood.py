@@ -20,24 +20,28 @@ def of_source(
 
   s [B, S], code [B, G, k] -> [B, G] nats, end included.
   """
-  target = tokens.with_end(s, D.end)
-  target = Tokens(
-    *(jnp.repeat(x, code.ids.shape[1], 0)[:, None] for x in target)
-  )
+  target = tokens.repeat(tokens.with_end(s, D.end), code.ids.shape[1])
   prompt = D.prompt(tokens.flatten(code))
-  return rollout.likelihood(policy, params, D, prompt, target).reshape(
-    code.ids.shape[:2]
-  )
+  return rollout.likelihood(
+    policy, params, D, prompt, tokens.expand(target)
+  ).reshape(code.ids.shape[:2])
 
 
 def without_code(
   policy: Policy, params: Params, text: Role, s: Tokens
 ) -> jax.Array:
   """ln p(s) of a language model that reads nothing. s [B, S] -> [B] nats"""
-  empty = Tokens(s.ids[:, :0], s.mask[:, :0])
-  target = Tokens(*(x[:, None] for x in tokens.with_end(s, text.end)))
-  prompt = text.prompt(empty)
+  target = tokens.expand(tokens.with_end(s, text.end))
+  prompt = text.prompt(tokens.empty(len(s.ids)))
   return rollout.likelihood(policy, params, text, prompt, target)[:, 0]
+
+
+def relative_gain(log_lik: jax.Array, base_log_lik: jax.Array) -> jax.Array:
+  """Share of s's surprise that was taken away: 1 - ln p(s|x) / ln p(s).
+
+  Log-likelihoods in nats, [...] -> [...], at most 1; negative where x misleads.
+  """
+  return 1.0 - log_lik / jnp.minimum(base_log_lik, -1e-6)
 
 
 def decode_batch(
@@ -56,6 +60,7 @@ def decode_batch(
   drop = jax.random.uniform(k_drop, (rows,)) < dropout
   code = tokens.cut(code, jnp.where(drop, short, k))
   repeat = rows // s.ids.shape[0]
-  target = tokens.with_end(s, role.end)
-  target = Tokens(*(jnp.repeat(x, repeat, 0)[:, None] for x in target))
-  return SupervisedBatch(role.prompt(code), target, jnp.ones((rows, 1)))
+  target = tokens.repeat(tokens.with_end(s, role.end), repeat)
+  return SupervisedBatch(
+    role.prompt(code), tokens.expand(target), jnp.ones((rows, 1))
+  )

@@ -1,11 +1,13 @@
 """Roles: the capitals of the notation. A template and a length over one policy.
 
 C reads a source and writes a code; D reads a code and writes a source. Both are
-the same weights: the first token of the prompt says who is speaking.
+the same weights: the first token of the prompt says which role it is.
 """
 
+import contextlib
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -26,35 +28,46 @@ class Role(NamedTuple):
   support: np.ndarray  # [V] bool: ids that the role may ever write
   temperature: float = 1.0  # 0: greedy
   top_p: float = 1.0
-  # What announces an ask; None where the role hears none of that kind.
-  use: int | tuple[int, ...] | None = None
-  avoid: int | tuple[int, ...] | None = None
-  slot: int | None = None
+  # What announces a constraint in the prompt; None where this role is not told
+  # of constraints of that kind.
+  use_tag: int | tuple[int, ...] | None = None
+  avoid_tag: int | tuple[int, ...] | None = None
+  length_tag: int | None = None  # as often as the budget has tokens
+  name: str = ""
+  section: str = ""  # of the ledger: where its sampling is charged; "": name
+
+  @property
+  def scope(self) -> str:
+    """The section of the ledger that this role's work is charged to."""
+    return self.section or self.name
+
+  def charged(self) -> contextlib.AbstractContextManager:
+    """What is traced inside is charged to the role's section."""
+    named = jax.named_scope
+    return named(self.scope) if self.scope else contextlib.nullcontext()
 
   def prompt(
     self, text: Tokens, constraints: Constraints | None = None
   ) -> Tokens:
-    """text [N, S] -> prompt [N, P]: tag, text, what is asked for, separator.
+    """text [N, S] -> prompt [N, P]: tag, text, constraints, separator.
 
-    Of the constraints, those that the role hears: the injected ids behind
-    `use`, the avoided ones behind `avoid`, the budget as that many `slot`s. An
-    ask of nothing is masked: such a prompt is one without it.
+    Appends the constraints that this role is told of: the injected ids behind
+    `use_tag`, the avoided ones behind `avoid_tag`, the budget as that many
+    `length_tag`s. An empty constraint is masked, so that the prompt equals the
+    prompt without it.
     """
     rows = text.ids.shape[0]
     pieces = [tokens.constant(self.tag, rows), text]
     if constraints is not None:
-      for words, ids in (
-        (self.use, constraints.injected),
-        (self.avoid, constraints.avoided),
+      for tag, ids in (
+        (self.use_tag, constraints.injected),
+        (self.avoid_tag, constraints.avoided),
       ):
-        if words is not None and ids is not None:
-          pieces.append(_ask(words, ids[:, 0]))
-      if self.slot is not None and constraints.budget is not None:
-        slots = Tokens(
-          jnp.full((rows, self.length), self.slot, jnp.int32),
-          jnp.ones((rows, self.length), bool),
-        )
-        pieces.append(tokens.cut(slots, constraints.budget[:, 0]))
+        if tag is not None and ids is not None:
+          pieces.append(_listed(tag, ids[:, 0]))
+      if self.length_tag is not None and constraints.budget is not None:
+        unary = tokens.constant((self.length_tag,) * self.length, rows)
+        pieces.append(tokens.cut(unary, constraints.budget[:, 0]))
     return tokens.concat(*pieces, tokens.constant(self.separator, rows))
 
   def greedy(self) -> "Role":
@@ -62,16 +75,20 @@ class Role(NamedTuple):
     return self._replace(temperature=0.0)
 
 
-def joined(first: Role, second: Role) -> Role:
-  """The first role under both tags: another role that needs no new id."""
+def joined(first: Role, second: Role, name: str, section: str = "") -> Role:
+  """The first role under both tags: another role that needs no new id.
+
+  section: of the ledger; "": the first role's.
+  """
   tag = (*np.atleast_1d(first.tag), *np.atleast_1d(second.tag))
-  return first._replace(tag=tuple(int(x) for x in tag))
+  return first._replace(
+    tag=tuple(int(x) for x in tag), name=name, section=section or first.scope
+  )
 
 
-def _ask(words: int | tuple[int, ...], ids) -> Tokens:
-  """`words` and the ids [N, K] behind them, -1 pads; all masked if all pads."""
-  said = tokens.constant(words, ids.shape[0])
-  heard = jnp.any(ids >= 0, -1, keepdims=True)
-  said = Tokens(jnp.where(heard, said.ids, 0), said.mask & heard)
+def _listed(tag: int | tuple[int, ...], ids: jax.Array) -> Tokens:
+  """`tag` and the ids [N, K] behind it, -1 pads; all masked if all pads."""
+  some = jnp.any(ids >= 0, -1, keepdims=True)
+  head = tokens.keep(tokens.constant(tag, ids.shape[0]), some)
   listed = Tokens(jnp.where(ids >= 0, ids, 0).astype(jnp.int32), ids >= 0)
-  return tokens.concat(said, listed)
+  return tokens.concat(head, listed)

@@ -4,8 +4,10 @@ The prompt is computed once a source and shared by its group, in the sampler and
 in the learner's score with its gradient: [B, P] prompts, [B, G, T] outputs.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+import functools
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,7 @@ from rsrc_jax.ops import distributions, token_stats
 from rsrc_jax.types import (
   Cache,
   Constraints,
+  Metrics,
   Params,
   Policy,
   Rollout,
@@ -23,10 +26,24 @@ from rsrc_jax.types import (
   TokenStats,
 )
 
+NONE = MappingProxyType({})
+
 # From so many ids on, logits are never stored where outputs are scored.
 LARGE = 8_192
 
 
+def _charged(function: Callable) -> Callable:
+  """Charges what is traced to the ledger section of the role, an argument."""
+
+  @functools.wraps(function)
+  def run(policy, params, role, *args, **kwargs):
+    with role.charged():
+      return function(policy, params, role, *args, **kwargs)
+
+  return run
+
+
+@_charged
 def sample(
   policy: Policy,
   params: Params,
@@ -82,7 +99,7 @@ def greedy(
   rows = jnp.arange(prompt.ids.shape[0])
   keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(rows)
   found = sample(policy, params, role.greedy(), prompt, keys, samples=1)
-  return Tokens(*(x[:, 0] for x in tokens.without_end(found.output, role.end)))
+  return tokens.at(tokens.without_end(found.output, role.end), 0)
 
 
 def loops(output: Tokens) -> jax.Array:
@@ -91,6 +108,39 @@ def loops(output: Tokens) -> jax.Array:
   The first token comes from the prompt; the loop ends when all rows have ended.
   """
   return jnp.sum(jnp.any(output.mask, (0, 1))) - 1.0
+
+
+def loops_at_most(code: Tokens) -> jax.Array:
+  """How often `sample` ran its loop to write these codes [B, k], end cut off.
+
+  An upper bound for codes of a rule, which ran none.
+  """
+  spent = jnp.max(jnp.sum(code.mask, -1)) + 1.0  # the end too, if it fits
+  return jnp.minimum(spent, code.ids.shape[-1]) - 1.0
+
+
+def passes(
+  *calls: tuple[Role, Rollout | jax.Array], after: Mapping[str, Any] = NONE
+) -> Metrics:
+  """Metrics by which the ledger counts the loops of a step's samplings.
+
+  A section's first loop is "C_loops", its further ones "C#2_loops" and so on,
+  as accounting.flops.count names the loops of a program.
+
+  Args:
+    *calls: of `sample`, in the order in which they are traced: the role, and
+      its rollout or how often its loop ran.
+    after: metrics that already count the loops before these.
+  """
+  found = {}
+  for role, ran in calls:
+    number = 1
+    name = f"{role.scope}_loops"
+    while name in after or name in found:
+      number += 1
+      name = f"{role.scope}#{number}_loops"
+    found[name] = loops(ran.output) if isinstance(ran, Rollout) else ran
+  return found
 
 
 def score(
@@ -331,7 +381,7 @@ def _prefill(
   run: Callable, params: Params, prompt: Tokens
 ) -> tuple[Cache, jax.Array]:
   """Runs the prompts once. -> their segment, last hidden state [B, 1, D]."""
-  one = Tokens(*(x[:, None] for x in prompt))
+  one = tokens.expand(prompt)
   states, prefix = run(params, one, tokens.positions(one.mask))
   return prefix, states[..., -1, :]
 
@@ -346,12 +396,3 @@ def _blocked(policy, params, hidden, ids, allowed, temperature):
   head = policy.head or token_stats.from_hidden
   found = head(hidden, policy.table(params), ids, nothing, allowed)
   return found.log_prob, found.entropy
-
-
-def loops_at_most(code: Tokens) -> jax.Array:
-  """How often `sample` ran its loop to write these codes [B, k], end cut off.
-
-  An upper bound for codes of a rule, which ran none.
-  """
-  spent = jnp.max(jnp.sum(code.mask, -1)) + 1.0  # the end too, if it fits
-  return jnp.minimum(spent, code.ids.shape[-1]) - 1.0

@@ -1,8 +1,12 @@
-"""Fixed-shape prompts from pieces. Padding is decided here and nowhere else.
+"""Tokens as values: what can be done with a batch of padded texts.
 
-Pads may stand anywhere but at the end: the last slot of a prompt is a real
-token, since the first output is read off it. Positions skip pads, so padding
-changes nothing that the model computes.
+Prompts of a fixed shape are put together here, and padding is decided here and
+nowhere else. Pads may stand anywhere but at the end of a prompt: its last slot
+is a real token, since the first output is read off it. Positions skip pads, so
+padding changes nothing that the model computes.
+
+Every function takes ids and mask alike. Leading axes are a batch's: N rows, or
+B sources with G codes each; the last axis is the text.
 """
 
 import jax
@@ -11,12 +15,78 @@ import jax.numpy as jnp
 from rsrc_jax.types import Tokens
 
 
-def concat(*pieces: Tokens) -> Tokens:
-  """Joins pieces [N, T_i] along the last axis; each keeps its mask."""
+def empty(rows: int, length: int = 0) -> Tokens:
+  """Texts that say nothing. -> [rows, length]"""
+  shape = (rows, length)
+  return Tokens(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, bool))
+
+
+def concat(*pieces: Tokens, axis: int = -1) -> Tokens:
+  """Joins pieces, [N, T_i] -> [N, sum T_i]; axis 1 joins groups of codes."""
   return Tokens(
-    jnp.concatenate([p.ids for p in pieces], -1),
-    jnp.concatenate([p.mask for p in pieces], -1),
+    jnp.concatenate([p.ids for p in pieces], axis),
+    jnp.concatenate([p.mask for p in pieces], axis),
   )
+
+
+def expand(tokens: Tokens, axis: int = 1) -> Tokens:
+  """A new axis of size 1: [N, T] -> [N, 1, T]."""
+  return jax.tree.map(lambda x: jnp.expand_dims(x, axis), tokens)
+
+
+def at(tokens: Tokens, index: int, axis: int = 1) -> Tokens:
+  """The same place of every group: [B, G, T] -> [B, T]."""
+  place = (slice(None),) * axis + (index,)
+  return jax.tree.map(lambda x: x[place], tokens)
+
+
+def pick(tokens: Tokens, index: jax.Array) -> Tokens:
+  """One of each group: [B, G, T], index [B] -> [B, T]."""
+  return at(take(tokens, index[:, None]), 0)
+
+
+def take(tokens: Tokens, index: jax.Array) -> Tokens:
+  """Some of each group: [B, G, T], index [B, n] -> [B, n, T]."""
+  return jax.tree.map(
+    lambda x: jnp.take_along_axis(x, index[..., None], 1), tokens
+  )
+
+
+def where(condition: jax.Array, then: Tokens, other: Tokens) -> Tokens:
+  """Text by text: condition [...] or [], tokens [..., T] -> [..., T]."""
+  condition = jnp.expand_dims(condition, -1)
+  return jax.tree.map(lambda a, b: jnp.where(condition, a, b), then, other)
+
+
+def put(tokens: Tokens, rows: jax.Array, new: Tokens) -> Tokens:
+  """Writes new [n, T] over the rows [n] of tokens [N, T]."""
+  return jax.tree.map(lambda x, y: x.at[rows].set(y), tokens, new)
+
+
+def repeat(tokens: Tokens, count: int) -> Tokens:
+  """Each row `count` times in a row: [N, T] -> [N * count, T]."""
+  return jax.tree.map(lambda x: jnp.repeat(x, count, 0), tokens)
+
+
+def roll(tokens: Tokens, shift: int = 1) -> Tokens:
+  """The text of the row that stands `shift` before, in a circle."""
+  return jax.tree.map(lambda x: jnp.roll(x, shift, 0), tokens)
+
+
+def reshape(tokens: Tokens, *shape: int) -> Tokens:
+  """Other leading axes: [N, T] -> [*shape, T]."""
+  return jax.tree.map(lambda x: x.reshape(*shape, x.shape[-1]), tokens)
+
+
+def flatten(tokens: Tokens) -> Tokens:
+  """[B, G, T] -> [B*G, T]: every code becomes a row of its own."""
+  return reshape(tokens, -1)
+
+
+def keep(tokens: Tokens, mask: jax.Array) -> Tokens:
+  """Blanks what the mask [..., T] or [..., 1] does not keep."""
+  mask = tokens.mask & mask
+  return Tokens(jnp.where(mask, tokens.ids, 0), mask)
 
 
 def constant(tokens: int | tuple[int, ...], rows: int) -> Tokens:
@@ -29,11 +99,6 @@ def constant(tokens: int | tuple[int, ...], rows: int) -> Tokens:
 def positions(mask: jax.Array, start: jax.Array | int = 0) -> jax.Array:
   """Index of each real token among the real ones. mask [..., T] -> int32."""
   return start + jnp.maximum(jnp.cumsum(mask, -1, dtype=jnp.int32) - 1, 0)
-
-
-def flatten(tokens: Tokens) -> Tokens:
-  """[B, G, T] -> [B*G, T]: every code becomes a row of its own."""
-  return Tokens(*(x.reshape(-1, x.shape[-1]) for x in tokens))
 
 
 def with_end(tokens: Tokens, end: int) -> Tokens:
@@ -50,12 +115,9 @@ def with_end(tokens: Tokens, end: int) -> Tokens:
 
 def without_end(tokens: Tokens, end: int) -> Tokens:
   """Drops the end token: what was said, without having stopped. [..., T]"""
-  mask = tokens.mask & (tokens.ids != end)
-  return Tokens(jnp.where(mask, tokens.ids, 0), mask)
+  return keep(tokens, tokens.ids != end)
 
 
 def cut(tokens: Tokens, length: jax.Array) -> Tokens:
   """Keeps the first `length` slots. tokens [..., T], length [...]."""
-  keep = jnp.arange(tokens.ids.shape[-1]) < length[..., None]
-  mask = tokens.mask & keep
-  return Tokens(jnp.where(mask, tokens.ids, 0), mask)
+  return keep(tokens, jnp.arange(tokens.ids.shape[-1]) < length[..., None])

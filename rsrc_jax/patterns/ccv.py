@@ -1,30 +1,34 @@
 """C -> C -> V: old codes, rewritten without their sources (defragmentation).
 
 A buffer keeps sources, their best codes and the step at which each was written.
-Every step plays C -> D -> V on new sources and stores what it found; then R,
+Every step plays C -> D -> V on new sources and stores what it found. Then R,
 the compressor in another role, reads old codes alone and writes them anew. D
 and V judge the rewrite on the source: what counts is what it has gained on its
 parent, in verified bits and in length. No rewrite can know more of s than its
-parent does: what is to be won are tokens, and bits that today's D can't read.
+parent does. What can be won are tokens, and bits that today's D can't read.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from rsrc_jax.lm import likelihood, rollout, tokens
-from rsrc_jax.lm.keys import row_keys
+from rsrc_jax.lm import keys, likelihood, rollout, tokens
 from rsrc_jax.lm.roles import Role, joined
 from rsrc_jax.patterns import cdv
-from rsrc_jax.rl import verifier
+from rsrc_jax.rl import code_buffer
+from rsrc_jax.rl.code_buffer import Buffer
 from rsrc_jax.types import (
   Batch,
+  Context,
   Controls,
   Episode,
+  Metrics,
+  Params,
   Pattern,
   Policy,
-  SourceInfo,
   SupervisedBatch,
   Tokens,
 )
@@ -33,23 +37,44 @@ TARGETS = ("none", "next", "final")
 PASSES = 3  # in which a chain of rewrites is followed at the end
 
 
-class Buffer(NamedTuple):
-  """Codes of the past. A row without a source was never filled."""
+class Parts(NamedTuple):
+  """What the functions of this pattern share; the settings as in `make`."""
 
-  source: Tokens  # [N, S]
-  code: Tokens  # [N, k]
-  best: Tokens  # [N, k], the best that was ever found for the source
-  version: jax.Array  # [N] int32: the step at which it was written; -1: left
-  passes: jax.Array  # [N] int32: how often it was rewritten
-  step: jax.Array  # [] int32: steps played
+  policy: Policy
+  C: Role
+  D: Role
+  R: Role
+  text: Role
+  start: Role  # C with the parameters that the arm began with
+  fresh: Callable[..., tuple[Episode, Any]]  # cdv's play
+  buffer: int
+  parents: int
+  group: int
+  length_price: float
+  over_parent: float
+  targets: str
+  left: float
+  warmup: int
+
+
+class Judged(NamedTuple):
+  """M parents, G rewrites of each, and what each code is worth."""
+
+  parent: Tokens  # [M, k]
+  rewrites: Tokens  # [M, G, k]
+  winner: Tokens  # [M, k], the best rewrite
+  best: Tokens  # [M, k], the best code known by now
+  value: jax.Array  # [M, G], of the rewrites
+  gained: jax.Array  # [M, G], on the parent
+  parent_value: jax.Array  # [M]
+  anew_value: jax.Array  # [M], of a code that C writes of s today
+  best_value: jax.Array  # [M]
+  won: jax.Array  # [M] bool: the winner is better than the parent
 
 
 def make(
-  policy: Policy,
-  roles: dict[str, Role],
-  verify: verifier.Verifier,
+  context: Context,
   *,
-  info: SourceInfo,
   fresh: dict[str, Any],
   buffer: int,
   parents: int,
@@ -63,14 +88,12 @@ def make(
   """Builds the pattern.
 
   Args:
-    policy: the model's functions, shared by all roles.
-    roles: "C", "D" and "text".
-    verify: V of the new codes; rewrites are judged by D's likelihood of s.
-    about: passed on.
+    context: roles "C", "D" and "text"; V of the new codes: rewrites are judged
+      by D's likelihood of s.
     fresh: settings of patterns/cdv.py for the new sources of a step.
     buffer: codes that are kept, N.
-    parents: codes that a step rewrites.
-    group: rewrites of a parent.
+    parents: codes that a step rewrites, M.
+    group: rewrites of a parent, G.
     length_price: of the reward, what a rewrite at full budget gives up; a
       parent is priced alike.
     over_parent: weight of the reward against the parent's, beside the reward
@@ -78,260 +101,275 @@ def make(
       made less likely as a whole.
     targets: what R also learns by likelihood. "next": a verified rewrite that
       is better than the parent, the best of its group, nothing where there is
-      none. "final": the best code known for the source, today's C reading it
-      anew among them, if it is better than the parent. "none".
+      none. "final": the best code known for the source, one that C writes today
+      among them, if it is better than the parent. "none".
     left: share of the stored codes that are not today's: those that the policy
-      with which the arm began leaves of the same sources.
+      with which the arm began writes of the same sources.
     warmup: steps in which R learns to copy its parent, and nothing else.
 
   Raises:
     ValueError: a setting is out of its range.
   """
-  _check(buffer, parents, group, targets, over_parent)
-  if fresh.get("gate"):
-    raise ValueError(
-      "config.patterns.ccv.fresh.gate: injection is paid for by cdv alone; set "
-      "it to None."
-    )
-  if not 0.0 <= left < 1.0 or warmup < 0:
-    raise ValueError(
-      f"config.patterns.ccv: left={left} is a share below 1 and "
-      f"warmup={warmup} a number of steps."
-    )
-  C, D, text = roles["C"], roles["D"], roles["text"]
-  R = joined(C, D)
-  play_fresh = cdv.make(policy, roles, verify, info=info, **fresh).play
+  _check(buffer, parents, group, targets, over_parent, left, warmup, fresh)
+  C, D, text = (context.roles[x] for x in ("C", "D", "text"))
+  R = joined(C, D, "R")
+  first = cdv.make(context, field="config.patterns.ccv.fresh", **fresh)
+  p = Parts(
+    context.policy, C, D, R, text, C._replace(section="reference"), first.play,
+    buffer, parents, group, length_price, over_parent, targets, left, warmup,
+  )  # fmt: skip
 
-  def init() -> Buffer:
-    blank = lambda T: Tokens(
-      jnp.zeros((buffer, T), jnp.int32), jnp.zeros((buffer, T), bool)
-    )
-    number = lambda: jnp.zeros(buffer, jnp.int32)
-    return Buffer(
-      blank(D.length - 1), blank(C.length), blank(C.length), number(),
-      number(), jnp.int32(0),
+  empty = lambda: code_buffer.empty(buffer, D.length - 1, C.length)
+  mine = (functools.partial(f, p) for f in (play, examine))
+  return Pattern(empty, *mine, (("R", R),))
+
+
+def play(
+  p: Parts,
+  params: Params,
+  frozen: dict[str, Params],
+  carry: Buffer,
+  batch: Batch,
+  key: jax.Array,
+  controls: Controls,
+) -> tuple[Episode, Buffer]:
+  """types.Pattern.play; key: a step's, whose children are keys.Cdv too."""
+  _check_batch(p, len(batch.row))
+  mine = keys.child(key, keys.Step.REWRITE)
+  k_slots, k_parents, k_r, k_start = (keys.child(mine, x) for x in keys.Rewrite)
+  episode, _ = p.fresh(params, frozen, (), batch, key, controls)
+  codes = tokens.without_end(episode.rollouts["C"].output, p.C.end)
+  best = tokens.pick(codes, jnp.argmax(episode.rewards["C"], -1))
+  best, age, ran = from_start(p, frozen, batch, best, carry.step, k_start)
+  carry = code_buffer.store(carry, batch.source, best, age, k_slots)
+
+  rows = code_buffer.draw(carry, p.parents, k_parents)
+  s, parent, known_best = jax.tree.map(
+    lambda x: x[rows], (carry.source, carry.code, carry.best)
+  )
+  r = rollout.sample(
+    p.policy, params, p.R, p.R.prompt(parent), keys.row_keys(k_r, rows),
+    samples=p.group,
+  )  # fmt: skip
+  anew = rollout.greedy(p.policy, params, p.C, p.C.prompt(s))
+  rewrites = tokens.without_end(r.output, p.R.end)
+  found = judge(p, params, frozen, s, parent, rewrites, known_best, anew)
+  was_start = carry.version[rows] < 0
+  carry = code_buffer.replace(carry, rows, found.winner, found.won, found.best)
+
+  warm = carry.step <= p.warmup
+  metrics = episode.metrics | measure(found, was_start) | rollout.passes(
+    (p.R, r), (p.C, rollout.loops_at_most(anew)), (p.start, ran),
+    after=episode.metrics,
+  )  # fmt: skip
+  sft_batches = dict(episode.sft_batches)
+  if p.targets != "none" or p.warmup:
+    sft_batches["R"] = rewrite_batch(p, found, warm)
+  # A copy is taught first: what R writes before is not worth a reward.
+  ready = jnp.where(warm, 0.0, 1.0)
+  return Episode(
+    {**episode.rollouts, "R": r},
+    {**episode.rewards, "R": ready * found.value},
+    sft_batches,
+    metrics,
+    {"R": ready * p.over_parent * found.gained},
+  ), carry
+
+
+def value_of(
+  p: Parts, log_lik: jax.Array, base_log_lik: jax.Array, code: Tokens
+) -> jax.Array:
+  """Gain on s, priced by length, as rewards are. Any shape; code [..., k]."""
+  gain = likelihood.relative_gain(log_lik, base_log_lik)
+  used = jnp.sum(code.mask, -1) / p.C.length
+  # A code that misleads is not made better by being short.
+  return gain * jnp.where(gain > 0, 1.0 - p.length_price * used, 1.0)
+
+
+def judge(
+  p: Parts,
+  params: Params,
+  frozen: dict[str, Params],
+  s: Tokens,
+  parent: Tokens,
+  rewrites: Tokens,
+  known_best: Tokens,
+  anew: Tokens,
+) -> Judged:
+  """Values all codes of s [M, S] by today's D: [M, k] each, [M, G, k]."""
+  with jax.named_scope("V"):
+    others = map(tokens.expand, (parent, known_best, anew))
+    every = tokens.concat(rewrites, *others, axis=1)
+    log_lik = likelihood.of_source(p.policy, params, p.D, s, every)
+    base_log_lik = likelihood.without_code(p.policy, frozen["base"], p.text, s)[
+      :, None
+    ]
+    value = value_of(p, log_lik, base_log_lik, every)  # [M, G + 3]
+  value, old, top, new = (
+    value[:, : p.group], value[:, p.group], value[:, -2], value[:, -1]
+  )  # fmt: skip
+  best = tokens.where(new > top, anew, known_best)
+  top = jnp.maximum(top, new)
+  gained, highest = value - old[:, None], jnp.max(value, -1)
+  winner = tokens.pick(rewrites, jnp.argmax(value, -1))
+  best = tokens.where(highest > top, winner, best)
+  return Judged(
+    parent, rewrites, winner, best, value, gained, old, new,
+    jnp.maximum(top, highest), jnp.max(gained, -1) > 0,
+  )  # fmt: skip
+
+
+def measure(found: Judged, was_start: jax.Array) -> Metrics:
+  """Means over the parents, or over their rewrites."""
+  length = lambda x: jnp.sum(x.mask, -1) * 1.0
+  return {
+    "R_gain_over_parent": jnp.mean(found.gained),
+    "R_gain_best": jnp.mean(jnp.max(found.gained, -1)),
+    "R_dead": jnp.mean(~found.won * 1.0),
+    "R_length": jnp.mean(length(found.rewrites)),
+    "R_length_parent": jnp.mean(length(found.parent)),
+    "R_left": jnp.mean(was_start * 1.0),
+    "R_over_anew": jnp.mean(jnp.max(found.value, -1) - found.anew_value),
+  }
+
+
+def rewrite_batch(p: Parts, found: Judged, warm: jax.Array) -> SupervisedBatch:
+  """R learns to write a better code for the parent, or to copy it first."""
+  target, weight = {
+    "none": (found.parent, jnp.zeros_like(found.won)),
+    "next": (found.winner, found.won),
+    "final": (found.best, found.best_value > found.parent_value),
+  }[p.targets]
+  target, weight = tokens.where(warm, found.parent, target), weight | warm
+  target = tokens.expand(tokens.with_end(target, p.R.end))
+  prompt = p.R.prompt(found.parent)
+  return SupervisedBatch(prompt, target, weight[:, None] * 1.0)
+
+
+def from_start(
+  p: Parts,
+  frozen: dict[str, Params],
+  batch: Batch,
+  code: Tokens,
+  step: jax.Array,
+  key: jax.Array,
+) -> tuple[Tokens, jax.Array, jax.Array]:
+  """Replaces a share `left` of the codes [B, k] by the first policy's.
+
+  -> codes, versions [B], and how often the loop ran that wrote them.
+  """
+  age = jnp.full(len(batch.row), step)
+  if p.left == 0:
+    return code, age, jnp.float32(0.0)
+  old = jax.vmap(jax.random.bernoulli, (0, None))(
+    keys.row_keys(key, batch.row), p.left
+  )
+  written = write_at_start(p, frozen, batch.source)
+  code = tokens.where(old, written, code)
+  return code, jnp.where(old, -1, age), rollout.loops_at_most(written)
+
+
+def write_at_start(p: Parts, frozen: dict[str, Params], s: Tokens) -> Tokens:
+  """What the policy with which the arm began writes for s. -> [B, k]"""
+  start = frozen.get("start", frozen["base"])
+  return rollout.greedy(p.policy, start, p.start, p.start.prompt(s))
+
+
+def examine(
+  p: Parts,
+  params: Params,
+  frozen: dict[str, Params],
+  carry: Buffer,
+  batch: Batch,
+  code: Tokens,
+  key: jax.Array,
+) -> tuple[Metrics, dict[str, Tokens]]:
+  """Codes of the policy that the arm began with, and what becomes of them.
+
+  old: as they are; again: rewritten greedily, pass after pass; chain: the best
+  of a sampled group in each pass, while one beats its parent; once: by C from
+  the source, greedily; tries_1, tries_2...: the best of as many samples of C
+  from the source as a chain has drawn by then, so of as many tokens. Bits (D's
+  gain over the base without a code) and tokens of each, read by today's D.
+  """
+  del carry
+  s = batch.source
+  base_log_lik = likelihood.without_code(p.policy, frozen["base"], p.text, s)
+  key, *k_pass = jax.random.split(key, PASSES + 1)
+  read = lambda c: likelihood.of_source(p.policy, params, p.D, s, c)
+  score = lambda name, c, log_lik: {
+    f"{name}_bits": (log_lik - base_log_lik) / jnp.log(2.0),
+    f"{name}_tokens": jnp.sum(c.mask, -1) * 1.0,
+  }
+  start = write_at_start(p, frozen, s)
+  resamples = _resample(p, params, batch, key, read, base_log_lik)
+  start_log_lik = read(tokens.expand(start))[:, 0]
+  scores = score("old", start, start_log_lik)
+  scores |= score("once", code, read(tokens.expand(code))[:, 0])
+  shown = {"source": s, "old": start, "once": code}
+  greedy_rewrite = start
+  chain, live = (start, start_log_lik), jnp.ones(len(s.ids), bool)
+  for number, k in enumerate(k_pass, 1):
+    prompt = p.R.prompt(greedy_rewrite)
+    greedy_rewrite = rollout.greedy(p.policy, params, p.R, prompt)
+    scores |= score(
+      f"again_{number}", greedy_rewrite,
+      read(tokens.expand(greedy_rewrite))[:, 0],
     )  # fmt: skip
-
-  def worth(known, without, code: Tokens):
-    """Gain on s, priced by length, as rewards are. Any shape; code [..., k]."""
-    gain = verifier.relative_gain(known, without)
-    used = jnp.sum(code.mask, -1) / C.length
-    # A code that misleads is not made better by being short.
-    return gain * jnp.where(gain > 0, 1.0 - length_price * used, 1.0)
-
-  def play(params, frozen, carry: Buffer, batch: Batch, key, given: Controls):
-    if len(batch.row) < parents or len(batch.row) > buffer:
-      raise ValueError(
-        f"config.patterns.ccv.parents={parents}, buffer={buffer}: the buffer "
-        f"is empty until the first step has stored config.batch_size="
-        f"{len(batch.row)} codes, which must be no fewer than the parents and "
-        "fit into the buffer."
-      )
-    # Not a child of the step's key that the new codes use.
-    k = jax.random.split(jax.random.fold_in(key, 11), 4)
-    k_slot, k_old, k_r, k_left = k
-    episode, _ = play_fresh(params, frozen, (), batch, key, given)
-    codes = tokens.without_end(episode.rollouts["C"].output, C.end)
-    best = _at(codes, jnp.argmax(episode.rewards["C"], -1))
-    age, spent = jnp.full(len(batch.row), carry.step), jnp.float32(0.0)
-    if left > 0:
-      old = jax.vmap(jax.random.bernoulli, (0, None))(
-        row_keys(k_left, batch.row), left
-      )
-      written = early(frozen, batch.source)
-      spent = rollout.loops_at_most(written)
-      best = _where(old, written, best)
-      age = jnp.where(old, -1, age)
-    carry = store(carry, batch.source, best, age, k_slot)
-
-    # Of the codes that are there; in the first step, of those just stored.
-    there = jnp.any(carry.source.mask, -1)
-    noise = jax.random.gumbel(k_old, there.shape)
-    _, rows = jax.lax.top_k(jnp.where(there, noise, -jnp.inf), parents)
-    s, parent, known_best = (
-      Tokens(*(x[rows] for x in y))
-      for y in (carry.source, carry.code, carry.best)
+    chain, live = _extend(
+      p, params, chain, live, keys.row_keys(k, batch.row), read, base_log_lik
     )
-    with jax.named_scope("C"):
-      r = rollout.sample(
-        policy, params, R, R.prompt(parent), row_keys(k_r, rows),
-        samples=group,
-      )  # fmt: skip
-      anew = rollout.greedy(policy, params, C, C.prompt(s))
-    again = tokens.without_end(r.output, R.end)  # [M, G, k]
-    with jax.named_scope("V"):
-      every = Tokens(
-        *(
-          jnp.concatenate([x, *(y[:, None] for y in others)], 1)
-          for x, *others in zip(again, parent, known_best, anew, strict=True)
-        )
-      )
-      known = likelihood.of_source(policy, params, D, s, every)
-      without = likelihood.without_code(policy, frozen["base"], text, s)[
-        :, None
-      ]
-      value = worth(known, without, every)  # [M, G + 3]
-    value, old, top, new = (
-      value[:, :group], value[:, group], value[:, -2], value[:, -1]
-    )  # fmt: skip
-    known_best = _where(new > top, anew, known_best)
-    top = jnp.maximum(top, new)
-    gained = value - old[:, None]
-
-    winner, won = jnp.argmax(value, -1), jnp.max(gained, -1) > 0
-    chosen = _at(again, winner)
-    known_best = _where(jnp.max(value, -1) > top, chosen, known_best)
-    is_left = carry.version[rows] < 0
-    carry = replace(carry, rows, chosen, won, known_best)
-    top = jnp.maximum(top, jnp.max(value, -1))
-    warm = carry.step <= warmup
-    length = lambda x: jnp.sum(x.mask, -1) * 1.0
-    metrics = {
-      **episode.metrics,
-      "C#2_loops": rollout.loops(r.output),
-      "C#3_loops": rollout.loops_at_most(anew),
-      "reference_loops": spent,
-      "R_gain_over_parent": jnp.mean(gained),
-      "R_gain_best": jnp.mean(jnp.max(gained, -1)),
-      "R_dead": jnp.mean(~won * 1.0),
-      "R_length": jnp.mean(length(again)),
-      "R_length_parent": jnp.mean(length(parent)),
-      "R_left": jnp.mean(is_left * 1.0),
-      "R_over_anew": jnp.mean(jnp.max(value, -1) - new),
-    }
-    taught = dict(episode.lessons)
-    if targets != "none" or warmup:
-      target, weight = {
-        "none": (parent, jnp.zeros_like(won)),
-        "next": (chosen, won),
-        "final": (known_best, top > old),
-      }[targets]
-      target, weight = _where(warm, parent, target), weight | warm
-      taught["R"] = _lesson(R, parent, target, weight)
-    # A copy is taught first: what R says before is not worth a reward.
-    ready = jnp.where(warm, 0.0, 1.0)
-    return Episode(
-      {**episode.rollouts, "R": r},
-      {**episode.rewards, "R": ready * value},
-      taught,
-      metrics,
-      {"R": ready * over_parent * gained},
-    ), carry
-
-  def early(frozen, s: Tokens) -> Tokens:
-    """What the policy with which the arm began writes for s. -> [B, k]"""
-    start = frozen.get("start", frozen["base"])
-    with jax.named_scope("reference"):
-      return rollout.greedy(policy, start, C, C.prompt(s))
-
-  def store(carry: Buffer, s: Tokens, code: Tokens, age, key) -> Buffer:
-    """New codes go where nothing is yet, then to places drawn at random.
-
-    So that what stays is of every age, the older the rarer.
-    """
-    # No place twice: in the last step that fills, some go here and some there.
-    filled = jnp.any(carry.source.mask, -1)
-    noise = jax.random.uniform(key, filled.shape)
-    _, place = jax.lax.top_k(jnp.where(filled, noise, 2.0), len(s.ids))
-    put = lambda old, new: Tokens(
-      *(x.at[place].set(y) for x, y in zip(old, new, strict=True))
-    )
-    return Buffer(
-      put(carry.source, s), put(carry.code, code), put(carry.best, code),
-      carry.version.at[place].set(age),
-      carry.passes.at[place].set(0), carry.step + 1,
-    )  # fmt: skip
-
-  def replace(carry: Buffer, rows, code: Tokens, won, best: Tokens) -> Buffer:
-    """A rewrite that beats its parent takes its place: chains grow by one."""
-    everyone = jnp.ones_like(won)
-
-    def put(old, new, here):
-      return Tokens(
-        *(
-          x.at[rows].set(jnp.where(here[:, None], y, x[rows]))
-          for x, y in zip(old, new, strict=True)
-        )
-      )
-
-    now = carry.step - 1  # `store` has counted this step
-    version = jnp.where(won, now, carry.version[rows])
-    return carry._replace(
-      code=put(carry.code, code, won),
-      best=put(carry.best, best, everyone),
-      version=carry.version.at[rows].set(version),
-      passes=carry.passes.at[rows].add(won),
-    )
-
-  def examine(params, frozen, carry, batch: Batch, code: Tokens, key):
-    """Codes of the policy that the arm began with, and what becomes of them.
-
-    old: as they are; again: rewritten greedily, pass after pass; chain: the
-    best of a sampled group in each pass, while one beats its parent; once: by C
-    from the source, greedily; tries_1, tries_2...: the best of as many samples
-    of C from the source as a chain has drawn by then, so of as many tokens.
-    Bits (D's gain over the base without a code) and tokens of each, read by
-    today's D.
-    """
-    del carry
-    s = batch.source
-    without = likelihood.without_code(policy, frozen["base"], text, s)
-    k_try, *k_pass = jax.random.split(key, PASSES + 1)
-    read = lambda c: likelihood.of_source(policy, params, D, s, c)
-    tell = lambda name, c, known: {
-      f"{name}_bits": (known - without) / jnp.log(2.0),
-      f"{name}_tokens": jnp.sum(c.mask, -1) * 1.0,
-    }
-    alone = lambda c: Tokens(*(x[:, None] for x in c))
-    with jax.named_scope("C"):
-      old = early(frozen, s)
-      tries = rollout.sample(
-        policy, params, C, C.prompt(s), row_keys(k_try, batch.row),
-        samples=PASSES * group,
-      )  # fmt: skip
-    tries = tokens.without_end(tries.output, C.end)
-    known_tries = read(tries)
-    value_tries = worth(known_tries, without[:, None], tries)
-    known_old = read(alone(old))[:, 0]
-    scores = tell("old", old, known_old)
-    scores |= tell("once", code, read(alone(code))[:, 0])
-    shown = {"source": s, "old": old, "once": code}
-    again, chain, known_chain = old, old, known_old
-    live = jnp.ones(len(s.ids), bool)
-    for number in range(PASSES):
-      name = number + 1
-      with jax.named_scope("C"):
-        again = rollout.greedy(policy, params, R, R.prompt(again))
-        r = rollout.sample(
-          policy, params, R, R.prompt(chain),
-          row_keys(k_pass[number], batch.row), samples=group,
-        )  # fmt: skip
-      scores |= tell(f"again_{name}", again, read(alone(again))[:, 0])
-      r = tokens.without_end(r.output, R.end)
-      known = read(r)
-      value = worth(known, without[:, None], r)
-      top = jnp.argmax(value, -1)
-      won = _pick(value, top) > worth(known_chain, without, chain)
-      live = live & won
-      chain = Tokens(
-        *(
-          jnp.where(live[:, None], x, y)
-          for x, y in zip(_at(r, top), chain, strict=True)
-        )
-      )
-      known_chain = jnp.where(live, _pick(known, top), known_chain)
-      scores |= tell(f"chain_{name}", chain, known_chain)
-      scores[f"dead_{name}"] = ~live * 1.0
-      top = jnp.argmax(value_tries[:, : name * group], -1)
-      best = _pick(known_tries, top)
-      scores |= tell(f"tries_{name}", _at(tries, top), best)
-      shown |= {f"again_{name}": again, f"chain_{name}": chain}
-    return scores, shown
-
-  return Pattern(init, play, examine, (("R", R),))
+    scores |= score(f"chain_{number}", *chain)
+    scores[f"dead_{number}"] = ~live * 1.0
+    scores |= score(f"tries_{number}", *resamples(number * p.group))
+    shown |= {f"again_{number}": greedy_rewrite, f"chain_{number}": chain[0]}
+  return scores, shown
 
 
-def _check(buffer, parents, group, targets, over_parent) -> None:
+def _resample(p: Parts, params, batch: Batch, key, read, base_log_lik):
+  """-> best(n): of n samples of C from s the best code, its likelihood [B]."""
+  found = rollout.sample(
+    p.policy, params, p.C, p.C.prompt(batch.source),
+    keys.row_keys(key, batch.row), samples=PASSES * p.group,
+  )  # fmt: skip
+  found = tokens.without_end(found.output, p.C.end)
+  log_lik = read(found)
+  value = value_of(p, log_lik, base_log_lik[:, None], found)
+
+  def best(n: int) -> tuple[Tokens, jax.Array]:
+    top = jnp.argmax(value[:, :n], -1)
+    return tokens.pick(found, top), _at(log_lik, top)
+
+  return best
+
+
+def _extend(p: Parts, params, chain, live, row_keys, read, base_log_lik):
+  """One more pass of best-of-group chains; live [B]: those that still gain.
+
+  chain: codes [B, k] and their log-likelihoods [B].
+  """
+  code, code_log_lik = chain
+  r = rollout.sample(
+    p.policy, params, p.R, p.R.prompt(code), row_keys, samples=p.group
+  )
+  r = tokens.without_end(r.output, p.R.end)
+  log_lik = read(r)
+  value = value_of(p, log_lik, base_log_lik[:, None], r)
+  top = jnp.argmax(value, -1)
+  before = value_of(p, code_log_lik, base_log_lik, code)
+  live = live & (_at(value, top) > before)
+  code = tokens.where(live, tokens.pick(r, top), code)
+  return (code, jnp.where(live, _at(log_lik, top), code_log_lik)), live
+
+
+def _at(x: jax.Array, index: jax.Array) -> jax.Array:
+  """x [B, G], index [B] -> [B]"""
+  return jnp.take_along_axis(x, index[:, None], 1)[:, 0]
+
+
+def _check(
+  buffer, parents, group, targets, over_parent, left, warmup, fresh
+) -> None:
   field = "config.patterns.ccv"
   if buffer < 1:
     raise ValueError(f"{field}.buffer={buffer} keeps no code: at least 1.")
@@ -346,27 +384,21 @@ def _check(buffer, parents, group, targets, over_parent) -> None:
     raise ValueError(f"{field}.targets={targets!r} is none of {TARGETS}.")
   if over_parent < 0:
     raise ValueError(f"{field}.over_parent={over_parent} can't be negative.")
+  if fresh.get("gate"):
+    raise ValueError(
+      f"{field}.fresh.gate: injection is paid for by cdv alone; set it to None."
+    )
+  if not 0.0 <= left < 1.0 or warmup < 0:
+    raise ValueError(
+      f"{field}: left={left} is a share below 1 and warmup={warmup} a number "
+      "of steps."
+    )
 
 
-def _lesson(R: Role, parent: Tokens, target: Tokens, weight) -> SupervisedBatch:
-  """R learns to write `target` for `parent`, where `weight` says so."""
-  target = Tokens(*(x[:, None] for x in tokens.with_end(target, R.end)))
-  return SupervisedBatch(R.prompt(parent), target, weight[:, None] * 1.0)
-
-
-def _at(codes: Tokens, index: jax.Array) -> Tokens:
-  """One code of each group. codes [B, G, k], index [B] -> [B, k]"""
-  index = index[:, None, None]
-  return Tokens(*(jnp.take_along_axis(x, index, 1)[:, 0] for x in codes))
-
-
-def _where(condition: jax.Array, then: Tokens, other: Tokens) -> Tokens:
-  """Row by row, or all at once. condition [B] or []; codes [B, k]"""
-  condition = jnp.expand_dims(condition, -1)
-  return Tokens(
-    *(jnp.where(condition, a, b) for a, b in zip(then, other, strict=True))
-  )
-
-
-def _pick(x: jax.Array, index: jax.Array) -> jax.Array:
-  return jnp.take_along_axis(x, index[:, None], 1)[:, 0]
+def _check_batch(p: Parts, rows: int) -> None:
+  if rows < p.parents or rows > p.buffer:
+    raise ValueError(
+      f"config.patterns.ccv.parents={p.parents}, buffer={p.buffer}: the buffer "
+      f"is empty until the first step has stored config.batch_size={rows} "
+      "codes, which must be no fewer than the parents and fit into the buffer."
+    )

@@ -1,33 +1,51 @@
 """C -> D -> V: compress, decompress, verify."""
 
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from rsrc_jax.lm import likelihood, rollout, tokens
-from rsrc_jax.lm.keys import prompt_keys, row_keys
+from rsrc_jax.lm import keys, likelihood, rollout, tokens
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.metrics import compression
 from rsrc_jax.ops import rewards
 from rsrc_jax.rl import injection, verifier
 from rsrc_jax.types import (
   Batch,
+  Context,
   Controls,
   Episode,
+  Metrics,
+  Params,
   Pattern,
   Policy,
   Rollout,
-  SourceInfo,
   SupervisedBatch,
   Tokens,
 )
 
 
+class Parts(NamedTuple):
+  """What the functions of this pattern share; the settings as in `make`."""
+
+  policy: Policy
+  C: Role
+  D: Role
+  text: Role
+  verify: verifier.Verifier
+  gate: injection.Gate | None
+  group: int
+  decodes: int
+  length_price: float
+  lessons: int
+  dropout: float
+  imitate: bool
+  empty: bool
+
+
 def make(
-  policy: Policy,
-  roles: dict[str, Role],
-  verify: verifier.Verifier,
+  context: Context,
   *,
   group: int,
   decodes: int,
@@ -38,132 +56,188 @@ def make(
   empty: bool = False,
   gate: dict[str, Any] | None = None,
   monitor: bool = False,
-  info: SourceInfo | None = None,
+  field: str = "config.patterns.cdv",
 ) -> Pattern:
   """Builds the pattern.
 
   Args:
-    policy: the model's functions, shared by all roles.
-    roles: "C", "D" and "text" (the source without a code).
-    verify: V, from verifier.make.
+    context: roles "C", "D" and "text"; V.
     group: codes of a source, G.
     decodes: free-running decodes of a code, J. With one, D is decoded greedily
       and gets no policy gradient, a group of one having none to give; and not
-      at all if V does not hear d.
+      at all if V does not score the decode.
     length_price: share of the reward that a code at full budget costs.
     lessons: how many of a group's codes, the best by D's likelihood of s, D
       learns s from by likelihood. 0 turns that off and leaves D to GRPO. With
       it on, D is calibrated on the codes that C is about to prefer, and its
       gradient no longer depends on V: V then rewards C alone.
-    dropout: share of those lessons whose code is cut to a random shorter
-      length, the empty code among them, so that D knows what no code means.
+    dropout: share of those codes that are cut to a random shorter length, the
+      empty code among them, so that D learns s without a code.
     imitate: C also learns the best code of its group by likelihood. Alone, with
       no weight on the policy gradient, that is expert iteration and not GRPO.
-    empty: those lessons' codes are dropped whole instead.
+    empty: those codes are dropped whole instead.
     gate: settings of injection.make, for an arm that injects ids; None: C is
       paid for fidelity and length alone.
     monitor: measure the use of injected ids even where it is not paid for.
-    about: unused; every pattern is told.
+    field: the block of the config that these settings come from, for errors.
+
+  Raises:
+    ValueError: a setting is out of its range.
   """
-  del info
-  if not 0 <= lessons <= group:
-    raise ValueError(
-      f"config.patterns.cdv.lessons={lessons} must be 0 to group={group}."
-    )
-  if decodes > 1 and not verify.needs_decode:
-    raise ValueError(
-      f"config.patterns.cdv.decodes={decodes}: a V that does not hear d "
-      "rewards all decodes alike, and D learns nothing from them. Set it to 1, "
-      "or weigh config.verifier.slots, edit or reader."
-    )
+  _check(field, group, decodes, lessons, context.verify)
+  policy, roles = context.policy, context.roles
   C = roles["C"]
   paid = gate and injection.make(
     policy, C, length_price=length_price, monitor=monitor, **gate
   )
-  D = roles["D"] if decodes > 1 else roles["D"].greedy()
+  p = Parts(
+    policy, C, roles["D"] if decodes > 1 else roles["D"].greedy(),
+    roles["text"], context.verify, paid, group, decodes, length_price, lessons,
+    dropout, imitate, empty,
+  )  # fmt: skip
 
-  def play(params, frozen, carry, batch: Batch, key, given: Controls):
-    s = batch.source
-    # The second child of the step's key is the constraints' (build.given).
-    k_c, _, k_cut, k_d = jax.random.split(key, 4)
+  return Pattern(paid.init if paid else tuple, functools.partial(play, p))
 
-    with jax.named_scope("C"):
-      c = rollout.sample(
-        policy, params, C, C.prompt(s, given.constraints),
-        row_keys(k_c, batch.row), samples=group,
-        constraints=given.constraints, stats=bool(paid),
-      )  # fmt: skip
-    code = tokens.without_end(c.output, C.end)  # [B, G, k]: ids, never text
-    d = decoded = None
-    if verify.needs_decode:
-      with jax.named_scope("D"):
-        d = rollout.sample(
-          policy, params, D, D.prompt(tokens.flatten(code)),
-          prompt_keys(k_d, batch.row, group), samples=decodes,
-        )  # fmt: skip
-      decoded = tokens.without_end(d.output, D.end)
-      decoded = Tokens(*(x.reshape(-1, group, *x.shape[1:]) for x in decoded))
 
-    with jax.named_scope("V"):
-      known = read(params, s, code)
-      without = likelihood.without_code(
-        policy, frozen["base"], roles["text"], s
-      )
-      gain = verifier.relative_gain(known, without[:, None])
-      fidelity, scores = verify.score(frozen["reader"], s, decoded, gain)
-
-    length = jnp.sum(code.mask, -1)
-    budget = given.constraints.budget
-    budget = C.length if budget is None else budget
-    reward = rewards.priced(
-      jnp.mean(fidelity, -1), length, budget=budget, price=length_price
+def play(
+  p: Parts,
+  params: Params,
+  frozen: dict[str, Params],
+  carry: Any,
+  batch: Batch,
+  key: jax.Array,
+  controls: Controls,
+) -> tuple[Episode, Any]:
+  """types.Pattern.play; key: a step's, whose children are keys.Cdv."""
+  s = batch.source
+  c = write(p, params, batch, keys.child(key, keys.Cdv.C), controls)
+  code = tokens.without_end(c.output, p.C.end)  # [B, G, k]: ids, never text
+  d = decoded = None
+  if p.verify.needs_decode:
+    d, decoded = decode(p, params, batch, code, keys.child(key, keys.Cdv.D))
+  with jax.named_scope("V"):
+    log_lik = read(p, params, s, code)
+    base_log_lik = likelihood.without_code(p.policy, frozen["base"], p.text, s)[
+      :, None
+    ]
+    gain = likelihood.relative_gain(log_lik, base_log_lik)
+    fidelity, scores = p.verify.score(frozen["reader"], s, decoded, gain)
+  reward, parts, carry = pay(
+    p, params, carry, s, c, code, fidelity, log_lik, controls
+  )
+  metrics = scores | parts | measure(s, code, reward, fidelity, gain, log_lik)
+  metrics |= rollout.passes((p.C, c), *([(p.D, d)] if d is not None else []))
+  rollouts, returns = {"C": c}, {"C": reward}
+  if p.decodes > 1:
+    rollouts["D"] = d
+    returns["D"] = fidelity.reshape(-1, p.decodes)
+  sft_batches = {}
+  if p.lessons:
+    sft_batches["D"] = best_codes_batch(
+      p, s, code, log_lik, keys.child(key, keys.Cdv.D_BATCH)
     )
-    if paid:
-      reward, parts, carry = paid.pay(
-        params, carry, s, c, code, jnp.mean(fidelity, -1), known, read, given,
-      )  # fmt: skip
-      scores |= parts
-    rollouts, returns = {"C": c}, {"C": reward}
-    if decodes > 1:
-      rollouts["D"] = d
-      returns["D"] = fidelity.reshape(-1, decodes)
-    best = jnp.argmax(known, -1)
-    metrics = scores | {
-      "C_loops": rollout.loops(c.output),
-      "reward": jnp.mean(reward),
-      "fidelity": jnp.mean(fidelity),
-      "fidelity_best": jnp.mean(jnp.max(jnp.mean(fidelity, -1), -1)),
-      "length": jnp.mean(length * 1.0),
-      "gain": jnp.mean(gain),
-      "gain_best": jnp.mean(jnp.take_along_axis(gain, best[:, None], 1)),
-      "novel_fraction": jnp.mean(
-        compression.novel_fraction(Tokens(*(x[:, None] for x in s)), code)
-      ),
-    }
-    if d is not None:
-      metrics["D_loops"] = rollout.loops(d.output)
-    taught = {}
-    if lessons:
-      taught["D"] = lesson(s, code, known, k_cut)
-    if imitate:
-      taught["C"] = _imitation(c, best)
-    return Episode(rollouts, returns, taught, metrics), carry
-
-  def read(params, s: Tokens, code: Tokens):
-    return likelihood.of_source(policy, params, D, s, code)
-
-  def lesson(s: Tokens, code: Tokens, known, key) -> SupervisedBatch:
-    _, index = jax.lax.top_k(known, lessons)
-    best = Tokens(*(jnp.take_along_axis(x, index[..., None], 1) for x in code))
-    return likelihood.decode_batch(
-      D, s, tokens.flatten(best), key, dropout, empty
-    )
-
-  return Pattern(paid.init if paid else tuple, play)
+  if p.imitate:
+    sft_batches["C"] = imitation_batch(c, jnp.argmax(log_lik, -1))
+  return Episode(rollouts, returns, sft_batches, metrics), carry
 
 
-def _imitation(c: Rollout, best: jax.Array) -> SupervisedBatch:
-  """The best output of each group, as C wrote it. best [B]"""
-  index = best[:, None, None]
-  target = Tokens(*(jnp.take_along_axis(x, index, 1) for x in c.output))
+def write(
+  p: Parts, params: Params, batch: Batch, key: jax.Array, controls: Controls
+) -> Rollout:
+  """G codes of each source. -> outputs [B, G, k]"""
+  return rollout.sample(
+    p.policy, params, p.C, p.C.prompt(batch.source, controls.constraints),
+    keys.row_keys(key, batch.row), samples=p.group,
+    constraints=controls.constraints, stats=bool(p.gate),
+  )  # fmt: skip
+
+
+def decode(
+  p: Parts, params: Params, batch: Batch, code: Tokens, key: jax.Array
+) -> tuple[Rollout, Tokens]:
+  """J decodes of each code [B, G, k]. -> their rollout, d [B, G, J, T]"""
+  d = rollout.sample(
+    p.policy, params, p.D, p.D.prompt(tokens.flatten(code)),
+    keys.prompt_keys(key, batch.row, p.group), samples=p.decodes,
+  )  # fmt: skip
+  decoded = tokens.without_end(d.output, p.D.end)
+  return d, tokens.reshape(decoded, -1, p.group, p.decodes)
+
+
+def read(p: Parts, params: Params, s: Tokens, code: Tokens) -> jax.Array:
+  """ln p_D(s | c): s [B, S], code [B, G, k] -> [B, G]."""
+  return likelihood.of_source(p.policy, params, p.D, s, code)
+
+
+def pay(
+  p: Parts,
+  params: Params,
+  carry: Any,
+  s: Tokens,
+  c: Rollout,
+  code: Tokens,
+  fidelity: jax.Array,
+  log_lik: jax.Array,
+  controls: Controls,
+) -> tuple[jax.Array, Metrics, Any]:
+  """C's reward of codes [B, G, k] for fidelity [B, G, J], its parts, carry."""
+  budget = controls.constraints.budget
+  if p.gate:
+    return p.gate.pay(
+      params, carry, s, c, code, jnp.mean(fidelity, -1), log_lik,
+      lambda params, s, code: read(p, params, s, code), controls,
+    )  # fmt: skip
+  reward = rewards.priced(
+    jnp.mean(fidelity, -1), jnp.sum(code.mask, -1),
+    budget=p.C.length if budget is None else budget, price=p.length_price,
+  )  # fmt: skip
+  return reward, {}, carry
+
+
+def measure(
+  s: Tokens,
+  code: Tokens,
+  reward: jax.Array,
+  fidelity: jax.Array,
+  gain: jax.Array,
+  log_lik: jax.Array,
+) -> Metrics:
+  """Means over the codes of a batch; `_best` over the best of each group."""
+  best = jnp.argmax(log_lik, -1)
+  return {
+    "reward": jnp.mean(reward),
+    "fidelity": jnp.mean(fidelity),
+    "fidelity_best": jnp.mean(jnp.max(jnp.mean(fidelity, -1), -1)),
+    "length": jnp.mean(jnp.sum(code.mask, -1) * 1.0),
+    "gain": jnp.mean(gain),
+    "gain_best": jnp.mean(jnp.take_along_axis(gain, best[:, None], 1)),
+    "novel_fraction": jnp.mean(
+      compression.novel_fraction(tokens.expand(s), code)
+    ),
+  }
+
+
+def best_codes_batch(
+  p: Parts, s: Tokens, code: Tokens, log_lik: jax.Array, key: jax.Array
+) -> SupervisedBatch:
+  """D learns s from the codes of each group that it reads best."""
+  _, index = jax.lax.top_k(log_lik, p.lessons)
+  best = tokens.flatten(tokens.take(code, index))
+  return likelihood.decode_batch(p.D, s, best, key, p.dropout, p.empty)
+
+
+def imitation_batch(c: Rollout, best: jax.Array) -> SupervisedBatch:
+  """C learns the best output of each group, as it wrote it. best [B]"""
+  target = tokens.take(c.output, best[:, None])
   return SupervisedBatch(c.prompt, target, jnp.ones(target.ids.shape[:2]))
+
+
+def _check(field: str, group, decodes, lessons, verify) -> None:
+  if not 0 <= lessons <= group:
+    raise ValueError(f"{field}.lessons={lessons} must be 0 to group={group}.")
+  if decodes > 1 and not verify.needs_decode:
+    raise ValueError(
+      f"{field}.decodes={decodes}: a V that does not score the decode rewards "
+      "all decodes alike, so that their advantages are zero and D learns "
+      "nothing. Set it to 1, or weigh config.verifier.slots, edit or reader."
+    )

@@ -6,34 +6,50 @@ is unknown. C is paid for what A can answer: the code becomes what one reasons
 from ("Theory of RSI on LLMs through ordinary RL (Kolmogorov Compressor)").
 """
 
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from rsrc_jax.lm import rollout, tokens
-from rsrc_jax.lm.keys import row_keys
+from rsrc_jax.lm import keys, rollout, tokens
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.ops import rewards
 from rsrc_jax.rl import questions
 from rsrc_jax.types import (
   Batch,
+  Context,
   Controls,
   Episode,
+  Metrics,
+  Params,
   Pattern,
   Policy,
-  SourceInfo,
   SupervisedBatch,
   Tokens,
 )
 
 
+class Parts(NamedTuple):
+  """What the functions of this pattern share; the settings as in `make`."""
+
+  policy: Policy
+  C: Role
+  D: Role
+  A: Role
+  asker: questions.Questions
+  unknown: int  # the id that says that a source does not say
+  group: int
+  each: int
+  answers: int
+  lessons: bool
+  from_source: float
+  dropout: float
+  length_price: float
+
+
 def make(
-  policy: Policy,
-  roles: dict[str, Role],
-  verify: Any,
+  context: Context,
   *,
-  info: SourceInfo,
   group: int,
   each: int,
   unasked: tuple[str, ...],
@@ -47,10 +63,8 @@ def make(
   """Builds the pattern.
 
   Args:
-    policy: the model's functions, shared by all roles.
-    roles: "C", "D" and "text".
-    verify: unused: an answer is right or wrong.
-    about: the facts, how they are asked for, and the words that answer.
+    context: roles "C", "D" and "text"; the facts, how they are asked for, and
+      the words that answer. V is not used: an answer is right or wrong.
     group: codes of a source, G.
     each: questions about a source, E, the same for all codes of its group.
     unasked: facts that training never asks for.
@@ -62,15 +76,15 @@ def make(
       sampling would give on average.
     lessons: A learns the right answers by likelihood, from the code of each
       group that serves best.
-    from_source: share of those lessons that read the source instead, so that A
-      can answer from any text.
+    from_source: share of those that read the source instead, so that A can
+      answer from any text.
     dropout: share of them that read nothing: the question alone.
     length_price: share of the reward that a code at full budget costs.
 
   Raises:
     ValueError: a source without questions, or settings out of range.
   """
-  del verify
+  roles, info = context.roles, context.info
   _check(each, answers, lessons, from_source, dropout)
   if info.answer_tokens:
     _check_own(each, unasked, pairs)
@@ -79,138 +93,181 @@ def make(
     asker = questions.of_facts(
       roles, info, each=each, unasked=unasked, pairs=pairs
     )
-  C, A = roles["C"], asker.role
+  p = Parts(
+    context.policy, roles["C"], roles["D"], asker.role, asker, info.unknown,
+    group, each, answers, lessons, from_source, dropout, length_price,
+  )  # fmt: skip
 
-  def ask(text: Tokens, question: Tokens) -> Tokens:
-    """text [N, T], question [N, Q] -> prompt [N, P]."""
-    return A.prompt(tokens.concat(text, question))
+  def step(params, frozen, carry, batch: Batch, key, controls: Controls):
+    del frozen
+    return play(p, params, batch, key, controls), carry
 
-  def play(params, frozen, carry, batch: Batch, key, given: Controls):
-    s, B = batch.source, len(batch.row)
-    # The second child of the step's key is the constraints' (build.given).
-    k_c, _, k_q, k_a, k_read = jax.random.split(key, 5)
-    with jax.named_scope("C"):
-      c = rollout.sample(
-        policy, params, C, C.prompt(s, given.constraints),
-        row_keys(k_c, batch.row), samples=group,
-        constraints=given.constraints,
-      )  # fmt: skip
-    code = tokens.without_end(c.output, C.end)  # [B, G, k]
-    question, right = asker.draw(k_q, batch)  # [B, E, Q], [B, E, W]
-
-    # Every code is asked every question: [B, G, E, ...] as rows.
-    wide = lambda x, axis, n: jnp.repeat(jnp.expand_dims(x, axis), n, axis)
-    rows = lambda x: x.reshape(-1, x.shape[-1])
-    read = Tokens(*(rows(wide(x, 2, each)) for x in code))
-    prompt = ask(read, Tokens(*(rows(wide(x, 1, group)) for x in question)))
-    target = Tokens(*(rows(wide(x, 1, group))[:, None] for x in right))
-    with jax.named_scope("V"):
-      known = rollout.likelihood(policy, params, A, prompt, target)
-      known = known.reshape(B, group, each)
-    correct = jnp.exp(known)
-    rollouts, returns = {"C": c}, {}
-    if answers > 1:
-      with jax.named_scope("D"):
-        a = rollout.sample(
-          policy, params, A, prompt, _keys(k_a, batch.row, group * each),
-          samples=answers,
-        )  # fmt: skip
-      returns["A"] = jnp.all(said(a.output) == said(target), -1) * 1.0
-      rollouts["A"] = a
-      correct = jnp.mean(returns["A"], -1).reshape(correct.shape)
-    length = jnp.sum(code.mask, -1)
-    budget = given.constraints.budget
-    returns["C"] = rewards.priced(
-      jnp.mean(correct, -1), length,
-      budget=C.length if budget is None else budget, price=length_price,
-    )  # fmt: skip
-    best = jnp.argmax(jnp.mean(known, -1), -1)
-    metrics = {
-      "C_loops": rollout.loops(c.output),
-      "reward": jnp.mean(returns["C"]),
-      "length": jnp.mean(length * 1.0),
-      "answered": jnp.mean(correct),
-      "answered_best": jnp.mean(jnp.max(jnp.mean(correct, -1), -1)),
-    }
-    if answers > 1:
-      metrics["D_loops"] = rollout.loops(a.output)
-    taught = {}
-    if lessons:
-      chosen = Tokens(
-        *(jnp.take_along_axis(x, best[:, None, None], 1)[:, 0] for x in code)
-      )
-      keys = row_keys(k_read, batch.row)
-      taught["A"] = lesson(s, chosen, question, right, keys)
-    return Episode(rollouts, returns, taught, metrics), carry
-
-  def said(output: Tokens) -> jax.Array:
-    """The words, and the end in all the slots behind them."""
-    return jnp.where(output.mask, output.ids, A.end)
-
-  def lesson(
-    s: Tokens, code: Tokens, question, right: Tokens, keys
-  ) -> SupervisedBatch:
-    """A reads the code, the source or nothing, and is told the answer."""
-    rows = lambda x: jnp.repeat(x, each, 0)
-    what = jax.vmap(lambda key: jax.random.uniform(key, (each,)))(keys)
-    what = what.reshape(-1)
-    source, nothing = what < from_source, what >= 1.0 - dropout
-    code, s = (Tokens(*map(rows, x)) for x in (code, s))
-    text = tokens.concat(
-      tokens.cut(code, jnp.where(source | nothing, 0, code.ids.shape[1])),
-      tokens.cut(s, jnp.where(source, s.ids.shape[1], 0)),
-    )
-    flat = lambda x: x.reshape(-1, x.shape[-1])
-    target = Tokens(*(flat(x)[:, None] for x in right))
-    prompt = ask(text, Tokens(*map(flat, question)))
-    return SupervisedBatch(prompt, target, jnp.ones(target.ids.shape[:2]))
-
-  def examine(params, frozen, carry, batch: Batch, code: Tokens, key):
-    """Greedy answers from c, from d, from another's c, from nothing, from s."""
+  def look(params, frozen, carry, batch: Batch, code: Tokens, key):
     del frozen, carry, key
-    s = batch.source
-    with jax.named_scope("D"):
-      D = roles["D"]
-      decoded = rollout.greedy(policy, params, D, D.prompt(code))
-    readings = {
-      "code": code,
-      "decoded": decoded,
-      "other": Tokens(*(jnp.roll(x, 1, 0) for x in code)),
-      "nothing": Tokens(*(jnp.zeros_like(x) for x in code)),
-      "source": s,
-    }
-    scores = {}
-    for name, text in readings.items():
-      for what, asked in asker.groups.items():
-        correct, known = answered(params, text, *asked(batch))  # [n, B]
-        scores[f"{name}_{what}"] = jnp.mean(correct * 1.0, 0)
-        if what == "asked":
-          scores[f"{name}_said"] = _mean(correct, known)
-          scores[f"{name}_unknown"] = _mean(correct, ~known)
-        if name == "code":
-          for fact, one in zip(
-            asker.names.get(what, ()), correct, strict=False
-          ):
-            scores[f"code_fact_{fact}"] = one * 1.0
-    question, right = asker.show(batch)
-    shown = {
-      "source": s, "code": code, "decoded": decoded, "question": question,
-      "answer": _spoken(answer_to(params, code, question), A.end),
-      "right": _spoken(right.ids, A.end),
-    }  # fmt: skip
-    return scores, shown
+    return examine(p, params, batch, code)
 
-  def answered(params, text: Tokens, question: Tokens, right: Tokens):
-    """-> is A right, can it be known from s, [n, B] each; one by one."""
-    answer = jax.lax.map(lambda q: answer_to(params, text, q), question)
-    known = right.ids[..., 0] != info.unknown
-    return jnp.all(answer == said(right), -1), known
+  return Pattern(tuple, step, look, (("A", p.A),))
 
-  def answer_to(params, text: Tokens, question: Tokens) -> jax.Array:
-    with jax.named_scope("D"):
-      return said(rollout.greedy(policy, params, A, ask(text, question)))
 
-  return Pattern(tuple, play, examine, (("A", A),))
+def play(
+  p: Parts, params: Params, batch: Batch, key: jax.Array, controls: Controls
+) -> Episode:
+  """types.Pattern.play; key: a step's, whose children are keys.Qa."""
+  k_c, k_q, k_a, k_read = (keys.child(key, x) for x in keys.Qa)
+  c = rollout.sample(
+    p.policy, params, p.C, p.C.prompt(batch.source, controls.constraints),
+    keys.row_keys(k_c, batch.row), samples=p.group,
+    constraints=controls.constraints,
+  )  # fmt: skip
+  code = tokens.without_end(c.output, p.C.end)  # [B, G, k]
+  question, right = p.asker.draw(k_q, batch)  # [B, E, Q], [B, E, W]
+  prompt, target = ask_all(p, code, question, right)
+  with jax.named_scope("V"):
+    log_lik = rollout.likelihood(p.policy, params, p.A, prompt, target)
+    log_lik = log_lik.reshape(len(batch.row), p.group, p.each)
+  correct = jnp.exp(log_lik)
+  rollouts, returns, a = {"C": c}, {}, None
+  if p.answers > 1:
+    a = rollout.sample(
+      p.policy, params, p.A, prompt,
+      keys.prompt_keys(k_a, batch.row, p.group * p.each), samples=p.answers,
+    )  # fmt: skip
+    rollouts["A"], returns["A"] = a, is_right(a.output, target, p.A.end) * 1.0
+    correct = jnp.mean(returns["A"], -1).reshape(correct.shape)
+  returns["C"] = price(p, correct, code, controls)
+  metrics = measure(returns["C"], code, correct)
+  metrics |= rollout.passes((p.C, c), *([(p.A, a)] if p.answers > 1 else []))
+  sft_batches = {}
+  if p.lessons:
+    best = tokens.pick(code, jnp.argmax(jnp.mean(log_lik, -1), -1))
+    sft_batches["A"] = answer_batch(
+      p, batch.source, best, question, right, keys.row_keys(k_read, batch.row)
+    )
+  return Episode(rollouts, returns, sft_batches, metrics)
+
+
+def ask(A: Role, text: Tokens, question: Tokens) -> Tokens:
+  """text [N, T], question [N, Q] -> prompt [N, P]."""
+  return A.prompt(tokens.concat(text, question))
+
+
+def ask_all(
+  p: Parts, code: Tokens, question: Tokens, right: Tokens
+) -> tuple[Tokens, Tokens]:
+  """Asks every code every question about its source.
+
+  code [B, G, k], question [B, E, Q], right [B, E, W]
+  -> prompts [B * G * E, P], targets [B * G * E, 1, W]
+  """
+  wide = lambda tree, axis, n: tokens.flatten(
+    jax.tree.map(lambda x: jnp.repeat(jnp.expand_dims(x, axis), n, axis), tree)
+  )
+  prompt = ask(p.A, wide(code, 2, p.each), wide(question, 1, p.group))
+  return prompt, tokens.expand(wide(right, 1, p.group))
+
+
+def price(
+  p: Parts, correct: jax.Array, code: Tokens, controls: Controls
+) -> jax.Array:
+  """C's reward [B, G] for the questions that were answered, [B, G, E]."""
+  budget = controls.constraints.budget
+  return rewards.priced(
+    jnp.mean(correct, -1), jnp.sum(code.mask, -1),
+    budget=p.C.length if budget is None else budget, price=p.length_price,
+  )  # fmt: skip
+
+
+def measure(reward: jax.Array, code: Tokens, correct: jax.Array) -> Metrics:
+  """Means over the codes of a batch; `_best` over the best of each group."""
+  return {
+    "reward": jnp.mean(reward),
+    "length": jnp.mean(jnp.sum(code.mask, -1) * 1.0),
+    "answered": jnp.mean(correct),
+    "answered_best": jnp.mean(jnp.max(jnp.mean(correct, -1), -1)),
+  }
+
+
+def words(output: Tokens, end: int) -> jax.Array:
+  """The ids of an output, and the end in all the slots behind them."""
+  return jnp.where(output.mask, output.ids, end)
+
+
+def is_right(output: Tokens, target: Tokens, end: int) -> jax.Array:
+  """Whether outputs [..., W] are the target, word for word. bool [...]"""
+  return jnp.all(words(output, end) == words(target, end), -1)
+
+
+def answer_batch(
+  p: Parts,
+  s: Tokens,
+  code: Tokens,
+  question: Tokens,
+  right: Tokens,
+  row_keys: jax.Array,
+) -> SupervisedBatch:
+  """A reads the code, the source or nothing, and learns the right answer."""
+  what = jax.vmap(lambda key: jax.random.uniform(key, (p.each,)))(row_keys)
+  what = what.reshape(-1)
+  source, nothing = what < p.from_source, what >= 1.0 - p.dropout
+  code, s = tokens.repeat(code, p.each), tokens.repeat(s, p.each)
+  text = tokens.concat(
+    tokens.cut(code, jnp.where(source | nothing, 0, code.ids.shape[1])),
+    tokens.cut(s, jnp.where(source, s.ids.shape[1], 0)),
+  )
+  target = tokens.expand(tokens.flatten(right))
+  prompt = ask(p.A, text, tokens.flatten(question))
+  return SupervisedBatch(prompt, target, jnp.ones(target.ids.shape[:2]))
+
+
+def examine(
+  p: Parts, params: Params, batch: Batch, code: Tokens
+) -> tuple[Metrics, dict[str, Tokens]]:
+  """Greedy answers from c, from d, from another's c, from nothing, from s."""
+  s = batch.source
+  decoded = rollout.greedy(p.policy, params, p.D, p.D.prompt(code))
+  readings = {
+    "code": code,
+    "decoded": decoded,
+    "other": tokens.roll(code),
+    "nothing": tokens.empty(*code.ids.shape),
+    "source": s,
+  }
+  scores = {}
+  for name, text in readings.items():
+    for what, asked in p.asker.groups.items():
+      correct, known = answered(p, params, text, *asked(batch))  # [n, B]
+      scores[f"{name}_{what}"] = jnp.mean(correct * 1.0, 0)
+      if what == "asked":
+        scores[f"{name}_said"] = _mean(correct, known)
+        scores[f"{name}_unknown"] = _mean(correct, ~known)
+      if name == "code":
+        facts = zip(p.asker.names.get(what, ()), correct, strict=False)
+        scores |= {f"code_fact_{fact}": one * 1.0 for fact, one in facts}
+  question, right = p.asker.show(batch)
+  end = p.A.end
+  shown = {
+    "source": s, "code": code, "decoded": decoded, "question": question,
+    "answer": _spoken(answer_to(p, params, code, question), end),
+    "right": _spoken(right.ids, end),
+  }  # fmt: skip
+  return scores, shown
+
+
+def answered(
+  p: Parts, params: Params, text: Tokens, question: Tokens, right: Tokens
+) -> tuple[jax.Array, jax.Array]:
+  """-> is A right, can it be known from s, [n, B] each; one by one."""
+  answer = jax.lax.map(lambda q: answer_to(p, params, text, q), question)
+  known = right.ids[..., 0] != p.unknown
+  return jnp.all(answer == words(right, p.A.end), -1), known
+
+
+def answer_to(
+  p: Parts, params: Params, text: Tokens, question: Tokens
+) -> jax.Array:
+  """A's greedy answer, as `words`. text [N, T], question [N, Q] -> [N, W]"""
+  prompt = ask(p.A, text, question)
+  return words(rollout.greedy(p.policy, params, p.A, prompt), p.A.end)
 
 
 def _check(each, answers, lessons, from_source, dropout) -> None:
@@ -220,7 +277,7 @@ def _check(each, answers, lessons, from_source, dropout) -> None:
   if not 0.0 <= from_source + dropout <= 1.0 or min(from_source, dropout) < 0:
     raise ValueError(
       f"config.patterns.qa: from_source={from_source} and dropout={dropout} "
-      "are shares of the same lessons and can't exceed 1 together."
+      "are shares of the same batch and can't exceed 1 together."
     )
   if answers == 1 and not lessons:
     raise ValueError(
@@ -239,14 +296,6 @@ def _check_own(each, unasked, pairs) -> None:
         f"config.patterns.qa.{name}={value!r}: these sources come with one "
         f"question each; set it to {only!r}."
       )
-
-
-def _keys(key, rows, count: int):
-  """A key for each of `count` prompts of a row. -> [B * count]"""
-  per_row = lambda k: jax.vmap(lambda i: jax.random.fold_in(k, i))(
-    jnp.arange(count)
-  )
-  return jax.vmap(per_row)(row_keys(key, rows)).reshape(-1)
 
 
 def _mean(x: jax.Array, where: jax.Array) -> jax.Array:

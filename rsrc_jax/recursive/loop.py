@@ -19,6 +19,7 @@ from rsrc_jax.accounting import energy_sources, metering
 from rsrc_jax.accounting.ledger import Ledger
 from rsrc_jax.accounting.totals import totals
 from rsrc_jax.data.grids import PuzzleData
+from rsrc_jax.lm import keys
 from rsrc_jax.recursive import arms, measure, puzzles
 from rsrc_jax.recursive.arms import Arm
 from rsrc_jax.runtime import (
@@ -136,7 +137,7 @@ def run_arm(
     keep_last=config.checkpoint.keep_last, keep_best=0, metric="nll",
   )  # fmt: skip
   log, host = run.log, {"window": [], "curve": [], "seconds": 0.0}
-  state = arm.init(jax.random.fold_in(jax.random.key(config.seed), 2))
+  state = arm.init(keys.child(jax.random.key(config.seed), keys.Seed.RECURSIVE))
   if (found := checkpoint.restore(saver, state)) is not None:
     state, host = found
     ledger.carry(host.get("ledger"))

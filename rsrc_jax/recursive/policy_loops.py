@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsrc_jax.lm import rollout
+from rsrc_jax.lm import rollout, tokens
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.ops import distributions, steps, token_stats
 from rsrc_jax.types import Params, Policy, Tokens
@@ -62,8 +62,7 @@ def make(policy: Policy, role: Role, *, layers: bool = False) -> Callable:
     return policy.trace(*args, **kwargs, layers=layers)
 
   def read(params: Params, prompt: Tokens, target: Tokens) -> Readouts:
-    one = Tokens(*(x[:, None] for x in target))
-    states = rollout.hidden(run, params, prompt, one)[:, :, 0]
+    states = rollout.hidden(run, params, prompt, tokens.expand(target))[:, :, 0]
     logits = policy.unembed(params, states)  # [R, N, T, V]
     logits = jnp.where(role.support, logits, distributions.NEG_INF)
     ids = jnp.broadcast_to(target.ids, logits.shape[:-1])

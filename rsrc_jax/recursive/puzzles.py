@@ -8,7 +8,7 @@ import numpy as np
 
 from rsrc_jax.data.grids import PuzzleData, Puzzles, take
 from rsrc_jax.recursive.train_step import Items
-from rsrc_jax.runtime import configs
+from rsrc_jax.runtime import named
 
 
 def load(*, name: str, seed: int, **block: Any) -> PuzzleData:
@@ -25,12 +25,12 @@ def load(*, name: str, seed: int, **block: Any) -> PuzzleData:
     ValueError: no such kind, a setting that it needs is not there, or what
       the kind refuses.
   """
-  puzzles = configs.find("data", name, "puzzles", "config.data.name")
+  puzzles = named.find("data", name, "puzzles", "config.data.name")
   settings = {"seed": seed, **block}
   parameters = inspect.signature(puzzles).parameters
   if not any(x.kind is x.VAR_KEYWORD for x in parameters.values()):
     settings = {k: v for k, v in settings.items() if k in parameters}
-  configs.check_arguments(puzzles, settings, "config.data", name)
+  named.check_arguments(puzzles, settings, "config.data", name)
   return puzzles(**settings)
 
 

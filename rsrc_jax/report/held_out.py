@@ -64,8 +64,8 @@ def controls_arm(summary: dict) -> str | None:
   This is a fact of the run, not a choice of its reader: older runs controlled
   the arm "code" and no other.
   """
-  if named := _named(summary).get("controls"):
-    return str(named)
+  if "report" in summary:
+    return _named(summary).get("controls") or None
   return HEADLINE if HEADLINE in arms(summary) else None
 
 

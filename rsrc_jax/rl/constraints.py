@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsrc_jax.lm.keys import fold, row_keys
+from rsrc_jax.lm.keys import Row, fold, row_keys
 from rsrc_jax.rl import curriculum
 from rsrc_jax.rl.curriculum import Schedule
 from rsrc_jax.types import Batch, Constraints, Controls
@@ -115,18 +115,18 @@ def lists(
   code = jnp.asarray(how.code)
   s = jnp.where(batch.source.mask, batch.source.ids, -1)
   maskable = (s >= 0) & (jnp.take(_code_ids(how), s) >= 0)
-  avoided = _some(fold(keys, 2), s, maskable, how.ban)
-  avoided = _share(fold(keys, 6), avoided, schedule.ban)
+  avoided = _some(fold(keys, Row.AVOIDED), s, maskable, how.ban)
+  avoided = _share(fold(keys, Row.KEPT_AVOIDED), avoided, schedule.ban)
   # Tokens of s, the banned ones among them, are never injected.
   free = code & ~_among(s, code.size)
   every = jnp.broadcast_to(jnp.arange(code.size), free.shape)
   drawable = jnp.asarray(_pool(how.code, how.pool))
-  used = _some(fold(keys, 1), every, free & drawable, how.inject)
+  used = _some(fold(keys, Row.INJECTED), every, free & drawable, how.inject)
   # Decoys are what else might have been there: never an injected id.
   untaken = free & ~_among(used, code.size)
-  decoys = _some(fold(keys, 4), every, untaken, how.inject)
+  decoys = _some(fold(keys, Row.DECOYS), every, untaken, how.inject)
   # The same places of both lists stay: a decoy stands for each id.
-  some = lambda x: _share(fold(keys, 5), x, schedule.inject)
+  some = lambda x: _share(fold(keys, Row.KEPT_INJECTED), x, schedule.inject)
   return some(used), avoided, some(decoys)
 
 
@@ -192,7 +192,8 @@ def draw_budget(
     return None
   admitted = jnp.ceil(share * len(budgets)).astype(jnp.int32)
   draw = lambda k: jax.random.randint(k, (1,), 0, jnp.maximum(admitted, 1))
-  return jnp.asarray(budgets, jnp.int32)[jax.vmap(draw)(fold(keys, 3))]
+  index = jax.vmap(draw)(fold(keys, Row.BUDGET))
+  return jnp.asarray(budgets, jnp.int32)[index]
 
 
 def _code_ids(how: Forced) -> jax.Array:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rsrc_jax.lm import rollout
+from rsrc_jax.lm import rollout, tokens
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.ops import rewards
 from rsrc_jax.types import Controls, Metrics, Params, Policy, Rollout, Tokens
@@ -272,8 +272,8 @@ def _measure(
   """
   if threshold is not None:
     return carry._replace(tau=jnp.float32(threshold))
-  one = Tokens(*(x[:, :1] for x in code))
-  plain = Tokens(*(x[:, 0] for x in without(one, injected)))
+  one = jax.tree.map(lambda x: x[:, :1], code)
+  plain = tokens.at(without(one, injected), 0)
   size = jnp.broadcast_to(jnp.reshape(budget, (-1,)), (len(plain.ids),))
   number = jnp.maximum(jnp.sum(uses[:, 0], -1, keepdims=True), 1)
 
@@ -282,7 +282,7 @@ def _measure(
     order = jnp.argsort(listed < 0, -1, stable=True)
     listed = jnp.take_along_axis(listed, order, -1)
     listed = jnp.where(jnp.arange(listed.shape[-1]) < number, listed, -1)
-    return Tokens(*(x[:, None] for x in append(plain, listed, size)))
+    return tokens.expand(append(plain, listed, size))
 
   known = [of_code(rote(listed[:, 0])) for listed in (injected, decoys)]
   found = jnp.maximum(jnp.percentile(known[0] - known[1], 95), 0.0)
@@ -297,8 +297,7 @@ def _pmi(policy, params, role, s, c, others):
   """
 
   def given(shift):
-    other = Tokens(*(jnp.roll(x, shift, 0) for x in s))
-    prompt = role.prompt(other, c.constraints)
+    prompt = role.prompt(tokens.roll(s, shift), c.constraints)
     return rollout.score(policy, params, role, prompt, c.output, c.constraints)[
       0
     ]

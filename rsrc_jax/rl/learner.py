@@ -70,11 +70,11 @@ def make_step(
     params
   ),
 ) -> Callable[..., tuple[TrainState, Metrics]]:
-  """Builds train_step(state, frozen, batch, given) -> (state, metrics).
+  """Builds train_step(state, frozen, batch, controls) -> (state, metrics).
 
   Args:
     policy: the model's functions.
-    roles: the roles that the pattern's rollouts and lessons name.
+    roles: the roles that the pattern's rollouts and supervised batches name.
     pattern: C -> D -> V or another.
     curriculum: of the constraints and the entropy bonus.
     tx: the optimizer.
@@ -90,12 +90,12 @@ def make_step(
   are neither baked into the program nor donated with the state.
   """
 
-  def train_step(state: TrainState, frozen, batch: Batch, given):
+  def train_step(state: TrainState, frozen, batch: Batch, controls):
     key = step_key(state.seed, state.step)
     relaxed = curriculum.update(state.curriculum, state.step)
     schedule = relaxed.schedule
     episode, carry = pattern.play(
-      bind(state.params, frozen), frozen, state.carry, batch, key, given
+      bind(state.params, frozen), frozen, state.carry, batch, key, controls
     )
     returns = _shaped(policy, roles, frozen, episode, kl)
     credit = episode.credit or {}
@@ -180,9 +180,9 @@ def make_loss(
       total += weights[role] * (surrogate - bonus) / size
       metrics |= {f"{role}_{k}": v / sampled for k, v in watched.items()}
       metrics[f"{role}_entropy"] = jnp.sum(entropy) / sampled
-    for role, lesson in episode.lessons.items():
+    for role, batch in episode.sft_batches.items():
       nll = nll_loss(
-        policy, params, roles[role], lesson, counts[f"{role}_lesson"]
+        policy, params, roles[role], batch, counts[f"{role}_lesson"]
       )
       total += lesson_weights[role] * nll
       metrics[f"{role}_nll"] = nll
@@ -195,32 +195,32 @@ def nll_loss(
   policy: Policy,
   params: Params,
   role: Role,
-  lesson: SupervisedBatch,
+  batch: SupervisedBatch,
   count: jax.Array,
 ) -> jax.Array:
   """Summed weighted negative log-likelihood, in nats, over `count` tokens."""
   plain = role._replace(temperature=1.0, top_p=1.0)
-  logp, _ = rollout.score(policy, params, plain, lesson.prompt, lesson.target)
-  return -jnp.sum(logp * token_weights(lesson)) / count
+  logp, _ = rollout.score(policy, params, plain, batch.prompt, batch.target)
+  return -jnp.sum(logp * token_weights(batch)) / count
 
 
-def token_weights(lesson: SupervisedBatch) -> jax.Array:
+def token_weights(batch: SupervisedBatch) -> jax.Array:
   """Weight of each target token, [N, J, T]."""
-  return lesson.weights[..., None] * lesson.target.mask
+  return batch.weights[..., None] * batch.target.mask
 
 
 def counts(episode: Episode) -> dict[str, Any]:
   """Denominators of a batch.
 
   A rollout's are its slots (sequences times the longest output) and its sampled
-  tokens; a lesson's is its weight.
+  tokens; a supervised batch's is its weight.
   """
   sizes = {
     role: (jnp.float32(r.output.mask.size), jnp.sum(r.output.mask) * 1.0)
     for role, r in episode.rollouts.items()
   }
-  for role, lesson in episode.lessons.items():
-    weight = jnp.sum(token_weights(lesson))
+  for role, batch in episode.sft_batches.items():
+    weight = jnp.sum(token_weights(batch))
     sizes[f"{role}_lesson"] = jnp.maximum(weight, 1e-6)
   return sizes
 

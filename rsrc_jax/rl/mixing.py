@@ -1,9 +1,10 @@
-"""Several patterns on one set of weights: who plays which step.
+"""Several patterns on one set of weights: which of them a step plays.
 
-The order of "Theory of RSI ...": converge on C -> D -> V first, then the two
-inference patterns. An arm lists phases, each a list of (pattern, weight); the
-curriculum's phase picks one, and a draw by weight that depends on the seed and
-the step alone picks the pattern. Every pattern keeps a carry of its own.
+The order of "Theory of RSI on LLMs through ordinary RL (Kolmogorov
+Compressor)": converge on C -> D -> V first, then the two inference patterns. An
+arm lists, for each level of the curriculum, patterns and their weights
+(`config.arms.NAME.phases`); a draw by weight that depends on the seed and the
+step alone picks the pattern. Every pattern keeps a carry of its own.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,29 +12,30 @@ from typing import Any
 
 import numpy as np
 
+from rsrc_jax.lm.keys import MIXTURE
 from rsrc_jax.types import Pattern, TrainState
 
-Phases = tuple[tuple[tuple[str, float], ...], ...]
+Levels = tuple[tuple[tuple[str, float], ...], ...]
 
 
 def check(
   name: str, phases: Sequence, watched: str, curriculum: dict
-) -> Phases:
-  """The phases as tuples.
+) -> Levels:
+  """The levels of a mixture, as tuples.
 
   Args:
     name: of the arm.
-    phases: lists of (pattern, weight).
+    phases: for each level a list of (pattern, weight).
     watched: the pattern whose held-out reward the curriculum sees.
     curriculum: its block of the config.
 
   Raises:
-    ValueError: no phase, a weight that is none, or a phase that never ends.
+    ValueError: no level, a weight that is none, or a level that never ends.
   """
   field = f"config.arms.{name}.phases"
   found = tuple(tuple((str(p), float(w)) for p, w in part) for part in phases)
   if not found or not all(found):
-    raise ValueError(f"{field}={phases}: give each phase a pattern at least.")
+    raise ValueError(f"{field}={phases}: give each level a pattern at least.")
   for pattern, weight in (pair for part in found for pair in part):
     if not 0 < weight < np.inf:
       raise ValueError(
@@ -47,27 +49,28 @@ def check(
   levels = curriculum.get("levels", 0)
   if len(found) - 1 > levels:
     raise ValueError(
-      f"{field} has {len(found)} phases and phase {levels} never ends: a "
+      f"{field} has {len(found)} levels and level {levels} never ends: a "
       f"{curriculum['name']!r} curriculum relaxes {levels} times. Set "
       f"config.curriculum.name='plateau' with levels >= {len(found) - 1}."
     )
   return found
 
 
-def pick(phases: Phases, seed: int, step: int, phase: int) -> str:
-  """The pattern of a step. phase: of the curriculum; the last one stays."""
-  part = phases[min(phase, len(phases) - 1)]
+def draw_pattern(levels: Levels, seed: int, step: int, level: int) -> str:
+  """The pattern of a step. level: of the curriculum; the last one stays."""
+  part = levels[min(level, len(levels) - 1)]
   weights = np.array([w for _, w in part])
-  draw = np.random.default_rng((seed, step, 3)).random() * weights.sum()
+  rng = np.random.default_rng((seed, step, MIXTURE))
+  draw = rng.random() * weights.sum()
   return part[int(np.searchsorted(np.cumsum(weights), draw, "right"))][0]
 
 
-def apart(patterns: dict[str, Pattern]) -> Callable[[], dict[str, Any]]:
+def init_carries(patterns: dict[str, Pattern]) -> Callable[[], dict[str, Any]]:
   """init() -> the carries of all patterns, by their names."""
   return lambda: {name: p.init() for name, p in patterns.items()}
 
 
-def among(step: Callable, name: str) -> Callable:
+def with_own_carry(step: Callable, name: str) -> Callable:
   """A step of one pattern, of a state that holds the carries of several."""
 
   def mine(state: TrainState, *rest):

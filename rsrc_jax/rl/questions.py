@@ -44,7 +44,7 @@ class Questions(NamedTuple):
 def of_sources(roles: dict[str, Role], info: SourceInfo) -> Questions:
   """The question that each source comes with; answers are any text."""
   D = roles["D"]
-  role = joined(D, roles["text"])._replace(length=info.answer_tokens)
+  role = joined(D, roles["text"], "A")._replace(length=info.answer_tokens)
 
   def own(batch: Batch) -> Asked:
     question, answer = (
@@ -87,7 +87,7 @@ def of_facts(
 
   Args:
     roles: "D" and "text".
-    about: the facts, how they are asked for, and the words that answer.
+    info: the facts, how they are asked for, and the words that answer.
     each: questions about a source.
     unasked: facts that training never asks for.
     pairs: share of questions that ask for two facts; one pair in HELD_OUT is
@@ -178,7 +178,7 @@ def show(facts: Facts, batch: Batch) -> Asked:
 def right_words(info: SourceInfo, s: Tokens) -> jax.Array:
   """What is right to say of each fact, s [B, S] -> ids [B, Q].
 
-  The first word of s that can answer; about.unknown where there is none.
+  The first word of s that can answer; info.unknown where there is none.
   """
   ids, mask = (jnp.asarray(x) for x in s)
   can = jnp.asarray(info.words)[:, ids] & mask  # [Q, B, S]
@@ -192,7 +192,7 @@ def answerer(roles: dict[str, Role], info: SourceInfo) -> Role:
   said = np.any(np.asarray(info.words), 0)
   said = said | (np.arange(said.size) == info.unknown)
   D = roles["D"]
-  role = joined(D, roles["text"])
+  role = joined(D, roles["text"], "A")
   support = said | (np.arange(said.size) == D.end)
   return role._replace(length=WORDS, support=support)
 

@@ -1,7 +1,8 @@
 """The supervised loop: language modelling, and a warm-up of the roles.
 
-Cold RL on unseen codes stalls, so both roles first learn English extracts: C to
-write one, D to read one. All of it is learning by likelihood, of Lessons.
+RL from codes that no role has ever seen does not start, so both roles first
+learn English extracts: C to write one, D to read one. All of it is learning by
+likelihood.
 """
 
 import functools
@@ -12,8 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rsrc_jax.lm import extracts, likelihood, tokens
-from rsrc_jax.lm.keys import row_keys, step_key
+from rsrc_jax.lm import extracts, keys, likelihood, tokens
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.ops import rewards
 from rsrc_jax.rl import curriculum, injection, learner
@@ -58,7 +58,7 @@ def make_step(
   constrain: Callable[..., Controls],
   **settings,
 ) -> Callable:
-  """Builds train_step(state, frozen, batch, given) -> (state, metrics).
+  """Builds train_step(state, frozen, batch, controls) -> (state, metrics).
 
   Args:
     policy: see Warmup.
@@ -82,18 +82,19 @@ def train_step(
   state: TrainState,
   frozen,
   batch: Batch,
-  given,
+  controls,
 ) -> tuple[TrainState, Metrics]:
-  """One update on the lessons of a batch."""
-  del frozen, given
-  key = step_key(state.seed, state.step)
+  """One update by likelihood."""
+  del frozen, controls
+  key = keys.step_key(state.seed, state.step)
   with jax.named_scope("reference"):
-    taught = jax.lax.stop_gradient(lessons(how, state.params, batch, key))
+    found = sft_batches(how, state.params, batch, key)
+    found = jax.lax.stop_gradient(found)
   ready = (state.step >= how.warmup_from) * 1.0
   with jax.named_scope("update"):
     (value, metrics), grads = jax.value_and_grad(
       functools.partial(loss, how), has_aux=True
-    )(state.params, taught, ready)
+    )(state.params, found, ready)
     change, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, change)
   metrics |= {"loss": value, "gradient_norm": optax.tree.norm(grads)}
@@ -102,50 +103,50 @@ def train_step(
   ), metrics
 
 
-def lessons(
+def sft_batches(
   how: Warmup, params: Params, batch: Batch, key: jax.Array
 ) -> dict[str, SupervisedBatch]:
-  """What each role is shown of a batch, by its name."""
-  roles = how.roles
-  s, (k_c, k_cut, k_v) = batch.source, jax.random.split(key, 3)
-  # A fourth child, so that the three stay what they are.
-  k_ask = jax.random.fold_in(key, 3)
-  k_heard, k_shown = jax.random.split(jax.random.fold_in(k_ask, 1))
+  """What each role learns from a batch, by its name."""
+  roles, s = how.roles, batch.source
+  k_c, k_cut, k_v, k_ask = (keys.child(key, x) for x in keys.Supervised)
+  k_asked, k_shown = (
+    keys.child(keys.child(k_ask, keys.Asked.DEMONSTRATION), x)
+    for x in keys.Demonstration
+  )
   asked = how.constrain(k_ask, batch, FULL).constraints
-  asked = heard(asked, k_heard, batch.row)
-  nothing = Tokens(s.ids[:, :0], s.mask[:, :0])
-  text = _lesson(roles["text"], nothing, s)
+  asked = ask_half(asked, k_asked, batch.row)
+  text = _batch(roles["text"], tokens.empty(len(s.ids)), s)
   score = extracts.surprisal(how.policy, params, roles["text"], s)
   score = extracts.noisy(score, k_c, batch.row)
   if asked.avoided is not None:
     avoid = jnp.any(rewards.matches(s.ids[:, None], asked.avoided), -1)
     score = jnp.where(avoid[:, 0], AVOIDED, score)
   size = None if asked.budget is None else asked.budget[:, 0]
-  # What C may never write (byte pieces) it is not shown either.
+  # C does not learn to write what it may never write (byte pieces).
   support = jnp.asarray(roles["C"].support)
-  said = s._replace(mask=s.mask & support[s.ids])
-  code = extracts.keep(said, score, how.budget, size)
-  shown = shows(how.demonstrate, code, asked, k_shown, batch.row)
-  taught = {
+  allowed = s._replace(mask=s.mask & support[s.ids])
+  code = extracts.keep(allowed, score, how.budget, size)
+  shown = with_injected(how.demonstrate, code, asked, k_shown, batch.row)
+  found = {
     "text": text,
-    "C": _lesson(roles["C"], s, shown, asked),
+    "C": _batch(roles["C"], s, shown, asked),
     "D": likelihood.decode_batch(
       roles["D"], s, code, k_cut, how.dropout, how.empty
     ),
   }
   if how.reader:
-    taught["V"] = _lesson(roles["V"], noised(s, k_v, batch.row), s)
-  return taught
+    found["V"] = _batch(roles["V"], noised(s, k_v, batch.row), s)
+  return found
 
 
-def shows(
+def with_injected(
   demonstrate: str,
   code: Tokens,
   asked: Constraints,
   key: jax.Array,
   rows: jax.Array,
 ) -> Tokens:
-  """What C is shown to write when it is asked so. [B, k]"""
+  """The code that C learns to write where ids are injected. [B, k]"""
   if asked.injected is None or not demonstrate:
     return code
   if demonstrate == "weave":
@@ -158,16 +159,16 @@ def shows(
 def loss(
   how: Warmup,
   params: Params,
-  taught: dict[str, SupervisedBatch],
+  batches: dict[str, SupervisedBatch],
   ready: jax.Array,
 ) -> tuple[jax.Array, Metrics]:
   """nll of the text, and of the roles where they are `ready` [], 0 or 1."""
   losses = {
     name: learner.nll_loss(
-      how.policy, params, how.roles[name], lesson,
-      jnp.sum(learner.token_weights(lesson)),
+      how.policy, params, how.roles[name], one,
+      jnp.sum(learner.token_weights(one)),
     )
-    for name, lesson in taught.items()
+    for name, one in batches.items()
   }  # fmt: skip
   roles_loss = sum(x for name, x in losses.items() if name != "text")
   metrics = {f"{name}_nll": x for name, x in losses.items()}
@@ -180,16 +181,16 @@ def noised(s: Tokens, key: jax.Array, rows: jax.Array) -> Tokens:
   The share is uniform in [0, 1], so that a reader meets every quality of d.
   """
   k_share, k_which = jax.random.split(key)
-  share = jax.vmap(jax.random.uniform)(row_keys(k_share, rows))
+  share = jax.vmap(jax.random.uniform)(keys.row_keys(k_share, rows))
   draw = lambda k: jax.random.uniform(k, s.ids.shape[1:])
-  hit = jax.vmap(draw)(row_keys(k_which, rows)) < share[:, None]
-  other = Tokens(*(jnp.roll(x, 1, 0) for x in s))
+  hit = jax.vmap(draw)(keys.row_keys(k_which, rows)) < share[:, None]
+  other = tokens.roll(s)
   return Tokens(jnp.where(hit & other.mask & s.mask, other.ids, s.ids), s.mask)
 
 
-def heard(asked: Constraints, key, rows: jax.Array) -> Constraints:
-  """Half of the sources ask for nothing, so that C knows both."""
-  keep = jax.vmap(jax.random.bernoulli)(row_keys(key, rows))
+def ask_half(asked: Constraints, key, rows: jax.Array) -> Constraints:
+  """Drops what half of the sources ask for, so that C learns both cases."""
+  keep = jax.vmap(jax.random.bernoulli)(keys.row_keys(key, rows))
   some = lambda x: None if x is None else jnp.where(keep[:, None, None], x, -1)
   return asked._replace(
     injected=some(asked.injected), avoided=some(asked.avoided)
@@ -199,12 +200,12 @@ def heard(asked: Constraints, key, rows: jax.Array) -> Constraints:
 def weave(code: Tokens, used: jax.Array, key, rows: jax.Array) -> Tokens:
   """Puts each injected id [B, N] in the place of some token of a code [B, k].
 
-  No more than half of a code, and nothing that says anything about it.
+  At most half of a code is replaced. The ids say nothing about the source.
   """
   count = min(used.shape[-1], code.ids.shape[-1])
   room = jnp.sum(code.mask, -1, keepdims=True) // 2
   draw = lambda k: jax.random.uniform(k, code.ids.shape[1:])
-  noise = jax.vmap(draw)(row_keys(key, rows))
+  noise = jax.vmap(draw)(keys.row_keys(key, rows))
   _, place = jax.lax.top_k(jnp.where(code.mask, noise, -1.0), count)
   new = used[:, :count]
   here = (new >= 0) & (jnp.arange(count) < room)
@@ -215,9 +216,9 @@ def weave(code: Tokens, used: jax.Array, key, rows: jax.Array) -> Tokens:
   )
 
 
-def _lesson(
+def _batch(
   role: Role, prompt: Tokens, target: Tokens, asked=None
 ) -> SupervisedBatch:
-  target = Tokens(*(x[:, None] for x in tokens.with_end(target, role.end)))
+  target = tokens.expand(tokens.with_end(target, role.end))
   weights = jnp.ones(target.ids.shape[:2])
   return SupervisedBatch(role.prompt(prompt, asked), target, weights)

@@ -1,11 +1,10 @@
 """V: scores the free-running d against s, in [0, 1], and is never trained.
 
 A mixture of scorers by weight. Rules have no parameters; `reader` is a frozen
-language model whose parameters are an argument of the step. `gain` is the one
-that is not independent of the policy: it reads how much more likely the
-decompressor itself holds s given c than a frozen model holds it without. It is
-dense where the others are coarse, and gameable only by D knowing s better; it
-is reported teacher-forced and never alone.
+language model whose parameters are an argument of the step. `gain` alone is not
+independent of the policy: it is how much more likely s is to D given c than to
+a frozen model without. It is dense where the others are coarse, and D can only
+raise it by predicting s better. It is reported teacher-forced and never alone.
 """
 
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rsrc_jax.lm import rollout, tokens
+from rsrc_jax.lm import likelihood, rollout, tokens
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.metrics import compression
 from rsrc_jax.types import Metrics, Params, Policy, Tokens
@@ -26,8 +25,8 @@ class Verifier(NamedTuple):
   """V as a function, and whether it has to be given a decode.
 
   score(frozen, s [B, S], d [B, G, J, T], gain [B, G]) -> fidelity [B, G, J] in
-  [0, 1], and the mean of each scorer used. One that does not hear d takes None
-  for it, and J is 1.
+  [0, 1], and the mean of each scorer used. A V that scores no decode takes None
+  for d, and J is 1.
   """
 
   score: Callable[..., tuple[jax.Array, Metrics]]
@@ -74,8 +73,8 @@ def make(
     frozen: Params, source: Tokens, decoded: Tokens | None, gain: jax.Array
   ) -> tuple[jax.Array, Metrics]:
     shape = (*gain.shape, 1) if decoded is None else decoded.ids.shape[:3]
-    s = Tokens(*(x[:, None, None] for x in source))
-    s = Tokens(*(jnp.broadcast_to(x, (*shape, x.shape[-1])) for x in s))
+    s = tokens.expand(tokens.expand(source))
+    s = jax.tree.map(lambda x: jnp.broadcast_to(x, (*shape, x.shape[-1])), s)
     scorers = {
       "slots": lambda: compression.slots(s, decoded, positions),
       "edit": lambda: compression.edit_similarity(s, decoded),
@@ -91,24 +90,15 @@ def make(
   return Verifier(score, not set(used) <= {"gain", "ratio"})
 
 
-def relative_gain(given: jax.Array, without: jax.Array) -> jax.Array:
-  """Share of s's surprise that was taken away: 1 - ln p(s|x) / ln p(s).
-
-  Log-likelihoods in nats, [...] -> [...], at most 1; negative where x misleads.
-  """
-  return 1.0 - given / jnp.minimum(without, -1e-6)
-
-
 def _reader_gain(policy, frozen, reader, source, decoded):
   """What a frozen model learns about s by reading d. -> [B, G, J]."""
   shape = decoded.ids.shape[:3]
   s, d = (tokens.flatten(x) for x in (source, decoded))
   nothing = Tokens(jnp.zeros_like(d.ids), jnp.zeros_like(d.mask))
-  target = tokens.with_end(s, reader.end)
-  target = Tokens(*(x[:, None] for x in target))
+  target = tokens.expand(tokens.with_end(s, reader.end))
   read = lambda text: rollout.likelihood(
     policy, frozen, reader, reader.prompt(text), target
   )
-  return jnp.clip(relative_gain(read(d), read(nothing)), 0.0, 1.0).reshape(
-    shape
-  )
+  return jnp.clip(
+    likelihood.relative_gain(read(d), read(nothing)), 0.0, 1.0
+  ).reshape(shape)

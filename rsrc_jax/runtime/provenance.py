@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import ml_collections
 
-from rsrc_jax.runtime import configs, run_log
+from rsrc_jax.runtime import old_configs, run_log
 
 PACKAGES = [
   "jax",
@@ -44,7 +44,7 @@ def check(config: ml_collections.ConfigDict, workdir: Path) -> None:
     return
   stored = json.loads(path.read_text())
   theirs, ours = (
-    configs.flat(configs.upgraded(x)) for x in (stored, _plain(config))
+    old_configs.flat(old_configs.upgraded(x)) for x in (stored, _plain(config))
   )
   for name in {**theirs, **ours}:
     before, now = theirs.get(name), ours.get(name)
@@ -69,7 +69,7 @@ def identity(config: ml_collections.ConfigDict) -> str:
   Of the values of all settings that its numbers depend on, in whatever order
   they were set: a run that may go on (`check`) has the same name.
   """
-  ours, old = (configs.flat(x) for x in (_plain(config), configs.ADDED))
+  ours, old = (old_configs.flat(x) for x in (_plain(config), old_configs.ADDED))
   lines = [
     f"{name}={json.dumps(value, ensure_ascii=False)}"
     for name, value in sorted(ours.items())

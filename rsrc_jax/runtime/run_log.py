@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from rich.console import Console
 from rich.progress import (
@@ -174,6 +173,8 @@ def flush_window(
   Raises:
     FloatingPointError: the loss is not a number any more.
   """
+  import jax  # not before: what only reads lines starts without it
+
   means = mean(jax.device_get(window))
   if not np.isfinite(means["loss"]):
     raise FloatingPointError(

@@ -1,10 +1,7 @@
 """The stages of a run in their order: the base, then every arm."""
 
-import importlib
-from types import ModuleType
-
 from rsrc_jax.build.setup import Setup
-from rsrc_jax.runtime import configs
+from rsrc_jax.runtime import named
 from rsrc_jax.stages import pretrain, rl
 from rsrc_jax.stages.stage import Stage
 
@@ -36,23 +33,11 @@ def make_stages(setup: Setup) -> list[Stage]:
 
 
 def _make_arm(setup: Setup, name: str, programs: dict) -> Stage:
-  module = _module(setup.config, name)
-  if module is rl:
-    return rl.make(setup, name, programs)
-  return module.make(setup, name)
-
-
-def _module(config, name: str) -> ModuleType:
-  kind = config.arms[name].get("stage") or "rl"
-  if kind.endswith(".py"):
-    return configs.module(kind)
-  try:
-    return importlib.import_module(f"rsrc_jax.stages.{kind}")
-  except ModuleNotFoundError:
-    raise ValueError(
-      f"config.arms.{name}.stage={kind!r} is neither a file of "
-      "rsrc_jax/stages, as 'rl' is, nor a path that ends in .py."
-    ) from None
+  kind = setup.config.arms[name].get("stage") or "rl"
+  make = named.find("stages", kind, "make", f"config.arms.{name}.stage")
+  if make is rl.make:
+    return make(setup, name, programs)
+  return make(setup, name)
 
 
 def in_order(starts: dict[str, str]) -> list[str]:

@@ -44,5 +44,5 @@ def make(setup: Setup, name: str = "base") -> stage.Stage:
     data_seed=config.seed,
     init=init,
     step=stage.jit_step(setup, step, init),
-    given=jax.jit(lambda *_: ()),
+    controls=jax.jit(lambda *_: ()),
   )

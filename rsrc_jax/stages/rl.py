@@ -1,26 +1,21 @@
 """The stage of an arm: a pattern is played, and what it earns is learnt."""
 
 import functools
-import importlib
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
-from rsrc_jax import types
 from rsrc_jax.build import writers
-from rsrc_jax.build.setup import Setup, arm_config, make_info
-from rsrc_jax.lm.keys import step_key
-from rsrc_jax.ops import rewards
+from rsrc_jax.build.patterns import make as make_pattern
+from rsrc_jax.build.setup import Setup, arm_config
+from rsrc_jax.lm import keys
 from rsrc_jax.rl import (
   curriculum,
   learner,
   mixing,
-  verifier,
 )
-from rsrc_jax.runtime import configs
-from rsrc_jax.stages import stage
+from rsrc_jax.stages import stage, watch
 from rsrc_jax.types import Params, Pattern, TrainState
 
 
@@ -42,7 +37,7 @@ def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
   )
   adapt, bind = stage.adapters(config)
   init = make_init(
-    adapt, tx, mixing.apart(played) if levels else pattern.init, relax,
+    adapt, tx, mixing.init_carries(played) if levels else pattern.init, relax,
     config.seed,
   )  # fmt: skip
   programs = {} if programs is None else programs
@@ -62,7 +57,7 @@ def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
   steps = programs[alike]
   observe = None
   if looks := every and not writer.rule:
-    observe = make_observe(
+    observe = watch.make_observe(
       setup, config, arm.pattern, relax, prepare, bind, bool(levels)
     )
     observe = stage.jit_step(setup, observe, init)
@@ -73,7 +68,7 @@ def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
     data_seed=config.seed + 1,
     init=init,
     step=steps[arm.pattern],
-    given=jax.jit(make_given(config, relax, prepare)),
+    controls=jax.jit(make_controls(config, relax, prepare)),
     write=jax.jit(write),
     saved=writers.make_saved(setup, arm.write),
     english=writer.english,
@@ -82,11 +77,14 @@ def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
     observe_every=every if looks else 0,
     bind=bind,
     start=start_of(setup.config, name),
-    mixed=steps if levels else {},
-    pick=(
-      functools.partial(mixing.pick, levels, config.seed) if levels else None
+    programs=steps if levels else {},
+    draw_pattern=(
+      functools.partial(mixing.draw_pattern, levels, config.seed)
+      if levels
+      else None
     ),
     examine=make_examine(played, bool(levels)),
+    roles=tuple(role for one in played.values() for role in one.roles),
   )
 
 
@@ -103,7 +101,7 @@ def make_init(adapt, tx, carry, relax, seed: int) -> Callable:
   return init
 
 
-def make_given(config, relax, prepare) -> Callable:
+def make_controls(config, relax, prepare) -> Callable:
   """given(step, curriculum state, frozen, batch) -> controls, or rule's codes.
 
   Drawn apart from the rollouts, and with a seed of their own where
@@ -111,12 +109,12 @@ def make_given(config, relax, prepare) -> Callable:
   """
   seed = config.augment.seed if config.augment.seed >= 0 else config.seed
 
-  def given(step, state, frozen, batch):
-    key = jax.random.fold_in(step_key(seed, step), 1)
+  def controls(step, state, frozen, batch):
+    key = keys.child(keys.step_key(seed, step), keys.Step.CONSTRAINTS)
     schedule = relax.update(state, step).schedule
     return prepare(frozen, batch, key, schedule)
 
-  return given
+  return controls
 
 
 def make_examine(played: dict[str, Pattern], mixed: bool) -> Callable | None:
@@ -195,78 +193,6 @@ def make_curriculum(config) -> tuple[curriculum.Curriculum, int]:
   return kinds[name](**block), every
 
 
-def make_observe(
-  setup: Setup, config, kind: str, relax, prepare, bind, mixed: bool
-) -> Callable:
-  """Plays a held-out batch and shows its reward to the curriculum."""
-  pattern = make_pattern(setup, config, kind, monitor=True)
-
-  def observe(state, frozen, batch):
-    # Not a child of the step's key that its rollouts or lessons use.
-    key = jax.random.fold_in(step_key(state.seed, state.step), 7)
-    k_ask, k_play = jax.random.split(key)
-    ask = prepare(frozen, batch, k_ask, state.curriculum.schedule)
-    episode, _ = pattern.play(
-      bind(state.params, frozen), frozen,
-      state.carry[kind] if mixed else state.carry, batch, k_play, ask,
-    )  # fmt: skip
-    seen = relax.observe(state.curriculum, episode.metrics["reward"])
-    metrics = {f"held_{k}": v for k, v in episode.metrics.items()}
-    return state._replace(curriculum=seen), metrics
-
-  return observe
-
-
-def watched(setup: Setup, arm: str) -> Callable[..., types.Metrics]:
-  """look(params, frozen, batch, key, schedule) -> metrics of injection.py.
-
-  Of an arm that injects, under its own settings and the given schedule; L is
-  measured whether it is paid for or not, and nothing is learnt.
-  """
-  config = arm_config(setup.config, arm)
-  kind, mode = setup.config.arms[arm].pattern, setup.config.arms[arm].write
-  pattern = make_pattern(setup, config, kind, monitor=True)
-  constrain = writers.make_controls(setup, config, mode)
-
-  def look(params, frozen, batch, key, schedule):
-    k_ask, k_play = jax.random.split(key)
-    ask = constrain(k_ask, batch, schedule)
-    carry = pattern.init()
-    return pattern.play(params, frozen, carry, batch, k_play, ask)[0].metrics
-
-  return jax.jit(look)
-
-
-def make_pattern(setup, config, name: str, monitor: bool = False) -> Pattern:
-  policy, roles = setup.policy, setup.roles
-  verify = verifier.make(
-    policy,
-    roles["V"],
-    weights=config.verifier.to_dict(),
-    positions=setup.corpus.slots,
-  )
-  # A file of the user's is a pattern as good as one of ours.
-  foreign = name.endswith(".py")
-  module = (
-    configs.module(name)
-    if foreign
-    else importlib.import_module(f"rsrc_jax.patterns.{name}")
-  )
-  kwargs = config.patterns[Path(name).stem if foreign else name].to_dict()
-  if kwargs.get("gate"):
-    rewards.check_bonus(
-      bonus=kwargs["gate"]["bonus"],
-      price=kwargs["length_price"],
-      listed=config.augment.inject,
-      budget=config.budget,
-      beyond=kwargs["gate"].pop("beyond_bound"),
-    )
-    kwargs["monitor"] = monitor
-  return module.make(
-    policy, roles, verify, info=make_info(setup.corpus), **kwargs
-  )
-
-
 def make_step(setup, config, pattern, relax, tx, bind, carry) -> Callable:
   """carry: the pattern's name where the state holds several carries."""
   roles = setup.roles | dict(pattern.roles)
@@ -283,4 +209,4 @@ def make_step(setup, config, pattern, relax, tx, bind, carry) -> Callable:
     kl=config.kl,
     bind=bind,
   )
-  return mixing.among(step, carry) if carry else step
+  return mixing.with_own_carry(step, carry) if carry else step

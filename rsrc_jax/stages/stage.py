@@ -42,10 +42,10 @@ class Stage(NamedTuple):
   batch_size: int
   data_seed: int  # of the order of the sources
   init: Callable[[Params], TrainState]  # the start's parameters -> state
-  # (state, frozen, batch, given) -> (state, metrics), jitted, state donated
+  # (state, frozen, batch, controls) -> (state, metrics), jitted, state donated
   step: Callable[..., tuple[TrainState, Metrics]]
   # (step, curriculum state, frozen, batch) -> what `step` is given, jitted
-  given: Callable[..., Any] = jax.jit(no_controls)
+  controls: Callable[..., Any] = jax.jit(no_controls)
   # (params, frozen, batch, key[, k]) -> code [B, k]; None: writes no code
   write: Callable[..., Tokens] | None = None
   # (source, code, d) -> capability.Saved, where it writes
@@ -59,9 +59,15 @@ class Stage(NamedTuple):
   bind: Callable[[Params, dict[str, Params]], Params] = as_trained
   start: str = "base"  # the stage whose parameters it begins with
   # Where patterns are mixed: a step for each, and (step, level) -> its name.
-  mixed: Mapping[str, Callable] = MappingProxyType({})
-  pick: Callable[[int, int], str] | None = None
+  programs: Mapping[str, Callable] = MappingProxyType({})
+  draw_pattern: Callable[[int, int], str] | None = None
   examine: Callable[..., Any] | None = None  # types.Pattern.examine, jitted
+  roles: tuple = ()  # (name, Role): the patterns' own, beside the setup's
+
+  @property
+  def sections(self) -> tuple[str, ...]:
+    """Sections of the ledger that its own roles are charged to."""
+    return tuple(dict.fromkeys(role.scope for _, role in self.roles))
 
 
 def frozen_of(stage: Stage, trained: dict[str, Params]) -> dict[str, Params]:

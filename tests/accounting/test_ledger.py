@@ -103,6 +103,22 @@ def test_a_fused_step_is_shared_out_by_flops(tmp_path):
   assert by["C"]["joules"]["p5"] < by["C"]["joules"]["p95"]
 
 
+def test_a_section_of_a_role_is_a_phase_of_its_own(tmp_path):
+  """Behind those that are known; its prompts are prompts like all others."""
+  clock = Clock()
+  books = Ledger(tmp_path / "ledger.jsonl", clock.meter())
+  with books.phase("step") as spend:
+    clock.pass_(10.0)
+    spend(
+      steps=1, flops={"E": 3.0, "E/prefill": 2.0, "V/prefill": 4.0, "": 1.0}
+    )
+  by = totals(books.read())["phases"][""]
+  assert {k: v["flops"] for k, v in by.items() if k != "idle"} == {
+    "prefill": 2.0, "V": 4.0, "update": 1.0, "E": 3.0,
+  }  # fmt: skip
+  assert [*by][-1] == "E"
+
+
 def test_test_and_service_are_not_training(tmp_path):
   clock = Clock()
   ledger = Ledger(tmp_path / "ledger.jsonl", clock.meter())

@@ -121,8 +121,8 @@ def test_a_frozen_base_is_kept_once_and_as_asked(config, tmp_path):
   assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("bfloat16")}
   state = base.init(params)
   assert jax.tree.leaves(state.opt_state) == []
-  kept, given = jax.tree.leaves(state.params), jax.tree.leaves(params)
-  assert all(x is y for x, y in zip(kept, given, strict=True))
+  kept, before = jax.tree.leaves(state.params), jax.tree.leaves(params)
+  assert all(x is y for x, y in zip(kept, before, strict=True))
   adapters = jax.tree.leaves(arm.init(params).params)
   assert {x.dtype for x in adapters} == {jnp.dtype("float32")}
   whole = initial_params(make_setup(config, tmp_path))
@@ -138,14 +138,14 @@ def test_the_research_question_on_its_weights(config, tmp_path):
   asked.patterns.cdv.group = 2
   setup = make_setup(asked, tmp_path)
   said, C = setup.corpus.vocab.decode, setup.roles["C"]
-  assert said([*C.use]) == "\n\nUse these tokens:"
-  assert said([*C.avoid]) == "\n\nDo not use these tokens:"
+  assert said([*C.use_tag]) == "\n\nUse these tokens:"
+  assert said([*C.avoid_tag]) == "\n\nDo not use these tokens:"
   _, arm = plan.make_stages(setup)
   base = initial_params(setup)
   state, frozen = arm.init(base), {"base": base, "reader": base}
   batch = next(sources.batches(setup.corpus.train, batch_size=2, seed=0))
-  given = arm.given(np.int32(0), state.curriculum, frozen, batch)
-  state, metrics = arm.step(state, frozen, batch, given)
+  controls = arm.controls(np.int32(0), state.curriculum, frozen, batch)
+  state, metrics = arm.step(state, frozen, batch, controls)
   assert int(state.step) == 1
   assert all(np.isfinite(x) for x in jax.device_get(metrics).values())
 

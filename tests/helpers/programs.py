@@ -124,8 +124,10 @@ def _stage(case: Case, folder: str, mesh: dict[str, int]):
     state = place(stage.init(params))
     batch = sources.batch(setup.corpus.train, 0, stage.batch_size)
     batch = sharding.rows(setup.mesh, batch)
-    given = stage.given(np.int32(0), state.curriculum, place(frozen), batch)
-    return jax.device_put(state), place(frozen), batch, given
+    controls = stage.controls(
+      np.int32(0), state.curriculum, place(frozen), batch
+    )
+    return jax.device_put(state), place(frozen), batch, controls
 
   return stage.step, arguments
 

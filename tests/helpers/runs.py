@@ -1,6 +1,10 @@
 """A shrunk default run: its command, its config, and what must be equal."""
 
+import functools
+import itertools
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsrc_jax import train
 from rsrc_jax.build.setup import initial_params, make_setup
 from rsrc_jax.runtime import checkpoint, provenance, run_log
 from rsrc_jax.stages import plan
@@ -40,20 +45,35 @@ SHRUNK = {
 }
 
 
-def command(workdir, **changes):
-  """The command line of a shrunk run."""
+def command(workdir, *, end=(), **changes):
+  """The command line of a shrunk run; `end` is where it is to end itself."""
   flags = [f"--config.{k}={v}" for k, v in {**SHRUNK, **changes}.items()]
+  program = ["-m", "rsrc_jax.main"]
+  if end:
+    program = [str(ROOT / "tests" / "helpers" / "ended_run.py"), *end]
   return [
-    sys.executable, "-m", "rsrc_jax.main", f"--workdir={workdir}",
+    sys.executable, *program, f"--workdir={workdir}",
     f"--config={ROOT}/configs/tiny.py", *flags,
   ]  # fmt: skip
 
 
 def run(workdir, **changes):
+  """Runs the command to its end."""
   return subprocess.run(
-    command(workdir, **changes), cwd=ROOT, capture_output=True, text=True,
-    timeout=300,
+    command(workdir, **changes), cwd=ROOT, env=environment(),
+    capture_output=True, text=True, timeout=300,
   )  # fmt: skip
+
+
+def environment(devices=None):
+  """Of a child process: it finds the library, and has as many devices."""
+  flags = os.environ["XLA_FLAGS"]
+  if devices is not None:
+    name = "--xla_force_host_platform_device_count"
+    kept = [x for x in flags.split() if not x.startswith(name)]
+    flags = " ".join([*kept, f"{name}={devices}"])
+  paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+  return {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": paths}
 
 
 def shrunk(**changes):
@@ -64,6 +84,66 @@ def shrunk(**changes):
   config = module["get_config"]()
   config.update_from_flattened_dict({**SHRUNK, **changes})
   return config
+
+
+class Killed(BaseException):
+  """Nothing catches it and nothing is saved."""
+
+
+class Runs:
+  """Runs that share one setup and its compiled stages.
+
+  whole: the folder of an uninterrupted one; it is made when first asked for.
+  """
+
+  def __init__(self, setup, stages, folder):
+    self.setup, self.stages, self.folder = setup, stages, folder
+
+  @classmethod
+  def of(cls, config, folder):
+    """Of a config, with all its stages."""
+    setup = make_setup(config, folder)
+    return cls(setup, plan.make_stages(setup), folder)
+
+  @functools.cached_property
+  def whole(self):
+    workdir = self.folder / "whole"
+    self.run(workdir)
+    return workdir
+
+  def run(self, workdir, *, stop=0, kill=0, signals=False, log=None, **changes):
+    """Trains; the `stop`-th or `kill`-th time that the loop asks, it ends.
+
+    signals: it is ended by signals instead; changes: of the config, none that a
+    stage was built of.
+    """
+    asked = itertools.count(1)
+
+    def answer():
+      number = next(asked)
+      if number == kill:
+        raise Killed
+      return number >= stop > 0
+
+    config = self.setup.config.copy_and_resolve_references()
+    config.update_from_flattened_dict(changes)
+    setup = self.setup._replace(config=config)
+    return train.run(
+      setup, self.stages, workdir, stop=None if signals else answer, log=log
+    )
+
+
+class Signals(run_log.Log):
+  """Sends its own process a signal at a step, as a user would."""
+
+  def __init__(self, workdir, number, at):
+    super().__init__(workdir, quiet=True)
+    self.number, self.at = number, at
+
+  def train(self, step, metrics):
+    super().train(step, metrics)
+    if step == self.at:
+      signal.raise_signal(self.number)
 
 
 def numbers(workdir):

@@ -23,16 +23,18 @@ WORDS = (_ids >= len(tokenizer.SPECIALS)) & (_ids < 20)
 CODE = _ids >= len(tokenizer.SPECIALS)
 
 
-def role(tag: int, length: int, support: np.ndarray) -> Role:
+def role(name: str, tag: int, length: int, support: np.ndarray) -> Role:
   """A role of the tiny vocabulary."""
-  return Role(tag, tokenizer.SEPARATOR, tokenizer.END, length, support | _end)
+  return Role(
+    tag, tokenizer.SEPARATOR, tokenizer.END, length, support | _end, name=name
+  )
 
 
 ROLES = {
-  "text": role(tokenizer.TEXT, SOURCE + 1, WORDS),
-  "C": role(tokenizer.C, BUDGET, CODE),
-  "D": role(tokenizer.D, SOURCE + 1, WORDS),
-  "V": role(tokenizer.V, SOURCE + 1, WORDS),
+  "text": role("text", tokenizer.TEXT, SOURCE + 1, WORDS),
+  "C": role("C", tokenizer.C, BUDGET, CODE),
+  "D": role("D", tokenizer.D, SOURCE + 1, WORDS),
+  "V": role("V", tokenizer.V, SOURCE + 1, WORDS),
 }
 
 

@@ -1,7 +1,8 @@
 """A pattern of a user's: one file, named by its path in config.arms.*.pattern.
 
 E -> V: E reads a source and is paid for saying little. Nothing to learn from,
-but all that a pattern can have: a role of its own, a carry, an examination.
+but all that a pattern can have: a role of its own with a section of its own in
+the ledger, a carry, an examination.
 """
 
 from typing import NamedTuple
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 from rsrc_jax.lm import rollout
 from rsrc_jax.lm.keys import row_keys
 from rsrc_jax.lm.roles import joined
-from rsrc_jax.types import Episode, Pattern, SupervisedBatch, Tokens
+from rsrc_jax.types import Context, Episode, Pattern, SupervisedBatch
 
 
 class Carry(NamedTuple):
@@ -22,31 +23,29 @@ class Carry(NamedTuple):
   usual: jax.Array  # []: the running mean of how much is said
 
 
-def make(policy, roles, verify, *, info, group, price) -> Pattern:
+def make(context: Context, *, group: int, price: float) -> Pattern:
   """Builds the pattern.
 
   group: outputs of a source; price: of an output at full length.
   """
-  del verify, info
-  E = joined(roles["C"], roles["V"])
+  policy, roles = context.policy, context.roles
+  E = joined(roles["C"], roles["V"], name="E", section="E")
 
   def init():
     return Carry(jnp.int32(0), jnp.float32(0.0))
 
-  def play(params, frozen, carry, batch, key, given):
-    del given
-    with jax.named_scope("C"):
-      e = rollout.sample(
-        policy, params, E, E.prompt(batch.source),
-        row_keys(key, batch.row), samples=group,
-      )  # fmt: skip
+  def play(params, frozen, carry, batch, key, controls):
+    del controls
+    e = rollout.sample(
+      policy, params, E, E.prompt(batch.source),
+      row_keys(key, batch.row), samples=group,
+    )  # fmt: skip
     said = jnp.sum(e.output.mask, -1) / E.length
     reward = carry.usual - price * said
     # And the end of what was said first, by likelihood.
-    first = Tokens(*(x[:, :1] for x in e.output))
-    lesson = SupervisedBatch(e.prompt, first, jnp.ones(first.ids.shape[:2]))
-    metrics = {
-      "C_loops": rollout.loops(e.output),
+    first = jax.tree.map(lambda x: x[:, :1], e.output)
+    sft_batch = SupervisedBatch(e.prompt, first, jnp.ones(first.ids.shape[:2]))
+    metrics = rollout.passes((E, e)) | {
       "reward": jnp.mean(reward),
       "toy_said": jnp.mean(said),
       "toy_usual": carry.usual,
@@ -56,7 +55,7 @@ def make(policy, roles, verify, *, info, group, price) -> Pattern:
     }
     usual = 0.5 * (carry.usual + jnp.mean(said))
     carry = Carry(carry.played + 1, usual)
-    return Episode({"E": e}, {"E": reward}, {"E": lesson}, metrics), carry
+    return Episode({"E": e}, {"E": reward}, {"E": sft_batch}, metrics), carry
 
   def examine(params, frozen, carry, batch, code, key):
     del key

@@ -16,7 +16,15 @@ from rsrc_jax.data import tokenizer
 from rsrc_jax.lm import extracts, rollout, tokens
 from rsrc_jax.patterns import cdv, extract
 from rsrc_jax.rl import verifier
-from rsrc_jax.types import Batch, Cache, Constraints, Controls, Policy, Tokens
+from rsrc_jax.types import (
+  Batch,
+  Cache,
+  Constraints,
+  Context,
+  Controls,
+  Policy,
+  Tokens,
+)
 
 S, K = tiny.SOURCE, tiny.BUDGET
 few = settings(deadline=None, max_examples=40)
@@ -516,7 +524,7 @@ def read(lesson):
 
 def play(found, given, *, lessons, dropout, seed=0):
   pattern = extract.make(
-    POLICY, tiny.ROLES, None, lessons=lessons, dropout=dropout
+    Context(POLICY, tiny.ROLES), lessons=lessons, dropout=dropout
   )
   assert pattern.init() == ()
   episode, carry = jax.jit(pattern.play)(
@@ -530,8 +538,8 @@ def test_play_teaches_d_s_from_its_extract():
   found = batch(8)
   given = keep(found.source, extracts.lead(found.source), K)
   episode = play(found, given, lessons=2, dropout=0.0)
-  assert set(episode.lessons) == {"D"}
-  lesson = episode.lessons["D"]
+  assert set(episode.sft_batches) == {"D"}
+  lesson = episode.sft_batches["D"]
   twice = lambda rows: [row for row in rows for _ in range(2)]
   assert read(lesson) == [
     [tokenizer.D, *code, tokenizer.SEPARATOR] for code in twice(texts(given))
@@ -550,11 +558,11 @@ def test_every_arm_teaches_d_equally_many_pairs(lessons):
   """In the shapes of C -> D -> V, so that arms differ in the codes alone."""
   found = batch(tiny.ROWS)
   given = keep(found.source, extracts.lead(found.source), K)
-  mine = play(found, given, lessons=lessons, dropout=0.1).lessons["D"]
+  mine = play(found, given, lessons=lessons, dropout=0.1).sft_batches["D"]
   score = lambda frozen, s, d, gain: (jnp.zeros(d.ids.shape[:3]), {})
   verify = verifier.Verifier(score, needs_decode=True)
   pattern = cdv.make(
-    POLICY, tiny.ROLES, verify, group=4, decodes=1, length_price=0.0,
+    Context(POLICY, tiny.ROLES, verify), group=4, decodes=1, length_price=0.0,
     lessons=lessons, dropout=0.1,
   )  # fmt: skip
   none = jnp.full((tiny.ROWS, 1, 1), -1, jnp.int32)
@@ -564,7 +572,7 @@ def test_every_arm_teaches_d_equally_many_pairs(lessons):
     jax.random.key(0), ask,
   )  # fmt: skip
   shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
-  assert shapes(mine) == shapes(episode.lessons["D"])
+  assert shapes(mine) == shapes(episode.sft_batches["D"])
   assert mine.weights.size == lessons * tiny.ROWS
 
 
@@ -574,7 +582,7 @@ def test_dropout_share_and_lengths():
   s = made_tokens([list(range(8, 14))] * rows)
   found = Batch(s, jnp.arange(rows, dtype=jnp.int32))
   given = keep(s, extracts.lead(s), K)
-  lesson = play(found, given, lessons=lessons, dropout=share).lessons["D"]
+  lesson = play(found, given, lessons=lessons, dropout=share).sft_batches["D"]
   codes, pairs = [row[1:-1] for row in read(lesson)], rows * lessons
   assert all(code == list(range(8, 8 + len(code))) for code in codes)
   counts = np.bincount([len(code) for code in codes], minlength=K + 1)
@@ -591,5 +599,5 @@ def test_dropout_of_none_and_of_all(dropout, lengths):
   s = made_tokens([list(range(8, 14))] * 100)
   found = Batch(s, jnp.arange(100, dtype=jnp.int32))
   given = keep(s, extracts.lead(s), K)
-  lesson = play(found, given, lessons=1, dropout=dropout).lessons["D"]
+  lesson = play(found, given, lessons=1, dropout=dropout).sft_batches["D"]
   assert {len(row) - 2 for row in read(lesson)} == lengths

@@ -12,7 +12,9 @@ from rsrc_jax.lm import tokens
 from rsrc_jax.types import Constraints, Tokens
 
 USE, AVOID, SLOT = 21, 22, 23
-HEARS = tiny.ROLES["C"]._replace(use=USE, avoid=AVOID, slot=SLOT, length=4)
+HEARS = tiny.ROLES["C"]._replace(
+  use_tag=USE, avoid_tag=AVOID, length_tag=SLOT, length=4
+)
 C, SEPARATOR = tokenizer.C, tokenizer.SEPARATOR
 TEXT = Tokens(
   np.array([[9, 10, 11], [12, 0, 0]], np.int32),
@@ -48,7 +50,7 @@ def test_layout():
 
 def test_an_ask_in_words():
   """Of several ids; masked with what they announce, so that rows line up."""
-  told = HEARS._replace(use=(18, 19, 18), avoid=None, slot=None)
+  told = HEARS._replace(use_tag=(18, 19, 18), avoid_tag=None, length_tag=None)
   asked = asks([[15, 16], [-1, -1]])
   prompt = told.prompt(TEXT, asked)
   assert read(prompt) == [
@@ -62,10 +64,10 @@ def test_a_role_hears_what_it_has_tokens_for():
   asked = asks([[15, 16], [17, -1]], [[9, -1], [12, -1]], [4, 2])
   plain = read(HEARS.prompt(TEXT))
   assert plain == [[C, 9, 10, 11, SEPARATOR], [C, 12, SEPARATOR]]
-  deaf = HEARS._replace(use=None, avoid=None, slot=None)
+  deaf = HEARS._replace(use_tag=None, avoid_tag=None, length_tag=None)
   assert read(deaf.prompt(TEXT, asked)) == plain
   assert deaf.prompt(TEXT, asked).ids.shape == deaf.prompt(TEXT).ids.shape
-  only = HEARS._replace(avoid=None, slot=None)
+  only = HEARS._replace(avoid_tag=None, length_tag=None)
   assert read(only.prompt(TEXT, asked))[1] == [C, 12, USE, 17, SEPARATOR]
   # And what the arm does not know is not there, heard or not.
   assert read(HEARS.prompt(TEXT, asks())) == plain

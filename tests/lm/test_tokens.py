@@ -100,3 +100,91 @@ def test_flatten_makes_a_row_of_every_code():
   found = tokens.flatten(Tokens(ids, ids % 5 > 0))
   np.testing.assert_array_equal(found.ids, np.arange(12).reshape(6, 2))
   np.testing.assert_array_equal(found.mask, found.ids % 5 > 0)
+
+
+# The algebra: against plain lists.
+
+
+def lists(found):
+  """ids and mask of any shape, nested lists."""
+  return np.asarray(found.ids).tolist(), np.asarray(found.mask).tolist()
+
+
+def grouped():
+  """[2, 3, 2]: two sources with three codes each."""
+  rows = [[2, 3], [4], [5, 6], [7], [8, 9], []]
+  return tokens.reshape(made_tokens(rows, 2), 2, 3)
+
+
+def test_empty_says_nothing():
+  found = tokens.empty(2, 3)
+  assert lists(found) == ([[0] * 3] * 2, [[False] * 3] * 2)
+  assert found.ids.dtype == jnp.int32 and found.mask.dtype == bool
+  assert tokens.empty(4).ids.shape == (4, 0)
+
+
+def test_concat_joins_groups():
+  codes, more = grouped(), tokens.expand(made_tokens([[9], [2, 2]], 2))
+  found = tokens.concat(codes, more, axis=1)
+  assert lists(found)[0] == [
+    [[2, 3], [4, 0], [5, 6], [9, 0]],
+    [[7, 0], [8, 9], [0, 0], [2, 2]],
+  ]
+  assert np.asarray(found.mask[:, -1]).tolist() == [[True, False], [True] * 2]
+
+
+def test_expand_and_at_undo_each_other():
+  text = made_tokens([[2, 3], [4]])
+  for axis in (0, 1):
+    wide = tokens.expand(text, axis)
+    assert wide.ids.shape == ((1, 2, 5), (2, 1, 5))[axis]
+    assert equal(tokens.at(wide, 0, axis), text)
+  assert lists(tokens.at(grouped(), 1))[0] == [[4, 0], [8, 9]]
+  assert equal(tokens.at(grouped(), -1), tokens.at(grouped(), 2))
+
+
+def test_pick_is_one_of_each_group_and_take_are_some():
+  codes = grouped()
+  found = tokens.pick(codes, jnp.array([2, 0]))
+  assert lists(found) == ([[5, 6], [7, 0]], [[True, True], [True, False]])
+  found = tokens.take(codes, jnp.array([[2, 1], [0, 2]]))
+  assert lists(found)[0] == [[[5, 6], [4, 0]], [[7, 0], [0, 0]]]
+  assert np.asarray(found.mask[1, 1]).tolist() == [False, False]
+
+
+def test_where_takes_rows_or_all():
+  a, b = made_tokens([[2], [3]], 2), made_tokens([[4, 5], [6, 7]], 2)
+  found = tokens.where(jnp.array([True, False]), a, b)
+  assert lists(found) == ([[2, 0], [6, 7]], [[True, False], [True, True]])
+  assert equal(tokens.where(jnp.bool_(True), a, b), a)
+  assert equal(tokens.where(jnp.bool_(False), a, b), b)
+
+
+def test_put_writes_over_rows():
+  old = made_tokens([[2], [3], [4]], 2)
+  found = tokens.put(old, jnp.array([2, 0]), made_tokens([[8, 8], []], 2))
+  assert lists(found)[0] == [[0, 0], [3, 0], [8, 8]]
+  assert np.asarray(found.mask).sum(-1).tolist() == [0, 1, 2]
+
+
+def test_repeat_and_roll_move_rows():
+  text = made_tokens([[2], [3], [4]], 1)
+  assert lists(tokens.repeat(text, 2))[0] == [[2], [2], [3], [3], [4], [4]]
+  assert lists(tokens.roll(text))[0] == [[4], [2], [3]]
+  assert lists(tokens.roll(text, 2))[0] == [[3], [4], [2]]
+
+
+def test_reshape_and_flatten():
+  codes = grouped()
+  assert codes.ids.shape == codes.mask.shape == (2, 3, 2)
+  flat = tokens.flatten(codes)
+  assert lists(flat)[0] == [[2, 3], [4, 0], [5, 6], [7, 0], [8, 9], [0, 0]]
+  assert equal(tokens.reshape(flat, 2, -1), codes)
+
+
+def test_keep_blanks_the_rest():
+  text = made_tokens([[2, 3], [4, 5]], 2)
+  found = tokens.keep(text, jnp.array([[True, False], [False, True]]))
+  assert lists(found) == ([[2, 0], [0, 5]], [[True, False], [False, True]])
+  rows = tokens.keep(text, jnp.array([[True], [False]]))
+  assert lists(rows)[0] == [[2, 3], [0, 0]] and not rows.mask[1].any()

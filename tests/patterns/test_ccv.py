@@ -15,7 +15,15 @@ from rsrc_jax.data import tokenizer
 from rsrc_jax.patterns import ccv
 from rsrc_jax.rl import verifier
 from rsrc_jax.runtime import checkpoint
-from rsrc_jax.types import Batch, Cache, Constraints, Policy, Tokens, TrainState
+from rsrc_jax.types import (
+  Batch,
+  Cache,
+  Constraints,
+  Context,
+  Policy,
+  Tokens,
+  TrainState,
+)
 
 B, G, S, K = tiny.ROWS, tiny.GROUP, tiny.SOURCE, tiny.BUDGET
 N, M = 20, 8  # codes that are kept, codes that a step rewrites
@@ -105,7 +113,7 @@ def make(**changes):
     "left": 0.0,
     "warmup": 0,
   }
-  return ccv.make(POLICY, tiny.ROLES, VERIFY, info=None, **(settings | changes))
+  return ccv.make(Context(POLICY, tiny.ROLES, VERIFY), **(settings | changes))
 
 
 # Few programs for all tests: what else differs is data.
@@ -403,7 +411,7 @@ def test_the_new_codes_are_played_as_ever():
   """C's and D's parts of the episode are those of C -> D -> V."""
   episode, _, _ = rewriting()
   assert set(episode.rollouts) == set(episode.rewards) == {"C", "R"}
-  assert set(episode.lessons) == {"D"}
+  assert set(episode.sft_batches) == {"D"}
   wrote = texts(episode.rollouts["C"].output)
   assert wrote == [s[:K] for s in NEW for _ in range(2)]
   gain = [1 + likelihood(s, s[:K]) / 7 / np.log(SUPPORT) for s in NEW]
@@ -480,7 +488,7 @@ def test_what_r_is_taught(targets):
   seen = set()
   for seed in SEEDS:
     episode, before, after = rewriting(targets, seed=seed)
-    lesson = episode.lessons["R"]
+    lesson = episode.sft_batches["R"]
     chex.assert_trees_all_equal(lesson.prompt, episode.rollouts["R"].prompt)
     assert lesson.weights.shape == (M, 1) and lesson.target.ids.ndim == 3
     for row, (old, codes, value), text, weight in zip(
@@ -502,7 +510,7 @@ def test_what_r_is_taught(targets):
 
 def test_no_target_is_no_lesson():
   episode, _, _ = rewriting("none")
-  assert "R" not in episode.lessons
+  assert "R" not in episode.sft_batches
 
 
 def test_r_first_learns_to_copy():
@@ -510,7 +518,7 @@ def test_r_first_learns_to_copy():
   carry = LEFT.init()
   for step in range(3):
     episode, carry = play(LEFT, UNSURE, carry, batch(NEW), step)
-    lesson, warm = episode.lessons["R"], step < 2
+    lesson, warm = episode.sft_batches["R"], step < 2
     read = [x[2:-1] for x in texts(lesson.prompt)]
     assert (lesson.weights == warm).all()
     if warm:

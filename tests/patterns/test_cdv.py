@@ -12,7 +12,7 @@ from rsrc_jax.data import tokenizer
 from rsrc_jax.lm import likelihood as lm_likelihood
 from rsrc_jax.patterns import cdv
 from rsrc_jax.rl import verifier
-from rsrc_jax.types import Batch, Cache, Constraints, Policy, Tokens
+from rsrc_jax.types import Batch, Cache, Constraints, Context, Policy, Tokens
 
 B, G, S, K = tiny.ROWS, tiny.GROUP, tiny.SOURCE, tiny.BUDGET
 END, SUPPORT = tokenizer.END, 13  # D may write 12 words and the end
@@ -86,7 +86,7 @@ def make(**changes):
     "dropout": 0.0,
     "imitate": True,
   }
-  return cdv.make(POLICY, tiny.ROLES, VERIFY, **(settings | changes))
+  return cdv.make(Context(POLICY, tiny.ROLES, VERIFY), **(settings | changes))
 
 
 # Two programs for all tests: what else differs is data.
@@ -224,11 +224,11 @@ def test_a_verifier_that_does_not_hear_d_has_none_decoded():
   assert not deaf.needs_decode and VERIFY.needs_decode
   with pytest.raises(ValueError, match=r"config\.patterns\.cdv\.decodes=2"):
     cdv.make(
-      POLICY, tiny.ROLES, deaf, group=G, decodes=2, length_price=PRICE,
-      lessons=2, dropout=0.0,
+      Context(POLICY, tiny.ROLES, deaf), group=G, decodes=2,
+      length_price=PRICE, lessons=2, dropout=0.0,
     )  # fmt: skip
   pattern = cdv.make(
-    POLICY, tiny.ROLES, deaf, group=G, decodes=1, length_price=PRICE,
+    Context(POLICY, tiny.ROLES, deaf), group=G, decodes=1, length_price=PRICE,
     lessons=2, dropout=0.0,
   )  # fmt: skip
   found = batch()
@@ -300,8 +300,8 @@ def test_shapes(changes, roles, lessons):
     assert out.output.ids.shape == (*shapes[role], lengths[role])
     assert out.output.ids.shape == out.log_probs.shape
     assert out.prompt.ids.shape[0] == shapes[role][0]
-  assert {k: len(v.weights) for k, v in episode.lessons.items()} == lessons
-  for lesson in episode.lessons.values():
+  assert {k: len(v.weights) for k, v in episode.sft_batches.items()} == lessons
+  for lesson in episode.sft_batches.values():
     assert lesson.target.ids.shape[:2] == lesson.weights.shape
     assert lesson.weights.shape == (len(lesson.prompt.ids), 1)
   assert all(x.shape == () for x in episode.metrics.values())
@@ -317,7 +317,7 @@ def test_d_learns_s_from_the_codes_it_reads_best():
   found = batch()
   episode = play(ONE, UNSURE, found)
   best = np.sort(table(episode, found, likelihood), -1)[:, ::-1]
-  lesson = episode.lessons["D"]
+  lesson = episode.sft_batches["D"]
   read = lesson_codes(lesson)
   for i, s in enumerate(found.source.ids.tolist()):
     mine = read[2 * i : 2 * i + 2]
@@ -334,7 +334,7 @@ def test_d_learns_s_from_the_codes_it_reads_best():
 def test_dropout_1_shortens_every_lesson():
   """TWO drops always: less than K slots are left, a beginning of a code."""
   episode = play(TWO, EXACT, batch())
-  read = lesson_codes(episode.lessons["D"])
+  read = lesson_codes(episode.sft_batches["D"])
   written = [group[0] for group in codes(episode)]  # EXACT: all K long
   assert all(len(code) < K for code in read)
   assert all(
@@ -347,7 +347,7 @@ def test_dropout_1_shortens_every_lesson():
 def test_imitation_shows_c_its_best_code():
   found = batch()
   episode = play(ONE, UNSURE, found)
-  c, lesson = episode.rollouts["C"], episode.lessons["C"]
+  c, lesson = episode.rollouts["C"], episode.sft_batches["C"]
   known = table(episode, found, likelihood)
   for i in range(B):
     # As C wrote it, end included where it ended.

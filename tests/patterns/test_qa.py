@@ -13,7 +13,15 @@ from helpers import tiny
 from rsrc_jax.data import tokenizer
 from rsrc_jax.lm import rollout
 from rsrc_jax.patterns import qa
-from rsrc_jax.types import Batch, Cache, Constraints, Policy, SourceInfo, Tokens
+from rsrc_jax.types import (
+  Batch,
+  Cache,
+  Constraints,
+  Context,
+  Policy,
+  SourceInfo,
+  Tokens,
+)
 
 B, G, S, K, E = tiny.ROWS, tiny.GROUP, tiny.SOURCE, tiny.BUDGET, 6
 END, UNKNOWN = tokenizer.END, tokenizer.UNKNOWN
@@ -32,7 +40,7 @@ ABOUT = SourceInfo(NAMES, np.array([*ASK], np.int32), WORDS, None, UNKNOWN)
 ASKED, NEW = (0, 1, 2), [(0, 1)]
 TAUGHT = [(0,), (1,), (2,), (0, 2), (1, 2)]
 # Codes are made of words, so that what asks is not mistaken for one.
-ROLES = tiny.ROLES | {"C": tiny.role(tokenizer.C, K, tiny.WORDS)}
+ROLES = tiny.ROLES | {"C": tiny.role("C", tokenizer.C, K, tiny.WORDS)}
 
 
 def wanted(params, prompt, step):
@@ -98,7 +106,7 @@ def make(info=ABOUT, **changes):
     "dropout": 0.2,
     "length_price": PRICE,
   }
-  return qa.make(POLICY, ROLES, None, info=info, **(settings | changes))
+  return qa.make(Context(POLICY, ROLES, info=info), **(settings | changes))
 
 
 # ONE has lessons from everything there is, TWO from codes alone.
@@ -184,7 +192,7 @@ def chance(s, code, facts):
 
 def questions(episode):
   """What each source was asked, [B][E]."""
-  _, facts = asked(episode.lessons["A"].prompt)
+  _, facts = asked(episode.sft_batches["A"].prompt)
   return [facts[i : i + E] for i in range(0, B * E, E)]
 
 
@@ -202,7 +210,7 @@ def chances(episode, batch):
 def test_the_taught_target_is_what_the_source_says(pattern):
   """[word, end]; two words in the order asked; unknown where none is said."""
   found = batch()
-  lesson = play(pattern, UNSURE, found).lessons["A"]
+  lesson = play(pattern, UNSURE, found).sft_batches["A"]
   _, facts = asked(lesson.prompt)
   sources = [s for s in texts(found.source) for _ in range(E)]
   expected = [[*say(s, f)] for s, f in zip(sources, facts, strict=True)]
@@ -224,7 +232,7 @@ def test_targets_by_hand():
     np.array([[1, 1, 1, 1, 0, 0], [1, 0, 1, 0, 0, 0]] * 4, bool),
   )
   found = Batch(s, np.arange(B, dtype=np.int32))
-  lesson = play(ONE, UNSURE, found).lessons["A"]
+  lesson = play(ONE, UNSURE, found).sft_batches["A"]
   right = {
     (0,): [9, END], (1,): [UNKNOWN, END], (2,): [15, END], (0, 2): [9, 15],
     (1, 2): [UNKNOWN, 15],
@@ -320,14 +328,14 @@ def test_the_source_reaches_a_through_the_code_alone():
   assert (a.rollouts["C"].prompt.ids != b.rollouts["C"].prompt.ids).any()
   same = lambda x, y: jax.tree.map(np.testing.assert_array_equal, x, y)
   same(a.rollouts["A"], b.rollouts["A"])
-  same(a.lessons["A"].prompt, b.lessons["A"].prompt)
+  same(a.sft_batches["A"].prompt, b.sft_batches["A"].prompt)
   # Nor does what it is paid, unless it was asked for the word that changed.
   _, facts = asked(a.rollouts["A"].prompt)
   new = [fact for fact in (3, 1, 2, 2) * 2 for _ in range(G * E)]
   other = np.array([x not in f for x, f in zip(new, facts, strict=True)])
   assert 0 < other.mean() < 1
   same(a.rewards["A"][other], b.rewards["A"][other])
-  read, _ = asked(a.lessons["A"].prompt)
+  read, _ = asked(a.sft_batches["A"].prompt)
   assert read == [s[:K] for s in one * 2 for _ in range(E)]
 
 
@@ -357,7 +365,7 @@ def lessons(play=ONE.play):
   )
   episode = jax.device_get(run(jax.random.split(jax.random.key(0), SEEDS)))
   flat = lambda x: x.reshape(-1, *x.shape[2:])
-  return jax.tree.map(flat, episode.lessons["A"]), episode.rollouts["C"]
+  return jax.tree.map(flat, episode.sft_batches["A"]), episode.rollouts["C"]
 
 
 def near(count, total, share):
@@ -425,7 +433,7 @@ def test_a_share_of_all(share):
   """Every lesson reads the source, or none reads anything."""
   changes = {"from_source": 0.0, "dropout": 0.0, share: 1.0}
   found = batch()
-  lesson = play(make(**changes), UNSURE, found).lessons["A"]
+  lesson = play(make(**changes), UNSURE, found).sft_batches["A"]
   read, _ = asked(lesson.prompt)
   s = [x for x in texts(found.source) for _ in range(E)]
   assert read == (s if share == "from_source" else [[]] * (B * E))
@@ -537,7 +545,7 @@ def test_an_answer_of_too_many_words_is_wrong():
   """An A that can't end says two words to every question."""
   endless = lambda params, hidden: hidden.at[..., END].add(-1e9)
   pattern = qa.make(
-    POLICY._replace(unembed=endless), ROLES, None, info=ABOUT, group=G,
+    Context(POLICY._replace(unembed=endless), ROLES, info=ABOUT), group=G,
     each=E, unasked=("when",), pairs=0.5, answers=1, lessons=True,
     from_source=0.0, dropout=0.0, length_price=0.0,
   )  # fmt: skip
@@ -563,7 +571,9 @@ def test_a_says_words_of_answers():
 def test_a_row_does_not_see_its_batch():
   order = np.random.default_rng(1).permutation(B)
   of = lambda x: jax.tree.leaves(
-    jax.tree.map(lambda y: y.reshape(B, -1), (x.rollouts, x.rewards, x.lessons))
+    jax.tree.map(
+      lambda y: y.reshape(B, -1), (x.rollouts, x.rewards, x.sft_batches)
+    )
   )
   for pattern in (ONE, TWO):
     straight, shuffled = (
@@ -599,7 +609,7 @@ def test_keys_decide():
     ({"lessons": False}, ("answers", "lessons"), ("1", "False"), "set"),
     ({"unasked": ("whom",)}, "unasked", r"('whom',)", "who, what, where, when"),
     ({"unasked": NAMES}, "unasked", f"{NAMES}", "leave one"),
-    ({"about": SourceInfo()}, "data.source", "'facts'", "vocab_size"),
+    ({"info": SourceInfo()}, "data.source", "'facts'", "vocab_size"),
   ],
 )  # fmt: skip
 def test_settings_that_cant_work(changes, names, value, remedy):
@@ -631,7 +641,7 @@ def test_without_lessons_a_has_rollouts_alone():
     pattern.play, UNSURE, {}, (), batch(), jax.random.key(0),
     tiny.ask(Constraints(none, none)),
   )  # fmt: skip
-  assert not episode.lessons and set(episode.rollouts) == {"C", "A"}
+  assert not episode.sft_batches and set(episode.rollouts) == {"C", "A"}
 
 
 def test_what_is_given_to_c_is_obeyed():
@@ -658,7 +668,7 @@ def test_what_is_given_to_c_is_obeyed():
 def test_a_real_policy_scores_its_answers():
   """`known` is what sampling under the same policy gives: one transformer."""
   pattern = qa.make(
-    tiny.POLICY, ROLES, None, info=ABOUT, group=2, each=2, unasked=(),
+    Context(tiny.POLICY, ROLES, info=ABOUT), group=2, each=2, unasked=(),
     pairs=0.5, answers=2, lessons=True, from_source=0.0, dropout=0.0,
     length_price=0.0,
   )  # fmt: skip
@@ -681,7 +691,7 @@ def test_a_real_policy_scores_its_answers():
 
 # Sources that come with a question each, of one fact or of two.
 OWN = SourceInfo(unknown=UNKNOWN, answer_tokens=3)
-QUIZ = {"about": OWN, "each": 1, "unasked": (), "pairs": 0.0}
+QUIZ = {"info": OWN, "each": 1, "unasked": (), "pairs": 0.0}
 
 
 def quiz(seed=0):
@@ -701,7 +711,7 @@ def test_a_source_brings_its_question():
   pattern = make(**QUIZ, from_source=0.0, dropout=0.0)
   found, facts = quiz()
   episode = play(pattern, UNSURE, found)
-  lesson = episode.lessons["A"]
+  lesson = episode.sft_batches["A"]
   read, heard = asked(lesson.prompt)
   assert heard == facts
   groups = codes(episode)

@@ -1,7 +1,6 @@
 """The loop of recursive models end to end, on 4x4 Sudoku."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.runs import Signals, environment
 
 from rsrc_jax.recursive import arms, dead_compute, loop, puzzles, report
 from rsrc_jax.runtime import run_log
@@ -90,7 +90,7 @@ def test_what_is_measured_fits_together(run):
 def test_a_run_that_was_stopped_goes_on_bitwise(run, pytestconfig, tmp_path):
   config, _, summary = run
   config = tiny(pytestconfig.rootpath, only="trm")
-  log = Stops(tmp_path, at=4)
+  log = Signals(tmp_path, signal.SIGTERM, at=4)
   with pytest.raises(loop.Interrupted, match="trm saved at step 5 of 6"):
     loop.train(config, tmp_path, log=log)
   found = loop.train(config, tmp_path)["arms"]["trm"]
@@ -106,19 +106,6 @@ def test_a_run_that_was_stopped_goes_on_bitwise(run, pytestconfig, tmp_path):
     assert found[name] == expected[name], name
   for one, other in zip(found["curve"], expected["curve"], strict=True):
     assert {**one, "seconds": 0} == {**other, "seconds": 0}
-
-
-class Stops(run_log.Log):
-  """Sends the signal that a user would, at a step."""
-
-  def __init__(self, workdir, at):
-    super().__init__(workdir, quiet=True)
-    self.at = at
-
-  def train(self, step, metrics):
-    super().train(step, metrics)
-    if step == self.at:
-      signal.raise_signal(signal.SIGTERM)
 
 
 def test_a_step_compiles_once(pytestconfig):
@@ -209,9 +196,8 @@ def test_a_loop_that_is_not_there_is_named(pytestconfig, tmp_path):
     "--config.loop=sideways", f"--workdir={tmp_path / 'run'}",
   ]  # fmt: skip
   root = pytestconfig.rootpath
-  env = {**os.environ, "PYTHONPATH": str(root)}
   found = subprocess.run(
-    command, cwd=root, env=env, capture_output=True, text=True
+    command, cwd=root, env=environment(), capture_output=True, text=True
   )
   assert found.returncode == 2
   assert "config.loop='sideways': No module named 'sideways'" in found.stderr

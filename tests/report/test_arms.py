@@ -124,6 +124,9 @@ def test_older_runs_without_an_arm_code_have_no_headline():
   outcome, (sentence,) = verdict(summary, found)
   assert outcome == "none" and "config.report.headline" in sentence
   assert "No verdict" in page.page(run_files.of(summary=summary))
+  # A newer run whose config names no arm of it writes empty names.
+  summary["report"] = {"headline": "", "controls": ""}
+  assert arms.of(summary, vocabulary_config())[:2] == (None, None)
   # The choice can be made later, in config.json.
   found = arms.of(summary, vocabulary_config(headline="F"))
   outcome, sentences = verdict(summary, found)

@@ -351,8 +351,10 @@ def written(tmp_path_factory):
   ledger = Ledger(None, energy_sources.open_meter())
   lines = {}
   for arm in plan.make_stages(setup)[1:]:
-    more = samples.readouts(setup, arm, params, table, surprisal, place, ledger)
-    lines[arm.name] = samples.rows(setup, arm.name, table, 5, *more)
+    readouts = samples.readouts(
+      setup, arm, params, table, surprisal, place, ledger
+    )
+    lines[arm.name] = samples.rows(setup, arm.name, table, 5, *readouts)
   return setup, params, table, lines
 
 

@@ -16,7 +16,14 @@ from rsrc_jax.lm.keys import row_keys
 from rsrc_jax.ops import rewards
 from rsrc_jax.patterns import cdv
 from rsrc_jax.rl import constraints, curriculum, injection, learner, verifier
-from rsrc_jax.types import Constraints, Controls, Rollout, Tokens, TokenStats
+from rsrc_jax.types import (
+  Constraints,
+  Context,
+  Controls,
+  Rollout,
+  Tokens,
+  TokenStats,
+)
 
 K, PRICE, BETA, TAU, NATS = 4, 0.4, 0.3, 0.2, 4.0
 SETTINGS = {
@@ -252,7 +259,7 @@ def test_norms_stay_within_a_level():
 def test_counterfactual_compares_with_the_next_sources():
   """Scored under the source of another row; U and masks stay the code's."""
   batch, params = tiny.batch(), tiny.params()
-  C = tiny.ROLES["C"]._replace(use=23)
+  C = tiny.ROLES["C"]._replace(use_tag=23)
   limit = constraints.make("free", tiny.CODE, inject=2)
 
   @jax.jit
@@ -309,7 +316,7 @@ def test_unknown_settings(changes, message):
 
 USE, AVOID, SLOT = 20, 21, 22
 ROLES = tiny.ROLES | {
-  "C": tiny.ROLES["C"]._replace(use=USE, avoid=AVOID, slot=SLOT)
+  "C": tiny.ROLES["C"]._replace(use_tag=USE, avoid_tag=AVOID, length_tag=SLOT)
 }
 
 
@@ -333,8 +340,8 @@ def pattern(**changes):
     tiny.POLICY, ROLES["V"], weights={"gain": 1.0, "edit": 1.0}, positions=None
   )
   return cdv.make(
-    tiny.POLICY, ROLES, verify, group=tiny.GROUP, decodes=2, length_price=0.1,
-    lessons=1, dropout=0.0, gate=SETTINGS, **changes,
+    Context(tiny.POLICY, ROLES, verify), group=tiny.GROUP, decodes=2,
+    length_price=0.1, lessons=1, dropout=0.0, gate=SETTINGS, **changes,
   )  # fmt: skip
 
 
@@ -420,7 +427,7 @@ def test_d_never_sees_what_c_was_asked():
   assert {16, 17, USE, AVOID, SLOT} <= seen
   # D's own: its tag, codes, separator; nothing else, masked slots included.
   may = {0, tokenizer.D, tokenizer.SEPARATOR, *mine.tolist()}
-  for prompt in (episode.rollouts["D"].prompt, episode.lessons["D"].prompt):
+  for prompt in (episode.rollouts["D"].prompt, episode.sft_batches["D"].prompt):
     found = set(np.asarray(prompt.ids).ravel().tolist())
     assert found <= may and len(found) > 4
     assert prompt.ids.shape[-1] == tiny.BUDGET + 2

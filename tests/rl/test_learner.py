@@ -16,7 +16,14 @@ from rsrc_jax.ops import grpo
 from rsrc_jax.patterns import cdv
 from rsrc_jax.rl import constraints, curriculum, learner, verifier
 from rsrc_jax.runtime import sharding
-from rsrc_jax.types import Batch, Episode, SupervisedBatch, Tokens, TrainState
+from rsrc_jax.types import (
+  Batch,
+  Context,
+  Episode,
+  SupervisedBatch,
+  Tokens,
+  TrainState,
+)
 
 LOSS = dict(
   weights={"C": 1.0, "D": 1.0},
@@ -40,7 +47,9 @@ def make_pattern(**changes):
   settings = dict(
     group=tiny.GROUP, decodes=2, length_price=0.1, lessons=1, dropout=0.2
   )
-  return cdv.make(tiny.POLICY, tiny.ROLES, verify, **settings | changes)
+  return cdv.make(
+    Context(tiny.POLICY, tiny.ROLES, verify), **settings | changes
+  )
 
 
 def make_step(loss=LOSS, pattern=None, **kwargs):
@@ -154,11 +163,11 @@ def test_padding_an_episode_changes_nothing():
     )
     for name, r in episode.rollouts.items()
   }
-  lessons = {
+  sft_batches = {
     name: SupervisedBatch(inner(x.prompt), wide(x.target), x.weights)
-    for name, x in episode.lessons.items()
+    for name, x in episode.sft_batches.items()
   }
-  padded = episode._replace(rollouts=rollouts, lessons=lessons)
+  padded = episode._replace(rollouts=rollouts, sft_batches=sft_batches)
   changes = changed(per_token=True)
   want = gradient(tiny.params(), episode, 1, changes)
   got = gradient(tiny.params(), padded, 1, changes)
@@ -285,7 +294,7 @@ def test_distance_from_the_base_is_taken_off_the_reward():
   nothing = lambda *_: (jnp.zeros((8, tiny.GROUP, 2)), {})
   no_reward = verifier.Verifier(nothing, needs_decode=True)
   pattern = cdv.make(
-    tiny.POLICY, tiny.ROLES, no_reward,
+    Context(tiny.POLICY, tiny.ROLES, no_reward),
     group=tiny.GROUP, decodes=2, length_price=0.0, lessons=0, dropout=0.0,
   )  # fmt: skip
   tx = optax.adam(3e-3)

@@ -119,14 +119,18 @@ def test_append_makes_room_at_the_end():
 
 
 # Tokens that stand in no text of this world.
-HEARS = {"use": tokenizer.TEXT, "avoid": tokenizer.V, "slot": tokenizer.UNKNOWN}
+TAGS = {
+  "use_tag": tokenizer.TEXT,
+  "avoid_tag": tokenizer.V,
+  "length_tag": tokenizer.UNKNOWN,
+}
 
 
 @pytest.mark.parametrize("show", ["", "weave", "append"])
 def test_c_is_shown_what_to_do_with_the_injected(show, monkeypatch):
   """On half of the sources; D is taught on the extract as it was."""
   many = 64
-  roles = tiny.ROLES | {"C": tiny.ROLES["C"]._replace(**HEARS)}
+  roles = tiny.ROLES | {"C": tiny.ROLES["C"]._replace(**TAGS)}
   taught = {}
   monkeypatch.setattr(
     supervised.learner, "lesson_loss",
@@ -155,12 +159,12 @@ def test_c_is_shown_what_to_do_with_the_injected(show, monkeypatch):
   lessons = step(0)
   c, d = lessons[roles["C"].tag], lessons[roles["D"].tag]
   prompts = rows(c.prompt)
-  heard = np.array([HEARS["use"] in row[1:-1] for row in prompts])
+  heard = np.array([TAGS["use_tag"] in row[1:-1] for row in prompts])
   assert 0.25 < heard.mean() < 0.75  # within four deviations of a half
   shown = [row[:-1] for row in rows(Tokens(*(x[:, 0] for x in c.target)))]
   read = [row[1:-1] for row in rows(d.prompt)]
   for row, new, old, use in zip(prompts, shown, read, heard, strict=True):
-    slots = row.count(HEARS["slot"])
+    slots = row.count(TAGS["length_tag"])
     assert len(old) <= slots <= 3 and len(new) <= slots
     used = [i for i in new if strangers[i]]
     assert not any(strangers[i] for i in old)

@@ -11,7 +11,7 @@ from helpers import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsrc_jax.lm import tokens
+from rsrc_jax.lm import likelihood, tokens
 from rsrc_jax.rl import curriculum, learner, verifier
 from rsrc_jax.types import (
   Batch,
@@ -124,10 +124,12 @@ def test_gain_is_clipped_and_the_same_for_all_decodes_of_a_code():
 def test_relative_gain_by_hand():
   # Of 12 nats of surprise 3 are left; then all; then twice as many.
   given, without = jnp.array([-3.0, 0.0, -24.0]), jnp.full(3, -12.0)
-  found = verifier.relative_gain(given, without)
+  found = likelihood.relative_gain(given, without)
   np.testing.assert_allclose(found, [0.75, 1.0, -1.0], rtol=1e-6)
   # A source that is certain anyway: nothing to gain, and no division by 0.
-  assert jnp.isfinite(verifier.relative_gain(jnp.zeros(1), jnp.zeros(1))).all()
+  assert jnp.isfinite(
+    likelihood.relative_gain(jnp.zeros(1), jnp.zeros(1))
+  ).all()
 
 
 def test_reader_by_hand():

@@ -7,7 +7,7 @@ from pathlib import Path
 import ml_collections
 import pytest
 
-from rsrc_jax.runtime import configs, provenance
+from rsrc_jax.runtime import configs, old_configs, provenance
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "configs").glob("*.py"))
@@ -20,7 +20,7 @@ def test_removed_settings_are_passed_over_at_their_default():
     "patterns": {"cdv": {"gate": gate}, "extract": {}},
     "arms": {"trm": {"rising": False, "model": {"cycles": 3}}},
   }  # fmt: skip
-  assert configs.upgraded(stored) == configs.ADDED | {
+  assert old_configs.upgraded(stored) == old_configs.ADDED | {
     "seed": 1,
     "patterns": {"cdv": {"gate": {"name": "density"}}, "extract": {}},
     "arms": {"trm": {"model": {"cycles": 3}}},
@@ -39,12 +39,12 @@ def test_removed_settings_are_passed_over_at_their_default():
 )
 def test_any_other_value_is_named(stored, message):
   with pytest.raises(ValueError, match=message) as error:
-    configs.upgraded(stored)
+    old_configs.upgraded(stored)
   assert "\n" not in str(error.value)
 
 
 def test_settings_and_names_that_came_since_are_filled_in():
-  found = configs.upgraded({"init": "a:b", "loop": "refine"})
+  found = old_configs.upgraded({"init": "a:b", "loop": "refine"})
   assert found["init"] == "a:b" and found["report"]["headline"] == "code"
   assert found["loop"] == "rsrc_jax.recursive.loop"
 
@@ -52,12 +52,12 @@ def test_settings_and_names_that_came_since_are_filled_in():
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_no_config_has_a_removed_setting(file):
   plain = json.loads(configs.load(file).to_json_best_effort())
-  names = configs.flat(plain)
+  names = old_configs.flat(plain)
   old = [
-    x for x in names if any(fnmatch.fnmatch(x, y) for y in configs.REMOVED)
+    x for x in names if any(fnmatch.fnmatch(x, y) for y in old_configs.REMOVED)
   ]
   assert old == []
-  assert configs.upgraded(plain) == configs.ADDED | plain
+  assert old_configs.upgraded(plain) == old_configs.ADDED | plain
 
 
 def test_the_name_of_a_run_is_of_what_its_numbers_depend_on():
@@ -82,6 +82,6 @@ def test_the_name_of_a_run_is_of_what_its_numbers_depend_on():
   names = [other(**x) for x in changes]
   assert len({name, *names}) == 1 + len(changes)
   older = config.to_dict()
-  for key in configs.ADDED:
+  for key in old_configs.ADDED:
     older.pop(key, None)
   assert provenance.identity(ml_collections.ConfigDict(older)) == name

@@ -1,25 +1,33 @@
 """Two processes with two devices each against one that has them all."""
 
 import json
-import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
 import pytest
-from helpers.runs import assert_same_run, command, numbers, shrunk
+from helpers.runs import (
+  Runs,
+  assert_same_run,
+  command,
+  environment,
+  final_state,
+  numbers,
+  shrunk,
+)
 
 from rsrc_jax import train
 from rsrc_jax.runtime import checkpoint, processes, run_log, sharding
 from rsrc_jax.types import TrainState
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.processes
 CHANGES = {"only": "code", "mesh.data": -1, "batch_size": 16}
 PATIENCE = 240  # seconds; a hang is a failure too
 
@@ -30,22 +38,20 @@ def free_port() -> str:
     return str(s.getsockname()[1])
 
 
-def environment() -> dict[str, str]:
-  """Of a process with two devices, in the library's folders."""
-  flag = "--xla_force_host_platform_device_count=2"
-  paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-  return {**os.environ, "XLA_FLAGS": flag, "PYTHONPATH": paths}
+def start(
+  workdir: Path, books: bool = False, end: tuple[str, ...] = ()
+) -> list[subprocess.Popen]:
+  """Both processes of a shrunk run; its books compile and take their time.
 
-
-def start(workdir: Path, books: bool = False) -> list[subprocess.Popen]:
-  """Both processes of a shrunk run; its books compile and take their time."""
+  end: where the second process ends itself (see helpers/ended_run.py).
+  """
   port = free_port()
   return [
     subprocess.Popen(
-      [*command(workdir, **CHANGES), f"--config.ledger.enabled={books}",
-       f"--coordinator=localhost:{port}",
+      [*command(workdir, end=end if i else (), **CHANGES),
+       f"--config.ledger.enabled={books}", f"--coordinator=localhost:{port}",
        "--processes=2", f"--process={i}"],
-      cwd=ROOT, env=environment(), text=True,
+      cwd=ROOT, env=environment(devices=2), text=True,
       stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )
     for i in range(2)
@@ -58,31 +64,25 @@ def finish(children) -> list[tuple[int, str, str]]:
   return [(c.returncode, *x) for c, x in zip(children, said, strict=True)]
 
 
-def wait_for(path: Path, children) -> None:
-  deadline = time.monotonic() + PATIENCE
-  while not path.exists() and time.monotonic() < deadline:
-    if any(child.poll() is not None for child in children):
-      break
-    time.sleep(0.02)
+class Story(NamedTuple):
+  """A run of two processes of which one was killed, and which went on."""
+
+  killed: Path  # the folder as the killed process left it
+  deaths: list[tuple[int, str, str]]
+  workdir: Path
+  ends: list[tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-  """An uninterrupted run of two processes."""
-  workdir = tmp_path_factory.mktemp("pair") / "run"
+def story(tmp_path_factory) -> Story:
+  """The second process is killed in its last stage; both are started again."""
+  folder = tmp_path_factory.mktemp("story")
+  workdir = folder / "run"
+  deaths = finish(start(workdir, books=True, end=("KILL", "code:4")))
+  shutil.copytree(workdir, folder / "killed")
   ends = finish(start(workdir, books=True))
   assert [code for code, *_ in ends] == [0, 0], ends
-  return workdir, ends
-
-
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory):
-  """One whose second process was killed, and the exit codes of both."""
-  workdir = tmp_path_factory.mktemp("killed") / "run"
-  children = start(workdir)
-  wait_for(workdir / "checkpoints" / "code" / "4", children)
-  children[1].send_signal(signal.SIGKILL)
-  return workdir, finish(children)
+  return Story(folder / "killed", deaths, workdir, ends)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def spoken(tmp_path_factory):
   children = [
     subprocess.Popen(
       [sys.executable, str(worker), port, str(i), str(folder)],
-      env=environment(), text=True,
+      env=environment(devices=2), text=True,
       stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )
     for i in range(2)
@@ -117,14 +117,15 @@ def assert_close_run(a: Path, b: Path) -> None:
   assert a == pytest.approx(b, rel=1e-4)
 
 
-def test_two_processes_learn_what_one_with_their_devices_does(pair, tmp_path):
+def test_two_processes_learn_what_one_with_their_devices_does(story, tmp_path):
+  """Though one of them was killed on the way."""
   changes = {"mesh.data": 4, "ledger.enabled": False}
   train.train(shrunk(**{**CHANGES, **changes}), tmp_path / "run")
-  assert_close_run(pair[0], tmp_path / "run")
+  assert_close_run(story.workdir, tmp_path / "run")
 
 
-def test_one_process_writes(pair):
-  workdir, ends = pair
+def test_one_process_writes(story):
+  workdir, ends = story.workdir, story.ends
   assert "report.html" in ends[0][1]
   # Gloo says so in the middle of its own lines.
   said = [x for x in ends[1][1].splitlines() if "peer ranks" not in x]
@@ -140,37 +141,61 @@ def test_one_process_writes(pair):
   assert len(summary["made_with"]["devices"]) == 4
 
 
-def test_a_killed_process_ends_the_job(killed):
-  _, ends = killed
+def test_a_killed_process_ends_the_job(story):
+  ends = story.deaths
   assert ends[1][0] == -signal.SIGKILL
   assert ends[0][0] not in (0, 2, 3)
   said = ends[0][2]
   assert "start them again" in said or "another task died" in said
 
 
-def test_a_job_that_lost_a_process_goes_on_exactly(killed, pair, tmp_path):
+def test_what_two_wrote_is_read_elsewhere(story, tmp_path):
+  """A stage's checkpoint of two processes, on one with eight devices."""
+  changes = {**CHANGES, "mesh.data": 8, "ledger.enabled": False}
+  runs = Runs.of(shrunk(**changes), tmp_path)
+  (stage,) = (x for x in runs.stages if x.name == "code")
+  params = jax.eval_shape(runs.setup.policy.init, jax.random.key(0))
+  like = jax.eval_shape(stage.init, params)
+  where = sharding.shardings(runs.setup.mesh, like)
+  like = jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), like, where
+  )
   workdir = tmp_path / "run"
-  shutil.copytree(killed[0], workdir)
-  ends = finish(start(workdir))
+  shutil.copytree(story.killed, workdir)
+  saver = checkpoint.open_saver(
+    workdir / "checkpoints" / "code", keep_last=2, keep_best=1, metric="x"
+  )
+  state, host = checkpoint.restore(saver, like)
+  checkpoint.close(saver)
+  assert int(state.step) == 4 and "iterator" in host
+  stored = final_state(workdir, "code")
+  found = jax.tree_util.tree_leaves_with_path(state)
+  assert len(found) == len(stored)
+  for path, leaf in found:
+    assert len(leaf.sharding.device_set) == 8
+    np.testing.assert_array_equal(leaf, stored[jax.tree_util.keystr(path)])
+
+
+@pytest.mark.slow
+def test_a_job_that_lost_a_process_goes_on_exactly(story, tmp_path):
+  """Beside one that nobody killed."""
+  ends = finish(start(tmp_path / "run", books=True))
   assert [code for code, *_ in ends] == [0, 0], ends
-  assert_same_run(workdir, pair[0], phases=("base", "code"))
+  assert_same_run(story.workdir, tmp_path / "run", phases=("base", "code"))
 
 
-def test_what_two_wrote_goes_on_elsewhere(killed, pair, tmp_path):
+@pytest.mark.slow
+def test_what_two_wrote_goes_on_elsewhere(story, tmp_path):
   """Checkpoints of two processes with four devices, on one with eight."""
   workdir = tmp_path / "run"
-  shutil.copytree(killed[0], workdir)
-  changes = {"mesh.data": 8, "ledger.enabled": False}
+  shutil.copytree(story.killed, workdir)
+  changes = {"mesh.data": 8, "ledger.enabled": True}
   train.train(shrunk(**{**CHANGES, **changes}), workdir)
-  assert_close_run(workdir, pair[0])
+  assert_close_run(workdir, story.workdir)
 
 
-def test_a_signal_to_one_stops_both(pair, tmp_path):
-  workdir = tmp_path / "run"
-  children = start(workdir)
-  wait_for(workdir / "checkpoints" / "base" / "4", children)
-  children[1].send_signal(signal.SIGTERM)
-  ends = finish(children)
+def test_a_signal_to_one_stops_both(tmp_path):
+  ends = finish(start(tmp_path / "run", end=("TERM", "base:4")))
   assert [code for code, *_ in ends] == [3, 3], ends
   assert "saved at step" in ends[0][2]
 

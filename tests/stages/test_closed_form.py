@@ -11,6 +11,8 @@ from rsrc_jax.build.setup import make_setup
 from rsrc_jax.data import sources
 from rsrc_jax.stages import closed_form, plan
 
+pytestmark = pytest.mark.xdist_group("tiny_runs")
+
 
 def counted(setup, name) -> float:
   """The walk over a phase's step, its loops as long as they can be."""
@@ -20,9 +22,11 @@ def counted(setup, name) -> float:
   frozen = {"base": params, "reader": params}
   batch = sources.batch(setup.corpus.train, 0, phase.batch_size)
   step = np.int32(0)
-  given = jax.eval_shape(phase.given, step, state.curriculum, frozen, batch)
+  controls = jax.eval_shape(
+    phase.controls, step, state.curriculum, frozen, batch
+  )
   found = flops.count(
-    phase.step.trace(state, frozen, batch, given).jaxpr, SCOPES
+    phase.step.trace(state, frozen, batch, controls).jaxpr, SCOPES
   )
   longest = {r: setup.roles[r].length - 1 for r in "CD"}
   trips = {k: v for k, v in longest.items() if k in found.loops}
@@ -50,9 +54,11 @@ def counted(setup, name) -> float:
     ),
   ],
 )
-def test_paper_and_program_agree(tmp_path, name, changes):
+def test_paper_and_program_agree(tiny_runs, tmp_path, name, changes):
   """Within 3 %: the norms' gains and what is embedded make the difference."""
-  setup = make_setup(shrunk(**changes), tmp_path)
+  setup = tiny_runs.setup
+  if changes:
+    setup = make_setup(shrunk(**changes), tmp_path)
   expected = closed_form.step_flops(setup, name)
   assert counted(setup, name) == pytest.approx(expected, rel=0.03)
 

@@ -5,8 +5,6 @@ the arm that mixed, and plays there a pattern that stands beside this file.
 """
 
 import collections
-import contextlib
-import itertools
 import json
 from pathlib import Path
 
@@ -14,7 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import toy_pattern
-from helpers.runs import assert_same_run, final_state, numbers, shrunk
+from helpers.runs import (
+  Killed,
+  Runs,
+  assert_same_run,
+  final_state,
+  numbers,
+  shrunk,
+)
 
 from rsrc_jax import train
 from rsrc_jax.build.setup import make_setup
@@ -43,7 +48,7 @@ LINEAR = {
 
 
 def picks(seed, steps, phase, phases=PHASES):
-  return [mixing.pick(phases, seed, step, phase) for step in steps]
+  return [mixing.draw_pattern(phases, seed, step, phase) for step in steps]
 
 
 def test_a_pick_is_a_function_of_seed_step_and_phase():
@@ -130,8 +135,8 @@ def test_a_phase_that_never_ends(curriculum, phases, least):
   with pytest.raises(ValueError, match="never ends") as error:
     check(phases, curriculum=curriculum)
   said = str(error.value)
-  assert f"{len(phases)} phases" in said
-  assert f"phase {curriculum.get('levels', 0)} never ends" in said
+  assert f"{len(phases)} levels" in said
+  assert f"level {curriculum.get('levels', 0)} never ends" in said
   assert f"name='plateau' with levels >= {least}" in said
 
 
@@ -142,7 +147,7 @@ def test_every_pattern_has_a_carry_of_its_own():
     "b": Pattern(lambda: (jnp.int32(5), jnp.zeros(2)), None),
     TOY: Pattern(tuple, None),
   }
-  carry = mixing.apart(patterns)()
+  carry = mixing.init_carries(patterns)()
   assert set(carry) == set(patterns) and carry["a"] == 1
 
   def step(state, frozen, batch):
@@ -150,7 +155,7 @@ def test_every_pattern_has_a_carry_of_its_own():
     return state, {"batch": batch}
 
   state = TrainState(jnp.int32(0), {}, (), carry, (), jnp.uint32(0))
-  after, metrics = mixing.among(step, "a")(state, 10, "rows")
+  after, metrics = mixing.with_own_carry(step, "a")(state, 10, "rows")
   assert after.carry["a"] == 11 and after.step == 1
   assert after.carry["b"] is carry["b"] and set(after.carry) == set(carry)
   assert metrics == {"batch": "rows"} and state.carry["a"] == 1
@@ -331,42 +336,17 @@ def test_rules_can_not_be_mixed_with_policies(setup):
 # 3. and 5. All of it, whole; stopped, killed and gone on with.
 
 
-class Killed(BaseException):
-  """Nothing catches it and nothing is saved."""
-
-
 @pytest.fixture(scope="module")
 def runner(setup, tmp_path_factory):
   """(run, phases, workdir of a whole run): all runs share their programs."""
   made, _ = setup
   # What the patterns of the mixture measure of themselves has tests of its own.
   phases = [
-    x._replace(examine=None) if x.mixed else x for x in plan.make_stages(made)
+    x._replace(examine=None) if x.programs else x
+    for x in plan.make_stages(made)
   ]
-
-  def run(workdir, stop=0, kill=0):
-    """Trains; the `stop`-th or `kill`-th question gets its answer."""
-    asked = itertools.count(1)
-
-    @contextlib.contextmanager
-    def requests():
-      def answer():
-        number = next(asked)
-        if number == kill:
-          raise Killed
-        return number >= stop > 0
-
-      yield answer
-
-    with pytest.MonkeyPatch.context() as patch:
-      patch.setattr(train, "make_setup", lambda *_: made)
-      patch.setattr(train.plan, "make_stages", lambda _: phases)
-      patch.setattr(train, "stop_requests", requests)
-      return train.train(made.config, workdir)
-
-  workdir = tmp_path_factory.mktemp("mixed") / "run"
-  run(workdir)
-  return run, phases, workdir
+  runs = Runs(made, phases, tmp_path_factory.mktemp("mixed"))
+  return runs.run, phases, runs.whole
 
 
 def lines_of(workdir, phase, split="train"):
@@ -396,9 +376,9 @@ def test_the_second_phase_plays_all_patterns(runner):
   _, phases, workdir = runner
   assert [x.name for x in phases] == ["base", "turns", "toy"]
   mixed = phases[1]
-  assert set(mixed.mixed) == {"cdv", "qa", "ccv"}
+  assert set(mixed.programs) == {"cdv", "qa", "ccv"}
   # Three steps are the most of the first phase, and one look is no plateau.
-  played = [mixed.pick(step, int(step >= 3)) for step in range(10)]
+  played = [mixed.draw_pattern(step, int(step >= 3)) for step in range(10)]
   assert played == picks(1, range(3), 0) + picks(1, range(3, 10), 1)
   assert set(played) == {"cdv", "qa", "ccv"}
   lines = lines_of(workdir, "turns")
@@ -422,7 +402,7 @@ def test_a_buffer_is_carried_by_its_pattern_alone(runner):
   carry = leaves(workdir, "turns", ".carry")
   assert carry and all(k.startswith("['ccv']") for k in carry)
   steps = [x for k, x in carry.items() if k.endswith(".step")]
-  played = [phases[1].pick(step, int(step >= 3)) for step in range(10)]
+  played = [phases[1].draw_pattern(step, int(step >= 3)) for step in range(10)]
   assert steps == [played.count("ccv")]
   (stored,) = (x for k, x in carry.items() if k == "['ccv'].source.mask")
   assert stored.any(-1).sum() == min(16, 8 * played.count("ccv"))
@@ -431,7 +411,7 @@ def test_a_buffer_is_carried_by_its_pattern_alone(runner):
 def test_each_pattern_is_one_program(runner):
   _, phases, _ = runner
   for phase in phases:
-    for step in (phase.mixed or {"": phase.step}).values():
+    for step in (phase.programs or {"": phase.step}).values():
       assert step._cache_size() == 1
   assert phases[1].observe._cache_size() == 1
   assert phases[2].observe._cache_size() == 0  # its 99th step never came
@@ -458,8 +438,10 @@ def test_an_arm_begins_with_what_it_starts_from(runner):
 
 def test_a_pattern_of_a_file_trains_and_is_measured(runner):
   """No module was edited: its name is a path."""
-  _, _, workdir = runner
+  _, phases, workdir = runner
   assert Path(TOY).parent == ROOT / "tests" / "helpers"
+  # Its role has a section of the ledger, which the others' roles have not.
+  assert [x.sections for x in phases] == [(), ("C", "D"), ("E",)]
   assert not (ROOT / "rsrc_jax" / "patterns" / "toy_pattern.py").exists()
   lines = lines_of(workdir, "toy")
   # Windows of two steps: how many were played before the one and the other.

@@ -1,13 +1,9 @@
 """train.py: the shrunk default, whole; stopped, killed and gone on with."""
 
-import contextlib
-import itertools
 import json
-import random
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import jax
@@ -15,8 +11,11 @@ import numpy as np
 import pytest
 from helpers.runs import (
   SHRUNK,
+  Runs,
+  Signals,
   assert_same_run,
   command,
+  environment,
   numbers,
   run,
   shrunk,
@@ -26,26 +25,39 @@ from rsrc_jax import train
 from rsrc_jax.accounting import account
 from rsrc_jax.accounting.ledger import SCOPES
 from rsrc_jax.accounting.totals import totals
-from rsrc_jax.build.setup import make_setup
 from rsrc_jax.data import sources
 from rsrc_jax.runtime import run_log, sharding
 from rsrc_jax.runtime.configs import load
-from rsrc_jax.stages import plan
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+pytestmark = pytest.mark.xdist_group("tiny_runs")
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-  """An uninterrupted run, by the command line."""
-  workdir = tmp_path_factory.mktemp("whole") / "run"
+def whole(tiny_runs):
+  """The folder of an uninterrupted run."""
+  return tiny_runs.whole
+
+
+@pytest.fixture(scope="module")
+def restarted(tmp_path_factory):
+  """A run by the command line that was killed while it saved, and went on."""
+  workdir = tmp_path_factory.mktemp("restarted") / "run"
+  killed = subprocess.run(
+    command(workdir, end=("KILL", "writing:code:4")), cwd=ROOT,
+    env=environment(), capture_output=True, text=True, timeout=300,
+  )  # fmt: skip
+  assert killed.returncode == -signal.SIGKILL, killed.stderr
   done = run(workdir)
   assert done.returncode == 0, done.stderr
   return workdir, done
 
 
-def test_a_run_leaves_what_a_reader_needs(whole):
-  workdir, done = whole
+@pytest.mark.processes
+def test_a_run_leaves_what_a_reader_needs(restarted):
+  workdir, done = restarted
   for name in ("config.json", "environment.json", "metrics.jsonl",
                "samples.jsonl", "summary.json", "report.html"):  # fmt: skip
     assert (workdir / name).stat().st_size > 0
@@ -53,12 +65,28 @@ def test_a_run_leaves_what_a_reader_needs(whole):
   assert list((workdir / "figures").glob("*.png"))
   assert str(workdir / "report.html") in done.stdout
   assert "compiling" in done.stderr
-  environment = json.loads((workdir / "environment.json").read_text())
-  assert environment["packages"]["jax"] == jax.__version__
+  made = json.loads((workdir / "environment.json").read_text())
+  assert made["packages"]["jax"] == jax.__version__
+
+
+@pytest.mark.processes
+def test_a_killed_run_ends_as_if_nothing_had_happened(restarted, whole):
+  """kill -9 in the middle of a checkpoint; and a command is a call."""
+  workdir, _ = restarted
+  assert_same_run(workdir, whole)
+  both = totals(run_log.read_jsonl(workdir / "ledger.jsonl"))
+  assert both["sessions"] == 2 and len(both["lost"]) <= 1
+  once = totals(run_log.read_jsonl(whole / "ledger.jsonl"))
+  for arm in ("base", "english_rl", "code"):
+    flops = lambda ledger, arm=arm: sum(
+      p["flops"] for n, p in ledger["phases"][arm].items()
+      if n in SCOPES
+    )  # fmt: skip
+    assert flops(both) >= flops(once)  # redone steps count twice
 
 
 def test_the_summary_holds_every_promised_key(whole):
-  summary = json.loads((whole[0] / "summary.json").read_text())
+  summary = json.loads((whole / "summary.json").read_text())
   for key in ("seed", "source", "budget_tokens", "steps", "seconds", "params",
               "channel_utilisation"):  # fmt: skip
     assert summary[key] is not None
@@ -77,9 +105,9 @@ def test_the_summary_holds_every_promised_key(whole):
 
 
 def test_the_ledger_holds_all_of_the_time_and_every_phase(whole):
-  summary = json.loads((whole[0] / "summary.json").read_text())
+  summary = json.loads((whole / "summary.json").read_text())
   ledger = summary["ledger"]
-  lines = run_log.read_jsonl(whole[0] / "ledger.jsonl")
+  lines = run_log.read_jsonl(whole / "ledger.jsonl")
   assert [x["kind"] for x in lines][:2] == ["open", "phase"]
   wall = lines[-1]["at"] - lines[0]["at"]
   wall += lines[1]["seconds"]  # the data were built before the ledger opened
@@ -103,7 +131,7 @@ def test_the_ledger_holds_all_of_the_time_and_every_phase(whole):
 
 
 def test_what_every_arm_cost_is_in_the_summary(whole):
-  summary = json.loads((whole[0] / "summary.json").read_text())
+  summary = json.loads((whole / "summary.json").read_text())
   arms = summary["rsrc"]["arms"]
   assert {"code", "english_rl", "untrained", "identity"} < set(arms)
   base, code = (summary["ledger"]["phases"][x] for x in ("base", "code"))
@@ -124,17 +152,17 @@ def test_what_every_arm_cost_is_in_the_summary(whole):
 
 
 def test_tensorboard_has_the_totals(whole):
-  summary = json.loads((whole[0] / "summary.json").read_text())
+  summary = json.loads((whole / "summary.json").read_text())
   found = account.scalars(summary)
   assert found["rsrc/code/k"] == 0.0
   assert found["ledger//compile/seconds"] > 0  # shared by all arms
   assert all(np.isfinite(x) for x in found.values())
-  events = list((whole[0] / "tensorboard" / "run").glob("events*"))
+  events = list((whole / "tensorboard" / "run").glob("events*"))
   assert b"rsrc/code/bits_saved" in events[0].read_bytes()
 
 
 def test_metrics_lines_carry_what_was_spent(whole):
-  lines = run_log.read_jsonl(whole[0] / "metrics.jsonl")
+  lines = run_log.read_jsonl(whole / "metrics.jsonl")
   for split in ("train", "valid"):
     flops = [
       x["flops"] for x in lines if x["phase"] == "code" and x["split"] == split
@@ -144,7 +172,7 @@ def test_metrics_lines_carry_what_was_spent(whole):
 
 
 def test_the_trajectory_is_what_was_logged(whole):
-  summary = json.loads((whole[0] / "summary.json").read_text())
+  summary = json.loads((whole / "summary.json").read_text())
   found = summary["trajectory"]
   assert set(found) == {"english_rl", "code"}
   assert [x["step"] for x in found["code"]] == [4, 8]
@@ -155,14 +183,14 @@ def test_the_trajectory_is_what_was_logged(whole):
   )
 
 
-def test_a_ledger_changes_nothing_that_is_learnt(whole, tmp_path):
-  train.train(shrunk(**{"ledger.enabled": False}), tmp_path / "run")
+def test_a_ledger_changes_nothing_that_is_learnt(tiny_runs, whole, tmp_path):
+  tiny_runs.run(tmp_path / "run", **{"ledger.enabled": False})
   assert not (tmp_path / "run" / "ledger.jsonl").exists()
-  assert_same_run(tmp_path / "run", whole[0])
+  assert_same_run(tmp_path / "run", whole)
 
 
 def test_samples_show_tokens_and_text(whole):
-  lines = run_log.read_jsonl(whole[0] / "samples.jsonl")
+  lines = run_log.read_jsonl(whole / "samples.jsonl")
   assert {x["arm"] for x in lines} == {"english_rl", "code"}
   for line in lines:
     assert len(line["code_ids"]) == len(line["code_novel"]) <= 3
@@ -170,85 +198,45 @@ def test_samples_show_tokens_and_text(whole):
     assert line["code_novel"] == [i not in words for i in line["code_ids"]]
 
 
-def test_a_finished_run_is_not_done_again(whole, tmp_path):
+def test_a_finished_run_is_not_done_again(tiny_runs, whole, tmp_path):
   workdir = tmp_path / "run"
-  shutil.copytree(whole[0], workdir)
+  shutil.copytree(whole, workdir)
   begun = (workdir / "metrics.jsonl").stat().st_mtime_ns
-  again = run(workdir)
-  assert again.returncode == 0
+  summary = tiny_runs.run(workdir)
+  assert summary == json.loads((whole / "summary.json").read_text())
   assert (workdir / "metrics.jsonl").stat().st_mtime_ns == begun
-  assert numbers(workdir) == numbers(whole[0])
+  assert numbers(workdir) == numbers(whole)
 
 
-def test_another_config_is_refused(whole):
-  done = run(whole[0], seed=5)
-  assert done.returncode == 2
-  assert "config.seed=0" in done.stderr and "--workdir" in done.stderr
+def test_another_config_is_refused(tiny_runs, whole):
+  with pytest.raises(ValueError, match=r"config\.seed=0") as error:
+    tiny_runs.run(whole, seed=5)
+  assert "--workdir" in str(error.value)
 
 
-def test_a_killed_run_ends_as_if_nothing_had_happened(whole, tmp_path):
-  """kill -9 at random moments, again and again until it gets through."""
-  workdir, dice = tmp_path / "run", random.Random(0)
-  kills = 0
-  for attempt in range(12):
-    child = subprocess.Popen(
-      command(workdir), cwd=ROOT, stdout=subprocess.DEVNULL,
-      stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    wait_for = dice.choice(
-      [
-        "checkpoints/base/4",
-        "checkpoints/english_rl/4",
-        "checkpoints/code/4",
-        "checkpoints/code",
-      ]
-    )
-    deadline = time.monotonic() + 120
-    while child.poll() is None and time.monotonic() < deadline:
-      if attempt < 3 and (workdir / wait_for).exists():
-        time.sleep(dice.random())
-        break
-      time.sleep(0.02)
-    if child.poll() is None:
-      child.send_signal(signal.SIGKILL)
-      child.wait()
-      kills += 1
-    elif child.returncode == 0:
-      break
-  assert child.returncode == 0
-  assert kills >= 1
-  assert_same_run(workdir, whole[0])
-  lines = run_log.read_jsonl(workdir / "ledger.jsonl")
-  sums = totals(lines)
-  assert sums["sessions"] == kills + 1 or len(sums["lost"]) <= kills
-  once = totals(run_log.read_jsonl(whole[0] / "ledger.jsonl"))
-  for arm in ("base", "english_rl", "code"):
-    flops = lambda ledger, arm=arm: sum(
-      p["flops"] for n, p in ledger["phases"][arm].items()
-      if n in SCOPES
-    )  # fmt: skip
-    assert flops(totals) >= flops(once)  # redone steps count twice
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_run_saves_and_says_how_to_go_on(whole, tmp_path, number):
+@pytest.mark.processes
+def test_a_terminated_run_saves_and_says_how_to_go_on(
+  tiny_runs, whole, tmp_path
+):
   workdir = tmp_path / "run"
-  child = subprocess.Popen(
-    command(workdir), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    text=True,
+  done = subprocess.run(
+    command(workdir, end=("TERM", "base:4")), cwd=ROOT,
+    env=environment(), capture_output=True, text=True, timeout=300,
   )  # fmt: skip
-  deadline = time.monotonic() + 120
-  while time.monotonic() < deadline and child.poll() is None:
-    if (workdir / "checkpoints" / "english_rl").exists():
-      break
-    time.sleep(0.02)
-  child.send_signal(number)
-  _, said = child.communicate(timeout=120)
-  assert child.returncode == 3, said
-  assert "saved at step" in said and f"--workdir={workdir}" in said
-  done = run(workdir)
-  assert done.returncode == 0, done.stderr
-  assert_same_run(workdir, whole[0])
+  assert done.returncode == 3, done.stderr
+  assert "base saved at step 5" in done.stderr
+  assert f"--workdir={workdir}" in done.stderr
+  tiny_runs.run(workdir)
+  assert_same_run(workdir, whole)
+
+
+def test_ctrl_c_saves_too(tiny_runs, whole, tmp_path):
+  workdir = tmp_path / "run"
+  log = Signals(workdir, signal.SIGINT, at=3)  # in the base, of six steps
+  with pytest.raises(train.Interrupted, match="base saved at step 4"):
+    tiny_runs.run(workdir, signals=True, log=log)
+  tiny_runs.run(workdir)
+  assert_same_run(workdir, whole)
 
 
 def test_a_run_that_fails_is_on_the_bill(tmp_path):
@@ -264,33 +252,34 @@ def test_a_run_that_fails_is_on_the_bill(tmp_path):
   assert sums["phases"]["base"]["update"]["flops"] > 0
 
 
-def test_nothing_is_compiled_after_the_first_step(tmp_path, monkeypatch):
+def test_nothing_is_compiled_after_the_first_step(tiny_runs, whole):
   """One program a phase, and one for both RL arms: their limits are data."""
-  built, real = [], plan.make_stages
-  monkeypatch.setattr(
-    plan, "make_stages", lambda setup: built.extend(real(setup)) or built
-  )
-  train.train(shrunk(), tmp_path / "run")
-  phases = {phase.name: phase for phase in built}
+  assert whole.exists()
+  phases = {phase.name: phase for phase in tiny_runs.stages}
   assert phases["code"].step is phases["english_rl"].step
   for phase in phases.values():
     assert phase.step._cache_size() == 1
   for name in ("code", "english_rl"):
-    assert phases[name].given._cache_size() == 1
+    assert phases[name].controls._cache_size() == 1
 
 
-def test_seeds_share_one_program(tmp_path):
+def test_seeds_share_one_program(tiny_runs, tmp_path):
   """A seed is an input of the step: a sweep compiles it once."""
-  texts = []
-  for seed in (0, 7):
-    setup = make_setup(shrunk(seed=seed), tmp_path)
-    arm = plan.make_stages(setup)[-1]
-    params = setup.policy.init(jax.random.key(0))
-    batch = sources.batch(setup.corpus.train, 0, arm.batch_size)
-    state, frozen = arm.init(params), {"base": params, "reader": params}
-    given = jax.eval_shape(arm.given, 0, state.curriculum, frozen, batch)
-    texts.append(arm.step.lower(state, frozen, batch, given).as_text())
-  assert texts[0] == texts[1]
+  other = Runs.of(shrunk(seed=7), tmp_path)
+  one, two = (lowered_step(x.setup, x.stages[-1]) for x in (tiny_runs, other))
+  assert one == two
+
+
+def lowered_step(setup, arm) -> str:
+  """The text of an arm's step; nothing is compiled."""
+  params = jax.eval_shape(setup.policy.init, jax.random.key(0))
+  batch = sources.batch(setup.corpus.train, 0, arm.batch_size)
+  state = jax.eval_shape(arm.init, params)
+  frozen = {"base": params, "reader": params}
+  controls = jax.eval_shape(
+    arm.controls, np.int32(0), state.curriculum, frozen, batch
+  )
+  return arm.step.lower(state, frozen, batch, controls).as_text()
 
 
 @pytest.mark.parametrize(
@@ -343,34 +332,16 @@ GATED = SHRUNK | {
 
 @pytest.fixture(scope="module")
 def gated(tmp_path_factory):
-  """(run, phases): runs share their programs; `stops` end one early."""
+  """Runs of it, which share their programs; one has been made."""
   config = load(ROOT / "configs" / "random_vocabulary.py")
   config.update_from_flattened_dict(GATED)
-  setup = make_setup(config, tmp_path_factory.mktemp("cache"))
-  phases = plan.make_stages(setup)
-
-  def run(workdir, stop=0):
-    """Trains; from the `stop`-th question on the answer is to stop."""
-    asked = itertools.count(1)
-
-    @contextlib.contextmanager
-    def requests():
-      yield lambda: next(asked) >= stop > 0
-
-    with pytest.MonkeyPatch.context() as patch:
-      patch.setattr(train, "make_setup", lambda *_: setup)
-      patch.setattr(train.plan, "make_stages", lambda _: phases)
-      patch.setattr(train, "stop_requests", requests)
-      return train.train(config, workdir)
-
-  whole = tmp_path_factory.mktemp("gated") / "run"
-  run(whole)
-  return run, setup, phases, whole
+  runs = Runs.of(config, tmp_path_factory.mktemp("gated"))
+  assert runs.whole.exists()
+  return runs
 
 
 def test_the_curriculum_advances_on_held_out_reward(gated):
-  _, _, phases, workdir = gated
-  lines = run_log.read_jsonl(workdir / "metrics.jsonl")
+  lines = run_log.read_jsonl(gated.whole / "metrics.jsonl")
   assert {x["phase"] for x in lines} == {"base", "F"}
   held = [x for x in lines if x["split"] == "held"]
   assert [x["step"] for x in held] == [2, 4, 6, 8]
@@ -384,15 +355,15 @@ def test_the_curriculum_advances_on_held_out_reward(gated):
     assert last[name] < first[name]
   assert last["v0"] > 0 and 0 <= last["pay_load"] <= 1
   # One program each: a state that was observed goes on where it was.
-  _, arm = phases
+  _, arm = gated.stages
   assert arm.step._cache_size() == arm.observe._cache_size() == 1
-  assert arm.given._cache_size() == 1
+  assert arm.controls._cache_size() == 1
 
 
 def test_nothing_is_learnt_from_what_is_held_out(gated):
   """Looking changes the curriculum's observations and not a bit else."""
-  _, setup, (_, arm), _ = gated
-  params = setup.policy.init(jax.random.key(0))
+  setup, (_, arm) = gated.setup, gated.stages
+  params = jax.jit(setup.policy.init)(jax.random.key(0))
   state = arm.init(jax.tree.map(np.copy, params))
   state = sharding.put(state, sharding.shardings(setup.mesh, state))
   frozen = {"base": params, "reader": params}
@@ -414,12 +385,11 @@ STOPS = (("base", 4), ("F", 2), ("F", 5))
 
 def test_a_stopped_plateau_goes_on_bitwise(gated, tmp_path):
   """Stopped in the base, right after a look at the reward and between two."""
-  run, _, _, whole = gated
   workdir, where = tmp_path / "run", []
   for stop in (5, 7, 5):  # how often the loop asks is no promise: see below
     with pytest.raises(train.Interrupted) as error:
-      run(workdir, stop)
+      gated.run(workdir, stop=stop)
     where.append(str(error.value).split(" of ")[0])
-  run(workdir)
+  gated.run(workdir)
   assert where == [f"{x} saved at step {n}" for x, n in STOPS]
-  assert_same_run(workdir, whole, ("base", "F"))
+  assert_same_run(workdir, gated.whole, ("base", "F"))

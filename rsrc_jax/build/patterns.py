@@ -1,0 +1,44 @@
+"""A pattern, made as the config of an arm says."""
+
+from pathlib import Path
+
+from rsrc_jax.build.setup import Setup, make_info
+from rsrc_jax.ops import rewards
+from rsrc_jax.rl import verifier
+from rsrc_jax.runtime import named
+from rsrc_jax.types import Context, Pattern
+
+
+def make(setup: Setup, config, name: str, monitor: bool = False) -> Pattern:
+  """The pattern `name`, with the settings of its block.
+
+  Args:
+    setup: of the run.
+    config: as the arm sees it.
+    name: a file of rsrc_jax/patterns, whose block is config.patterns.NAME; or a
+      Python file of the user's, whose block has the name of the file.
+    monitor: measure the use of injected ids even where it is not paid for.
+
+  Raises:
+    ValueError: there is no such pattern, or its settings can't work.
+  """
+  make_it = named.find("patterns", name, "make", "config.arms: pattern")
+  block = config.patterns[Path(name).stem if name.endswith(".py") else name]
+  settings = block.to_dict()
+  if settings.get("gate"):
+    rewards.check_bonus(
+      bonus=settings["gate"]["bonus"],
+      price=settings["length_price"],
+      listed=config.augment.inject,
+      budget=config.budget,
+      beyond=settings["gate"].pop("beyond_bound"),
+    )
+    settings["monitor"] = monitor
+  verify = verifier.make(
+    setup.policy,
+    setup.roles["V"],
+    weights=config.verifier.to_dict(),
+    positions=setup.corpus.slots,
+  )
+  context = Context(setup.policy, setup.roles, verify, make_info(setup.corpus))
+  return make_it(context, **settings)

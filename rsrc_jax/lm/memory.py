@@ -1,0 +1,219 @@
+"""A memory cc of bounded length, read beside a source or a code.
+
+C writes a code with cc before the source, D reads cc before the code, and CC
+turns what has happened into the next cc. A stream is a row of sources that have
+something in common, so that there is something to remember.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rsrc_jax.lm import keys, likelihood, rollout, tokens
+from rsrc_jax.lm.roles import Role
+from rsrc_jax.types import (
+  Constraints,
+  Metrics,
+  Params,
+  Policy,
+  Rollout,
+  SupervisedBatch,
+  Tokens,
+)
+
+
+class Memory(NamedTuple):
+  """Who reads and writes it."""
+
+  policy: Policy
+  C: Role
+  D: Role
+  CC: Role  # its length is the memory's, M
+  text: Role  # in which the frozen base reads s without a code
+  levels: jax.Array  # [L] int32: the ids that tell CC a score in [0, 1]
+
+
+def with_memory(cc: Tokens, other: Tokens, separator) -> Tokens:
+  """cc [N, M], a separator, and what is read with it; `other` where no cc."""
+  line = tokens.constant(separator, other.ids.shape[0])
+  some = jnp.any(cc.mask, -1, keepdims=True)
+  return tokens.concat(cc, tokens.keep(line, some), other)
+
+
+def write(
+  m: Memory,
+  params: Params,
+  cc: Tokens,
+  s: Tokens,
+  constraints: Constraints | None,
+  row_keys: jax.Array,
+  samples: int,
+  greedy: bool = False,
+) -> Rollout:
+  """C's codes of s [N, S] beside cc [N, M]. -> outputs [N, samples, k]"""
+  C = m.C.greedy() if greedy else m.C
+  prompt = C.prompt(with_memory(cc, s, C.separator), constraints)
+  return rollout.sample(
+    m.policy, params, C, prompt, row_keys, samples=samples,
+    constraints=constraints,
+  )  # fmt: skip
+
+
+def read(
+  m: Memory, params: Params, cc: Tokens, s: Tokens, code: Tokens
+) -> jax.Array:
+  """ln p_D(s | cc, c): cc [N, M], s [N, S], code [N, G, k] -> [N, G]."""
+  G = code.ids.shape[1]
+  target = tokens.expand(tokens.with_end(tokens.repeat(s, G), m.D.end))
+  both = with_memory(tokens.repeat(cc, G), tokens.flatten(code), m.C.separator)
+  found = rollout.likelihood(m.policy, params, m.D, m.D.prompt(both), target)
+  return found.reshape(code.ids.shape[:2])
+
+
+def update(
+  m: Memory,
+  params: Params,
+  s: Tokens,
+  cc: Tokens,
+  code: Tokens,
+  gain: jax.Array,
+  row_keys: jax.Array,
+  samples: int,
+  greedy: bool = False,
+) -> tuple[Rollout, Tokens]:
+  """CC reads a round's history and writes new memories [n, samples, M].
+
+  s [n, S], cc [n, M], code [n, k], gain [n]. -> also the d that it was shown.
+  """
+  CC = m.CC.greedy() if greedy else m.CC
+  separator, L = m.C.separator, len(m.levels)
+  both = with_memory(cc, code, separator)
+  d = rollout.greedy(m.policy, params, m.D, m.D.prompt(both))
+  level = jnp.clip(gain * L, 0, L - 1).astype(jnp.int32)
+  score = Tokens(m.levels[level][:, None], jnp.ones((len(level), 1), bool))
+  line = tokens.constant(separator, len(level))
+  history = tokens.concat(
+    with_memory(cc, s, separator), line, code, line, d, line, score
+  )
+  found = rollout.sample(
+    m.policy, params, CC, CC.prompt(history), row_keys, samples=samples
+  )
+  return found, d
+
+
+def hardest_source(
+  m: Memory, params: Params, cc: Tokens, candidates: Tokens
+) -> Tokens:
+  """Of [n, P, S] the source that D finds least likely given cc. -> [n, S]"""
+  n, pool = candidates.ids.shape[:2]
+  if pool == 1:
+    return tokens.at(candidates, 0)
+  nothing = tokens.expand(tokens.empty(n * pool, 1))
+  with jax.named_scope("V"):
+    log_lik = read(
+      m, params, tokens.repeat(cc, pool), tokens.flatten(candidates), nothing
+    )
+  return tokens.pick(candidates, jnp.argmin(log_lik.reshape(n, pool), -1))
+
+
+def decode_batch(
+  m: Memory,
+  cc: Tokens,
+  s: Tokens,
+  code: Tokens,
+  key: jax.Array,
+  dropout: float,
+) -> SupervisedBatch:
+  """D learns s from cc and c; a share `dropout` of each is left out."""
+  some = jax.random.uniform(key, (2, len(s.ids), 1)) >= dropout
+  cc, code = tokens.keep(cc, some[0]), tokens.keep(code, some[1])
+  target = tokens.expand(tokens.with_end(s, m.D.end))
+  prompt = m.D.prompt(with_memory(cc, code, m.C.separator))
+  return SupervisedBatch(prompt, target, jnp.ones(target.ids.shape[:2]))
+
+
+def value(
+  m: Memory,
+  params: Params,
+  base: Params,
+  cc: Tokens,
+  s: Tokens,
+  constraints: Constraints,
+  row_keys: jax.Array,
+) -> tuple[jax.Array, Rollout]:
+  """R(s | cc) of each memory under a greedy C: cc [n, H, M], s [n, S].
+
+  R is the share of s's surprise under the base that D's reading takes away.
+
+  -> [n, H], and C's rollout of n * H rows.
+  """
+  H = cc.ids.shape[1]
+  wide = lambda tree: jax.tree.map(lambda x: jnp.repeat(x, H, 0), tree)
+  with jax.named_scope("V"):
+    base_log_lik = likelihood.without_code(m.policy, base, m.text, s)
+  s, cc = wide(s), tokens.flatten(cc)
+  c = write(m, params, cc, s, wide(constraints), wide(row_keys), 1, greedy=True)
+  code = tokens.without_end(c.output, m.C.end)
+  with jax.named_scope("V"):
+    log_lik = read(m, params, cc, s, code).reshape(-1, H)
+  return likelihood.relative_gain(log_lik, base_log_lik[:, None]), c
+
+
+def stream(
+  s: Tokens, places: tuple[int, ...], drift: float, key: jax.Array
+) -> Tokens:
+  """Gives the sources [n, R, P, S] of a stream what they have in common.
+
+  At the given places, the first source's own words stand in all of them, until
+  one drifts to the word that a later source brought.
+  """
+  if not places:
+    return s
+  place = jnp.asarray(places)
+  words = s.ids[:, :, 0][..., place]  # [n, R, K], each round's own
+  new = jax.random.bernoulli(key, drift, words.shape).at[:, 0].set(True)
+  said = [words[:, 0]]
+  for r in range(1, words.shape[1]):
+    said.append(jnp.where(new[:, r], words[:, r], said[-1]))
+  said = jnp.stack(said, 1)[:, :, None]  # the same in all of a pool
+  return s._replace(ids=s.ids.at[..., place].set(said))
+
+
+def unfold(
+  m: Memory, params: Params, base: Params, s: Tokens
+) -> tuple[Metrics, dict[str, Tokens]]:
+  """Plays the rounds of streams greedily, and reads each with other memories.
+
+  s [n, R, S] -> bits of D about s beside each, [n, R], and what was written.
+  cc: the memory as it unfolds; empty: none; frozen: that of the first round for
+  ever; shuffled: another stream's.
+  """
+  n = len(s.ids)
+  # All is greedy: the keys decide nothing.
+  row_keys = keys.row_keys(jax.random.key(0), jnp.zeros(n, int))
+  cc = none = tokens.empty(n, m.CC.length)
+  first, shown, bits = None, [], []
+  for r in range(s.ids.shape[1]):
+    here = tokens.at(s, r)
+    base_log_lik = likelihood.without_code(m.policy, base, m.text, here)
+    memories = {
+      "cc": cc, "empty": none, "frozen": cc if first is None else first,
+      "shuffled": tokens.roll(cc),
+    }  # fmt: skip
+    codes, log_lik = {}, {}
+    for name, beside in memories.items():
+      c = write(m, params, beside, here, None, row_keys, 1, greedy=True)
+      codes[name] = tokens.without_end(c.output, m.C.end)
+      log_lik[name] = read(m, params, beside, here, codes[name])[:, 0]
+    bits.append(
+      {k: (x - base_log_lik) / jnp.log(2.0) for k, x in log_lik.items()}
+    )
+    code = tokens.at(codes["cc"], 0)
+    gain = likelihood.relative_gain(log_lik["cc"], base_log_lik)
+    after, d = update(m, params, here, cc, code, gain, row_keys, 1, greedy=True)
+    shown.append({"source": here, "cc": cc, "code": code, "decoded": d})
+    cc = tokens.at(tokens.without_end(after.output, m.CC.end), 0)
+    first = cc if r == 0 else first
+  gather = lambda parts: jax.tree.map(lambda *x: jnp.stack(x, 1), *parts)
+  return gather(bits), gather(shown)
