@@ -27,7 +27,7 @@ def test_a_config_builds_and_states_its_command(path, tmp_path, monkeypatch):
     text.split()
   )
   config = load(path)
-  if config.get("loop") == "refine":
+  if config.get("loop") == "rsrc_jax.recursive.loop":
     return build_refine(config)
   if config.model_name == "pretrained":
     config.model.path = str(small_checkpoint.make(tmp_path / "checkpoint"))
