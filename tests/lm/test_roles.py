@@ -15,8 +15,8 @@ USE, AVOID, SLOT = 21, 22, 23
 HEARS = tiny.ROLES["C"]._replace(use=USE, avoid=AVOID, slot=SLOT, length=4)
 C, SEPARATOR = tokenizer.C, tokenizer.SEPARATOR
 TEXT = Tokens(
-  np.array([[9, 10, 11], [12, 0, 0]], np.int32),
-  np.array([[True, True, True], [True, False, False]]),
+  jnp.asarray(np.array([[9, 10, 11], [12, 0, 0]], np.int32)),
+  jnp.asarray(np.array([[True, True, True], [True, False, False]])),
 )
 
 
