@@ -12,7 +12,7 @@ from rsrc_jax.runtime import cache
 FAULTS = """
 import resource, sys
 import numpy as np
-from rsrc_jax import cache
+from rsrc_jax.runtime import cache
 if sys.argv[1] == "kept":
   assert cache.keep_memory()
 for _ in range(3):
