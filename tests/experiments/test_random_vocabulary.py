@@ -561,6 +561,7 @@ def test_every_figure_is_drawn(folder):
   assert "there is nothing to draw" not in printed
 
 
+@pytest.mark.slow
 def test_the_same_bytes_twice(folder, tmp_path):
   folder, _ = folder
   shutil.copy(folder / "registration.json", tmp_path)

@@ -61,7 +61,7 @@ def run(workdir, **changes):
   """Runs the command to its end."""
   return subprocess.run(
     command(workdir, **changes), cwd=ROOT, env=environment(),
-    capture_output=True, text=True, timeout=300,
+    capture_output=True, text=True, timeout=900,
   )  # fmt: skip
 
 

@@ -174,7 +174,7 @@ POLICY = Policy(
   init_cache=lambda batch, group, length: Cache((), (), ()),
 )
 PARAMS = np.random.default_rng(0).normal(size=(S + 1, tiny.VOCAB)) * 3
-FROZEN = {"base": PARAMS.astype(np.float32)}
+FROZEN = {"base": jnp.asarray(PARAMS.astype(np.float32))}
 TEXT = tiny.ROLES["text"]
 
 

@@ -17,8 +17,8 @@ HEARS = tiny.ROLES["C"]._replace(
 )
 C, SEPARATOR = tokenizer.C, tokenizer.SEPARATOR
 TEXT = Tokens(
-  np.array([[9, 10, 11], [12, 0, 0]], np.int32),
-  np.array([[True, True, True], [True, False, False]]),
+  jnp.asarray(np.array([[9, 10, 11], [12, 0, 0]], np.int32)),
+  jnp.asarray(np.array([[True, True, True], [True, False, False]])),
 )
 
 

@@ -319,8 +319,10 @@ def test_likelihood_sums_over_the_target():
 
 
 HEARS = {"use": 20, "avoid": 21, "slot": 22}
-TEMPERATURES = np.linspace(0.5, 2.0, tiny.ROWS, dtype=np.float32)[:, None]
-BUDGETS = np.asarray([1, 2, 3, 3, 2, 1, 2, 3], np.int32)[:, None]
+TEMPERATURES = jnp.asarray(
+  np.linspace(0.5, 2.0, tiny.ROWS, dtype=np.float32)[:, None]
+)
+BUDGETS = jnp.asarray(np.array([[1, 2, 3, 3, 2, 1, 2, 3]], np.int32).T)
 
 
 def everything(seed: int = 0) -> Constraints:

@@ -11,8 +11,8 @@ from rsrc_jax.ops import distributions
 
 LARGEST = np.float32(1 - 2**-24)  # the largest float32 below 1
 # 1 : 2 : 3, and a fourth that is masked although it would be the likeliest.
-LOGITS = np.log(np.array([1.0, 2.0, 3.0, 4.0], np.float32))
-ALLOWED = np.array([True, True, True, False])
+LOGITS = jnp.asarray(np.log(np.array([1.0, 2.0, 3.0, 4.0], np.float32)))
+ALLOWED = jnp.asarray(np.array([True, True, True, False]))
 
 log_probs = jax.jit(
   distributions.log_probs, static_argnames=("temperature", "top_p")

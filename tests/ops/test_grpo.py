@@ -69,13 +69,13 @@ def test_a_group_of_one_is_refused():
 #  -2   0.5   0.8      -1.6                   1/2  1/2  clipped below
 #  -2   1.5   1.28     -3                     1    1    not: min is pessimistic
 #  -2   9     -         -                     9    -    masked
-ADVANTAGE = np.array([1.0, -2.0], np.float32)
+ADVANTAGE = jnp.asarray(np.array([1.0, -2.0], np.float32))
 RATIO = np.array([[1.5, 0.5, 1.0], [0.5, 1.5, 9.0]])
 BEHIND = np.array([[1.0, 1.0, 3.0], [0.5, 1.0, 9.0]])
-MASK = np.array([[True, True, True], [True, True, False]])
-OLD = np.full((2, 3), np.log(0.5), np.float32)
-NEW = (OLD + np.log(RATIO)).astype(np.float32)
-BEHAVIOUR = (OLD - np.log(BEHIND)).astype(np.float32)
+MASK = jnp.asarray(np.array([[True, True, True], [True, True, False]]))
+OLD = jnp.asarray(np.full((2, 3), np.log(0.5), np.float32))
+NEW = jnp.asarray((np.log(0.5) + np.log(RATIO)).astype(np.float32))
+BEHAVIOUR = jnp.asarray((np.log(0.5) - np.log(BEHIND)).astype(np.float32))
 
 
 @jax.jit
@@ -174,7 +174,7 @@ def test_only_the_learner_is_differentiated():
 
 # A policy of two tokens over {0, 1, 2} where 0 ends: (0), (1, x) and (2, x).
 OUTPUTS = np.array([(0, 0), *itertools.product((1, 2), (0, 1, 2))])
-WRITTEN = np.array([[True, first != 0] for first, _ in OUTPUTS])
+WRITTEN = jnp.asarray(np.array([[True, first != 0] for first, _ in OUTPUTS]))
 
 
 def token_log_probs(logits):

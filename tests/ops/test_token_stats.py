@@ -78,8 +78,11 @@ def head_mask(kind, size=37, shape=(2, 3)):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_float64_parity_of_50000_ids(name):
-  it = case(name)
+@pytest.mark.parametrize(
+  "size", [2_000, pytest.param(50_000, marks=pytest.mark.slow)]
+)
+def test_float64_parity(name, size):
+  it = case(name, size=size)
   expected = float64(*it)
   assert_stats(from_logits(*it), expected)
   # The same logits as hidden @ unembedding: rows of the identity pick them.
@@ -164,7 +167,11 @@ def test_varentropy_is_the_slope_of_entropy_in_log_temperature(name):
   np.testing.assert_allclose(-np.sum(z * dz), slope[0], rtol=1e-4)
 
 
-@pytest.mark.parametrize("block", [1, 5, 12, 36, 37, 1000])
+@pytest.mark.parametrize(
+  "block",
+  [*(pytest.param(x, marks=pytest.mark.slow) for x in (1, 5, 36, 37)),
+   12, 1000],
+)  # fmt: skip
 def test_any_block_size(block):
   arrays, ids = head()
   mask = head_mask("full")
@@ -332,8 +339,12 @@ def test_gradient_is_that_of_finite_differences(name):
       assert (np.asarray(found)[~it.mask] == 0.0).all()
 
 
-@pytest.mark.parametrize("kind", ["none", "vector", "full"])
-@pytest.mark.parametrize("block", [8, 37])
+@pytest.mark.parametrize(
+  "kind, block",
+  [("none", 37), ("vector", 8), ("full", 8),
+   *(pytest.param(*x, marks=pytest.mark.slow)
+     for x in (("none", 8), ("vector", 37), ("full", 37)))],
+)  # fmt: skip
 def test_gradient_to_hidden_and_unembedding(kind, block):
   arrays, ids = head()
   mask = head_mask(kind)
@@ -360,8 +371,10 @@ def test_gradient_to_hidden_and_unembedding(kind, block):
 
 
 @pytest.mark.parametrize(
-  "kind, check_vma", [("none", False), ("vector", True), ("full", False)]
-)
+  "kind, check_vma",
+  [pytest.param("none", False, marks=pytest.mark.slow), ("vector", True),
+   ("full", False)],
+)  # fmt: skip
 def test_sharded_vocabulary(kind, check_vma):
   """Rows over one axis, ids over another; 48 ids as 4 shards of 12."""
   arrays, ids = head(shape=(4, 3), size=48)

@@ -1,6 +1,7 @@
 """The fused kernels: both structures interpreted, and lowered, on a CPU."""
 
 import functools
+import itertools
 import re
 import warnings
 
@@ -19,6 +20,17 @@ from rsrc_jax.types import Constraints, TokenStats
 # backend, rows, block: the smallest tiles that each lowering takes.
 SMALL = {"tpu": (32, 128), "gpu": (16, 64)}
 BACKENDS = tuple(SMALL)
+# What both structures share is tried on one of them in the quick suite.
+ONE_BACKEND = ("tpu", pytest.param("gpu", marks=pytest.mark.slow))
+
+
+def lowerings():
+  """(backend, dtype, mask): two of them in the quick suite."""
+  quick = {("tpu", jnp.float32, (77, 1000)), ("gpu", jnp.bfloat16, (1000,))}
+  for case in itertools.product(
+    BACKENDS, (jnp.float32, jnp.bfloat16), (None, (1000,), (77, 1000))
+  ):
+    yield pytest.param(*case, marks=() if case in quick else pytest.mark.slow)
 
 
 @pytest.fixture
@@ -102,7 +114,9 @@ def test_statistics_of_every_case(backend):
       assert np.all(np.asarray(got.varentropy) == 0)
 
 
-@pytest.mark.parametrize("masked", ["rows", "ids"])
+@pytest.mark.parametrize(
+  "masked", ["rows", pytest.param("ids", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_ragged_sizes_and_gradients(small_parts, backend, masked):
   """Statistics as the plain ones, gradients as differences have them."""
@@ -122,7 +136,7 @@ def test_ragged_sizes_and_gradients(small_parts, backend, masked):
   np.testing.assert_allclose(d_unembedding, dz.T @ hidden, rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ONE_BACKEND)
 def test_masked_ids_get_no_gradient(small_parts, backend):
   """Of an id masked in every row, and of rows with one id allowed, or none."""
   hidden, unembedding, sampled, injected, mask = problem()
@@ -150,7 +164,7 @@ def test_masked_ids_get_no_gradient(small_parts, backend):
   assert np.all(np.asarray(d_hidden)[2] == 0)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ONE_BACKEND)
 def test_bfloat16_operands(backend):
   """Products of bfloat16 are exact in float32: the statistics lose nothing."""
   hidden, unembedding, *rest = problem(4)
@@ -166,7 +180,7 @@ def test_bfloat16_operands(backend):
     np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-5, err_msg=field)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ONE_BACKEND)
 def test_leading_axes(backend):
   *operands, injected, mask = problem(5, rows=30)
   hidden, unembedding, sampled = operands
@@ -197,9 +211,7 @@ def lowered(f, backend, *args) -> str:
     return lower(*args).mlir_module()
 
 
-@pytest.mark.parametrize("mask", [None, (1000,), (77, 1000)])
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend, dtype, mask", lowerings())
 def test_lowers_without_a_device(backend, dtype, mask):
   """One kernel forward, two more backward, and no logits outside of them."""
   array = jax.ShapeDtypeStruct

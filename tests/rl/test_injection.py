@@ -52,11 +52,14 @@ MEANING = 2.0  # nats that 15 is worth to D as the first token
 def tokens(rows):
   ids = np.array([[*row, *[0] * (K - len(row))] for row in rows], np.int32)
   mask = np.arange(K) < np.array([len(row) for row in rows])[:, None]
-  return Tokens(ids[None], mask[None])
+  return Tokens(jnp.asarray(ids[None]), jnp.asarray(mask[None]))
 
 
 CODE = tokens(CODES)
-SOURCE = Tokens(np.array([[8, 9, 10, 11]], np.int32), np.ones((1, 4), bool))
+SOURCE = Tokens(
+  jnp.asarray(np.array([[8, 9, 10, 11]], np.int32)),
+  jnp.asarray(np.ones((1, 4), bool)),
+)
 
 
 def likelihood(params, s, code):

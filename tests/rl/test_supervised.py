@@ -70,12 +70,15 @@ def test_noise_replaces_tokens_of_a_text_by_its_neighbours():
 # Codes of three, of two and of one token in four slots; U of two ids, of one,
 # of none.
 CODE = Tokens(
-  np.array(
-    [[8, 9, 10, 11], [8, 9, 10, 0], [8, 9, 0, 0], [8, 0, 0, 0]], np.int32
-  ),
-  np.array([[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0]], bool),
+  *(
+    jnp.asarray(np.array(rows, kind))
+    for rows, kind in (
+      ([[8, 9, 10, 11], [8, 9, 10, 0], [8, 9, 0, 0], [8, 0, 0, 0]], np.int32),
+      ([[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0]], bool),
+    )
+  )
 )
-USED = np.array([[15, 16], [15, -1], [15, 16], [15, 16]], np.int32)
+USED = jnp.asarray(np.array([[15, 16], [15, -1], [15, 16], [15, 16]], np.int32))
 
 
 def rows(code):

@@ -29,7 +29,7 @@ from rsrc_jax.types import TrainState
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.processes
 CHANGES = {"only": "code", "mesh.data": -1, "batch_size": 16}
-PATIENCE = 240  # seconds; a hang is a failure too
+PATIENCE = 900  # seconds; a hang is a failure too
 
 
 def free_port() -> str:

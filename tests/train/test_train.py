@@ -47,7 +47,7 @@ def restarted(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("restarted") / "run"
   killed = subprocess.run(
     command(workdir, end=("KILL", "writing:code:4")), cwd=ROOT,
-    env=environment(), capture_output=True, text=True, timeout=300,
+    env=environment(), capture_output=True, text=True, timeout=900,
   )  # fmt: skip
   assert killed.returncode == -signal.SIGKILL, killed.stderr
   done = run(workdir)
@@ -221,7 +221,7 @@ def test_a_terminated_run_saves_and_says_how_to_go_on(
   workdir = tmp_path / "run"
   done = subprocess.run(
     command(workdir, end=("TERM", "base:4")), cwd=ROOT,
-    env=environment(), capture_output=True, text=True, timeout=300,
+    env=environment(), capture_output=True, text=True, timeout=900,
   )  # fmt: skip
   assert done.returncode == 3, done.stderr
   assert "base saved at step 5" in done.stderr
