@@ -245,8 +245,8 @@ def writer(
       the frozen base. "tfidf": the most frequent in s and rarest elsewhere.
       "random": any. "oracle": those that the arm's own D reads best; and
       "sampled_oracle", the best of a few, cheap enough to train D on. All of
-      these in order. "sft": what the frozen base, trained on extracts, writes as
-      C, greedily. "hash": random ids that s alone decides.
+      these in order. "sft": what the frozen base, trained on extracts, writes
+      as C, greedily. "hash": random ids that s alone decides.
     k: the largest budget.
     idf: [V] of inverse_frequency, for "tfidf"; what no text may hold counts 0.
     code: [V] bool, the ids of a "hash".
