@@ -19,14 +19,8 @@ from rsrc_jax.types import (
 
 # See writer.
 RULES = ("lead", "surprising", "sft", "tfidf", "oracle", "random", "hash")
-
-
 SAMPLED = "sampled_oracle"  # what the oracle's D is trained on
-
-
 CHUNK = 8  # codes of a source that D reads at once: bounds memory, not results
-
-
 TRIES = 16  # extracts of a source that it chooses from
 
 
@@ -193,8 +187,8 @@ def hashed(
 ) -> Tokens:
   """k of `ids` with replacement, a fixed function of the whole text. -> [B, k]
 
-  The memorisation control: as good a name of s as any for a D that has seen
-  the pair, and no word about a text that D has not.
+  The memorisation control: a D that has seen the pair can look s up by it; of a
+  text that D has not seen it says nothing.
   """
 
   def hash_in(key, token: Tokens):
@@ -215,10 +209,10 @@ def hashed(
   return code if budget is None else tokens.cut(code, budget)
 
 
-def taught(
+def by_base(
   policy: Policy, params: Params, C: Role, batch: Batch, key: jax.Array, budget
 ) -> Tokens:
-  """What C writes of each source, held to budget [B] if any. -> [B, k]"""
+  """What C of these parameters writes, within budget [B] if any. -> [B, k]"""
   limits = None
   if budget is not None:
     free = jnp.full((len(budget), 1, 1), -1, jnp.int32)
@@ -251,8 +245,8 @@ def writer(
       the frozen base. "tfidf": the most frequent in s and rarest elsewhere.
       "random": any. "oracle": those that the arm's own D reads best; and
       "sampled_oracle", the best of a few, cheap enough to train D on. All of
-      these in order. "sft": what the frozen base, taught on extracts, writes as
-      C, greedily. "hash": random ids that s alone decides.
+      these in order. "sft": what the frozen base, trained on extracts, writes
+      as C, greedily. "hash": random ids that s alone decides.
     k: the largest budget.
     idf: [V] of inverse_frequency, for "tfidf"; what no text may hold counts 0.
     code: [V] bool, the ids of a "hash".
@@ -287,7 +281,7 @@ def writer(
       return hashed(s, np.flatnonzero(code), k, budget)
     with jax.named_scope("C"):
       if rule == "sft":
-        return taught(policy, frozen["base"], C, batch, key, budget)
+        return by_base(policy, frozen["base"], C, batch, key, budget)
       if rule == "oracle":
         return oracle(policy, params, D, s, k, budget)
       if rule == SAMPLED:

@@ -1,4 +1,4 @@
-"""How likely D holds s, with a code and without; what D is taught of codes."""
+"""Log-likelihoods of s with a code and without; what D learns from codes."""
 
 import jax
 import jax.numpy as jnp

@@ -372,7 +372,8 @@ def test_r_is_c_under_both_tags():
   ((name, R),) = NONE.roles
   assert name == "R" and R.tag == (tokenizer.C, tokenizer.D)
   C = tiny.ROLES["C"]
-  assert R._replace(tag=C.tag) == C
+  assert R.scope == "C"  # of the ledger
+  assert R._replace(tag=C.tag, name="C", section="") == C
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -702,6 +703,13 @@ def test_chains_and_tries_never_get_worse():
     ({"left": 1.0}, ("left=1.0", "a share below 1")),
     ({"left": -0.1}, ("left=-0.1", "a share below 1")),
     ({"warmup": -1}, ("warmup=-1", "a number of steps")),
+    # What is wrong with C -> D -> V is said of the block that it stands in.
+    (
+      {"fresh": FRESH | {"lessons": 3}},
+      ("ccv.fresh.lessons=3", "0 to group=2"),
+    ),
+    ({"fresh": FRESH | {"decodes": 2}}, ("ccv.fresh.decodes=2", "Set it to 1")),
+    ({"fresh": FRESH | {"gate": {"name": "x"}}}, ("ccv.fresh.gate", "None")),
   ],
 )
 def test_settings_that_cant_work(changes, said):
@@ -709,6 +717,17 @@ def test_settings_that_cant_work(changes, said):
     make(**changes)
   for text in said:
     assert re.search(re.escape(text), str(error.value)), str(error.value)
+
+
+def test_a_rewrite_is_worth_its_gain_less_its_length():
+  """Half of s's surprise, at two thirds of the budget, at 0.3 a full one."""
+  p = ccv.Parts(*[None] * len(ccv.Parts._fields))
+  p = p._replace(C=tiny.ROLES["C"], length_price=PRICE)
+  mask = jnp.arange(K) < jnp.array([[2], [2], [0]])
+  code = Tokens(mask * 1, mask)
+  found = ccv.value_of(p, jnp.array([-3.0, -9.0, -6.0]), -6.0, code)
+  # One that misleads is not made better by being short.
+  np.testing.assert_allclose(found, [0.5 * 0.8, -0.5, 0.0], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,15 @@ from rsrc_jax.data import tokenizer
 from rsrc_jax.lm import likelihood as lm_likelihood
 from rsrc_jax.patterns import cdv
 from rsrc_jax.rl import verifier
-from rsrc_jax.types import Batch, Cache, Constraints, Context, Policy, Tokens
+from rsrc_jax.types import (
+  Batch,
+  Cache,
+  Constraints,
+  Context,
+  Policy,
+  Rollout,
+  Tokens,
+)
 
 B, G, S, K = tiny.ROWS, tiny.GROUP, tiny.SOURCE, tiny.BUDGET
 END, SUPPORT = tokenizer.END, 13  # D may write 12 words and the end
@@ -329,6 +337,14 @@ def test_d_learns_s_from_the_codes_it_reads_best():
       assert target.tolist() == [[*s, END]]
   assert (lesson.prompt.ids[:, 0] == tokenizer.D).all()
   assert lesson.target.mask.all() and (lesson.weights == 1.0).all()
+
+
+def test_imitation_shows_what_each_group_did_best():
+  codes = np.arange(2 * 3 * 2).reshape(2, 3, 2)
+  c = Rollout("prompt", Tokens(codes, codes > 0), None, None)
+  found = cdv.imitation_batch(c, jnp.array([2, 0]))
+  assert found.prompt == "prompt" and found.weights.tolist() == [[1.0], [1.0]]
+  assert found.target.ids.tolist() == [[[4, 5]], [[6, 7]]]
 
 
 def test_dropout_1_shortens_every_lesson():

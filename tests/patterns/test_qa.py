@@ -558,6 +558,25 @@ def test_an_answer_of_too_many_words_is_wrong():
   assert (scores["code_asked"] == 0).all() and (scores["code_pairs"] == 1).all()
 
 
+def test_an_answer_is_right_word_for_word():
+  said = tokens([[8, 11], [8], [8, 12], []])
+  right = tokens([[8, 11], [8, 11], [8, 11], []])
+  found = qa.is_right(said, right, END)
+  assert found.tolist() == [True, False, False, True]
+
+
+def test_every_code_is_asked_every_question():
+  """Rows: codes of a source, and for each of them its questions in order."""
+  p = qa.Parts(*[None] * len(qa.Parts._fields))
+  p = p._replace(A=tiny.ROLES["D"], group=2, each=2)
+  three = lambda *ids: Tokens(*(x[None] for x in tokens([[i] for i in ids], 1)))
+  code, question, right = three(8, 9), three(20, 21), three(10, 11)
+  prompt, target = qa.ask_all(p, code, question, right)
+  rows = [x[1:-1] for x in texts(prompt)]
+  assert rows == [[8, 20], [8, 21], [9, 20], [9, 21]]
+  assert target.ids[:, 0, 0].tolist() == [10, 11, 10, 11]
+
+
 def test_a_says_words_of_answers():
   """And nothing else: neither a question nor what is only in codes."""
   ((name, A),) = ONE.roles

@@ -136,7 +136,7 @@ def test_c_is_shown_what_to_do_with_the_injected(show, monkeypatch):
   roles = tiny.ROLES | {"C": tiny.ROLES["C"]._replace(**TAGS)}
   taught = {}
   monkeypatch.setattr(
-    supervised.learner, "lesson_loss",
+    supervised.learner, "nll_loss",
     lambda policy, params, role, lesson, count: taught.setdefault(
       role.tag, lesson
     ).weights.sum() * params["norm"]["scale"].sum(),
