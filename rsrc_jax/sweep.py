@@ -51,7 +51,7 @@ def plan(
     path: of the config; runs: the folder that holds their folders.
     seeds: of every variant that sets none; by default the config's own.
     variants: overrides by dotted name; by default what get_sweep() yields.
-    settings: `--config.x=y` of all runs.
+    settings: `--config.x.y=z` of all runs.
 
   Raises:
     ValueError: a setting that is none, or two runs of one name.
