@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rsrc_jax.report import budget_figure, ledger_figure, style
+from rsrc_jax.report import heldout_figure, ledger_figure, style
 from rsrc_jax.report.arms import Arms
 from rsrc_jax.report.run_files import Run
 from rsrc_jax.report.series import Series, has, logged_by, series
@@ -32,7 +32,7 @@ SCORE = Panel(
 )  # fmt: skip
 OPEN = Panel(
   "nll_bits", "Bits of s that c leaves open, validation",
-  budget_figure.OPEN_LABEL, "valid", noisy=False, down=True,
+  heldout_figure.OPEN_LABEL, "valid", noisy=False, down=True,
 )  # fmt: skip
 REWARD = Panel("reward", "Reward of C while it trains", "reward")
 NOVEL = Panel(
@@ -53,7 +53,7 @@ def makers(run: Run) -> dict[str, Callable[[], Figure]]:
   """File name -> a function that draws it, in the order of the report."""
   summary, metrics, arms = run.summary, run.metrics, run.arms
   found = {
-    "budget": lambda: budget_figure.budget(summary, arms),
+    "budget": lambda: heldout_figure.budget(summary, arms),
     "learning": lambda: learning(metrics, arms),
     "vocabulary": lambda: over_steps(metrics, arms, NOVEL, HIDDEN),
     "length": lambda: over_steps(metrics, arms, LENGTH, ENTROPY),

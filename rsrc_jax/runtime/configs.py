@@ -31,7 +31,7 @@ def beside(file: str, name: str) -> ml_collections.ConfigDict:
 
 
 def from_flags(argv: Sequence[str]) -> ml_collections.ConfigDict:
-  """The config that ./tools/run reads from `--config=FILE --config.NAME=VALUE ...`.
+  """The config of the flags `--config=FILE --config.NAME=VALUE ...`.
 
   Raises:
     ValueError: there is no such file or setting, or it can't have that value.
