@@ -4,9 +4,6 @@
 """
 
 import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from rsrc_jax.report.codes_text import main
 

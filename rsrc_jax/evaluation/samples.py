@@ -148,8 +148,9 @@ def make_surprisal(
   )
 
   def bits(params, role, prompt, output):
-    one = Tokens(*(x[:, None] for x in output))
-    log_probs, _ = rollout.score(policy, params, role, prompt, one)
+    log_probs, _ = rollout.score(
+      policy, params, role, prompt, tokens.expand(output)
+    )
     return -log_probs[:, 0] / jnp.log(2.0)
 
   def surprisal(params, source: Tokens, code: Tokens, d: Tokens):
@@ -190,7 +191,7 @@ def make_controlled_writer(
         row_keys(key, batch.row), samples=1, constraints=limits,
       )  # fmt: skip
     code = tokens.without_end(c.output, C.end)
-    return Tokens(*(x[:, 0] for x in code)), limits.injected[:, 0]
+    return tokens.at(code, 0), limits.injected[:, 0]
 
   return write
 

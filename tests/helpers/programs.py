@@ -149,8 +149,13 @@ def _recursive(case: Case):
 
 
 def differences(name: str, stored: dict[str, Any]) -> list[str]:
-  """What a row says now and said not when the table was written."""
-  found, said = contract(name), []
+  """What a row is now and was not when the table was written."""
+  return compare(name, stored, contract(name))
+
+
+def compare(name: str, stored: dict, found: dict) -> list[str]:
+  """A sentence on each value that differs; bytes may by a share of BYTES."""
+  said = []
   for key in sorted({*found, *stored}):
     now, before = found.get(key), stored.get(key)
     alike = now == before
