@@ -238,7 +238,7 @@ def play_round(
   state = State(
     found.source, found.new, held, found.new_value >= found.empty_value
   )
-  # While cc is a rule's, CC is taught and not rewarded.
+  # While a rule writes cc, CC learns by likelihood alone.
   quiet = jnp.where(warm, 0.0, 1.0)
   return state, Episode(
     {"C": c, "CC": found.rollout}, {"C": gain, "CC": quiet * paid},
@@ -295,8 +295,7 @@ def pay(
   over_empty = value - found.empty_value[:, None]
   size = jnp.sum(found.after.mask, -1) / p.memory.CC.length
   paid = value - p.length_price * size * jnp.maximum(value, 0.0)
-  credit = p.over_memory * over_held
-  credit += p.over_empty * over_empty
+  credit = p.over_memory * over_held + p.over_empty * over_empty
   top = jnp.argmax(paid, -1)
   best = jnp.take_along_axis(value, top[:, None], 1)[:, 0]
   better = (best > found.held_value) & (best > found.empty_value)

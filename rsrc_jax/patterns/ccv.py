@@ -261,9 +261,8 @@ def from_start(
   age = jnp.full(len(batch.row), step)
   if p.left == 0:
     return code, age, jnp.float32(0.0)
-  old = jax.vmap(jax.random.bernoulli, (0, None))(
-    keys.row_keys(key, batch.row), p.left
-  )
+  row_keys = keys.row_keys(key, batch.row)
+  old = jax.vmap(jax.random.bernoulli, (0, None))(row_keys, p.left)
   written = write_at_start(p, frozen, batch.source)
   code = tokens.where(old, written, code)
   return code, jnp.where(old, -1, age), rollout.loops_at_most(written)
@@ -297,25 +296,24 @@ def examine(
   base_log_lik = likelihood.without_code(p.policy, frozen["base"], p.text, s)
   key, *k_pass = jax.random.split(key, PASSES + 1)
   read = lambda c: likelihood.of_source(p.policy, params, p.D, s, c)
+  read_one = lambda c: read(tokens.expand(c))[:, 0]
   score = lambda name, c, log_lik: {
     f"{name}_bits": (log_lik - base_log_lik) / jnp.log(2.0),
     f"{name}_tokens": jnp.sum(c.mask, -1) * 1.0,
   }
   start = write_at_start(p, frozen, s)
   resamples = _resample(p, params, batch, key, read, base_log_lik)
-  start_log_lik = read(tokens.expand(start))[:, 0]
+  start_log_lik = read_one(start)
   scores = score("old", start, start_log_lik)
-  scores |= score("once", code, read(tokens.expand(code))[:, 0])
+  scores |= score("once", code, read_one(code))
   shown = {"source": s, "old": start, "once": code}
   greedy_rewrite = start
   chain, live = (start, start_log_lik), jnp.ones(len(s.ids), bool)
   for number, k in enumerate(k_pass, 1):
     prompt = p.R.prompt(greedy_rewrite)
     greedy_rewrite = rollout.greedy(p.policy, params, p.R, prompt)
-    scores |= score(
-      f"again_{number}", greedy_rewrite,
-      read(tokens.expand(greedy_rewrite))[:, 0],
-    )  # fmt: skip
+    log_lik = read_one(greedy_rewrite)
+    scores |= score(f"again_{number}", greedy_rewrite, log_lik)
     chain, live = _extend(
       p, params, chain, live, keys.row_keys(k, batch.row), read, base_log_lik
     )
@@ -344,10 +342,7 @@ def _resample(p: Parts, params, batch: Batch, key, read, base_log_lik):
 
 
 def _extend(p: Parts, params, chain, live, row_keys, read, base_log_lik):
-  """One more pass of best-of-group chains; live [B]: those that still gain.
-
-  chain: codes [B, k] and their log-likelihoods [B].
-  """
+  """One more pass of best-of-group chains, [B, k] and [B]; live: that gain."""
   code, code_log_lik = chain
   r = rollout.sample(
     p.policy, params, p.R, p.R.prompt(code), row_keys, samples=p.group
@@ -390,13 +385,13 @@ def _check(
     )
   if not 0.0 <= left < 1.0 or warmup < 0:
     raise ValueError(
-      f"{field}: left={left} is a share below 1 and warmup={warmup} a number "
-      "of steps."
+      f"{field}: left={left} is a share below 1, warmup={warmup} a number of "
+      "steps."
     )
 
 
 def _check_batch(p: Parts, rows: int) -> None:
-  if rows < p.parents or rows > p.buffer:
+  if not p.parents <= rows <= p.buffer:
     raise ValueError(
       f"config.patterns.ccv.parents={p.parents}, buffer={p.buffer}: the buffer "
       f"is empty until the first step has stored config.batch_size={rows} "
