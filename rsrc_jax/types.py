@@ -19,7 +19,7 @@ Metrics = dict[str, jax.Array]
 
 
 class Tokens(NamedTuple):
-  """Text as the model sees it: all that one context hands to another."""
+  """Text in ids: the only thing that passes from one context to another."""
 
   ids: jax.Array  # [..., T] int32; the value under a False mask is 0
   mask: jax.Array  # [..., T] bool; True on real tokens
@@ -42,34 +42,33 @@ class Batch(NamedTuple):
   row: jax.Array  # [B] int32: index in the data set, folded into random keys
   question: Tokens | None = None  # [B, Q], where sources come with one
   answer: Tokens | None = None  # [B, W - 1], its end not written
-  # What else a data kind brings with each row, for a pattern that knows it: a
-  # pytree of arrays [B, ...].
+  # Further data of each row, for patterns that use it: a pytree of arrays
+  # [B, ...].
   extra: Any = None
 
 
 class Constraints(NamedTuple):
-  """What a code may use, must not use and is asked to use; -1 pads.
+  """Ids that a code may use, must not use, or should use; -1 pads.
 
   g is 1 (shared by a group) or G. Stored as ids with the rollout, so that
-  scoring replays the mask under which was sampled ("Theory of RSI ...",
-  Augmentation).
+  scoring replays the mask of the sampler ("Theory of RSI ...", Augmentation).
   """
 
   banned: jax.Array  # [B, g, K] int32: never sampled
   allowed: jax.Array  # [B, g, K'] int32: a row of only -1 allows everything
   # None where the arm has no such constraint.
-  injected: jax.Array | None = None  # [B, 1, N] int32: U, asked to be used
-  avoided: jax.Array | None = None  # [B, 1, M] int32: asked not to be used
+  injected: jax.Array | None = None  # [B, 1, N] int32: U, should be used
+  avoided: jax.Array | None = None  # [B, 1, M] int32: should not be used
   temperature: jax.Array | None = None  # [B, 1]: times the role's own
   budget: jax.Array | None = None  # [B, 1] int32: most tokens of the code
 
 
 class Controls(NamedTuple):
-  """What is decided about the codes of a batch before they are written."""
+  """The constraints of a batch's codes, and what their reward depends on."""
 
   constraints: Constraints
-  decoys: jax.Array  # [B, 1, N] int32: another draw of U, that C never sees
-  bonus: jax.Array  # [] share of the injection bonus that is paid
+  decoys: jax.Array  # [B, 1, N] int32: another draw of U, which C is not shown
+  bonus: jax.Array  # [] share of the injection bonus that remains
   level: jax.Array  # [] int32: of the curriculum
 
 
@@ -119,11 +118,11 @@ class Rollout(NamedTuple):
   output: Tokens  # [B, G, T]; the mask covers the end token where sampled
   log_probs: jax.Array  # [B, G, T] under the distribution that was sampled
   constraints: Constraints | None  # [B, g, K]
-  stats: TokenStats | None = None  # [B, G, T], as sampled, where asked for
+  stats: TokenStats | None = None  # [B, G, T], as sampled; None: not recorded
 
 
 class SupervisedBatch(NamedTuple):
-  """What a role learns by likelihood: targets that should follow a prompt."""
+  """Supervised data of a role: targets that should follow a prompt."""
 
   prompt: Tokens  # [N, P]
   target: Tokens  # [N, J, T], end token included
@@ -131,32 +130,33 @@ class SupervisedBatch(NamedTuple):
 
 
 class Episode(NamedTuple):
-  """What a pattern hands to the learner. Keys are role names."""
+  """The output of a pattern for the learner. Keys are role names."""
 
   rollouts: dict[str, Rollout]
   rewards: dict[str, jax.Array]  # [B, G] of each rollout
   sft_batches: dict[str, SupervisedBatch]
   metrics: Metrics  # among them lm.rollout.passes of every sampling
-  # [B, G], added to the advantages within a group: what an output is worth
-  # against something outside it, a parent or an empty memory.
+  # [B, G], added to the advantages within a group: the value of an output
+  # relative to a baseline outside the group, such as a parent or an empty
+  # memory.
   credit: dict[str, jax.Array] | None = None
 
 
 class SourceInfo(NamedTuple):
-  """What patterns may know of the data."""
+  """Properties of the data for patterns."""
 
-  names: tuple[str, ...] = ()  # of the facts that can be asked for, Q
-  questions: Any = None  # [Q] int32: the id that asks for each
+  names: tuple[str, ...] = ()  # of the facts, Q
+  questions: Any = None  # [Q] int32: the id of the question about each
   words: Any = None  # [Q, V] bool: ids that can answer it
   slots: tuple[int, ...] | None = None  # positions of the facts
-  unknown: int = 0  # the id that says that a source does not say
+  unknown: int = 0  # the id of the answer that a source lacks the fact
   # W, where each source comes with a question: most tokens of an answer and its
   # end. 0: sources come without questions.
   answer_tokens: int = 0
 
 
 class Context(NamedTuple):
-  """What patterns are made from, beside settings of their own."""
+  """The arguments of a pattern's make() other than its settings."""
 
   policy: Policy  # the model's functions, shared by all roles
   roles: Mapping[str, Any]  # "C", "D", "V" and "text": lm.roles.Role
@@ -174,14 +174,14 @@ class Pattern(NamedTuple):
 
   init() -> carry
   play(params, frozen, carry, batch, key, controls) -> (Episode, carry)
-  examine(params, frozen, carry, batch, code, key) -> (scores, shown): what this
-    pattern measures of a trained policy on held-out sources, beside what is
-    measured of all arms. code: Tokens [B, k], greedy, nothing forced. scores:
+  examine(params, frozen, carry, batch, code, key) -> (scores, shown): further
+    measurements of this pattern on held-out sources, in addition to those of
+    all arms. code: Tokens [B, k], greedy, nothing forced. scores:
     [n] each, nan where there is no value; shown: Tokens [n, T] or
     [n, rounds, T], by name.
 
-  controls: what is decided about a batch before it is played: Controls, or the
-  codes that a rule has written.
+  controls: Controls, or the codes that a rule has written. They are made before
+  the batch is played.
   """
 
   init: Callable[..., Any]
@@ -191,7 +191,7 @@ class Pattern(NamedTuple):
 
 
 class TrainState(NamedTuple):
-  """All that an update changes; with the data iterator it is the checkpoint."""
+  """Everything that an update changes; a checkpoint adds the data iterator."""
 
   step: jax.Array  # [] int32
   params: Params

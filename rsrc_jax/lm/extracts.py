@@ -1,4 +1,4 @@
-"""Extracts: codes by a rule, tokens of s in their order, and the hash."""
+"""Codes by a rule: extracts, which are tokens of s in order, and a hash."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,9 @@ from rsrc_jax.types import (
 
 # See writer.
 RULES = ("lead", "surprising", "sft", "tfidf", "oracle", "random", "hash")
-SAMPLED = "sampled_oracle"  # what the oracle's D is trained on
+SAMPLED = (
+  "sampled_oracle"  # the rule of the codes that the oracle's D is trained on
+)
 CHUNK = 8  # codes of a source that D reads at once: bounds memory, not results
 TRIES = 16  # extracts of a source that it chooses from
 
@@ -30,8 +32,11 @@ def keep(
   """The best-scored real tokens of s, in order. [B, S], [B, S] -> [B, k].
 
   k of them, or min(k, budget[b]) where a row has a budget [B] int32 of its own.
-  Of equal scores the earlier wins. Shorter sources are kept whole, with pads on
-  the right.
+  Among equal scores the earlier token comes first. Shorter sources are kept
+  whole, with pads on the right.
+
+  Raises:
+    ValueError: k is larger than S.
   """
   if k > s.ids.shape[-1]:
     raise ValueError(
@@ -70,8 +75,8 @@ def noisy(score: jax.Array, key: jax.Array, rows: jax.Array) -> jax.Array:
 def inverse_frequency(sources: Tokens, vocab_size: int) -> np.ndarray:
   """ln((1 + n) / (1 + df)) + 1 of each id over n sources [n, S]. -> [V]
 
-  df: sources that hold the id. Smoothed, so that an id of no source is the
-  rarest and not infinite.
+  df: number of sources with the id. It is smoothed, so that an id of no source
+  has the largest finite value.
   """
   ids, mask = (np.asarray(x) for x in sources)
   row = np.broadcast_to(np.arange(len(ids))[:, None], ids.shape)
@@ -119,12 +124,11 @@ def oracle(
   k: int,
   budget: jax.Array | None = None,
 ) -> Tokens:
-  """The extract that this D reads best, built greedily. [B, S] -> [B, k]
+  """The extract with the largest ln p_D(s | c), built greedily.
 
-  Adds, one at a time, the token of s with which ln p_D(s | c) becomes largest,
-  up to the row's budget even where a shorter code would do better: an upper
-  bound of what extraction can reach with this D, up to greediness. Reads D k
-  times S times a source.
+  It adds the best token of s one at a time, up to the row's budget, even where
+  a shorter code would be better. It is a greedy estimate of the best extract
+  for this D, and evaluates D k * S times for each source. [B, S] -> [B, k]
   """
   rows, size = s.ids.shape
   if budget is None:
@@ -158,7 +162,7 @@ def sampled_oracle(
   k: int,
   budget: jax.Array | None = None,
 ) -> Tokens:
-  """Of TRIES random extracts the one that this D reads best. -> [B, k]"""
+  """Of TRIES random extracts the one with the largest ln p_D. -> [B, k]"""
   s = batch.source
 
   def draw(t):
@@ -171,15 +175,15 @@ def sampled_oracle(
 
 
 def shuffled(s: Tokens, key: jax.Array, rows: jax.Array) -> jax.Array:
-  """Random scores: every subset of s is as likely. -> [B, S]"""
+  """Random scores: all subsets of s are equally likely. -> [B, S]"""
   return noisy(jnp.ones(s.ids.shape), key, rows)
 
 
 def drawn(s: Tokens, support: jax.Array, row_keys: jax.Array, k: int) -> Tokens:
-  """k random tokens of s [B, S] that the support [V] holds, in order."""
+  """k random tokens of s [B, S], in order, among the support [V]."""
   score = jax.vmap(lambda k: jax.random.uniform(k, s.ids.shape[1:]))(row_keys)
-  said = s._replace(mask=s.mask & jnp.asarray(support)[s.ids])
-  return keep(said, score, k)
+  allowed = s._replace(mask=s.mask & jnp.asarray(support)[s.ids])
+  return keep(allowed, score, k)
 
 
 def hashed(
@@ -187,8 +191,8 @@ def hashed(
 ) -> Tokens:
   """k of `ids` with replacement, a fixed function of the whole text. -> [B, k]
 
-  The memorisation control: a D that has seen the pair can look s up by it; of a
-  text that D has not seen it says nothing.
+  The control for memorisation: a D that was trained on a text can recognise its
+  hash, and the hash of any other text carries nothing.
   """
 
   def hash_in(key, token: Tokens):
@@ -196,11 +200,12 @@ def hashed(
     return jnp.where(token.mask, folded, key), None
 
   def draw(s: Tokens):
-    key = jax.random.key(0, impl="threefry2x32")  # on every backend the same
-    # The length goes in first: no text is then a step on the way to another.
+    key = jax.random.key(0, impl="threefry2x32")  # the same on every backend
+    # The length is hashed first, so that no prefix has the state of another
+    # text.
     key = jax.random.fold_in(key, jnp.sum(s.mask))
     key, _ = jax.lax.scan(hash_in, key, s)
-    # A key a slot, so that a larger k only adds to the code.
+    # One key for each slot, so that a larger k only extends the code.
     keys = jax.vmap(lambda t: jax.random.fold_in(key, t))(jnp.arange(k))
     return jax.vmap(lambda key: jax.random.randint(key, (), 0, len(ids)))(keys)
 
@@ -212,7 +217,7 @@ def hashed(
 def by_base(
   policy: Policy, params: Params, C: Role, batch: Batch, key: jax.Array, budget
 ) -> Tokens:
-  """What C of these parameters writes, within budget [B] if any. -> [B, k]"""
+  """C's code with these parameters, within budget [B] if any. -> [B, k]"""
   limits = None
   if budget is not None:
     free = jnp.full((len(budget), 1, 1), -1, jnp.int32)
@@ -235,20 +240,21 @@ def writer(
 ) -> Callable[..., Tokens]:
   """write(params, frozen, batch, key, budget=None) -> code [B, k] by a rule.
 
-  budget [B] int32 is the most tokens of each row's code, None is k for all. The
-  parameters of the arm itself are read by the oracles alone.
+  budget [B] int32 is the most tokens of each row's code; None is k for all.
+  Only the oracles read the parameters of the arm itself.
 
   Args:
     policy: the model's functions.
     roles: "C", "D" and "text".
-    rule: "lead": the first tokens. "surprising": the most surprising ones under
-      the frozen base. "tfidf": the most frequent in s and rarest elsewhere.
-      "random": any. "oracle": those that the arm's own D reads best; and
-      "sampled_oracle", the best of a few, cheap enough to train D on. All of
-      these in order. "sft": what the frozen base, trained on extracts, writes
-      as C, greedily. "hash": random ids that s alone decides.
+    rule: "lead": the first tokens. "surprising": the most surprising tokens
+      under the frozen base. "tfidf": the tokens most frequent in s and rarest
+      elsewhere. "random": any tokens. "oracle": the best tokens for the arm's
+      own D. "sampled_oracle": the best of a few extracts, cheap enough to train
+      D on. All of these are in order. "sft": the greedy code of the frozen
+      base, trained on extracts, as C. "hash": ids by a hash of s.
     k: the largest budget.
-    idf: [V] of inverse_frequency, for "tfidf"; what no text may hold counts 0.
+    idf: [V] of inverse_frequency, for "tfidf"; ids that no text may hold count
+      0.
     code: [V] bool, the ids of a "hash".
 
   Raises:
@@ -256,8 +262,8 @@ def writer(
   """
   C, D, text = roles["C"].greedy(), roles["D"], roles["text"]
   if rule not in (*RULES, SAMPLED):
-    known = ", ".join((*RULES, SAMPLED))
-    raise ValueError(f"extract rule {rule!r} is none of {known}.")
+    rules = ", ".join((*RULES, SAMPLED))
+    raise ValueError(f"extract rule {rule!r} is none of {rules}.")
   if rule == "tfidf":
     if idf is None:
       raise ValueError("extract rule 'tfidf' needs idf: inverse_frequency().")

@@ -1,13 +1,13 @@
 """Random keys: a draw is a function of seed, step, row, sample and position.
 
-Every key is a numbered child of another. The numbers are named here, a class
-for each parent, so that no two draws share a key by accident. A child's number
-is also its place among those that jax.random.split makes: with jax's threefry,
-split(key, n)[i] is fold_in(key, i), whatever n is. So a program that splits a
+Every key is a numbered child of another key. The numbers have names here, one
+class for each parent, so that no two draws share a key by accident. The number
+of a child is also its index in jax.random.split: with jax's threefry,
+split(key, n)[i] equals fold_in(key, i) for every n. So a program that splits a
 key and one that folds a number in can share a parent.
 
-Stored results rest on these numbers: a new draw gets a new number, and an old
-one keeps its own.
+Stored results depend on these numbers. A new draw gets a new number, and an old
+draw keeps its number.
 """
 
 import enum
@@ -18,12 +18,12 @@ import jax.numpy as jnp
 
 @enum.unique
 class Step(enum.IntEnum):
-  """Children of a step's key that are the same whatever pattern is played."""
+  """Children of a step's key that all patterns share."""
 
-  CONSTRAINTS = 1  # what C is asked and forbidden, see rl/constraints.py
-  HELD_OUT = 7  # the parent of a look at held-out reward; see HeldOut
-  REWRITE = 11  # the parent of what ccv draws beside cdv; see Rewrite
-  STREAM = 13  # the parent of what cc draws; see Stream
+  CONSTRAINTS = 1  # of rl/constraints.py
+  HELD_OUT = 7  # the parent of a held-out batch's keys; see HeldOut
+  REWRITE = 11  # the parent of the draws of ccv beyond cdv; see Rewrite
+  STREAM = 13  # the parent of the draws of cc; see Stream
 
 
 @enum.unique
@@ -31,7 +31,7 @@ class Cdv(enum.IntEnum):
   """Children of a step's key in C -> D -> V, alone or as ccv.fresh."""
 
   C = 0  # C's samples
-  D_BATCH = 2  # which codes are cut in what D learns by likelihood, how short
+  D_BATCH = 2  # which codes of D's supervised batch are cut, and their length
   D = 3  # D's samples
 
 
@@ -40,9 +40,9 @@ class Qa(enum.IntEnum):
   """Children of a step's key in C -> (Q -> A) -> V."""
 
   C = 0  # C's samples
-  QUESTIONS = 2  # what is asked
+  QUESTIONS = 2  # which questions
   A = 3  # A's samples
-  A_BATCH = 4  # what A reads in what it learns by likelihood
+  A_BATCH = 4  # the codes of A's supervised batch
 
 
 @enum.unique
@@ -52,14 +52,14 @@ class Rewrite(enum.IntEnum):
   SLOTS = 0  # where new codes are stored
   PARENTS = 1  # which old codes are rewritten
   R = 2  # R's samples
-  FROM_START = 3  # which new codes are replaced by the starting policy's
+  FROM_START = 3  # which new codes come from the starting policy instead
 
 
 @enum.unique
 class Stream(enum.IntEnum):
   """Children of Step.STREAM."""
 
-  FACTS = 0  # what the sources of a stream have in common
+  FACTS = 0  # the common facts of a stream
   ROUNDS = 1  # the parent of each round's key, folded in by its number
 
 
@@ -69,89 +69,89 @@ class Round(enum.IntEnum):
 
   C = 0  # C's samples
   CC = 1  # CC's samples
-  EXTRACT = 2  # the random extract that stands for a memory in the warm-up
-  VALUE = 3  # unused by a greedy C: what each memory is worth
-  D_BATCH = 4  # what is dropped from what D learns by likelihood
+  EXTRACT = 2  # the random extract in the place of a memory in the warm-up
+  VALUE = 3  # for the value of a memory; a greedy C does not use it
+  D_BATCH = 4  # what is dropped from D's supervised batch
 
 
 @enum.unique
 class HeldOut(enum.IntEnum):
-  """Children of Step.HELD_OUT, and of any other key that plays a batch once."""
+  """Children of Step.HELD_OUT, and of other keys that play one batch."""
 
   CONSTRAINTS = 0
-  PLAY = 1  # stands for a step's key
+  PLAY = 1  # used in the place of a step's key
 
 
 @enum.unique
 class Supervised(enum.IntEnum):
-  """Children of a step's key where the roles are warmed up."""
+  """Children of a step's key in the warm-up of the roles."""
 
-  C = 0  # the noise by which extracts are drawn
-  D_BATCH = 1  # which extracts are cut, how short
-  V = 2  # what is noised for the reader
-  CONSTRAINTS = 3  # what C is asked; see Asked
+  C = 0  # the noise of the extracts
+  D_BATCH = 1  # which extracts are cut, and their length
+  V = 2  # the noise in the reader's text
+  CONSTRAINTS = 3  # of C's targets; see SupervisedConstraints
 
 
 @enum.unique
-class Asked(enum.IntEnum):
-  """Children of Supervised.CONSTRAINTS, beside one for each row."""
+class SupervisedConstraints(enum.IntEnum):
+  """Children of Supervised.CONSTRAINTS, in addition to one for each row."""
 
-  # The parent of Demonstration, and the key of row 1 as well: what is drawn
-  # from the one and from the other are different children of it.
+  # The parent of Demonstration. It is the key of row 1 as well, but the draws
+  # of both are different children of it.
   DEMONSTRATION = 1
 
 
 @enum.unique
 class Demonstration(enum.IntEnum):
-  """Children of Asked.DEMONSTRATION."""
+  """Children of SupervisedConstraints.DEMONSTRATION."""
 
-  ASKED = 0  # which sources keep what they ask for
-  SHOWN = 1  # where injected ids are woven in
+  HALF = 0  # which sources keep their constraints
+  WOVEN = 1  # where injected ids are woven in
 
 
 @enum.unique
 class Row(enum.IntEnum):
   """Children of a row's key in rl/constraints.py.
 
-  The row's key itself says which ids are hidden.
+  The row's key itself draws the hidden ids.
   """
 
   INJECTED = 1
   AVOIDED = 2
   BUDGET = 3
   DECOYS = 4
-  KEPT_INJECTED = 5  # which of the injected ids stay while few are asked for
+  KEPT_INJECTED = 5  # which of the injected ids stay as the level rises
   KEPT_AVOIDED = 6
 
 
 @enum.unique
 class Seed(enum.IntEnum):
-  """Children of the seed's own key, beside one for each step."""
+  """Children of the seed's own key, in addition to one for each step."""
 
   RECURSIVE = 2  # the first parameters of a recursive model; step 2's as well
 
 
-# Beside seed and step in the seed of a generator of numpy on the host.
+# With seed and step, the seed of a NumPy generator on the host.
 MIXTURE = 3  # which pattern of a mixture is played
 
 
 def step_key(seed: int | jax.Array, step: jax.Array) -> jax.Array:
-  """The key of a step's rollouts: resuming needs nothing but the step."""
+  """The key of a step; resuming needs only the seed and the step."""
   return jax.random.fold_in(jax.random.key(seed), step)
 
 
 def child(key: jax.Array, number: int | jax.Array) -> jax.Array:
-  """The child of a key that has this number."""
+  """The child of a key with this number."""
   return jax.random.fold_in(key, number)
 
 
 def fold(keys: jax.Array, number: int) -> jax.Array:
-  """That child of each of the keys. [B] -> [B]"""
+  """The child with this number of each key. [B] -> [B]"""
   return jax.vmap(lambda key: child(key, number))(keys)
 
 
 def row_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
-  """One key a row, folded in by its number: no batch shows in it. -> [B]"""
+  """One key for each row number, independent of the batch. [B] -> [B]"""
   return jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
 
 

@@ -1,4 +1,4 @@
-"""Log-likelihoods of s with a code and without; what D learns from codes."""
+"""Log-likelihoods of s with and without a code, and D's supervised batch."""
 
 import jax
 import jax.numpy as jnp
@@ -30,14 +30,14 @@ def of_source(
 def without_code(
   policy: Policy, params: Params, text: Role, s: Tokens
 ) -> jax.Array:
-  """ln p(s) of a language model that reads nothing. s [B, S] -> [B] nats"""
+  """ln p(s) of a language model without context. s [B, S] -> [B] nats"""
   target = tokens.expand(tokens.with_end(s, text.end))
   prompt = text.prompt(tokens.empty(len(s.ids)))
   return rollout.likelihood(policy, params, text, prompt, target)[:, 0]
 
 
 def relative_gain(log_lik: jax.Array, base_log_lik: jax.Array) -> jax.Array:
-  """Share of s's surprise that was taken away: 1 - ln p(s|x) / ln p(s).
+  """Share of the surprisal of s that x removes: 1 - ln p(s|x) / ln p(s).
 
   Log-likelihoods in nats, [...] -> [...], at most 1; negative where x misleads.
   """
@@ -52,7 +52,12 @@ def decode_batch(
   dropout: float,
   empty: bool = False,
 ) -> SupervisedBatch:
-  """s [B, S] to be learnt from code [B * M, k], some cut short, or `empty`."""
+  """The batch by which D learns to reconstruct s from its codes.
+
+  s [B, S], code [B * M, k] -> B * M rows with one target each. A share
+  `dropout` of the codes is cut to a random length, or dropped whole if `empty`.
+  The key is consumed.
+  """
   rows, k = code.ids.shape
   k_drop, k_length = jax.random.split(key)
   short = jax.random.randint(k_length, (rows,), 0, k)

@@ -1,8 +1,8 @@
-"""A memory cc of bounded length, read beside a source or a code.
+"""A memory cc of bounded length, in the prompt with a source or a code.
 
-C writes a code with cc before the source, D reads cc before the code, and CC
-turns what has happened into the next cc. A stream is a row of sources that have
-something in common, so that there is something to remember.
+C reads cc and the source and writes a code. D reads cc and the code. CC reads
+the history of the round and writes the next cc. A stream is a sequence of
+sources with common facts, so that a memory can help.
 """
 
 from typing import NamedTuple
@@ -24,18 +24,18 @@ from rsrc_jax.types import (
 
 
 class Memory(NamedTuple):
-  """Who reads and writes it."""
+  """The policy and the roles that read and write the memory."""
 
   policy: Policy
   C: Role
   D: Role
   CC: Role  # its length is the memory's, M
-  text: Role  # in which the frozen base reads s without a code
-  levels: jax.Array  # [L] int32: the ids that tell CC a score in [0, 1]
+  text: Role  # of the frozen base, which scores s without a code
+  levels: jax.Array  # [L] int32: the ids of a score in [0, 1] in CC's prompt
 
 
 def with_memory(cc: Tokens, other: Tokens, separator) -> Tokens:
-  """cc [N, M], a separator, and what is read with it; `other` where no cc."""
+  """cc [N, M], a separator, other [N, T]; only `other` where cc is empty."""
   line = tokens.constant(separator, other.ids.shape[0])
   some = jnp.any(cc.mask, -1, keepdims=True)
   return tokens.concat(cc, tokens.keep(line, some), other)
@@ -51,7 +51,7 @@ def write(
   samples: int,
   greedy: bool = False,
 ) -> Rollout:
-  """C's codes of s [N, S] beside cc [N, M]. -> outputs [N, samples, k]"""
+  """C's codes of s [N, S] with cc [N, M]. -> outputs [N, samples, k]"""
   C = m.C.greedy() if greedy else m.C
   prompt = C.prompt(with_memory(cc, s, C.separator), constraints)
   return rollout.sample(
@@ -82,9 +82,10 @@ def update(
   samples: int,
   greedy: bool = False,
 ) -> tuple[Rollout, Tokens]:
-  """CC reads a round's history and writes new memories [n, samples, M].
+  """CC reads the history of a round and writes new memories.
 
-  s [n, S], cc [n, M], code [n, k], gain [n]. -> also the d that it was shown.
+  s [n, S], cc [n, M], code [n, k], gain [n] -> CC's rollout, outputs
+  [n, samples, M], and the d [n, T] of its prompt.
   """
   CC = m.CC.greedy() if greedy else m.CC
   separator, L = m.C.separator, len(m.levels)
@@ -125,7 +126,11 @@ def decode_batch(
   key: jax.Array,
   dropout: float,
 ) -> SupervisedBatch:
-  """D learns s from cc and c; a share `dropout` of each is left out."""
+  """The batch by which D learns s from cc and c.
+
+  cc [n, M], s [n, S], code [n, k] -> n rows. A share `dropout` of the memories
+  and of the codes is left out. The key is consumed.
+  """
   some = jax.random.uniform(key, (2, len(s.ids), 1)) >= dropout
   cc, code = tokens.keep(cc, some[0]), tokens.keep(code, some[1])
   target = tokens.expand(tokens.with_end(s, m.D.end))
@@ -144,7 +149,7 @@ def value(
 ) -> tuple[jax.Array, Rollout]:
   """R(s | cc) of each memory under a greedy C: cc [n, H, M], s [n, S].
 
-  R is the share of s's surprise under the base that D's reading takes away.
+  R is the share of the base's surprisal of s that D's reading removes.
 
   -> [n, H], and C's rollout of n * H rows.
   """
@@ -163,34 +168,36 @@ def value(
 def stream(
   s: Tokens, places: tuple[int, ...], drift: float, key: jax.Array
 ) -> Tokens:
-  """Gives the sources [n, R, P, S] of a stream what they have in common.
+  """Gives the sources [n, R, P, S] of a stream common facts. -> the same shape
 
-  At the given places, the first source's own words stand in all of them, until
-  one drifts to the word that a later source brought.
+  At `places`, all sources of a stream have the words of its first source. At
+  each round, a word changes with the probability `drift` to the word of that
+  round's source, and stays so.
   """
   if not places:
     return s
   place = jnp.asarray(places)
-  words = s.ids[:, :, 0][..., place]  # [n, R, K], each round's own
+  words = s.ids[:, :, 0][..., place]  # [n, R, K], of each round's first source
   new = jax.random.bernoulli(key, drift, words.shape).at[:, 0].set(True)
-  said = [words[:, 0]]
+  common = [words[:, 0]]
   for r in range(1, words.shape[1]):
-    said.append(jnp.where(new[:, r], words[:, r], said[-1]))
-  said = jnp.stack(said, 1)[:, :, None]  # the same in all of a pool
-  return s._replace(ids=s.ids.at[..., place].set(said))
+    common.append(jnp.where(new[:, r], words[:, r], common[-1]))
+  common = jnp.stack(common, 1)[:, :, None]  # the same in all of a pool
+  return s._replace(ids=s.ids.at[..., place].set(common))
 
 
 def unfold(
   m: Memory, params: Params, base: Params, s: Tokens
 ) -> tuple[Metrics, dict[str, Tokens]]:
-  """Plays the rounds of streams greedily, and reads each with other memories.
+  """Plays the rounds of streams greedily, with four kinds of memory.
 
-  s [n, R, S] -> bits of D about s beside each, [n, R], and what was written.
-  cc: the memory as it unfolds; empty: none; frozen: that of the first round for
-  ever; shuffled: another stream's.
+  s [n, R, S] -> the bits that D gains about s with each kind, [n, R], and the
+  texts of each round. The kinds are "cc", the memory of the round; "empty", no
+  memory; "frozen", the memory after the first round; and "shuffled", the memory
+  of another stream.
   """
   n = len(s.ids)
-  # All is greedy: the keys decide nothing.
+  # All outputs are greedy, so the keys have no effect.
   row_keys = keys.row_keys(jax.random.key(0), jnp.zeros(n, int))
   cc = none = tokens.empty(n, m.CC.length)
   first, shown, bits = None, [], []
@@ -202,10 +209,10 @@ def unfold(
       "shuffled": tokens.roll(cc),
     }  # fmt: skip
     codes, log_lik = {}, {}
-    for name, beside in memories.items():
-      c = write(m, params, beside, here, None, row_keys, 1, greedy=True)
+    for name, memory in memories.items():
+      c = write(m, params, memory, here, None, row_keys, 1, greedy=True)
       codes[name] = tokens.without_end(c.output, m.C.end)
-      log_lik[name] = read(m, params, beside, here, codes[name])[:, 0]
+      log_lik[name] = read(m, params, memory, here, codes[name])[:, 0]
     bits.append(
       {k: (x - base_log_lik) / jnp.log(2.0) for k, x in log_lik.items()}
     )

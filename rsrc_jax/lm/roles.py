@@ -1,7 +1,7 @@
-"""Roles: the capitals of the notation. A template and a length over one policy.
+"""Roles (C, D, V, ...): prompt templates and sampling settings over one policy.
 
-C reads a source and writes a code; D reads a code and writes a source. Both are
-the same weights: the first token of the prompt says which role it is.
+C reads a source and writes a code; D reads a code and writes a source. Both
+have the same weights; the first token of the prompt selects the role.
 """
 
 import contextlib
@@ -16,9 +16,9 @@ from rsrc_jax.types import Constraints, Tokens
 
 
 class Role(NamedTuple):
-  """How a role asks and how it answers.
+  """The prompt template and the sampling settings of a role.
 
-  The sampling settings belong to the role because scoring must repeat them.
+  The sampling settings are part of the role, because scoring must repeat them.
   """
 
   tag: int | tuple[int, ...]  # what a prompt begins with
@@ -28,11 +28,11 @@ class Role(NamedTuple):
   support: np.ndarray  # [V] bool: ids that the role may ever write
   temperature: float = 1.0  # 0: greedy
   top_p: float = 1.0
-  # What announces a constraint in the prompt; None where this role is not told
-  # of constraints of that kind.
+  # The tags that precede constraints in the prompt; None where the prompt of
+  # this role omits constraints of that kind.
   use_tag: int | tuple[int, ...] | None = None
   avoid_tag: int | tuple[int, ...] | None = None
-  length_tag: int | None = None  # as often as the budget has tokens
+  length_tag: int | None = None  # repeated once for each token of the budget
   name: str = ""
   section: str = ""  # of the ledger: where its sampling is charged; "": name
 
@@ -42,7 +42,7 @@ class Role(NamedTuple):
     return self.section or self.name
 
   def charged(self) -> contextlib.AbstractContextManager:
-    """What is traced inside is charged to the role's section."""
+    """A context: operations traced inside are charged to the role's section."""
     named = jax.named_scope
     return named(self.scope) if self.scope else contextlib.nullcontext()
 
@@ -51,8 +51,8 @@ class Role(NamedTuple):
   ) -> Tokens:
     """text [N, S] -> prompt [N, P]: tag, text, constraints, separator.
 
-    Appends the constraints that this role is told of: the injected ids behind
-    `use_tag`, the avoided ones behind `avoid_tag`, the budget as that many
+    Appends the constraints for which this role has tags: the injected ids after
+    `use_tag`, the avoided ids after `avoid_tag`, and the budget as that many
     `length_tag`s. An empty constraint is masked, so that the prompt equals the
     prompt without it.
     """
@@ -71,12 +71,12 @@ class Role(NamedTuple):
     return tokens.concat(*pieces, tokens.constant(self.separator, rows))
 
   def greedy(self) -> "Role":
-    """The same role, always taking its most likely token."""
+    """The same role with greedy decoding."""
     return self._replace(temperature=0.0)
 
 
 def joined(first: Role, second: Role, name: str, section: str = "") -> Role:
-  """The first role under both tags: another role that needs no new id.
+  """The first role with the tags of both: a new role without new ids.
 
   section: of the ledger; "": the first role's.
   """
@@ -87,7 +87,7 @@ def joined(first: Role, second: Role, name: str, section: str = "") -> Role:
 
 
 def _listed(tag: int | tuple[int, ...], ids: jax.Array) -> Tokens:
-  """`tag` and the ids [N, K] behind it, -1 pads; all masked if all pads."""
+  """`tag` and then the ids [N, K], -1 pads; all masked if all are pads."""
   some = jnp.any(ids >= 0, -1, keepdims=True)
   head = tokens.keep(tokens.constant(tag, ids.shape[0]), some)
   listed = Tokens(jnp.where(ids >= 0, ids, 0).astype(jnp.int32), ids >= 0)

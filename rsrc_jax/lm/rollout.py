@@ -1,7 +1,7 @@
-"""sample() and score(): one isolated context window, written and re-read.
+"""sample() and score(): outputs of one isolated context window.
 
-The prompt is computed once a source and shared by its group, in the sampler and
-in the learner's score with its gradient: [B, P] prompts, [B, G, T] outputs.
+A prompt is computed once and shared by its group, in the sampler and in the
+learner's score with its gradient: [B, P] prompts, [B, G, T] outputs.
 """
 
 import functools
@@ -28,12 +28,12 @@ from rsrc_jax.types import (
 
 NONE = MappingProxyType({})
 
-# From so many ids on, logits are never stored where outputs are scored.
+# With a vocabulary of this size or more, scoring never stores logits.
 LARGE = 8_192
 
 
 def _charged(function: Callable) -> Callable:
-  """Charges what is traced to the ledger section of the role, an argument."""
+  """Charges the function's operations to its role's section of the ledger."""
 
   @functools.wraps(function)
   def run(policy, params, role, *args, **kwargs):
@@ -62,13 +62,13 @@ def sample(
     params: its parameters.
     role: support, end token, length T, temperature and top-p.
     prompt: [B, P].
-    keys: [B] random keys, one a row, consumed. A row's outputs are a function
-      of its own key and prompt, whatever batch it stands in.
+    keys: [B] random keys, one for each row, consumed. The outputs of a row are
+      a function of its own key and prompt, whatever the batch.
     samples: G.
-    constraints: ids banned and allowed, [B, 1, K] or [B, G, K], and what else
-      an output is held to; it ends at its budget without an end token.
-    stats: also record the statistics of what was sampled from, the injected ids
-      of the constraints among them: masked, but untempered and untruncated.
+    constraints: ids banned and allowed, [B, 1, K] or [B, G, K], and the other
+      constraints; an output ends at its budget without an end token.
+    stats: also record statistics of the distributions, with the mass on the
+      injected ids: masked, but untempered and untruncated.
 
   Returns:
     A Rollout with outputs [B, G, T].
@@ -81,10 +81,10 @@ def sample(
   )
   out = _nothing_written(w, rows, samples)
   token, found = _choose(w, last, 0)
-  everyone = jnp.ones((rows, samples), bool)
-  out = _write(out, (token, everyone, *found), 0)
+  active = jnp.ones((rows, samples), bool)
+  out = _write(out, (token, active, *found), 0)
   cache = policy.init_cache(rows, samples, max(role.length - 1, 1))
-  loop = (jnp.int32(1), token, _goes_on(w, token, 0), cache, out)
+  loop = (jnp.int32(1), token, _continues(w, token, 0), cache, out)
   *_, (ids, mask, logp, *found) = jax.lax.while_loop(
     lambda loop: _unfinished(w, loop), lambda loop: _next(w, loop), loop
   )
@@ -95,7 +95,7 @@ def sample(
 def greedy(
   policy: Policy, params: Params, role: Role, prompt: Tokens
 ) -> Tokens:
-  """The likeliest output of each prompt [N, P], its end cut off. -> [N, T]"""
+  """The greedy output of each prompt [N, P] without its end. -> [N, T]"""
   rows = jnp.arange(prompt.ids.shape[0])
   keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(rows)
   found = sample(policy, params, role.greedy(), prompt, keys, samples=1)
@@ -111,9 +111,9 @@ def loops(output: Tokens) -> jax.Array:
 
 
 def loops_at_most(code: Tokens) -> jax.Array:
-  """How often `sample` ran its loop to write these codes [B, k], end cut off.
+  """How often `sample` ran its loop to write these codes [B, k] without ends.
 
-  An upper bound for codes of a rule, which ran none.
+  For codes of a rule, which needs no loop, it is an upper bound.
   """
   spent = jnp.max(jnp.sum(code.mask, -1)) + 1.0  # the end too, if it fits
   return jnp.minimum(spent, code.ids.shape[-1]) - 1.0
@@ -182,11 +182,11 @@ def score(
 def hidden(
   run: Callable, params: Params, prompt: Tokens, output: Tokens
 ) -> jax.Array:
-  """Hidden states that each output token is read off, teacher-forced.
+  """Hidden states that predict each output token, teacher-forced.
 
   run: policy.apply, or policy.trace for those of every loop. prompt [B, P],
-  output [B, G, T] -> [B, G, T, D] or [R, B, G, T, D]. The first token is read
-  off the prompt, once a group.
+  output [B, G, T] -> [B, G, T, D] or [R, B, G, T, D]. The first token is
+  predicted from the prompt, once for a group.
   """
   prefix, last = _prefill(run, params, prompt)
   shape = (*last.shape[:-2], output.ids.shape[1], 1, last.shape[-1])
@@ -214,10 +214,10 @@ def likelihood(
 
 
 def allowed_ids(role: Role, constraints: Constraints | None) -> jax.Array:
-  """What each row may write: bool [B, g, V], or [1, 1, V] if unconstrained.
+  """The ids that each row may write: bool [B, g, V], or [1, 1, V] if all may.
 
-  The end token is allowed whatever `constraints.allowed` says, unless banned;
-  where nothing else is left it is allowed all the same.
+  The end token is allowed whatever `constraints.allowed` is, unless it is
+  banned. Where no other id is left, it is allowed even if banned.
   """
   support = jnp.asarray(role.support)
   if constraints is None:
@@ -231,7 +231,7 @@ def allowed_ids(role: Role, constraints: Constraints | None) -> jax.Array:
 
 
 class _Window(NamedTuple):
-  """What stays the same while the outputs of a batch are written."""
+  """The constants of the sampling loop of a batch."""
 
   policy: Policy
   params: Params  # unrolled
@@ -322,7 +322,7 @@ def _write(arrays: tuple, values: tuple, t: jax.Array | int) -> tuple:
 
 
 def _next(w: _Window, loop: tuple) -> tuple:
-  """One token more. The loop: (t, token at t - 1, who writes, cache, out)."""
+  """Samples one more token. loop: (t, token at t - 1, active, cache, out)."""
   t, token, active, cache, out = loop
   hidden, cache = w.policy.apply(
     w.params,
@@ -336,11 +336,11 @@ def _next(w: _Window, loop: tuple) -> tuple:
   token = jnp.where(active, token, 0)
   found = [jnp.where(active, x, 0.0) for x in found]
   out = _write(out, (token, active, *found), t)
-  return t + 1, token, active & _goes_on(w, token, t), cache, out
+  return t + 1, token, active & _continues(w, token, t), cache, out
 
 
-def _goes_on(w: _Window, token: jax.Array, t: jax.Array | int) -> jax.Array:
-  """Who goes on after writing this token at t. [B, G]"""
+def _continues(w: _Window, token: jax.Array, t: jax.Array | int) -> jax.Array:
+  """Which outputs continue after this token at t. bool [B, G]"""
   return (token != w.role.end) & (t + 1 < w.budget)
 
 
@@ -350,7 +350,7 @@ def _unfinished(w: _Window, loop: tuple) -> jax.Array:
 
 
 def _temperature(role: Role, constraints: Constraints | None):
-  """The role's own, or times the constraints', [B, g, 1]; greedy stays so."""
+  """The role's temperature times the constraints' [B, g, 1]; greedy is 0."""
   if constraints is None or constraints.temperature is None:
     return role.temperature
   if role.temperature == 0:
@@ -369,7 +369,7 @@ def _injected(constraints, rows, samples):
 def _scatter(ids: jax.Array, vocab_size: int) -> jax.Array:
   """ids [B, g, K], -1 pads -> bool [B, g, V]."""
   rows, groups = jnp.indices(ids.shape[:2])
-  # Pads go to a column that is cut off again.
+  # Pads are written to an extra column, which is removed.
   hit = jnp.zeros((*ids.shape[:2], vocab_size + 1), bool)
   index = (rows[..., None], groups[..., None])
   return hit.at[(*index, jnp.where(ids < 0, vocab_size, ids))].set(True)[
@@ -380,7 +380,7 @@ def _scatter(ids: jax.Array, vocab_size: int) -> jax.Array:
 def _prefill(
   run: Callable, params: Params, prompt: Tokens
 ) -> tuple[Cache, jax.Array]:
-  """Runs the prompts once. -> their segment, last hidden state [B, 1, D]."""
+  """Runs the prompts once. -> their segment and last hidden state [B, 1, D]."""
   one = tokens.expand(prompt)
   states, prefix = run(params, one, tokens.positions(one.mask))
   return prefix, states[..., -1, :]

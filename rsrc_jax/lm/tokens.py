@@ -1,11 +1,11 @@
-"""Tokens as values: what can be done with a batch of padded texts.
+"""Operations on Tokens: batches of padded texts.
 
-Prompts of a fixed shape are put together here, and padding is decided here and
-nowhere else. Pads may stand anywhere but at the end of a prompt: its last slot
-is a real token, since the first output is read off it. Positions skip pads, so
-padding changes nothing that the model computes.
+Prompts of a fixed shape are built here, and padding is decided only here. Pads
+may stand anywhere except at the end of a prompt: its last slot is a real token,
+because the first output is predicted from it. Positions skip pads, so padding
+changes nothing that the model computes.
 
-Every function takes ids and mask alike. Leading axes are a batch's: N rows, or
+Every function treats ids and mask alike. Leading axes are a batch's: N rows, or
 B sources with G codes each; the last axis is the text.
 """
 
@@ -16,7 +16,7 @@ from rsrc_jax.types import Tokens
 
 
 def empty(rows: int, length: int = 0) -> Tokens:
-  """Texts that say nothing. -> [rows, length]"""
+  """Empty texts, all pads. -> [rows, length]"""
   shape = (rows, length)
   return Tokens(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, bool))
 
@@ -35,7 +35,7 @@ def expand(tokens: Tokens, axis: int = 1) -> Tokens:
 
 
 def at(tokens: Tokens, index: int, axis: int = 1) -> Tokens:
-  """The same place of every group: [B, G, T] -> [B, T]."""
+  """The text at one index of every group: [B, G, T] -> [B, T]."""
   place = (slice(None),) * axis + (index,)
   return jax.tree.map(lambda x: x[place], tokens)
 
@@ -53,7 +53,7 @@ def take(tokens: Tokens, index: jax.Array) -> Tokens:
 
 
 def where(condition: jax.Array, then: Tokens, other: Tokens) -> Tokens:
-  """Text by text: condition [...] or [], tokens [..., T] -> [..., T]."""
+  """Selects whole texts: condition [...] or [], tokens [..., T] -> [..., T]."""
   condition = jnp.expand_dims(condition, -1)
   return jax.tree.map(lambda a, b: jnp.where(condition, a, b), then, other)
 
@@ -64,12 +64,12 @@ def put(tokens: Tokens, rows: jax.Array, new: Tokens) -> Tokens:
 
 
 def repeat(tokens: Tokens, count: int) -> Tokens:
-  """Each row `count` times in a row: [N, T] -> [N * count, T]."""
+  """Repeats each row `count` times: [N, T] -> [N * count, T]."""
   return jax.tree.map(lambda x: jnp.repeat(x, count, 0), tokens)
 
 
 def roll(tokens: Tokens, shift: int = 1) -> Tokens:
-  """The text of the row that stands `shift` before, in a circle."""
+  """Rolls the rows: row i holds the text of row i - shift, cyclically."""
   return jax.tree.map(lambda x: jnp.roll(x, shift, 0), tokens)
 
 
@@ -84,7 +84,7 @@ def flatten(tokens: Tokens) -> Tokens:
 
 
 def keep(tokens: Tokens, mask: jax.Array) -> Tokens:
-  """Blanks what the mask [..., T] or [..., 1] does not keep."""
+  """Masks out the tokens where the mask [..., T] or [..., 1] is False."""
   mask = tokens.mask & mask
   return Tokens(jnp.where(mask, tokens.ids, 0), mask)
 
@@ -114,7 +114,7 @@ def with_end(tokens: Tokens, end: int) -> Tokens:
 
 
 def without_end(tokens: Tokens, end: int) -> Tokens:
-  """Drops the end token: what was said, without having stopped. [..., T]"""
+  """Masks out the end token. [..., T] -> [..., T]"""
   return keep(tokens, tokens.ids != end)
 
 

@@ -1,4 +1,4 @@
-"""The distribution that is sampled, scored and compared: one definition."""
+"""The next-token distribution: one definition for sampling and scoring."""
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,9 @@ def log_probs(
 ) -> Float[Array, "*#lead V"]:
   """Log-probabilities after masking, temperature and truncation, in that order.
 
-  logits, allowed (bool) [..., V] -> [..., V]; what is cut holds NEG_INF.
-  temperature: a number, where 0 means greedy decoding, whose distribution is
-  reported at 1; or an array [..., 1] of positive ones.
+  logits, allowed (bool) [..., V] -> [..., V]; removed ids hold NEG_INF.
+  temperature: a number, or an array [..., 1] of positive numbers. The number 0
+  means greedy decoding; its distribution is that of temperature 1.
   `keep` [...] int32 is never truncated by top_p: the learner passes the sampled
   id, so that a rounding difference at the nucleus' edge can't make it -inf.
   """
@@ -57,8 +57,8 @@ def draw(
   ids are drawn a little too often or too seldom.
   """
   p = jnp.exp(logp)
-  # XLA's cumsum is not monotone in its last digits: only real ids count, and
-  # the target stays below the largest of them whatever the rounding.
+  # XLA's cumsum is not monotone in its last digits. So only ids with mass
+  # count, and the target stays below the largest sum whatever the rounding.
   cdf = jnp.where(p > 0, jnp.cumsum(p, -1), 0.0)
   total = jnp.max(cdf, -1, keepdims=True)
   target = jnp.minimum(uniform[..., None] * total, jnp.nextafter(total, 0.0))
@@ -80,8 +80,8 @@ def pick(
 ) -> Float[Array, "*lead"]:
   """logp [..., V], ids [...] -> logp of the ids [...].
 
-  A masked sum rather than a gather: the same value, and a gradient that is a
-  select where a gather's is a scatter, which XLA runs one by one on CPU.
+  A masked sum has the same value as a gather, but its gradient is a select. The
+  gradient of a gather is a scatter, which XLA runs one by one on CPU.
   """
   here = jnp.arange(logp.shape[-1]) == ids[..., None]
   return jnp.sum(jnp.where(here, logp, 0.0), -1)

@@ -1,8 +1,8 @@
 """Group-relative policy gradients for several roles on one set of weights.
 
-Credit is split as the diagram is: C among the codes of a source, D among the
-decodes of a code. Sums and their denominators are kept apart until the end, so
-that a loss does not depend on how its batch was cut.
+Credit follows the diagram: C is compared among the codes of a source, D among
+the decodes of a code. Sums and their denominators are kept apart until the end,
+so that a loss does not depend on how its batch was split.
 """
 
 import jax
@@ -19,9 +19,9 @@ def advantages(
   """rewards [..., G] -> reward minus its group's mean, [..., G].
 
   Mean-only is the default: dividing by the group's standard deviation
-  (DeepSeekMath, arXiv 2402.03300, eq. 3) weighs a source by how little its
-  codes differ (Dr.GRPO, arXiv 2503.20783). Groups of equal rewards get exactly
-  0 either way.
+  (DeepSeekMath, arXiv 2402.03300, eq. 3) gives sources more weight the less
+  their codes differ (Dr.GRPO, arXiv 2503.20783). Groups of equal rewards get
+  exactly 0 either way.
 
   Raises:
     ValueError: a group of one, which has no signal.
@@ -32,7 +32,7 @@ def advantages(
       "raise the pattern's own setting, config.patterns.NAME.group for C or "
       "config.patterns.NAME.decodes for D."
     )
-  # Relative to one of them first, so that nearly equal rewards round alike.
+  # The first reward is subtracted first, so that near ties round alike.
   rewards = rewards - rewards[..., :1]
   equal = jnp.all(rewards == 0.0, -1, keepdims=True)
   centred = rewards - jnp.mean(rewards, -1, keepdims=True)
@@ -70,8 +70,8 @@ def policy_loss(
     importance_cap: the largest w.
 
   Returns:
-    The sum, and sums over tokens of what to watch: `clipped`, `mismatch_kl`
-    (k3 of sampler against learner).
+    The sum, and metrics summed over tokens: `clipped`, and `mismatch_kl` (k3 of
+    the sampler against the learner).
   """
   old = jax.lax.stop_gradient(old_log_probs)
   gap = jnp.where(mask, old - behaviour_log_probs, 0.0)
@@ -93,10 +93,10 @@ def kl_penalty(
   reference: Float[Array, "*lead T"],
   mask: Bool[Array, "*lead T"],
 ) -> Float[Array, "*lead"]:
-  """Single-sample estimate of KL(policy || reference), to take off the reward.
+  """Single-sample estimate of KL(policy || reference), for the reward.
 
-  log_probs, reference, mask [..., T] -> [...]. Used inside the reward its
-  policy gradient is that of the KL itself; as a loss, k3 has the gradient of
-  the reverse direction (arXiv 2512.21852).
+  log_probs, reference, mask [..., T] -> [...]. Subtracted from the reward,
+  its policy gradient is that of the KL itself. As a loss, k3 would have the
+  gradient of the reverse direction (arXiv 2512.21852).
   """
   return jnp.sum(jnp.where(mask, log_probs - reference, 0.0), -1)

@@ -1,7 +1,7 @@
-"""What a code is worth: fidelity, a length priced on success, a gated bonus.
+"""The reward of a code: fidelity, a price on length, and a gated bonus.
 
 T_U, the uses of a list U, are a code's first occurrences of each listed id.
-Gates and load are rewards: no gradient passes through them.
+Gates and load are parts of a reward, so no gradient passes through them.
 """
 
 import jax
@@ -23,16 +23,16 @@ def priced(
 ) -> Float[Array, "*lead"]:
   """fidelity * (1 - price * length / budget), elementwise.
 
-  Multiplicative, so that a failed code is never better for being short
-  (additive prices teach a policy to fail fast); `budget` is a constant of the
-  run, so that one more useless token always costs.
+  The price is multiplicative, so that a failed code never gains by being short
+  (an additive price trains a policy to fail fast). `budget` is a constant of
+  the run, so that one more useless token always lowers the reward.
 
   Args:
-    fidelity: [...] in [0, 1]; clipped at 0 below, where a price would turn into
-      a subsidy.
+    fidelity: [...] in [0, 1]; clipped at 0, since a price on a negative reward
+      would be a bonus.
     length: [...] tokens of the code, the end token not counted.
     budget: the most tokens that a code can have.
-    price: share of the reward that a code at full budget gives up, in [0, 1].
+    price: share of the reward that a code at full budget loses, in [0, 1].
   """
   used = length.astype(jnp.float32) / budget
   return jnp.maximum(fidelity, 0.0) * (1.0 - price * used)
@@ -46,24 +46,25 @@ def gate(
   h0: float | Float[Array, ""],
   pmi: Float[Array, "*lead T"] | None = None,
 ) -> Float[Array, "*lead T"]:
-  """How far a token is a choice that mattered, in [0, 1]. -> [..., T].
+  """How far a token was a real choice, in [0, 1]. -> [..., T].
 
   "none": 1.
-  "literal": V / (V + v0), more varentropy, more reward, as the founding
-    document words it ("Theory of RSI on LLMs through ordinary RL", varentropy
-    gate). A half-learned habit with a fat tail passes it.
+  "literal": V / (V + v0): more varentropy, more reward, in the words of the
+    founding document ("Theory of RSI on LLMs through ordinary RL", varentropy
+    gate). A half-learned habit with a fat tail passes this gate.
   "density": min(1, 4 (1 - m)^2 rho(H2/h0) rho(V/v0)) with rho(x) = x / (1 + x):
-    other ids than the listed were likely, many of them, and unevenly so. The 4
-    makes it about 1 at a typical token of content. Ours.
-  "counterfactual": 1 - exp(-max(pmi, 0)): likelier for this source than for
-    others. Ours.
+    many ids outside the list were likely, with uneven probabilities. The factor
+    4 makes it about 1 at a typical content token. Ours.
+  "counterfactual": 1 - exp(-max(pmi, 0)): the token is likelier for this
+    source than for others. Ours.
 
-  No gradient passes: a policy should choose other tokens, not fatten its tails.
+  No gradient passes: a policy should choose other tokens, not widen its
+  distributions.
 
   Args:
     name: one of GATES.
-    stats: [..., T] of the laws that the tokens were drawn from, at temperature
-      1 and before truncation.
+    stats: [..., T] of the distributions of the tokens, at temperature 1 and
+      before truncation.
     v0, h0: medians of V (nats squared) and H2 (nats) where no listed id was
       written; positive.
     pmi: [..., T] nats, of `pmi`; for "counterfactual".
@@ -116,16 +117,17 @@ def swap(
   injected: Int[Array, "B 1 N"],
   decoys: Int[Array, "B 1 N"],
 ) -> Int[Array, "B G T"]:
-  """The code without what its listed ids say: each becomes its decoy.
+  """Replaces the listed ids of a code by their decoys, to remove their content.
 
-  All copies of an id that `uses` marks are replaced, not the marked one alone:
-  what an id says must be gone, and a second copy would say it still. Equal ids
-  get equal decoys, so the pattern of repetitions, which a decompressor may have
-  learnt to read, stays. Replacing keeps positions; deleting would move them.
+  All copies of an id that `uses` marks are replaced, not only the marked one,
+  because a second copy would still carry the content. Equal ids get equal
+  decoys, so the pattern of repetitions stays, which D may have learnt to read.
+  Replacing keeps positions; deleting would move them.
 
   Args:
     ids: [B, G, T] int32.
-    uses: [B, G, T] bool, of `first_uses`; one of them alone to leave one out.
+    uses: [B, G, T] bool, of `first_uses`, or only one of them, to leave one
+      out.
     injected: [B, 1, N] int32; -1 pads.
     decoys: [B, 1, N] int32, the replacement of the id at the same index,
       distinct; an id without one (-1) stays.
@@ -145,8 +147,8 @@ def pmi(
 ) -> Float[Array, "*lead T"]:
   """How much likelier tokens are for their source than for others, in nats.
 
-  ln p(c_t; s) - ln (1/J) sum_j p(c_t; s_j), prefix and list held fixed. A habit
-  is as likely whatever the source: 0.
+  ln p(c_t; s) - ln (1/J) sum_j p(c_t; s_j), with the same prefix and list. It
+  is 0 for a habit, which is equally likely whatever the source.
 
   own [B, G, T], others [J, B, G, T] (log-probabilities) -> [B, G, T]
   """
@@ -161,17 +163,17 @@ def load_bearing(
   threshold: float | Float[Array, ""],
   nats_per_token: float,
 ) -> Float[Array, "*lead"]:
-  """L: how much of a source hangs on a code's listed ids, in [0, 1]. [B, G]
+  """L: how much of a source depends on a code's listed ids, in [0, 1]. [B, G]
 
   clip((gap - threshold) / (nats_per_token * uses), 0, 1); 0 without a use.
   Ours.
 
   Args:
-    gap: [B, G] nats that D's surprise at s rises by when they are swapped.
+    gap: [B, G] nats by which D's surprisal of s rises when they are swapped.
     uses_count: [B, G] how many are used.
-    threshold: nats that a list that says nothing reaches seldom (the 95th
-      percentile of its gap), else the positive half of noise would be paid.
-    nats_per_token: what a use must carry for L to be 1.
+    threshold: the 95th percentile, in nats, of the gap of a list without
+      content. Without it the positive half of the noise would earn a bonus.
+    nats_per_token: nats that a use must carry for L to be 1.
   """
   needed = nats_per_token * jnp.maximum(uses_count, 1)
   share = jnp.clip((gap - threshold) / needed, 0.0, 1.0)
@@ -185,9 +187,9 @@ def load_bearing_tokens(
   threshold: float | Float[Array, ""],
   nats_per_token: float,
 ) -> Float[Array, "B G T"]:
-  """L of each listed id alone, so that one that works carries no others.
+  """L of each listed id, so that a useful id earns nothing for the others.
 
-  gaps [B, G, T]: nats that D's surprise at s rises by when this id alone is
+  gaps [B, G, T]: nats by which D's surprisal of s rises when only this id is
   swapped; uses [B, G, T] bool -> [B, G, T], 0 where there is no use. The other
   arguments as in `load_bearing`.
   """
@@ -218,10 +220,10 @@ def gated(
   "bonus": priced + bonus * fidelity * (1/N) sum over uses of load * gate
   "multiply": priced * (1 - share + share * mean gate of the uses)
 
-  Both are multiplied by fidelity: what nobody can read earns nothing. Without a
-  list (N = 0) both are `priced`; with a list that no token uses the sum and
-  the mean are 0. `load` has no part in "multiply", the founding document's
-  wording; to have it there, pass gates * load.
+  Both are multiplied by fidelity, so that an unreadable code earns nothing.
+  Without a list (N = 0) both are `priced`. With a list that no token uses, the
+  sum and the mean are 0. `load` has no part in "multiply", which is as in the
+  founding document; to include it, pass gates * load.
 
   Args:
     fidelity: [B, G] in [0, 1], clipped at 0 below.
@@ -231,7 +233,7 @@ def gated(
     load: [B, G] of a code or [B, G, T] of a token.
     budget: the most tokens that a code can have, a constant of the run or, as
       [B, 1], of the prompt.
-    price: share of the reward that a code at full budget gives up.
+    price: share of the reward that a code at full budget loses.
     listed: [B] or [B, 1], N: ids in the list.
     bonus: beta, [] or [B, G]; see `largest_bonus`.
     mode: "bonus" or "multiply".
@@ -252,7 +254,7 @@ def gated(
     )
   if load.ndim < uses.ndim:
     load = load[..., None]
-  # where, not a product: what stands at other tokens may be anything.
+  # where, not a product: values at other tokens may be nan.
   total = lambda x: jnp.sum(jnp.where(uses, x, 0.0), -1)
   count = jnp.sum(uses, -1)
   mean = lambda x: total(x) / jnp.maximum(count, 1)
@@ -276,13 +278,12 @@ def gated(
 
 
 def largest_bonus(*, price: float, listed: int, budget: int) -> float:
-  """The largest beta at which appending a useless listed id never pays.
+  """The largest beta at which appending a useless listed id gains nothing.
 
-  The id costs price * R / budget and earns at most beta * R / N: they meet at
-  beta = price * N / budget. Putting a listed id in the place of another token
-  costs no length and is paid under any beta. `listed` is the smallest N that a
-  code is asked for, `budget` the largest of the run; gate and load are taken as
-  given. Ours.
+  The id loses price * R / budget and earns at most beta * R / N; the two are
+  equal at beta = price * N / budget. Replacing another token by a listed id
+  adds no length, so it gains under any beta. `listed` is the smallest N of a
+  code, `budget` the largest of the run; gate and load are taken as 1. Ours.
   """
   return price * listed / budget
 
@@ -290,7 +291,7 @@ def largest_bonus(*, price: float, listed: int, budget: int) -> float:
 def check_bonus(
   *, bonus: float, price: float, listed: int, budget: int, beyond: bool
 ) -> None:
-  """Refuses a bonus beyond `largest_bonus` that was not asked for.
+  """Refuses a bonus above `largest_bonus`, unless `beyond` allows it.
 
   Raises:
     ValueError: it is larger, and `beyond` is False.

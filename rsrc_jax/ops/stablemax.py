@@ -1,8 +1,8 @@
 """Stablemax: probabilities that grow with the logits, not with their exponent.
 
-s(x) = x + 1 for x >= 0, 1 / (1 - x) below (arXiv 2501.04697, which TRM uses in
-float64). Here in float32, since TPUs have no wider type: logs are taken by
-log1p, so nothing is lost near 0, and the peak is divided out of the sum.
+s(x) = x + 1 for x >= 0, 1 / (1 - x) below (arXiv 2501.04697; TRM uses it in
+float64). Here it is in float32, since TPUs have no wider type: logs use log1p,
+so that no digits are lost near 0, and the peak is divided out of the sum.
 """
 
 import jax
@@ -17,7 +17,7 @@ def log_probs(logits: Float[Array, "*lead V"]) -> Float[Array, "*lead V"]:
 
 
 def _log_s(x):
-  # Both branches are kept finite: a nan of the one not taken would get into
-  # the gradient.
+  # Both branches are kept finite, because a nan of the branch that is not taken
+  # would reach the gradient.
   above, below = jnp.maximum(x, 0.0), jnp.minimum(x, 0.0)
   return jnp.log1p(above) - jnp.log1p(-below)

@@ -1,16 +1,17 @@
-"""What a next-token distribution says of itself, in one pass over the ids.
+"""Statistics of a next-token distribution, in one pass over the ids.
 
 Entropy H, varentropy V (the variance of the surprisal), collision entropy H2
-and the mass on a list of injected ids: what the gate of "Theory of RSI on LLMs
-through ordinary RL (Kolmogorov Compressor)" reads ("varentropy of the logits").
+and the mass on a list of injected ids. The gate of "Theory of RSI on LLMs
+through ordinary RL (Kolmogorov Compressor)" needs them ("varentropy of the
+logits").
 
-The vocabulary may be taken whole, in blocks, or in shards of a mesh axis; the
+The vocabulary is processed whole, in blocks, or in shards of a mesh axis; the
 parts are summed and merged by ops/vocab_sums.py.
 
 Gradients are closed forms. With p the distribution, u = ln p + H and Q = sum
 p^2: dH/dz = -p u, dV/dz = p (u^2 + 2 u - V), dH2/dz = 2 p (1 - p / Q), dm/dz =
 p (1[injected] - m), dlse/dz = p, dlog_prob/dz = 1[sampled] - p. All are exactly
-0 where an entry is masked. They can be taken once, not twice.
+0 where an entry is masked. Second derivatives are not defined.
 """
 
 import functools
@@ -41,9 +42,12 @@ def from_logits(
   int32 (N may be 0; an id counts once; ids outside of the vocabulary are pads),
   mask bool, broadcastable to [..., V] -> float32 [...].
 
-  A logit of -inf is as good as a False mask. A sampled id that is masked, or a
-  pad, has a log-probability of NEG_INF without a gradient. A row that is all
-  masked has an lse of NEG_INF and zeros.
+  A logit of -inf has the effect of a False mask. A sampled id that is masked,
+  or a pad, has a log-probability of NEG_INF without a gradient. A row that is
+  all masked has an lse of NEG_INF and zeros.
+
+  Raises:
+    ValueError: shapes do not fit.
   """
   _check(logits, sampled, injected, "logits")
   ids = _ids(sampled, injected, logits.shape[:-1])
@@ -58,7 +62,11 @@ def from_hidden_plain(
   injected: Int[Array, "*lead N"],
   mask: Bool[Array, "*#lead V"] | None = None,
 ) -> TokenStats:
-  """The same of hidden [..., D] @ unembedding [V, D], whole: the yardstick."""
+  """from_logits of hidden [..., D] @ unembedding [V, D]: the reference.
+
+  Raises:
+    ValueError: shapes do not fit.
+  """
   _check(hidden, sampled, injected, "hidden")
   logits = _unembed(hidden, unembedding)
   return from_logits(logits, sampled, injected, mask)
@@ -73,7 +81,7 @@ def from_hidden(
   *,
   block: int = BLOCK,
 ) -> TokenStats:
-  """from_hidden_plain that never stores logits, forward or backward.
+  """from_hidden_plain without storing logits, forward or backward.
 
   hidden [..., D], unembedding [V, D], mask [V] or [..., V]; the rest as in
   from_logits. Logits exist for `block` ids at a time (V need not be a multiple)
@@ -104,6 +112,9 @@ def from_hidden_sharded(
   unembedding_shard [V / n, D] and mask_shard [V / n] or [..., V / n] are the
   axis_index-th of n equal parts; hidden, sampled and injected (global ids) are
   the same on all of the axis, and so are the results.
+
+  Raises:
+    ValueError: if block is not positive, or shapes do not fit.
   """
   _check_head(hidden, unembedding_shard, sampled, injected, mask_shard, block)
   ids = _ids(sampled, injected, hidden.shape[:-1])
@@ -119,9 +130,10 @@ def over(
 ) -> Callable[..., TokenStats]:
   """from_hidden(hidden, unembedding, sampled, injected, mask) on a mesh.
 
-  For a table whose ids lie along the mesh axis `ids`: XLA would gather it,
-  block by block. Rows lie along the axes `rows`, where those divide them; the
-  mask is [B, ..., V] or [1, ..., V], with as many axes as hidden [B, ..., D].
+  For a table whose ids are split over the mesh axis `ids`, which XLA would
+  otherwise gather block by block. Rows are split over the axes `rows`, where
+  those divide them. The mask is [B, ..., V] or [1, ..., V], with as many axes
+  as hidden [B, ..., D].
   """
   ways = math.prod(mesh.shape[axis] for axis in rows)
 
@@ -221,7 +233,7 @@ def _unembed(hidden, unembedding):
 def _blocks(size, block):
   """The sizes of the first block and of the others, and where those start.
 
-  The first takes the remainder: all others are alike, and none overlap.
+  The first takes the remainder, so all others have one size and none overlap.
   """
   block = min(block, size)
   first = (size - 1) % block + 1
@@ -246,8 +258,8 @@ def _ids(sampled, injected, shape):
 def _vary_alike(*arrays):
   """Casts all to vary over every manual mesh axis that one of them does.
 
-  Outside of jax.shard_map nothing happens. Inside, the transpose of the cast is
-  the sum over devices that the gradient of what they share needs.
+  Outside of jax.shard_map it does nothing. Inside, the transpose of the cast is
+  a sum over devices, which the gradients of shared arrays need.
   """
   varying = [
     frozenset() if x is None else jax.typeof(x).mat.varying for x in arrays

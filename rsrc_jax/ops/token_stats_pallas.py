@@ -3,14 +3,15 @@
 The contract of `ops.token_stats.from_hidden`. Tiles of logits live in fast
 memory only: the forward pass merges them into running statistics, the backward
 pass computes them again. Both lowerings share the mathematics of a tile
-(`_tile`, `_merge`, `_finish`, `_pull`) and differ in who walks the tiles:
+(`_tile`, `_merge`, `_finish`, `_pull`) and differ in the loop over tiles:
 
-  TPU (Mosaic)  the grid does, one program after another, and the running
-                values lie in scratch memory. Tiles hold all of D: up to 4096.
-  GPU (Triton)  programs run at once, so each loops over the other axis and
-                carries its running values; D is read in chunks. The backward
-                kernels also split D over programs, each of which computes its
-                logits again: 1 + D / WIDTH products where 2 would do.
+  TPU (Mosaic)  the grid is the loop: programs run one after another, and the
+                running values are in scratch memory. A tile holds all of D, up
+                to 4096.
+  GPU (Triton)  programs run in parallel, so each one loops over the other axis
+                and carries its running values; D is read in chunks. The
+                backward kernels also split D over programs, each of which
+                computes its logits again: 1 + D / WIDTH products, not 2.
 
 Lowered for both (for an H100 also compiled) and run by the interpreter, never
 on a GPU or TPU: the tile sizes are guesses that nothing has timed. From 0.11 on
@@ -42,7 +43,7 @@ CHUNK, WIDTH = 64, 256
 
 
 class _Spec(NamedTuple):
-  """What is known before tracing."""
+  """The static settings of a kernel."""
 
   rows: int  # rows of hidden in a tile
   block: int  # ids in a tile
@@ -51,7 +52,7 @@ class _Spec(NamedTuple):
 
 
 class _Running(NamedTuple):
-  """Of the ids seen so far, each [rows, 1] float32. Nothing seen: `_EMPTY`."""
+  """Sums over the ids so far, each [rows, 1] float32. At first: `_EMPTY`."""
 
   top: jax.Array  # a: the largest logit
   weight: jax.Array  # W: sum of e^(z - a)
@@ -66,10 +67,10 @@ _EMPTY = _Running(NEG_INF, 0.0, 0.0, 0.0, 0.0, 0.0, NEG_INF)
 
 
 class _Row(NamedTuple):
-  """What the backward pass needs of a row, each [rows, 1] float32.
+  """Values of a row for the backward pass, each [rows, 1] float32.
 
-  The gradient of the logits is p (one + u + uu + p + injected) + sampled, each
-  term times what it is named after, with u = ln p + H.
+  The gradient of the logits is p (one + u + uu + p + injected) + sampled. Each
+  field is the coefficient of the term of its name, with u = ln p + H.
   """
 
   top: jax.Array  # a
@@ -143,11 +144,12 @@ def from_hidden(
 def head(
   backend: str | None = None, *, interpret: bool = False
 ) -> Callable[..., TokenStats]:
-  """from_hidden as types.Policy has it: head(hidden, table, ids, listed, mask).
+  """from_hidden as types.Policy.head: head(hidden, table, ids, listed, mask).
 
-  The mask is broadcastable to [..., V], as rollout.score has it: one for all
-  rows is kept as [V], any other is stored for each row, a byte an id. The table
-  lies whole on a device: for one that is cut use `token_stats.over`.
+  The mask is broadcastable to [..., V], as in rollout.score. A mask for all
+  rows is kept as [V]; any other one is stored for each row, one byte for each
+  id. The table must be whole on a device: for a split table use
+  `token_stats.over`.
 
   Args:
     backend: "tpu" or "gpu"; None: that of the machine.
@@ -218,13 +220,13 @@ def _checked(
 
 
 def _tile(z, ok, sampled, injected) -> _Running:
-  """The statistics of one tile. What is not ok contributes exactly 0."""
+  """The statistics of one tile. Ids that are not ok contribute exactly 0."""
   top = jnp.max(jnp.where(ok, z, NEG_INF), axis=1, keepdims=True)
   s = jnp.where(ok, z - top, 0.0)
   e = jnp.where(ok, jnp.exp(s), 0.0)
   total = lambda x: jnp.sum(x, axis=1, keepdims=True)
   weight = total(e)
-  # The largest logit weighs 1: a smaller sum is that of no id at all.
+  # The largest logit has weight 1, so a sum below 1 means a tile without ids.
   mean = total(e * s) / jnp.maximum(weight, 1.0)
   return _Running(
     top=top,
@@ -244,7 +246,7 @@ def _merge(x: _Running, y: _Running) -> _Running:
   def moved(side):  # weights and mean relative to the common top
     r = jnp.exp(side.top - top)
     weight = side.weight * r
-    # The mean of nothing is where `top` is, which would drown the rest.
+    # An empty part has its mean at `top`, which would swamp the other mean.
     mean = jnp.where(weight > 0, side.mean + (side.top - top), 0.0)
     return r, weight, mean
 
@@ -264,12 +266,12 @@ def _merge(x: _Running, y: _Running) -> _Running:
 
 
 def _finish(x: _Running) -> list[jax.Array]:
-  """-> the fields of TokenStats, a and ln W; log_prob without the offset."""
+  """The fields of TokenStats, a and ln W; log_prob without the offset."""
   weight = jnp.maximum(x.weight, 1.0)  # 0 where all is masked
   log_weight = jnp.log(weight)
   return [
     x.top + log_weight,
-    # Not through lse: at logits of 1e4 it resolves 1e-3.
+    # Not through lse, which resolves only 1e-3 at logits of 1e4.
     jnp.where(x.picked > NEG_INF / 2, x.picked - x.top - log_weight, NEG_INF),
     log_weight - x.mean,
     x.square / weight,
@@ -325,7 +327,7 @@ def _real(z, row, column, sizes):
   """-> the ids of a tile that begins at (row, column), which logits count."""
   ids = _iota(z.shape, 1, column)
   inside = (ids < sizes[1]) & (_iota(z.shape, 0, row) < sizes[0])
-  return ids, inside & ~(z <= NEG_INF / 2)  # nan counts, to be seen
+  return ids, inside & ~(z <= NEG_INF / 2)  # a nan counts, so that it shows
 
 
 def _iota(shape, axis: int, start) -> jax.Array:
@@ -352,7 +354,7 @@ def _columns(values: list[jax.Array]) -> jax.Array:
   return sum(map(pick, range(len(values))))
 
 
-# TPU: refs are blocks, cut by the grid; what lies beyond the arrays is junk.
+# TPU: refs are blocks of the grid; values beyond the arrays are undefined.
 
 
 def _tpu_tile(spec, sizes, refs, i, j):
@@ -456,7 +458,7 @@ def _halves(dtype) -> int:
 
 
 def _part(most: int, width: int, dtype) -> int:
-  """How much of D is taken at once: a power of 2, as all shapes of Triton."""
+  """The size of a chunk of D: a power of 2, as Triton requires of shapes."""
   return min(most // _halves(dtype), max(16, pl.next_power_of_2(width)))
 
 

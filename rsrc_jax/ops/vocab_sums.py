@@ -1,8 +1,9 @@
 """Sums over a part of a vocabulary, from which token statistics are read.
 
 Each part is summed relative to its own peak, and parts are merged as Chan,
-Golub and LeVeque (1983) merge means and variances: a difference of raw moments
-would lose V, and absolute logits would lose everything at an offset of 1e4.
+Golub and LeVeque (1983) merge means and variances. A difference of raw moments
+would lose the digits of V, and sums of absolute logits would lose all digits at
+an offset of 1e4.
 
 ops/token_stats.py takes the parts from blocks of a table or shards of a mesh.
 """
@@ -19,10 +20,10 @@ from rsrc_jax.types import TokenStats
 
 
 class Sums(NamedTuple):
-  """Of a part of the vocabulary, each [...], with s = logits - peak.
+  """Sums of a part of the vocabulary, each [...], with s = logits - peak.
 
-  Nothing that is read off merged sums depends on what the peak is, so that it
-  is a constant of every derivative. A part that is all masked has weight 0.
+  No statistic of merged sums depends on the peak, so the peak is a constant in
+  every derivative. A part that is all masked has weight 0.
   """
 
   peak: jax.Array  # the largest logit; NEG_INF if all are masked
@@ -34,7 +35,7 @@ class Sums(NamedTuple):
 
 
 def merge(one: Sums, two: Sums) -> Sums:
-  """The sums of two parts together. Associative and commutative."""
+  """The sums of the union of two parts. Associative and commutative."""
   peak = jnp.maximum(one.peak, two.peak)
   one, two = _at_peak(one, peak), _at_peak(two, peak)
   weight = one.weight + two.weight
@@ -51,8 +52,8 @@ def merge(one: Sums, two: Sums) -> Sums:
 
 
 def merge_shards(sums: Sums, axis_name: str) -> Sums:
-  """merge over a mesh axis. Its derivative is that of the collectives."""
-  # An id is in one shard only; a sum keeps the derivative that a max lacks.
+  """`merge` over a mesh axis, differentiated through the collectives."""
+  # An id is in one shard only. A sum over shards has a derivative, a max not.
   real = ~(sums.picked <= NEG_INF / 2)
   found = lax.psum(real.astype(jnp.int32), axis_name) > 0
   picked = lax.psum(jnp.where(real, sums.picked, 0.0), axis_name)
@@ -72,11 +73,11 @@ def merge_shards(sums: Sums, axis_name: str) -> Sums:
 
 
 def finish(sums: Sums) -> TokenStats:
-  """Reads the statistics off the sums of the whole vocabulary."""
+  """The statistics, from the sums of the whole vocabulary."""
   weight = _nonzero(sums.weight)
   log_weight = jnp.log(weight)
   real = ~(sums.picked <= NEG_INF / 2)
-  # Shifted logits, not lse: at an offset of 1e4 that is off by up to 4e-4.
+  # Shifted logits, not lse: at an offset of 1e4 lse is off by up to 4e-4.
   shifted = jnp.where(real, sums.picked - sums.peak[..., None], 0.0)
   masses = jnp.where(real, jnp.exp(shifted), 0.0)[..., 1:]
   return TokenStats(
@@ -90,14 +91,14 @@ def finish(sums: Sums) -> TokenStats:
 
 
 def part_sums(logits, mask, ids) -> Sums:
-  """Sums of logits [..., V] float32; ids [..., M] are counted from here."""
+  """Sums of logits [..., V] float32; ids [..., M] are relative to the part."""
   allowed = _allowed(logits, mask)
   logits = jnp.where(allowed, logits, NEG_INF)
   peak = jnp.max(logits, -1)
   shifted = logits - peak[..., None]
   e = jnp.where(allowed, jnp.exp(shifted), 0.0)
   weight = jnp.sum(e, -1)
-  # 0 times a huge number is 0 here: the product is cut, not the factor.
+  # Where e is 0 the product is set to 0, since the other factor may be huge.
   mean = jnp.sum(jnp.where(e == 0, 0.0, e * shifted), -1) / _nonzero(weight)
   apart = (shifted - mean[..., None]) ** 2
   here = (ids >= 0) & (ids < logits.shape[-1])
@@ -113,9 +114,9 @@ def part_sums(logits, mask, ids) -> Sums:
 
 
 def logit_gradient(logits, mask, ids, sums: Sums, d: Sums) -> jax.Array:
-  """Cotangent of logits [..., V], a part of what `sums` is of. -> [..., V]
+  """Cotangent of the logits [..., V] of a part. -> [..., V]
 
-  d: the cotangents of the sums; that of the peak is not read.
+  sums: of the whole vocabulary. d: their cotangents; the peak's is not read.
   """
   size = logits.shape[-1]
   column = functools.partial(jnp.expand_dims, axis=-1)
@@ -131,12 +132,12 @@ def logit_gradient(logits, mask, ids, sums: Sums, d: Sums) -> jax.Array:
 
 
 def _allowed(logits, mask):
-  real = ~(logits <= NEG_INF / 2)  # nan stays, to be seen
+  real = ~(logits <= NEG_INF / 2)  # a nan stays, so that it shows
   return real if mask is None else real & mask
 
 
 def _nonzero(x):
-  """A divisor, or what a logarithm is taken of, where 0 means nothing there."""
+  """x with 1 in the place of 0, for divisors and logarithms."""
   return jnp.where(x == 0, 1.0, x)
 
 
@@ -145,7 +146,7 @@ def _at_peak(sums, peak):
   drop = sums.peak - peak
   scale = jnp.exp(drop)
   weight = sums.weight * scale
-  # What has no weight left has no mean: its drop may be 1e30.
+  # A part without weight has no mean, and its drop may be 1e30.
   mean = jnp.where(weight == 0, 0.0, sums.mean + drop)
   return sums._replace(
     peak=peak,
@@ -158,5 +159,5 @@ def _at_peak(sums, peak):
 
 @functools.partial(jnp.vectorize, signature="(v),(m),(m)->(v)")
 def _add_at(row, ids, values):
-  """row [..., V] with values [..., M] added at ids; V is nowhere."""
+  """row [..., V] with values [..., M] added at ids; the id V is dropped."""
   return row.at[ids].add(values, mode="drop")

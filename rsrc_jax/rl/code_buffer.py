@@ -1,6 +1,6 @@
-"""Sources and their codes of earlier steps, kept on the device in fixed shapes.
+"""Sources and codes of earlier steps, kept on the device in fixed shapes.
 
-A carry of a pattern: pure functions from one buffer to the next.
+The buffer is a carry of a pattern; these are pure functions on it.
 """
 
 from typing import NamedTuple
@@ -13,12 +13,12 @@ from rsrc_jax.types import Tokens
 
 
 class Buffer(NamedTuple):
-  """Codes of the past. A row without a source was never filled."""
+  """Codes of earlier steps. A row without a source was never filled."""
 
   source: Tokens  # [N, S]
   code: Tokens  # [N, k]
-  best: Tokens  # [N, k], the best that was ever found for the source
-  version: jax.Array  # [N] int32: the step of writing; -1: by the first policy
+  best: Tokens  # [N, k], the best code so far of the source
+  version: jax.Array  # [N] int32: the step that wrote it; -1: the first policy
   passes: jax.Array  # [N] int32: how often it was rewritten
   step: jax.Array  # [] int32: steps played
 
@@ -33,7 +33,7 @@ def empty(rows: int, source: int, code: int) -> Buffer:
 
 
 def draw(buffer: Buffer, count: int, key: jax.Array) -> jax.Array:
-  """Different rows of those that are filled, at random. -> [count] int32"""
+  """Draws different rows among the filled ones. -> [count] int32"""
   there = jnp.any(buffer.source.mask, -1)
   noise = jax.random.gumbel(key, there.shape)
   return jax.lax.top_k(jnp.where(there, noise, -jnp.inf), count)[1]
@@ -42,11 +42,11 @@ def draw(buffer: Buffer, count: int, key: jax.Array) -> jax.Array:
 def store(
   buffer: Buffer, s: Tokens, code: Tokens, age: jax.Array, key: jax.Array
 ) -> Buffer:
-  """New codes go where nothing is yet, then to places drawn at random.
+  """Stores new codes in empty rows first, then in random ones.
 
-  So that what stays is of every age, the older the rarer.
+  So the buffer holds codes of all ages, with fewer old ones than new ones.
   """
-  # No place twice: in the last step that fills, some go here and some there.
+  # top_k draws no row twice, even in the step that fills the last empty rows.
   filled = jnp.any(buffer.source.mask, -1)
   noise = jax.random.uniform(key, filled.shape)
   _, place = jax.lax.top_k(jnp.where(filled, noise, 2.0), len(s.ids))
@@ -60,9 +60,9 @@ def store(
 def replace(
   buffer: Buffer, rows: jax.Array, code: Tokens, won: jax.Array, best: Tokens
 ) -> Buffer:
-  """A rewrite that beats its parent takes its place: chains grow by one."""
+  """Replaces a parent by its rewrite where it `won`; counts the rewrite."""
   before = jax.tree.map(lambda x: x[rows], buffer.code)
-  now = buffer.step - 1  # `store` has counted this step
+  now = buffer.step - 1  # `store` has already counted this step
   version = jnp.where(won, now, buffer.version[rows])
   return buffer._replace(
     code=tokens.put(buffer.code, rows, tokens.where(won, code, before)),

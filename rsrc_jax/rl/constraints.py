@@ -1,11 +1,11 @@
-"""Forced vocabulary: what C is asked to write with, and what it may not write.
+"""Forced vocabulary: ids that C is asked to use, and ids that it may not use.
 
-The augmentation of "Theory of RSI ..." tempers the prior of human language by
-making C say the same thing in words that it did not choose: (1) ids injected at
-random, (2) tokens of s banned at random. Both are asked for in the prompt; in
-the hard form they are masks on the logits too. All of it is handed around as
-ids (types.Constraints), so that scoring replays it. A row's lists depend on its
-number, its source and the key alone.
+The augmentation of "Theory of RSI ..." weakens the prior of human language: C
+must express the same content in words that it did not choose. (1) Random ids
+are injected; (2) random tokens of s are banned. The prompt states both; in the
+hard form they are masks on the logits too. They are stored as ids
+(types.Constraints), so that scoring replays them. The lists of a row are a
+function of its number, its source and the key.
 """
 
 import functools
@@ -25,23 +25,23 @@ MODES = ("free", "force", "source", "words")
 
 
 class Forced(NamedTuple):
-  """What the codes of a batch are held to."""
+  """The settings of the forced vocabulary; see config.augment."""
 
-  # "free": anything in `code`. "force": each id is hidden with the probability
-  # `hidden`, the injected ones never. "source": only the tokens of the source
-  # itself, in any order: English by construction. "words": only what sources
-  # are written in, whether this one has it or not.
+  # "free": all ids of `code`. "force": each id is hidden with the probability
+  # `hidden`, injected ids never. "source": only the source's tokens, in any
+  # order, which is English by construction. "words": all ids that occur in
+  # sources, whether or not this source has them.
   mode: str
-  code: np.ndarray  # [V] bool, ids of codes: no specials, no byte pieces
+  code: np.ndarray  # [V] bool, ids of codes: without specials and byte pieces
   words: np.ndarray | None = None  # [V] bool, ids of sources; for "words"
   inject: int = 0  # N, ids drawn for each source, never tokens of it
-  ban: int = 0  # M, tokens of each source that its codes are asked not to use
+  ban: int = 0  # M, tokens of each source that its codes should avoid
   # Draw the injected ids from the last `pool` of `code`; 0: from all. Decoys
   # are always drawn from all.
   pool: int = 0
-  force: bool = True  # hide and ban by masks too; otherwise C is only asked
-  # Banned as well, so that every code fills its budget; None: codes may end
-  # when they like.
+  force: bool = True  # hide and ban by masks too, not in the prompt only
+  # The end token, if it is banned too, so that every code fills its budget.
+  # None: codes may end earlier.
   end: int | None = None
   # One is drawn for each source; empty: the role's length.
   budgets: tuple[int, ...] = ()
@@ -58,16 +58,16 @@ def make(
     **settings: the other fields of Forced.
 
   Returns:
-    (key, batch, schedule) -> Ask with lists of V ids [B, g, V]. The key is
-    consumed. Where a draw hides everything, the code is free: an empty list is
-    a dead end.
+    (key, batch, schedule) -> Controls with lists of V ids [B, g, V]. The key is
+    consumed. If a draw hides all ids, the code is free, because an empty list
+    would leave nothing to write.
 
   Raises:
-    ValueError: an unknown mode, or more ids asked for than there are.
+    ValueError: an unknown mode, or more injected ids than there are.
   """
   how = Forced(mode, code, **settings)
   if mode not in MODES:
-    raise ValueError(f"augment mode {mode!r} is none of {sorted(MODES)}.")
+    raise ValueError(f"config.arms: write={mode!r} is none of {sorted(MODES)}.")
   drawable = _pool(code, how.pool)
   if not 0 <= how.inject <= min(drawable.sum(), code.sum() // 2):
     raise ValueError(
@@ -83,7 +83,7 @@ def make(
 def constrain(
   how: Forced, key: jax.Array, batch: Batch, schedule: Schedule
 ) -> Controls:
-  """What the codes of a batch are held to. The key is consumed."""
+  """The controls of a batch. The key is consumed."""
   keys = row_keys(key, batch.row)
   used, avoided, decoys = lists(how, keys, batch, schedule)
   shape = (batch.row.size, 1, how.code.size)
@@ -107,7 +107,10 @@ def constrain(
 def lists(
   how: Forced, keys: jax.Array, batch: Batch, schedule: Schedule
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """-> injected [B, N], avoided [B, M], decoys [B, N]; -1 pads."""
+  """The injected ids, the avoided ids and the decoys of each row.
+
+  keys [B] -> injected [B, N], avoided [B, M], decoys [B, N] int32; -1 pads.
+  """
   code = jnp.asarray(how.code)
   s = jnp.where(batch.source.mask, batch.source.ids, -1)
   maskable = (s >= 0) & (jnp.take(_code_ids(how), s) >= 0)
@@ -118,10 +121,10 @@ def lists(
   every = jnp.broadcast_to(jnp.arange(code.size), free.shape)
   drawable = jnp.asarray(_pool(how.code, how.pool))
   used = _some(fold(keys, Row.INJECTED), every, free & drawable, how.inject)
-  # Decoys are what else might have been there: never an injected id.
+  # Decoys are another draw from the same ids, without the injected ones.
   untaken = free & ~_among(used, code.size)
   decoys = _some(fold(keys, Row.DECOYS), every, untaken, how.inject)
-  # The same places of both lists stay: a decoy stands for each id.
+  # Both lists keep the same places, so that each id has its decoy.
   some = lambda x: _share(fold(keys, Row.KEPT_INJECTED), x, schedule.inject)
   return some(used), avoided, some(decoys)
 
@@ -133,9 +136,9 @@ def allowed(
   schedule: Schedule,
   used: jax.Array,
 ) -> jax.Array:
-  """The ids that codes may be written in; -1 pads.
+  """The ids that codes may use, int32; -1 pads.
 
-  used [B, N] are the injected ids -> broadcastable to [B, g, V].
+  used [B, N]: the injected ids. -> broadcastable to [B, g, V]
   """
   if how.mode == "free":
     return jnp.int32(-1)
@@ -161,7 +164,7 @@ def relaxed(
   words: np.ndarray | None = None,
   end: int | None = None,
 ) -> Callable[[Batch, jax.Array | None], Constraints]:
-  """What an arm may write when nothing is forced any more.
+  """Builds the constraints of an arm at evaluation, where nothing is forced.
 
   -> (batch, budget [B] int32 or None) -> Constraints. Arguments as in `make`.
   """
@@ -180,9 +183,9 @@ def relaxed(
 def draw_budget(
   keys: jax.Array, share: jax.Array, budgets: tuple[int, ...]
 ) -> jax.Array | None:
-  """One of the first `share` of the budgets a row. keys [B] -> [B, 1] int32.
+  """Draws a budget for each row. keys [B] -> [B, 1] int32.
 
-  None where there are none to choose from.
+  It is one of the first `share` of `budgets`; None if there are no budgets.
   """
   if not budgets:
     return None
@@ -198,7 +201,7 @@ def _code_ids(how: Forced) -> jax.Array:
 
 
 def _among(ids: jax.Array, size: int) -> jax.Array:
-  """ids [B, K], -1 pads -> bool [B, size]: which are on the list."""
+  """Which ids are on the list: ids [B, K], -1 pads -> bool [B, size]."""
   there = jnp.zeros((len(ids), size + 1), bool)
   return there.at[jnp.arange(len(ids))[:, None], ids].set(True)[:, :-1]
 
@@ -206,8 +209,8 @@ def _among(ids: jax.Array, size: int) -> jax.Array:
 def _source(batch, ids, shape):
   s = jnp.where(batch.source.mask, batch.source.ids, -1)
   s = jnp.where(jnp.take(ids, s) >= 0, s, -1)
-  # A source without a single code token may say nothing, not everything: a
-  # list of the pad, which no role can write, leaves only the end.
+  # A source without any code token leaves only the end token, not all ids: its
+  # list is the pad, which no role can write.
   empty = ~jnp.any(s >= 0, -1, keepdims=True)
   s = jnp.where(empty, 0, s)
   pad = ((0, 0), (0, shape[-1] - s.shape[1]))
@@ -215,7 +218,7 @@ def _source(batch, ids, shape):
 
 
 def _some(keys, ids, free, count):
-  """`count` of the free ids of each row, at random. [B, K] -> [B, count]"""
+  """Draws `count` of the free ids of each row. [B, K] -> [B, count] int32"""
   noise = jax.vmap(lambda k: jax.random.uniform(k, ids.shape[1:]))(keys)
   count_ = min(count, ids.shape[1])
   score, index = jax.lax.top_k(jnp.where(free, noise, -1.0), count_)
@@ -227,8 +230,8 @@ def _some(keys, ids, free, count):
 def _share(keys, ids, share):
   """Keeps each of the ids of a row with the probability `share`.
 
-  Not the first so many of them: C would meet a prompt of a new length in every
-  source at once, and not know its own positions any more.
+  Keeping the first ids instead would change the length of all prompts at once,
+  and with it the positions of C's outputs, which C has not been trained on.
   """
   draw = lambda k: jax.random.uniform(k, ids.shape[1:])
   return jnp.where(jax.vmap(draw)(keys) < share, ids, -1)

@@ -1,9 +1,9 @@
 """Constraints that are relaxed over training: (init, update, observe).
 
-"Theory of RSI on LLMs through ordinary RL (Kolmogorov Compressor)" keeps a
-language from being English by hiding vocabulary, injecting random ids and
-banning tokens. It relaxes the constraints once the reward plateaus. `plateau`
-does so in equal levels. `linear` relaxes by the step alone.
+"Theory of RSI on LLMs through ordinary RL (Kolmogorov Compressor)" hides
+vocabulary, injects random ids and bans tokens, so that codes cannot be plain
+English. It relaxes the constraints once the reward plateaus. `plateau` does so
+in equal levels. `linear` relaxes as a function of the step only.
 """
 
 import functools
@@ -16,23 +16,23 @@ import numpy as np
 
 
 class Schedule(NamedTuple):
-  """What the curriculum sets. Each [], float32 but for the level."""
+  """The settings of one step. Each [] float32, except for the int32 level."""
 
   hidden: jax.Array  # share of the vocabulary hidden from each source
-  explore: jax.Array  # share of the entropy bonus that is still paid
-  inject: jax.Array  # share of the injected ids that is still injected
-  ban: jax.Array  # share of the banned tokens that is still banned
-  bonus: jax.Array  # share of the injection bonus that is still paid
+  explore: jax.Array  # share of the entropy bonus that remains
+  inject: jax.Array  # share of the injected ids that remains
+  ban: jax.Array  # share of the banned tokens that remains
+  bonus: jax.Array  # share of the injection bonus that remains
   temperature: jax.Array  # times the role's own
   budgets: jax.Array  # share of the list of budgets that is in use
   level: jax.Array  # int32: how often the constraints were relaxed
 
 
 class State(NamedTuple):
-  """A schedule and what decides the next one. Each [].
+  """A schedule, and the statistics that decide the next one. Each [].
 
-  The smoothed reward and the counts are of the present level. They stay 0 where
-  the step alone decides.
+  The smoothed reward and the counts are those of the present level. They stay 0
+  in the `linear` curriculum.
   """
 
   schedule: Schedule
@@ -44,7 +44,7 @@ class State(NamedTuple):
 
 
 def full() -> Schedule:
-  """Nothing is relaxed yet and everything is hidden; NumPy scalars."""
+  """The schedule before any relaxation: everything hidden; NumPy scalars."""
   one = np.float32(1.0)
   return Schedule(
     hidden=one,
@@ -59,7 +59,7 @@ def full() -> Schedule:
 
 
 def relaxed() -> Schedule:
-  """No constraint is left; NumPy scalars."""
+  """The schedule without any constraint; NumPy scalars."""
   zero, one = np.float32(0.0), np.float32(1.0)
   return Schedule(
     hidden=zero,
@@ -88,16 +88,16 @@ class Curriculum(NamedTuple):
 
 
 def linear(*, hidden: float, steps: int, explore_steps: int) -> Curriculum:
-  """Relaxes along straight lines, whatever the reward. The level stays 0.
+  """Relaxes linearly in the step, whatever the reward. The level stays 0.
 
   Args:
     hidden: share of the vocabulary hidden at first.
-    steps: after so many nothing is hidden, injected, banned or paid as a bonus
-      any more.
-    explore_steps: after so many no entropy bonus is paid any more.
+    steps: from this step on nothing is hidden, injected or banned, and there is
+      no injection bonus.
+    explore_steps: from this step on there is no entropy bonus.
 
   Raises:
-    ValueError: hidden is no probability below 1, or a length is negative.
+    ValueError: hidden is not in [0, 1), or a number of steps is negative.
   """
   _check("steps", steps, steps >= 0, "at least 0")
   _check("explore_steps", explore_steps, explore_steps >= 0, "at least 0")
@@ -125,7 +125,7 @@ def linear(*, hidden: float, steps: int, explore_steps: int) -> Curriculum:
 
 
 class Plateau(NamedTuple):
-  """How `plateau` relaxes."""
+  """The settings of `plateau`."""
 
   hidden: float  # share of the vocabulary hidden at first
   # How often the constraints are relaxed, each time by 1 / levels of what they
@@ -133,24 +133,24 @@ class Plateau(NamedTuple):
   levels: int
   temperature: float  # times the role's own at first; 1 at the end
   budgets: float  # share of the list of budgets in use at first; 1 at the end
-  decay: float  # of the average: weight of what was before an observation
-  patience: int  # waits that make a plateau
-  margin: float  # by which an average must exceed the best reward to count
+  decay: float  # of the average: weight of the past at each observation
+  patience: int  # observations without improvement that end a level
+  margin: float  # by which an average must exceed the best one to improve it
   settle: int  # observations ignored at the start of every level
   min_steps: int  # training steps that a level lasts at least
   max_steps: int  # training steps that a level but the last lasts at most
-  explore_steps: int  # after so many no entropy bonus is paid any more
+  explore_steps: int  # from this step on there is no entropy bonus
 
 
 def plateau(**settings) -> Curriculum:
   """Relaxes by one of equal levels whenever the held-out reward plateaus.
 
-  A level begins with `settle` observations that are ignored, since the reward
-  jumps when the constraints change. The next observation restarts the average,
-  which is the first best. From then on an average above best + margin is the
-  new best, and any other one is a wait. A level ends at the first observation
-  after `patience` waits, if it has lasted `min_steps`, or without one after
-  `max_steps`. A level never returns, and the last one, without constraints,
+  The first `settle` observations of a level are ignored, since the reward jumps
+  when the constraints change. The next observation restarts the average, which
+  is the first best. From then on an average above best + margin is the new
+  best, and any other average counts as a wait. A level ends at the first
+  observation with `patience` waits and `min_steps` steps, or after `max_steps`
+  without one. Levels never go back, and the last one, without constraints,
   never ends. An observation that is not finite is ignored.
 
   Args:
@@ -193,7 +193,7 @@ def _check_plateau(how: Plateau) -> None:
     _check(field, getattr(how, field), holds, needed)
 
 
-# `table` has what each level sets, see `_levels`.
+# `table` has the schedule of each level, see `_levels`.
 
 
 def _row(table: Schedule, level: jax.Array, explore: jax.Array) -> Schedule:
@@ -201,7 +201,7 @@ def _row(table: Schedule, level: jax.Array, explore: jax.Array) -> Schedule:
 
 
 def _relax(how: Plateau, table: Schedule, state: State, due: jax.Array):
-  """The next level, where it is `due` and there is one. -> State"""
+  """The next level, if it is `due` and there is one. -> State"""
   due = due & (state.schedule.level < how.levels)
   level = jnp.minimum(state.schedule.level + 1, how.levels)
   fresh = _start(_row(table, level, state.schedule.explore))
@@ -240,9 +240,10 @@ def _judge(
 def _levels(
   hidden: float, levels: int, temperature: float, budgets: float
 ) -> Schedule:
-  """What each level sets, [levels + 1]; `explore` depends on the step instead.
+  """The schedule of each level, [levels + 1]; `explore` depends on the step.
 
-  It is a table, so that the ends are exact, whatever a compiler does.
+  A table, so that the values at both ends are exact, whatever the compiler
+  does.
   """
   level = np.arange(levels + 1)
   left = (levels - level) / levels
@@ -267,7 +268,7 @@ def _start(schedule: Schedule) -> State:
 
 
 def _apart(state: State) -> State:
-  """A buffer for each leaf: one that is shared can't be donated twice."""
+  """A buffer for each leaf: a shared buffer cannot be donated twice."""
   return jax.tree.map(jnp.copy, state)
 
 
@@ -276,7 +277,7 @@ def _where(condition: jax.Array, then: State, other: State) -> State:
 
 
 def _left(step: jax.Array, steps: int) -> jax.Array:
-  """1 at step 0, 0 from `steps` on; 0 throughout where there are none."""
+  """Falls from 1 at step 0 to 0 at `steps`; always 0 if `steps` is 0."""
   return jnp.maximum(1.0 - step / steps, 0.0) if steps else jnp.float32(0.0)
 
 

@@ -1,8 +1,8 @@
-"""What it is worth to have written with the injected ids: gate, L, bonus.
+"""The reward of C for codes with injected ids: gate, load L and bonus.
 
-The bonus invites C to install meaning in ids that it did not choose; the gate
-withholds it from ids that were only appended ("Theory of RSI ...",
-Augmentation). Rewards are constants to the learner: nothing here is
+The bonus rewards C for giving a meaning to ids that it did not choose. The gate
+removes the bonus from ids that were only appended ("Theory of RSI ...",
+Augmentation). Rewards are constants to the learner, so nothing here is
 differentiated.
 """
 
@@ -24,17 +24,17 @@ LOADS = ("none", "message", "token")
 
 
 class Norms(NamedTuple):
-  """What is typical where nothing was injected; the carry of a gated arm.
+  """Typical statistics of tokens that were not injected: a gated arm's carry.
 
-  v0 and h0 are what the gate divides by: the running medians as they were when
-  the curriculum's level began, and again every REFRESH batches.
+  The gate divides by v0 and h0. They are copies of the running medians, taken
+  when a level of the curriculum begins and then every REFRESH batches.
   """
 
   v: jax.Array  # [] running median of varentropy
   h: jax.Array  # [] running median of collision entropy
   v0: jax.Array  # []
   h0: jax.Array  # []
-  tau: jax.Array  # [] nats that swapping rote ids costs D, 95th percentile
+  tau: jax.Array  # [] nats D loses when rote ids are swapped, 95th percentile
   level: jax.Array  # [] int32; -1 before the first batch
   age: jax.Array  # [] int32: batches since v0 and h0 were taken
 
@@ -47,23 +47,23 @@ class Gate(NamedTuple):
 
 
 class Terms(NamedTuple):
-  """What is paid for, and by which tests."""
+  """The settings of the gate; see config.patterns.cdv.gate."""
 
   name: str  # of the gate, one of rewards.GATES
-  # "none"; "message": L, one a code; "token": leave-one-out, one an injected
-  # token.
+  # "none": L is 1. "message": one L for each code. "token": one L for each
+  # injected token, by leaving it out.
   load_bearing: str
-  bonus: float  # beta, reward of a code that uses all its injected ids fully
+  bonus: float  # beta, the bonus of a code that uses all its injected ids fully
   mode: str  # "bonus" or "multiply", see rewards.gated
   share: float  # gamma of "multiply"
-  # tau in nats: what swapping rote tokens costs D by chance; None: measured on
-  # codes whose injected ids were only appended.
+  # tau in nats: what D loses by chance when rote tokens are swapped. None: tau
+  # is measured on codes whose injected ids were only appended.
   threshold: float | None
-  nats_per_token: float  # nats an injected token has to carry for L = 1
-  others: int  # J, other sources that "counterfactual" scores a code against
-  decay: float  # of the running medians, a batch
+  nats_per_token: float  # nats that an injected token must carry for L = 1
+  others: int  # J, other sources that "counterfactual" compares a code with
+  decay: float  # of the running medians, each batch
   length_price: float  # see rewards.priced
-  monitor: bool = False  # measure L even where it is not paid for
+  monitor: bool = False  # measure L even where it earns no bonus
 
 
 def make(policy: Policy, role: Role, **settings) -> Gate:
@@ -73,6 +73,10 @@ def make(policy: Policy, role: Role, **settings) -> Gate:
     policy: the model's functions.
     role: C.
     **settings: the fields of Terms.
+
+  Raises:
+    ValueError: an unknown gate or load, or a counterfactual gate without other
+      sources.
   """
   terms = Terms(**settings)
   if terms.name not in rewards.GATES or terms.load_bearing not in LOADS:
@@ -98,17 +102,32 @@ def pay(
   c: Rollout,
   code: Tokens,
   fidelity: jax.Array,
-  known: jax.Array,
+  log_lik: jax.Array,
   likelihood: Callable[[Params, Tokens, Tokens], jax.Array],
-  ask: Controls,
+  controls: Controls,
 ) -> tuple[jax.Array, Metrics, Norms]:
-  """Args: fidelity, known (ln p_D(s|c)) [B, G]; likelihood(params, s, code).
+  """Gate.pay: the reward of C for its codes.
 
-  Returns the reward of C, its components by name, and the new carry.
+  Args:
+    policy: the model's functions.
+    role: C.
+    terms: the settings of the gate.
+    params: the parameters of the policy.
+    carry: the medians so far.
+    s: sources [B, S].
+    c: C's rollout, outputs [B, G, T], with its constraints and statistics.
+    code: the outputs without their end token, [B, G, T].
+    fidelity: [B, G] in [0, 1], of V.
+    log_lik: [B, G] nats, ln p_D(s|c).
+    likelihood: (params, s, code) -> ln p_D(s|c) [B, G].
+    controls: the decoys, the share of the bonus and the level of the batch.
+
+  Returns:
+    The reward of C [B, G], metrics of its components, and the new carry.
   """
   injected = c.constraints.injected
   uses = rewards.first_uses(code.ids, code.mask, injected)
-  carry = _observe(carry, c, code.mask & ~uses, ask.level, terms.decay)
+  carry = _observe(carry, c, code.mask & ~uses, controls.level, terms.decay)
   budget = role.length
   if c.constraints.budget is not None:
     budget = c.constraints.budget
@@ -121,33 +140,35 @@ def pay(
   gap = None
   if terms.load_bearing != "none" or terms.monitor:
     with jax.named_scope("V"):
-      swapped = rewards.swap(code.ids, uses, injected, ask.decoys)
-      gap = known - of_code(code._replace(ids=swapped))
+      swapped = rewards.swap(code.ids, uses, injected, controls.decoys)
+      gap = log_lik - of_code(code._replace(ids=swapped))
       carry = _measure(
-        carry, code, uses, injected, ask.decoys, budget, of_code,
+        carry, code, uses, injected, controls.decoys, budget, of_code,
         terms.decay, terms.threshold,
       )  # fmt: skip
-  load = _load(terms, carry.tau, code, uses, known, gap, of_code, ask.decoys,
-               injected)  # fmt: skip
+  load = _load(
+    terms, carry.tau, code, uses, log_lik, gap, of_code, controls.decoys,
+    injected,
+  )  # fmt: skip
   reward, parts = rewards.gated(
     fidelity, jnp.sum(code.mask, -1), gates, uses, load,
     budget=budget, price=terms.length_price,
-    listed=jnp.sum(injected >= 0, -1), bonus=terms.bonus * ask.bonus,
+    listed=jnp.sum(injected >= 0, -1), bonus=terms.bonus * controls.bonus,
     mode=terms.mode, share=terms.share,
   )  # fmt: skip
   metrics = {f"pay_{k}": jnp.mean(v) for k, v in parts.items()}
-  metrics |= monitors(c, code, uses, gap, carry.tau, ask.decoys)
+  metrics |= monitors(c, code, uses, gap, carry.tau, controls.decoys)
   metrics |= {"v0": carry.v0, "h0": carry.h0, "tau": carry.tau}
   return reward, metrics, carry
 
 
 def _load(
-  terms: Terms, tau, code, uses, known, gap, of_code, decoys, injected
+  terms: Terms, tau, code, uses, log_lik, gap, of_code, decoys, injected
 ) -> jax.Array:
-  """L, [B, G] of a code or [B, G, T] of a token; 1 where it is not asked for.
+  """L of each code [B, G] or of each token [B, G, T]; 1 for "none".
 
-  known, gap [B, G]: nats of s given the code, and lost when its uses are
-  swapped.
+  log_lik [B, G]: nats, ln p_D(s|c). gap [B, G]: nats that are lost when the
+  uses are swapped.
   """
   count = jnp.sum(uses, -1)
   if terms.load_bearing == "message":
@@ -157,7 +178,7 @@ def _load(
   if terms.load_bearing == "none":
     return jnp.ones(count.shape)
   with jax.named_scope("V"):
-    gaps = known[..., None] - _one_by_one(
+    gaps = log_lik[..., None] - _one_by_one(
       lambda x: of_code(code._replace(ids=x)),
       code.ids, uses, injected, decoys,
     )  # fmt: skip
@@ -174,14 +195,27 @@ def monitors(
   threshold: jax.Array,
   decoys: jax.Array,
 ) -> Metrics:
-  """How injected ids are used: means over codes, or over the users among them.
+  """Statistics of how codes use injected ids. Scalars, float32.
 
-  use_rate: codes that use any; decoy_rate: codes that hold any of as many ids
-  which C never heard of, its chance; used: ids used a code; tail_share: users
-  whose injected ids stand in one unbroken run at the end, and are not all of
-  the code; rote_share: users that lose no more than `threshold` nats when they
-  are swapped; swap_bits: bits lost for an id that was swapped; mass, varentropy
-  and collision at the uses and elsewhere.
+  A user is a code that uses an injected id. Shares of users are over users.
+
+  use_rate: share of codes that use an injected id.
+  decoy_rate: share of codes that hold a decoy: as many ids, which C was not
+    shown, so this is the rate of chance.
+  used: injected ids that a code uses.
+  tail_share: share of users whose injected ids form one unbroken run at the
+    end, with other tokens before it.
+  rote_share: share of users that lose at most `threshold` nats in the swap.
+  swap_bits: bits that a user loses for each id that is swapped.
+  mass, varentropy, collision: means at the uses and at the other tokens.
+
+  Args:
+    c: C's rollout, with statistics.
+    code: [B, G, T].
+    uses: [B, G, T] bool, of rewards.first_uses.
+    gap: [B, G] nats that are lost in the swap; None: not measured.
+    threshold: [] nats, tau.
+    decoys: [B, 1, N] int32.
   """
   count = jnp.sum(uses, -1)
   user = count > 0
@@ -208,14 +242,14 @@ def monitors(
 
 
 def hits(code: Tokens, injected: jax.Array) -> jax.Array:
-  """Which tokens [B, G, T] are of the injected ids [B, 1, N]. bool"""
+  """Which tokens [B, G, T] are among the injected ids [B, 1, N]. bool"""
   return code.mask & jnp.any(rewards.matches(code.ids, injected), -1)
 
 
 def append(code: Tokens, used: jax.Array, budget: jax.Array | int) -> Tokens:
-  """Puts ids [N, M] behind codes [N, k] that are cut to make room for them.
+  """Appends ids [N, M] to codes [N, k], which are cut to make room for them.
 
-  The cut leaves one token at least; budget [N] or one for all.
+  At least one token of a code stays. budget: [N] or one for all. -> [N, k]
   """
   k, count = code.ids.shape[-1], jnp.sum(used >= 0, -1)
   length = jnp.minimum(jnp.sum(code.mask, -1), jnp.maximum(budget - count, 1))
@@ -228,8 +262,8 @@ def append(code: Tokens, used: jax.Array, budget: jax.Array | int) -> Tokens:
   return Tokens(jnp.where(mask, ids, 0), mask)
 
 
-def without(code: Tokens, injected: jax.Array) -> Tokens:
-  """The codes [B, G, T] with the injected ids taken out, pads on the right."""
+def remove_injected(code: Tokens, injected: jax.Array) -> Tokens:
+  """Codes [B, G, T] without the injected ids, padded on the right."""
   kept = code.mask & ~hits(code, injected)
   order = jnp.argsort(~kept, -1, stable=True)
   mask = jnp.take_along_axis(kept, order, -1)
@@ -244,10 +278,10 @@ def _init() -> Norms:
 
 
 def _observe(carry: Norms, c: Rollout, plain, level, decay: float) -> Norms:
-  """Moves the medians; takes v0 and h0 where a level begins, or again."""
+  """Updates the medians, and v0 and h0 where a level begins or REFRESH ends."""
 
   def move(before, x):
-    # Without a single such position the median stays.
+    # If there is no such position, the median stays.
     median = jnp.nanmedian(jnp.where(plain, x, jnp.nan))
     median = jnp.where(jnp.isnan(median), before, jnp.maximum(median, FLOOR))
     mixed = decay * before + (1.0 - decay) * median
@@ -264,28 +298,28 @@ def _observe(carry: Norms, c: Rollout, plain, level, decay: float) -> Norms:
 def _measure(
   carry, code, uses, injected, decoys, budget, of_code, decay, threshold
 ) -> Norms:
-  """Moves tau: what a scripted rote policy would lose in the swap.
+  """Updates tau: the loss of a scripted rote policy in the swap.
 
-  Of one code a source the injected ids are taken out, and as many of the list
-  as it used are appended, one at least. Where D is misled by a decoy that it
-  reads as content, this shows it.
+  The script removes the injected ids from one code of each source and appends
+  as many ids of the list as the code used, at least one. It also measures how
+  far a decoy misleads a D that reads it as content.
   """
   if threshold is not None:
     return carry._replace(tau=jnp.float32(threshold))
   one = jax.tree.map(lambda x: x[:, :1], code)
-  plain = tokens.at(without(one, injected), 0)
+  plain = tokens.at(remove_injected(one, injected), 0)
   size = jnp.broadcast_to(jnp.reshape(budget, (-1,)), (len(plain.ids),))
   number = jnp.maximum(jnp.sum(uses[:, 0], -1, keepdims=True), 1)
 
   def rote(listed):
-    # What was relaxed away leaves holes anywhere in a list.
+    # Ids that the curriculum has dropped leave holes anywhere in a list.
     order = jnp.argsort(listed < 0, -1, stable=True)
     listed = jnp.take_along_axis(listed, order, -1)
     listed = jnp.where(jnp.arange(listed.shape[-1]) < number, listed, -1)
     return tokens.expand(append(plain, listed, size))
 
-  known = [of_code(rote(listed[:, 0])) for listed in (injected, decoys)]
-  found = jnp.maximum(jnp.percentile(known[0] - known[1], 95), 0.0)
+  log_lik = [of_code(rote(listed[:, 0])) for listed in (injected, decoys)]
+  found = jnp.maximum(jnp.percentile(log_lik[0] - log_lik[1], 95), 0.0)
   mixed = decay * carry.tau + (1.0 - decay) * found
   return carry._replace(tau=jnp.where(carry.tau < 0, found, mixed))
 
@@ -293,17 +327,19 @@ def _measure(
 def _pmi(policy, params, role, s, c, others):
   """Pointwise mutual information of each token of c with s. [B, G, T]
 
-  The other sources are the next rows of the batch; U stays that of the code.
+  The other sources are the next rows of the batch. The injected ids U in the
+  prompt stay those of the code.
   """
 
-  def given(shift):
+  def log_probs(shift):
     prompt = role.prompt(tokens.roll(s, shift), c.constraints)
-    return rollout.score(policy, params, role, prompt, c.output, c.constraints)[
-      0
-    ]
+    found, _ = rollout.score(
+      policy, params, role, prompt, c.output, c.constraints
+    )
+    return found
 
-  apart = jnp.stack([given(shift) for shift in range(1, others + 1)])
-  return rewards.pmi(given(0), apart)
+  apart = jnp.stack([log_probs(shift) for shift in range(1, others + 1)])
+  return rewards.pmi(log_probs(0), apart)
 
 
 def _one_by_one(likelihood, ids, uses, injected, decoys):

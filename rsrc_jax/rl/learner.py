@@ -34,10 +34,11 @@ def optimizer(
   b2: float,
   weight_decay: float,
 ) -> optax.GradientTransformation:
-  """AdamW behind a clip by global norm.
+  """AdamW after a clip by global norm.
 
-  The rate warms up over `warmup` updates, stays, and falls linearly to 0 over
-  the last `decay` (share) of `steps` updates.
+  The learning rate rises linearly over the first `warmup` updates, stays
+  constant, and falls linearly to 0 over the last share `decay` of `steps`
+  updates.
   """
   tail = max(int(decay * steps), 1)
   schedule = optax.join_schedules(
@@ -80,14 +81,15 @@ def make_step(
     tx: the optimizer.
     loss: from make_loss.
     updates: gradient steps on each batch of rollouts.
-    micro_batches: parts in which a gradient is summed up, to save memory.
+    micro_batches: parts of a batch whose gradients are summed, to save memory.
     normalize_std: see grpo.advantages.
-    kl: reward that a nat of KL to the frozen base costs.
-    bind: (what is trained, frozen) -> the parameters of the policy: adapters
-      are put beside the frozen base.
+    kl: reward that is subtracted for each nat of KL to the frozen base.
+    bind: (trained parameters, frozen) -> the parameters of the policy, for
+      adapters on a frozen base.
 
-  The `frozen` parameters are read and never trained: an argument, so that they
-  are neither baked into the program nor donated with the state.
+  The `frozen` parameters are read and never trained. They are an argument, so
+  that the program does not hold them as constants and does not donate them with
+  the state.
   """
 
   def train_step(state: TrainState, frozen, batch: Batch, controls):
@@ -124,7 +126,7 @@ def make_step(
       "gradient_norm": optax.tree.norm(grads),
       **schedule._asdict(),
     }
-    # The name that stored metrics.jsonl files have.
+    # metrics.jsonl stores the level under this key.
     metrics["curriculum_phase"] = metrics.pop("level")
     return TrainState(
       state.step + 1, params, opt_state, carry, relaxed, state.seed
@@ -148,14 +150,14 @@ def make_loss(
 ) -> Callable[..., tuple[jax.Array, Metrics]]:
   """Builds loss(params, work, counts, explore) -> (scalar, metrics).
 
-  work is (episode, advantages, old), of a whole batch or of some of its rows;
-  counts are the denominators of the whole batch, so that the parts of a batch
-  add up. Each role's sum is divided by its own count and then weighted, so that
-  long d's don't drown short codes. `old` holds the log-probs before a series of
-  updates; None means that this is the only one, whose ratio is 1. `explore`
-  scales the entropy bonus, which is paid for every token, or, with
-  `entropy_per_code`, for the mean over an output's tokens: the pressure to
-  explore then does not grow with the budget, as credit for a reward doesn't.
+  `work` is (episode, advantages, old), of a whole batch or of some of its rows.
+  `counts` has the denominators of the whole batch, so that the losses of its
+  parts add up. Each role's sum is divided by its own count and then weighted,
+  so that long decodes do not outweigh short codes. `old` has the log-probs
+  before a series of updates; None means that there is one update only, whose
+  ratio is 1. `explore` scales the entropy bonus. The bonus sums over tokens or,
+  with `entropy_per_code`, is the mean over the tokens of an output: it then
+  does not grow with the budget, just as the credit for a reward does not.
   """
 
   def loss(params: Params, work, counts, explore):
@@ -212,8 +214,8 @@ def token_weights(batch: SupervisedBatch) -> jax.Array:
 def counts(episode: Episode) -> dict[str, Any]:
   """Denominators of a batch.
 
-  A rollout's are its slots (sequences times the longest output) and its sampled
-  tokens; a supervised batch's is its weight.
+  A rollout has two: its slots (sequences times the longest output) and its
+  sampled tokens. A supervised batch has one: its summed weight.
   """
   sizes = {
     role: (jnp.float32(r.output.mask.size), jnp.sum(r.output.mask) * 1.0)
@@ -226,7 +228,7 @@ def counts(episode: Episode) -> dict[str, Any]:
 
 
 def _gradient(loss, params, work, explore, micro_batches):
-  """-> loss, metrics and gradient, summed over micro-batches of rows."""
+  """Loss, metrics and gradient, summed over micro-batches of rows."""
   sizes = counts(work[0])
   value_and_grad = jax.value_and_grad(loss, has_aux=True)
   work = (work[0]._replace(metrics={}), *work[1:])
@@ -258,7 +260,7 @@ def _gradient(loss, params, work, explore, micro_batches):
 
 
 def _shaped(policy, roles, frozen, episode, kl):
-  """Rewards, less the KL penalty to the frozen base."""
+  """Rewards minus the KL penalty to the frozen base."""
   shaped = {}
   for role, r in episode.rollouts.items():
     reward = episode.rewards[role]
@@ -274,7 +276,7 @@ def _shaped(policy, roles, frozen, episode, kl):
 
 
 def _old_log_probs(policy, roles, params, episode, updates):
-  """The learner's log-probs before it moves; None where it moves once."""
+  """Log-probs before a series of updates; None if there is one update."""
   if updates == 1:
     return None
   return {

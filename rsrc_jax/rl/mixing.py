@@ -1,10 +1,10 @@
-"""Several patterns on one set of weights: which of them a step plays.
+"""Several patterns on one set of weights: the choice of a step's pattern.
 
 The order of "Theory of RSI on LLMs through ordinary RL (Kolmogorov
 Compressor)": converge on C -> D -> V first, then the two inference patterns. An
-arm lists, for each level of the curriculum, patterns and their weights
-(`config.arms.NAME.phases`); a draw by weight that depends on the seed and the
-step alone picks the pattern. Every pattern keeps a carry of its own.
+arm lists patterns and their weights for each level of the curriculum
+(`config.arms.NAME.phases`). Each step draws a pattern by weight, as a function
+of the seed and the step only. Every pattern has a carry of its own.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,7 +30,8 @@ def check(
     curriculum: its block of the config.
 
   Raises:
-    ValueError: no level, a weight that is none, or a level that never ends.
+    ValueError: no level, a weight out of range, a watched pattern that is never
+      played, or more levels than the curriculum reaches.
   """
   field = f"config.arms.{name}.phases"
   found = tuple(tuple((str(p), float(w)) for p, w in part) for part in phases)
@@ -57,7 +58,7 @@ def check(
 
 
 def draw_pattern(levels: Levels, seed: int, step: int, level: int) -> str:
-  """The pattern of a step. level: of the curriculum; the last one stays."""
+  """The pattern of a step. Levels beyond the last use the last one."""
   part = levels[min(level, len(levels) - 1)]
   weights = np.array([w for _, w in part])
   rng = np.random.default_rng((seed, step, MIXTURE))
@@ -71,12 +72,12 @@ def init_carries(patterns: dict[str, Pattern]) -> Callable[[], dict[str, Any]]:
 
 
 def with_own_carry(step: Callable, name: str) -> Callable:
-  """A step of one pattern, of a state that holds the carries of several."""
+  """A pattern's step on a state that holds the carries of several patterns."""
 
-  def mine(state: TrainState, *rest):
-    alone = state._replace(carry=state.carry[name])
-    after, metrics = step(alone, *rest)
+  def run(state: TrainState, *rest):
+    own = state._replace(carry=state.carry[name])
+    after, metrics = step(own, *rest)
     carries = state.carry | {name: after.carry}
     return after._replace(carry=carries), metrics
 
-  return mine
+  return run

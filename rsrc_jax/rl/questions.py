@@ -1,7 +1,7 @@
-"""What A is asked about a source, and what is right to say.
+"""Questions about a source for A, and their right answers.
 
-Either the facts of a grammar, which any of its sentences can be asked for, or
-the question that each source comes with (data/reasoning.py).
+A question is about facts of a grammar, which apply to each of its sentences, or
+it comes with its source (data/reasoning.py).
 """
 
 import functools
@@ -18,27 +18,27 @@ from rsrc_jax.lm.keys import row_keys
 from rsrc_jax.lm.roles import Role, joined
 from rsrc_jax.types import Batch, SourceInfo, Tokens
 
-WORDS = 2  # most words of an answer about facts: one asks for one or for two
-HELD_OUT = 3  # one pair of facts in so many is never asked for in training
+WORDS = 2  # most words of an answer: a question is about one fact or two
+HELD_OUT = 3  # one pair of facts in so many is not in training
 
-Asked = tuple[Tokens, Tokens]  # questions [..., Q]; what is right, [..., W]
+QAPairs = tuple[Tokens, Tokens]  # questions [..., Q], right answers [..., W]
 
 
 class Questions(NamedTuple):
-  """Pure functions of a batch. What is right ends with the end, if it fits.
+  """Pure functions of a batch. An answer ends with the end token, if it fits.
 
-  draw(key, batch) -> Asked [B, E, ...]: what training asks.
-  groups: what is asked at the end, by the name that its scores have:
-    batch -> Asked [n, B, ...].
+  draw(key, batch) -> QAPairs [B, E, ...]: the questions of training.
+  groups: the questions of the final evaluation, by the name of their scores:
+    batch -> QAPairs [n, B, ...].
   names: of the n questions of a group, where each has a score of its own.
-  show(batch) -> Asked [B, ...]: one question a source, to look at.
+  show(batch) -> QAPairs [B, ...]: one question for each source, as an example.
   """
 
   role: Role  # A
-  draw: Callable[[jax.Array, Batch], Asked]
-  groups: Mapping[str, Callable[[Batch], Asked]]
+  draw: Callable[[jax.Array, Batch], QAPairs]
+  groups: Mapping[str, Callable[[Batch], QAPairs]]
   names: Mapping[str, tuple[str, ...]]
-  show: Callable[[Batch], Asked]
+  show: Callable[[Batch], QAPairs]
 
 
 def of_sources(roles: dict[str, Role], info: SourceInfo) -> Questions:
@@ -46,13 +46,13 @@ def of_sources(roles: dict[str, Role], info: SourceInfo) -> Questions:
   D = roles["D"]
   role = joined(D, roles["text"], "A")._replace(length=info.answer_tokens)
 
-  def own(batch: Batch) -> Asked:
+  def own(batch: Batch) -> QAPairs:
     question, answer = (
       Tokens(*map(jnp.asarray, x)) for x in (batch.question, batch.answer)
     )
     return question, tokens.with_end(answer, D.end)
 
-  def several(batch: Batch, axis: int) -> Asked:
+  def several(batch: Batch, axis: int) -> QAPairs:
     return jax.tree.map(lambda x: jnp.expand_dims(x, axis), own(batch))
 
   return Questions(
@@ -65,14 +65,14 @@ def of_sources(roles: dict[str, Role], info: SourceInfo) -> Questions:
 
 
 class Facts(NamedTuple):
-  """Which facts are asked for; a kind is one fact and -1, or two of them."""
+  """The questions about facts. A kind is one fact and -1, or two facts."""
 
   info: SourceInfo
   end: int  # of A
   each: int  # questions about a source
-  pairs: float  # share of questions that ask for two facts
-  single: list[tuple[int, int]]  # kinds that training asks for
-  taught: list[tuple[int, int]]
+  pairs: float  # share of questions about two facts
+  single: list[tuple[int, int]]  # one fact each, in training
+  double: list[tuple[int, int]]  # two facts each, in training
 
 
 def of_facts(
@@ -83,35 +83,37 @@ def of_facts(
   unasked: tuple[str, ...],
   pairs: float,
 ) -> Questions:
-  """One fact or two at once; "unknown" is right where the source doesn't say.
+  """Questions about one fact or two at once.
+
+  "unknown" is the right answer where the source does not hold the fact.
 
   Args:
     roles: "D" and "text".
-    info: the facts, how they are asked for, and the words that answer.
+    info: the facts, the ids of their questions, and the words that answer.
     each: questions about a source.
-    unasked: facts that training never asks for.
-    pairs: share of questions that ask for two facts; one pair in HELD_OUT is
-      never asked for.
+    unasked: facts that are not in training.
+    pairs: share of questions about two facts; one pair in HELD_OUT is not in
+      training.
 
   Raises:
     ValueError: a source without questions, or settings out of range.
   """
-  asked = _asked(info, unasked)
+  asked = _facts_of_training(info, unasked)
   both = [*itertools.combinations(asked, 2)]
   fresh = both[::HELD_OUT]
-  taught = [pair for pair in both if pair not in fresh]
-  if not 0.0 <= pairs <= 1.0 or (pairs and not taught):
+  double = [pair for pair in both if pair not in fresh]
+  if not 0.0 <= pairs <= 1.0 or (pairs and not double):
     raise ValueError(
       f"config.patterns.qa.pairs={pairs}: a share from 0 to 1, and 0 where "
       "fewer than three facts are asked for."
     )
   role = answerer(roles, info)
   single = [(i, -1) for i in asked]
-  facts = Facts(info, role.end, each, pairs, single, taught)
+  facts = Facts(info, role.end, each, pairs, single, double)
   groups = {
     "asked": single,
     "unasked": [(i, -1) for i in range(len(info.names)) if i not in asked],
-    "pairs": taught,
+    "pairs": double,
     "new_pairs": fresh,
   }
   names = {
@@ -128,8 +130,11 @@ def of_facts(
   )
 
 
-def spelled(facts: Facts, s: Tokens, kind: jax.Array) -> Asked:
-  """s [N, S], kind [N, ..., 2] int32 -> Asked [N, ..., 2]."""
+def spelled(facts: Facts, s: Tokens, kind: jax.Array) -> QAPairs:
+  """The questions of these kinds and their answers, in ids.
+
+  s [N, S], kind [N, ..., 2] int32 -> QAPairs [N, ..., 2].
+  """
   ids, real = jnp.asarray(facts.info.questions), kind >= 0
   some = jnp.maximum(kind, 0)
   word = jnp.take_along_axis(
@@ -139,26 +144,26 @@ def spelled(facts: Facts, s: Tokens, kind: jax.Array) -> Asked:
   return Tokens(jnp.where(real, ids[some], 0), real), right
 
 
-def draw(facts: Facts, key: jax.Array, batch: Batch) -> Asked:
-  """What training asks, [B, E, ...]."""
+def draw(facts: Facts, key: jax.Array, batch: Batch) -> QAPairs:
+  """Random questions of training, [B, E, ...]. The key is consumed."""
   single, each = len(facts.single), facts.each
-  kinds = jnp.asarray([*facts.single, *facts.taught], jnp.int32)
+  kinds = jnp.asarray([*facts.single, *facts.double], jnp.int32)
 
   def one(key):
     k_which, k_one, k_two = jax.random.split(key, 3)
-    alone = jax.random.randint(k_one, (each,), 0, single)
-    two = jax.random.randint(
+    one_fact = jax.random.randint(k_one, (each,), 0, single)
+    two_facts = jax.random.randint(
       k_two, (each,), single, max(len(kinds), single + 1)
     )
     here = jax.random.uniform(k_which, (each,)) < facts.pairs
-    return kinds[jnp.where(here, two, alone)]
+    return kinds[jnp.where(here, two_facts, one_fact)]
 
   keys = row_keys(key, batch.row)
   return spelled(facts, batch.source, jax.vmap(one)(keys))
 
 
-def group(facts: Facts, kinds: list[tuple[int, int]], batch: Batch) -> Asked:
-  """Each of n kinds of every source, [n, B, ...]."""
+def group(facts: Facts, kinds: list[tuple[int, int]], batch: Batch) -> QAPairs:
+  """A question of each of n kinds about every source, [n, B, ...]."""
   s = batch.source
   kind = jnp.broadcast_to(
     jnp.asarray(kinds, jnp.int32), (len(s.ids), len(kinds), WORDS)
@@ -167,8 +172,8 @@ def group(facts: Facts, kinds: list[tuple[int, int]], batch: Batch) -> Asked:
   return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), asked)
 
 
-def show(facts: Facts, batch: Batch) -> Asked:
-  """The kinds in turn, one a source, [B, ...]."""
+def show(facts: Facts, batch: Batch) -> QAPairs:
+  """One question for each source, of the kinds in turn, [B, ...]."""
   both = itertools.combinations([i for i, _ in facts.single], 2)
   every = jnp.asarray([*facts.single, *both])
   mine = every[jnp.arange(len(batch.source.ids)) % len(every)]
@@ -176,9 +181,9 @@ def show(facts: Facts, batch: Batch) -> Asked:
 
 
 def right_words(info: SourceInfo, s: Tokens) -> jax.Array:
-  """What is right to say of each fact, s [B, S] -> ids [B, Q].
+  """The right answer about each fact, s [B, S] -> ids [B, Q] int32.
 
-  The first word of s that can answer; info.unknown where there is none.
+  It is the first word of s that can answer, or info.unknown if there is none.
   """
   ids, mask = (jnp.asarray(x) for x in s)
   can = jnp.asarray(info.words)[:, ids] & mask  # [Q, B, S]
@@ -188,16 +193,16 @@ def right_words(info: SourceInfo, s: Tokens) -> jax.Array:
 
 
 def answerer(roles: dict[str, Role], info: SourceInfo) -> Role:
-  """A reads what D reads, and says words of answers."""
-  said = np.any(np.asarray(info.words), 0)
-  said = said | (np.arange(said.size) == info.unknown)
+  """The role A: it reads what D reads and writes words of answers only."""
+  words = np.any(np.asarray(info.words), 0)
+  words = words | (np.arange(words.size) == info.unknown)
   D = roles["D"]
   role = joined(D, roles["text"], "A")
-  support = said | (np.arange(said.size) == D.end)
+  support = words | (np.arange(words.size) == D.end)
   return role._replace(length=WORDS, support=support)
 
 
-def _asked(info: SourceInfo, unasked: tuple[str, ...]) -> list[int]:
+def _facts_of_training(info: SourceInfo, unasked: tuple[str, ...]) -> list[int]:
   if info.questions is None:
     raise ValueError(
       "config.patterns.qa needs sources that can be asked about: set "

@@ -1,8 +1,7 @@
 """The supervised loop: language modelling, and a warm-up of the roles.
 
-RL from codes that no role has ever seen does not start, so both roles first
-learn English extracts: C to write one, D to read one. All of it is learning by
-likelihood.
+RL does not start from codes that the roles have never seen. So both roles first
+learn English extracts by likelihood: C learns to write them, D to read them.
 """
 
 import functools
@@ -31,23 +30,23 @@ from rsrc_jax.types import (
 
 DEMONSTRATIONS = ("", "weave", "append")
 AVOIDED = -1e9  # score of a token that is taken only if there is no other
-FULL = curriculum.full()  # nothing is relaxed yet
+FULL = curriculum.full()  # before any relaxation
 
 
 class Warmup(NamedTuple):
-  """What the roles are shown beside the language."""
+  """The settings of the warm-up; see config.pretrain."""
 
   policy: Policy
   roles: dict[str, Role]  # "text", "C", "D" and "V"
-  # From augment.make: budgets, and what C is asked to use.
+  # From constraints.make: budgets, and the injected and avoided ids.
   constrain: Callable[..., Controls]
   budget: int  # tokens of an extract
-  warmup_from: int  # the step from which the roles are taught
+  warmup_from: int  # the step from which the roles are trained
   dropout: float  # share of D's extracts that are cut short
-  reader: bool  # also teach V to read a noisy text back into the clean one
-  empty: bool = False  # extracts that are cut are dropped whole instead
-  # What C is shown to do with injected ids, on half of the sources: see
-  # DEMONSTRATIONS. Nothing of it means anything to D.
+  reader: bool  # also train V to restore a clean text from a noisy one
+  empty: bool = False  # drop an extract whole instead of cutting it
+  # How C's targets use the injected ids, on half of the sources: one of
+  # DEMONSTRATIONS. D's targets do not depend on it.
   demonstrate: str = ""
 
 
@@ -66,6 +65,9 @@ def make_step(
     tx: the optimizer.
     constrain: see Warmup.
     **settings: the other fields of Warmup.
+
+  Raises:
+    ValueError: an unknown demonstration.
   """
   how = Warmup(policy, roles, constrain, **settings)
   if how.demonstrate not in DEMONSTRATIONS:
@@ -106,30 +108,31 @@ def train_step(
 def sft_batches(
   how: Warmup, params: Params, batch: Batch, key: jax.Array
 ) -> dict[str, SupervisedBatch]:
-  """What each role learns from a batch, by its name."""
+  """The supervised batch of each role, by its name."""
   roles, s = how.roles, batch.source
-  k_c, k_cut, k_v, k_ask = (keys.child(key, x) for x in keys.Supervised)
-  k_asked, k_shown = (
-    keys.child(keys.child(k_ask, keys.Asked.DEMONSTRATION), x)
-    for x in keys.Demonstration
+  k_c, k_cut, k_v, k_constraints = (keys.child(key, x) for x in keys.Supervised)
+  k_demonstration = keys.child(
+    k_constraints, keys.SupervisedConstraints.DEMONSTRATION
   )
-  asked = how.constrain(k_ask, batch, FULL).constraints
-  asked = ask_half(asked, k_asked, batch.row)
+  k_half, k_woven = (keys.child(k_demonstration, x) for x in keys.Demonstration)
+  constraints = how.constrain(k_constraints, batch, FULL).constraints
+  constraints = constrain_half(constraints, k_half, batch.row)
   text = _batch(roles["text"], tokens.empty(len(s.ids)), s)
   score = extracts.surprisal(how.policy, params, roles["text"], s)
   score = extracts.noisy(score, k_c, batch.row)
-  if asked.avoided is not None:
-    avoid = jnp.any(rewards.matches(s.ids[:, None], asked.avoided), -1)
+  if constraints.avoided is not None:
+    avoid = jnp.any(rewards.matches(s.ids[:, None], constraints.avoided), -1)
     score = jnp.where(avoid[:, 0], AVOIDED, score)
-  size = None if asked.budget is None else asked.budget[:, 0]
-  # C does not learn to write what it may never write (byte pieces).
+  budget = constraints.budget
+  size = None if budget is None else budget[:, 0]
+  # C is not trained on tokens that it may never write (byte pieces).
   support = jnp.asarray(roles["C"].support)
   allowed = s._replace(mask=s.mask & support[s.ids])
   code = extracts.keep(allowed, score, how.budget, size)
-  shown = with_injected(how.demonstrate, code, asked, k_shown, batch.row)
+  target = with_injected(how.demonstrate, code, constraints, k_woven, batch.row)
   found = {
     "text": text,
-    "C": _batch(roles["C"], s, shown, asked),
+    "C": _batch(roles["C"], s, target, constraints),
     "D": likelihood.decode_batch(
       roles["D"], s, code, k_cut, how.dropout, how.empty
     ),
@@ -142,18 +145,19 @@ def sft_batches(
 def with_injected(
   demonstrate: str,
   code: Tokens,
-  asked: Constraints,
+  constraints: Constraints,
   key: jax.Array,
   rows: jax.Array,
 ) -> Tokens:
-  """The code that C learns to write where ids are injected. [B, k]"""
-  if asked.injected is None or not demonstrate:
+  """C's target where ids are injected: code [B, k] -> [B, k]."""
+  injected, budget = constraints.injected, constraints.budget
+  if injected is None or not demonstrate:
     return code
   if demonstrate == "weave":
-    return weave(code, asked.injected[:, 0], key, rows)
+    return weave(code, injected[:, 0], key, rows)
   size = jnp.full(len(code.ids), code.ids.shape[-1])
-  size = size if asked.budget is None else asked.budget[:, 0]
-  return injection.append(code, asked.injected[:, 0], size)
+  size = size if budget is None else budget[:, 0]
+  return injection.append(code, injected[:, 0], size)
 
 
 def loss(
@@ -235,7 +239,7 @@ def with_injected(
 def noised(s: Tokens, key: jax.Array, rows: jax.Array) -> Tokens:
   """Replaces a random share of each text's tokens by tokens of its neighbour.
 
-  The share is uniform in [0, 1], so that a reader meets every quality of d.
+  The share is uniform in [0, 1], so that a reader sees decodes of any quality.
   """
   k_share, k_which = jax.random.split(key)
   share = jax.vmap(jax.random.uniform)(keys.row_keys(k_share, rows))
@@ -245,19 +249,24 @@ def noised(s: Tokens, key: jax.Array, rows: jax.Array) -> Tokens:
   return Tokens(jnp.where(hit & other.mask & s.mask, other.ids, s.ids), s.mask)
 
 
-def ask_half(asked: Constraints, key, rows: jax.Array) -> Constraints:
-  """Drops what half of the sources ask for, so that C learns both cases."""
+def constrain_half(
+  constraints: Constraints, key, rows: jax.Array
+) -> Constraints:
+  """Drops the injected and avoided ids of about half of the rows.
+
+  C then learns both cases: prompts with constraints and without.
+  """
   keep = jax.vmap(jax.random.bernoulli)(keys.row_keys(key, rows))
   some = lambda x: None if x is None else jnp.where(keep[:, None, None], x, -1)
-  return asked._replace(
-    injected=some(asked.injected), avoided=some(asked.avoided)
+  return constraints._replace(
+    injected=some(constraints.injected), avoided=some(constraints.avoided)
   )
 
 
 def weave(code: Tokens, used: jax.Array, key, rows: jax.Array) -> Tokens:
-  """Puts each injected id [B, N] in the place of some token of a code [B, k].
+  """Replaces random tokens of a code [B, k] by the injected ids [B, N].
 
-  At most half of a code is replaced. The ids say nothing about the source.
+  At most half of a code is replaced. The ids carry nothing about the source.
   """
   count = min(used.shape[-1], code.ids.shape[-1])
   room = jnp.sum(code.mask, -1, keepdims=True) // 2
@@ -274,8 +283,8 @@ def weave(code: Tokens, used: jax.Array, key, rows: jax.Array) -> Tokens:
 
 
 def _batch(
-  role: Role, prompt: Tokens, target: Tokens, asked=None
+  role: Role, prompt: Tokens, target: Tokens, constraints=None
 ) -> SupervisedBatch:
   target = tokens.expand(tokens.with_end(target, role.end))
   weights = jnp.ones(target.ids.shape[:2])
-  return SupervisedBatch(role.prompt(prompt, asked), target, weights)
+  return SupervisedBatch(role.prompt(prompt, constraints), target, weights)

@@ -1,10 +1,11 @@
-"""V: scores the free-running d against s, in [0, 1], and is never trained.
+"""V: scores the free-running d against s, in [0, 1]. V is never trained.
 
-A mixture of scorers by weight. Rules have no parameters; `reader` is a frozen
-language model whose parameters are an argument of the step. `gain` alone is not
-independent of the policy: it is how much more likely s is to D given c than to
-a frozen model without. It is dense where the others are coarse, and D can only
-raise it by predicting s better. It is reported teacher-forced and never alone.
+V is a weighted mixture of scorers. `slots` and `edit` are rules without
+parameters. `reader` is a frozen language model whose parameters are an argument
+of the step. `gain` and `ratio` depend on the policy: they compare the
+likelihood of s under D, given c, with that under a frozen model without c. They
+are dense where the others are coarse, and D can only raise them by predicting s
+better. They are teacher-forced and never reported without other scores.
 """
 
 from collections.abc import Callable
@@ -22,11 +23,11 @@ SCORERS = ("slots", "edit", "gain", "ratio", "reader")
 
 
 class Verifier(NamedTuple):
-  """V as a function, and whether it has to be given a decode.
+  """V as a function, and whether it needs a decode d.
 
   score(frozen, s [B, S], d [B, G, J, T], gain [B, G]) -> fidelity [B, G, J] in
-  [0, 1], and the mean of each scorer used. A V that scores no decode takes None
-  for d, and J is 1.
+  [0, 1], and the mean of each scorer used. If V scores no decode, d is None and
+  J is 1.
   """
 
   score: Callable[..., tuple[jax.Array, Metrics]]
@@ -59,13 +60,14 @@ def make(
   used = {name: w for name, w in weights.items() if w > 0}
   if not used or set(weights) - set(SCORERS) or min(weights.values()) < 0:
     raise ValueError(
-      f"verifier weights {dict(weights)}: at least one of {SCORERS} must be "
+      f"config.verifier={dict(weights)}: at least one of {SCORERS} must be "
       "positive, and none negative or other."
     )
   if "slots" in used and positions is None:
     raise ValueError(
-      "verifier.slots needs a source with facts (data.source='facts'); for "
-      "text set verifier.slots=0 and weigh edit, gain or reader."
+      "config.verifier.slots needs a source with facts "
+      "(config.data.source='facts'); for text set config.verifier.slots=0 and "
+      "give a weight to edit, gain or reader."
     )
   total = sum(used.values())
 
@@ -91,7 +93,7 @@ def make(
 
 
 def _reader_gain(policy, frozen, reader, source, decoded):
-  """What a frozen model learns about s by reading d. -> [B, G, J]."""
+  """Log-likelihood gain about s of a frozen model that reads d. [B, G, J]"""
   shape = decoded.ids.shape[:3]
   s, d = (tokens.flatten(x) for x in (source, decoded))
   nothing = Tokens(jnp.zeros_like(d.ids), jnp.zeros_like(d.mask))

@@ -18,7 +18,7 @@ SIBLINGS = (
   (keys.Stream,),
   (keys.Round,),
   (keys.HeldOut,),
-  (keys.Asked,),
+  (keys.SupervisedConstraints,),
   (keys.Demonstration,),
   (keys.Row,),
   (keys.Seed,),

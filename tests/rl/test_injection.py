@@ -437,7 +437,7 @@ def test_d_never_sees_what_c_was_asked():
 
 
 def test_without_takes_the_injected_out_and_closes_up():
-  found = injection.without(CODE, jnp.array([[[15, 16]]]))
+  found = injection.remove_injected(CODE, jnp.array([[[15, 16]]]))
   rows = [
     ids[mask].tolist()
     for ids, mask in zip(
