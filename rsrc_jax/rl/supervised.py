@@ -179,63 +179,6 @@ def loss(
   return losses["text"] + ready * roles_loss, metrics
 
 
-def sft_batches(
-  policy: Policy,
-  roles: dict[str, Role],
-  constrain: Callable[..., Controls],
-  params: Params,
-  batch: Batch,
-  key: jax.Array,
-  *,
-  budget: int,
-  dropout: float,
-  reader: bool,
-  empty: bool,
-  demonstrate: str,
-) -> dict[str, SupervisedBatch]:
-  """What each role learns from a batch; arguments as in `make_step`."""
-  s = batch.source
-  k_c, k_cut, k_v, k_ask = (keys.child(key, x) for x in keys.Supervised)
-  k_asked, k_shown = (
-    keys.child(keys.child(k_ask, keys.Asked.DEMONSTRATION), x)
-    for x in keys.Demonstration
-  )
-  asked = constrain(k_ask, batch, FULL).constraints
-  asked = ask_half(asked, k_asked, batch.row)
-  score = extracts.surprisal(policy, params, roles["text"], s)
-  score = extracts.noisy(score, k_c, batch.row)
-  if asked.avoided is not None:
-    avoid = jnp.any(rewards.matches(s.ids[:, None], asked.avoided), -1)
-    score = jnp.where(avoid[:, 0], AVOIDED, score)
-  size = None if asked.budget is None else asked.budget[:, 0]
-  # C does not learn to write what it may never write (byte pieces).
-  support = jnp.asarray(roles["C"].support)
-  allowed = s._replace(mask=s.mask & support[s.ids])
-  code = extracts.keep(allowed, score, budget, size)
-  shown = with_injected(code, asked, k_shown, batch.row, demonstrate)
-  found = {
-    "text": _batch(roles["text"], tokens.empty(len(s.ids)), s),
-    "C": _batch(roles["C"], s, shown, asked),
-    "D": likelihood.decode_batch(roles["D"], s, code, k_cut, dropout, empty),
-  }
-  if reader:
-    found["V"] = _batch(roles["V"], noised(s, k_v, batch.row), s)
-  return found
-
-
-def with_injected(
-  code: Tokens, asked: Constraints, key, rows: jax.Array, demonstrate: str
-) -> Tokens:
-  """The code [B, k] that C learns to write where ids are injected."""
-  if asked.injected is None or not demonstrate:
-    return code
-  if demonstrate == "weave":
-    return weave(code, asked.injected[:, 0], key, rows)
-  size = jnp.full(len(code.ids), code.ids.shape[-1])
-  size = size if asked.budget is None else asked.budget[:, 0]
-  return injection.append(code, asked.injected[:, 0], size)
-
-
 def noised(s: Tokens, key: jax.Array, rows: jax.Array) -> Tokens:
   """Replaces a random share of each text's tokens by tokens of its neighbour.
 
