@@ -211,7 +211,7 @@ def lowered(f, backend, *args) -> str:
     return lower(*args).mlir_module()
 
 
-@pytest.mark.parametrize("backend, dtype, mask", lowerings())
+@pytest.mark.parametrize("backend, dtype, mask", tuple(lowerings()))
 def test_lowers_without_a_device(backend, dtype, mask):
   """One kernel forward, two more backward, and no logits outside of them."""
   array = jax.ShapeDtypeStruct
