@@ -35,9 +35,7 @@ class Spelling(NamedTuple):
 
   size: int
   encode: Callable[[str], list[int]]  # of a text, without special tokens
-  encode_prompt: Callable[
-    [str], list[int]
-  ]  # of a template, with special tokens
+  encode_prompt: Callable[[str], list[int]]  # of a template, with specials
   decode: Callable[[list[int]], str]
   token: Callable[[int], str]
   special: frozenset[int]

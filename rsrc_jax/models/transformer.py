@@ -63,9 +63,7 @@ class Architecture(NamedTuple):
   # Run the layers of an uncached pass by lax.scan, which compiles in constant
   # time and runs slower on CPU. A cached pass always unrolls.
   scan: bool = False
-  remat: bool = (
-    False  # keep only layers' inputs for the gradient, and recompute
-  )
+  remat: bool = False  # keep only layers' inputs for the gradient; recompute
   # Of activations and caches; logits are float32 whatever it is.
   dtype: Any = "float32"
 
