@@ -12,8 +12,8 @@ from ml_collections import config_flags
 
 from rsrc_jax.runtime import cache, named
 
-# Loops whose steps are faster when glibc keeps XLA's scratch memory; it has to
-# be told before jax is imported (see cache.keep_memory).
+# Loops with faster steps if glibc keeps XLA's scratch memory, which must be set
+# before jax is imported (see cache.keep_memory).
 KEEP_MEMORY = ("rsrc_jax.recursive.loop",)
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = config_flags.DEFINE_config_file(
@@ -23,15 +23,15 @@ WORKDIR = flags.DEFINE_string(
   "workdir", None, "Run directory; default: runs/<config>-seed<seed>."
 )
 COORDINATOR = flags.DEFINE_string(
-  "coordinator", None, "host:port of process 0, where several run one job."
+  "coordinator", None, "host:port of process 0, if several run one job."
 )
 PROCESSES = flags.DEFINE_integer("processes", None, "How many run this job.")
 PROCESS = flags.DEFINE_integer(
   "process", None, "Which of them this is, from 0."
 )
 CLUSTER = flags.DEFINE_bool(
-  "cluster", False, "Let jax find the other processes (TPU pods). Those that "
-  "srun or mpirun has started are found unasked."
+  "cluster", False, "Let jax find the other processes (TPU pods). Processes of "
+  "srun or mpirun are found without it."
 )  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f"unknown argument {argv[1]!r}: flags start with --")
   cache.keep_programs()
   absl_logging.set_verbosity(absl_logging.WARNING)
-  # Imported late: flags are checked, and refused, without waiting for jax.
+  # Imported late, so that wrong flags are refused without waiting for jax.
   from rich.console import Console
 
   from rsrc_jax.runtime import processes
@@ -61,7 +61,7 @@ def main(argv: list[str]) -> None:
     summary = loop.train(config, workdir)
   except Interrupted as stopped:
     command = shlex.join(["./tools/run", *sys.argv[1:]])
-    # Not wrapped: the command is there to be copied.
+    # Not wrapped, so that the command can be copied.
     text = f"Stopped: {stopped}. Go on with:\n  {command}"
     console.print(text, style="bold", soft_wrap=True, markup=False)
     sys.exit(3)
@@ -86,7 +86,7 @@ def main(argv: list[str]) -> None:
     processes.leave(1)
   if not processes.first():
     return
-  if show := getattr(loop, "show", None):  # a loop may have nothing to show
+  if show := getattr(loop, "show", None):  # optional
     path, tables = show(summary, workdir)
     for table in tables:
       Console().print(table, end="\n\n")

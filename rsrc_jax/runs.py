@@ -1,9 +1,9 @@
-"""A run that has ended: its config, its setup and what its arms have learnt.
+"""A finished run: its config, its setup and its trained parameters.
 
   run = runs.open("runs/tiny-seed0")
   codes = run.stages["code"].write(run.params("code"), run.frozen("code"), ...)
 
-Nothing in the run's folder is changed.
+The run's folder is not changed.
 """
 
 import dataclasses
@@ -22,14 +22,14 @@ from rsrc_jax.runtime import cache, checkpoint, old_configs, sharding
 from rsrc_jax.stages import plan, stage
 from rsrc_jax.types import Params, TrainState
 
-METRIC = "nll_bits"  # of validation, by which `best` is meant
+METRIC = "nll_bits"  # the validation metric of `best`
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """An ended run. Parameters are restored when they are asked for.
+  """A finished run. Parameters are restored on demand.
 
-  stages: by name as they were trained, "base" and then the arms.
+  stages: by name, in the order of training: "base" and then the arms.
   """
 
   workdir: Path
@@ -39,17 +39,17 @@ class Run:
 
   @functools.cached_property
   def summary(self) -> dict[str, Any]:
-    """What train.train returned."""
+    """The summary of train.train."""
     return json.loads((self.workdir / "summary.json").read_text())
 
   @functools.cached_property
   def untrained(self) -> Params:
-    """What the base began with."""
+    """The initial parameters of the base."""
     return initial_params(self.setup)
 
   @functools.cached_property
   def base(self) -> Params:
-    """What every arm began with."""
+    """The trained parameters of the base."""
     if not self.stages["base"].steps:
       return self.untrained
     return self._restored("base", self.untrained).params
@@ -59,10 +59,10 @@ class Run:
 
     Args:
       arm: one of `stages`.
-      best: instead, at the kept checkpoint that validation liked most.
+      best: instead, at the kept checkpoint with the best validation metric.
 
     Raises:
-      ValueError: no such arm, it has not ended, or nothing was validated.
+      ValueError: no such arm, it has not finished, or it has no validation.
     """
     if arm == "base" and not best:
       return self.base
@@ -70,7 +70,7 @@ class Run:
     return self.stages[arm].bind(found, {"base": self.base})
 
   def merged(self, arm: str, *, best: bool = False) -> Params:
-    """The same as plain parameters: adapters are added to what they adapt."""
+    """The same as plain parameters, with adapters merged into the base."""
     block = {}
     if arm in self.config.arms:
       block = arm_config(self.config, arm).get("lora") or {}
@@ -80,7 +80,7 @@ class Run:
     return lora.merge(self.base, adapters, block.alpha / block.rank)
 
   def carry(self, arm: str, *, best: bool = False) -> Any:
-    """What the arm's pattern carried from step to step, as training left it."""
+    """The carry of the arm's pattern at the end of training."""
     return self.state(arm, best=best).carry
 
   def frozen(self, arm: str) -> dict[str, Params]:
@@ -93,7 +93,7 @@ class Run:
     return stage.frozen_of(self.stages[arm], trained)
 
   def state(self, arm: str, *, best: bool = False) -> TrainState:
-    """All that a stage's checkpoint holds: what is trained, carry, moments."""
+    """The train state in a stage's checkpoint."""
     self._check(arm)
     start = self.untrained if arm == "base" else self.base
     return self._restored(arm, start, best=best)
@@ -135,12 +135,12 @@ def open(
   """Opens the run of a folder.
 
   Args:
-    workdir: where it was run.
-    config: instead of the stored one (`read_config`): with a mesh of this
-      machine, or with arms that a rule writes for and that were not run.
+    workdir: the run directory.
+    config: replaces the stored one (`read_config`), for example with a mesh of
+      this machine, or with arms of a rule that were not run.
 
   Raises:
-    ValueError: there is no run, or one that can't be opened, in one line.
+    ValueError: there is no run, or it cannot be opened.
   """
   workdir = Path(workdir)
   config = read_config(workdir) if config is None else config
@@ -155,7 +155,7 @@ def open(
 
 
 def find(folder: str | Path, name: str) -> Path:
-  """The ended run NAME-ID of a sweep's folder.
+  """The folder of the finished run NAME-ID in a sweep's folder.
 
   Raises:
     ValueError: there is none, or more than one, of different settings.
@@ -172,10 +172,10 @@ def find(folder: str | Path, name: str) -> Path:
 
 
 def read_config(workdir: str | Path) -> ml_collections.ConfigDict:
-  """What a run was told, of whatever revision, with tuples for JSON's lists.
+  """The config of a run of any revision, with tuples for JSON's lists.
 
   Raises:
-    ValueError: there is no run, or a setting that was removed matters to it.
+    ValueError: there is no run, or it depends on a removed setting.
   """
   path = Path(workdir) / "config.json"
   if not path.is_file():
@@ -188,12 +188,13 @@ def read_config(workdir: str | Path) -> ml_collections.ConfigDict:
 
 
 def initial_params(setup: Setup) -> Params:
-  """The parameters before any training: also those of another run's arm.
+  """The parameters before any training.
 
-  With config.init = "RUN:ARM" they are the arm's, adapters merged.
+  With config.init = "RUN:ARM" they are those of another run's arm, with
+  adapters merged.
 
   Raises:
-    ValueError: RUN:ARM is no such thing, or its policy is another one.
+    ValueError: RUN:ARM does not exist, or its policy is different.
   """
   if not (init := setup.config.get("init") or ""):
     return building.initial_params(setup)
@@ -212,7 +213,7 @@ def initial_params(setup: Setup) -> Params:
 
 
 def _check_same_policy(setup: Setup, run: Run, params: Params) -> None:
-  """Raises ValueError: other shapes, or ids that mean other tokens."""
+  """Raises ValueError if shapes differ, or ids stand for other tokens."""
   init = f"config.init={setup.config.init!r}"
   shapes = lambda tree: {
     jax.tree_util.keystr(path): x.shape

@@ -1,4 +1,4 @@
-"""Many runs of one config: seeds, variants, both; on the cores of this machine.
+"""Many runs of one config (seeds, variants) on the cores of this machine.
 
   ./tools/sweep --config=configs/qa.py --seeds=0,1,2 --jobs=2
   ./tools/sweep --config=configs/qa.py --seeds=0,1,2 --into=qa --config.only=
@@ -6,8 +6,8 @@
 
 A config file may have get_sweep(), which yields overrides, a dict for each
 variant: {"name": "unforced", "curriculum.hidden": 0.0}. A run's folder is
-runs/NAME/VARIANT-SEED-ID, the ID of all its settings. The command can be
-repeated: what has ended is left alone, what was interrupted goes on.
+runs/NAME/VARIANT-SEED-ID, where ID is a hash of all its settings. The command
+can be repeated: finished runs are skipped, interrupted ones are resumed.
 """
 
 import argparse
@@ -30,7 +30,7 @@ SAVED = 3  # the exit status of a run that a signal stopped
 
 
 class Job(NamedTuple):
-  """A process to start, and where it leaves summary.json and its output."""
+  """A process to start, and the folder of its summary.json and output."""
 
   name: str
   command: Sequence[str]
@@ -48,13 +48,14 @@ def plan(
   """The runs of a config file.
 
   Args:
-    path: of the config; runs: the folder that holds their folders.
-    seeds: of every variant that sets none; by default the config's own.
-    variants: overrides by dotted name; by default what get_sweep() yields.
-    settings: `--config.NAME=VALUE` of all runs.
+    path: of the config.
+    runs: the folder of the runs' folders.
+    seeds: for every variant that sets none; by default the config's own.
+    variants: overrides by dotted name; by default those of get_sweep().
+    settings: `--config.NAME=VALUE` for all runs.
 
   Raises:
-    ValueError: a setting that is none, or two runs of one name.
+    ValueError: an unknown setting, or two runs with one name.
   """
   if variants is None:
     variants = getattr(configs.module(path), "get_sweep", lambda: [{}])()
@@ -79,35 +80,35 @@ def plan(
 def run(jobs: Sequence[Job], at_a_time: int = 1) -> dict[str, int]:
   """Runs each job in a process of its own. -> exit status by name.
 
-  Several at a time are pinned to a core each and write to WORKDIR/output.log,
-  one writes to the terminal. SIGTERM and Ctrl-C are handed on as SIGTERM; a job
-  that was not started has no status.
+  If several run at a time, each is pinned to a core and writes to
+  WORKDIR/output.log; otherwise a job writes to the terminal. SIGTERM and Ctrl-C
+  are forwarded as SIGTERM. A job that was not started has no status.
   """
   env = dict(os.environ)
   cache.keep_programs(env)  # seeds run the same programs
   cores = sorted(getattr(os, "sched_getaffinity", lambda _: {0})(0))
   free = [cores[i % len(cores)] for i in range(at_a_time)]
-  waiting, going, status = list(jobs), {}, {}
-  signals, told = [], False
+  waiting, running, status = list(jobs), {}, {}
+  signals, forwarded = [], False
   note = lambda number, _: signals.append(number)
   before = {x: signal.signal(x, note) for x in (signal.SIGTERM, signal.SIGINT)}
   try:
-    while going or (waiting and not signals):
+    while running or (waiting and not signals):
       while waiting and free and not signals:
         job, core = waiting.pop(0), free.pop(0)
         print(f"== {job.name}: {job.workdir}", flush=True)
         pinned = core if at_a_time > 1 else None
-        going[job.name] = _start(job, env, pinned), core
+        running[job.name] = _start(job, env, pinned), core
       time.sleep(0.05)
-      if signals and not told:
-        told = True
-        for process, _ in going.values():
+      if signals and not forwarded:
+        forwarded = True
+        for process, _ in running.values():
           process.send_signal(signal.SIGTERM)
-      for name, (process, core) in list(going.items()):
+      for name, (process, core) in list(running.items()):
         if process.poll() is not None:
           status[name] = process.returncode
           free.append(core)
-          del going[name]
+          del running[name]
   finally:
     for number, handler in before.items():
       signal.signal(number, handler)
@@ -115,7 +116,7 @@ def run(jobs: Sequence[Job], at_a_time: int = 1) -> dict[str, int]:
 
 
 def _start(job: Job, env: dict[str, str], core: int | None) -> subprocess.Popen:
-  # In a session of its own, so that a Ctrl-C reaches it once, through `run`.
+  # In its own session, so that it gets a Ctrl-C only once, from `run`.
   how = {"env": env, "start_new_session": True}
   if core is None:
     return subprocess.Popen(job.command, **how)
@@ -128,15 +129,15 @@ def _start(job: Job, env: dict[str, str], core: int | None) -> subprocess.Popen:
 
 
 def check(jobs: Sequence[Job], status: dict[str, int]) -> None:
-  """Raises SystemExit where not all have ended: says of each what happened."""
-  words, said = {None: "was not started", SAVED: "was interrupted"}, []
+  """Raises SystemExit if a job has not finished, with a line for each."""
+  words, failures = {None: "was not started", SAVED: "was interrupted"}, []
   for job in (job for job in jobs if status.get(job.name) != 0):
     code, log = status.get(job.name), job.workdir / "output.log"
     what = f"{job.name} {words.get(code, f'failed with {code}')}"
     lines = log.read_text().splitlines() if log.is_file() else []
-    said.append(": ".join([what, *lines[-1:]]))
-  if said:
-    raise SystemExit("\n".join([*said, "The same command goes on."]))
+    failures.append(": ".join([what, *lines[-1:]]))
+  if failures:
+    raise SystemExit("\n".join([*failures, "The same command resumes them."]))
 
 
 SBATCH = """#!/bin/bash
@@ -146,7 +147,7 @@ cd {folder} && export PYTHONPATH={root} || exit 1
 case $SLURM_ARRAY_TASK_ID in
 {cases}
 esac
-# A TERM to srun kills the step at once, so the step itself is told.
+# A TERM to srun kills the step at once, so the signal goes to the step itself.
 trap : TERM
 trap 'scancel --signal=TERM "$SLURM_JOB_ID.0"' USR1
 eval "srun --unbuffered $command" & pid=$!; wait $pid; code=$?
@@ -171,6 +172,7 @@ def sbatch(jobs: Sequence[Job]) -> str:
 
 
 def main() -> None:
+  """The command line of tools/sweep."""
   parser = argparse.ArgumentParser(
     description=__doc__.splitlines()[0], allow_abbrev=False
   )
@@ -180,24 +182,24 @@ def main() -> None:
   parser.add_argument("--jobs", type=int, default=1, help="at a time")
   parser.add_argument("--into", default="", help="of experiments/: its results")
   parser.add_argument("--slurm", help="write an sbatch script, start nothing")
-  asked, settings = parser.parse_known_args()
-  name = asked.into or Path(asked.config).stem
-  wanted = [f"{x}-*" for x in asked.variants.split(",")]
+  flags, settings = parser.parse_known_args()
+  name = flags.into or Path(flags.config).stem
+  wanted = [f"{x}-*" for x in flags.variants.split(",")]
   try:
-    seeds = [int(x) for x in asked.seeds.split(",") if x]
-    jobs = plan(asked.config, ROOT / "runs" / name, seeds=seeds,
+    seeds = [int(x) for x in flags.seeds.split(",") if x]
+    jobs = plan(flags.config, ROOT / "runs" / name, seeds=seeds,
                 settings=[x for x in settings if x != "--"])  # fmt: skip
   except (ValueError, OSError) as error:
     raise SystemExit(f"error: {error}") from None
   jobs = [j for j in jobs if any(fnmatch.fnmatch(j.name, x) for x in wanted)]
   summary = lambda job: job.workdir / "summary.json"
   left = [job for job in jobs if not summary(job).is_file()]
-  if asked.slurm:
-    Path(asked.slurm).write_text(sbatch(left))
-    return print(f"{len(left)} runs: sbatch --time=... {asked.slurm}")
-  status = run(left, asked.jobs)
+  if flags.slurm:
+    Path(flags.slurm).write_text(sbatch(left))
+    return print(f"{len(left)} runs: sbatch --time=... {flags.slurm}")
+  status = run(left, flags.jobs)
   results = ROOT / "experiments" / name / "results"
-  for job in jobs if asked.into else ():
+  for job in jobs if flags.into else ():
     if summary(job).is_file():
       results.mkdir(parents=True, exist_ok=True)
       shutil.copy(summary(job), results / f"{job.name}.json")

@@ -1,10 +1,10 @@
-"""The experiment: one base, several arms from it, equal in data and in steps.
+"""The experiment: one base, and several arms with equal data and steps.
 
 train(config, workdir) builds a run and runs it. run(setup, stages, workdir)
-runs what has been built: an outer loop, or a test, that runs the same stages
-again and again shares their compiled programs. Stages run in turn, the base and
-then every arm; each has checkpoints of its own, and what has been finished is
-not done again.
+runs stages that are already built, so that an outer loop or a test can run them
+repeatedly and share their compiled programs. Stages run in turn, the base and
+then every arm. Each has its own checkpoints, and finished stages are not run
+again.
 """
 
 import contextlib
@@ -46,16 +46,16 @@ from rsrc_jax.types import Params, TrainState
 
 
 class Shared(NamedTuple):
-  """What all stages of a run use."""
+  """The objects that all stages of a run use."""
 
   setup: Setup
   judge: code_judge.CodeJudge
   ledger: Ledger
-  run: run_dir.Run  # its folders, its log, and whether it has to stop
+  run: run_dir.Run  # its folders, its log, and requests to stop
 
 
 class Trained(NamedTuple):
-  """What the stages of a run have left, by stage."""
+  """The results of the stages of a run, by stage."""
 
   params: dict[str, Params]  # the policy's, "untrained" among them
   carries: dict[str, Any]  # of their patterns
@@ -72,16 +72,16 @@ def train(
 
   Args:
     config: see configs/tiny.py.
-    workdir: the run directory; made where missing, resumed where it holds a
+    workdir: the run directory. It is made if missing, and resumed if it holds a
       run of the same config.
-    log: where to show progress.
+    log: shows progress.
 
-  Of several processes (processes.join) all call it alike and get the same.
+  With several processes (processes.join) all call it and get the same summary.
 
   Raises:
-    ValueError: a setting or a corpus that can't work; before any compile.
-    Interrupted: SIGTERM or Ctrl-C came and the run was saved.
-    FloatingPointError: the loss stopped being a number.
+    ValueError: a setting or a corpus cannot work; before any compilation.
+    Interrupted: SIGTERM or Ctrl-C arrived, and the run was saved.
+    FloatingPointError: the loss is not finite.
   """
   meter = open_meter()
   since = meter.read()
@@ -92,13 +92,13 @@ def train(
 
 def show(summary: dict[str, Any], workdir: Path):
   """Writes the report of a run. -> its path, tables for the terminal"""
-  from rsrc_jax.report import run_report  # matplotlib: not before it is needed
+  from rsrc_jax.report import run_report  # imports matplotlib
 
   return run_report.show(summary, workdir)
 
 
 def open_meter() -> energy.Meter:
-  """What reads time and energy, the same terms in all processes."""
+  """The meter of time and energy, with the same terms in all processes."""
   meter = energy_sources.open_meter(accelerators=sharding.accelerators())
   return energy_sources.alike(meter, processes.count())
 
@@ -114,29 +114,29 @@ def run(
   meter: energy.Meter | None = None,
   since: energy.Use | None = None,
 ) -> dict[str, Any]:
-  """Runs or resumes stages that have been built, and returns the summary.
+  """Runs or resumes stages that are already built, and returns the summary.
 
   Args:
     setup: from make_setup.
-    stages: from plan.make_stages, or an outer loop's own; the first is the one
-      that the others start from.
+    stages: from plan.make_stages, or an outer loop's own. The others start from
+      the first one.
     workdir: the run directory, as in `train`.
-    stop: asked between windows of steps; if it says yes, the run is saved.
-      None: SIGTERM and Ctrl-C are what stops it.
-    log: where to show progress.
-    params: what the first stage begins with; None: as the config says.
+    stop: called between windows of steps; if it returns True, the run is saved
+      and stops. None: SIGTERM and Ctrl-C stop it.
+    log: shows progress.
+    params: initial parameters of the first stage; None: from the config.
     meter: from open_meter; it is closed with the run.
-    since: the meter before the setup was made, which is charged as `data`.
+    since: the meter's reading before the setup, which is charged as `data`.
 
   Raises:
-    Interrupted: `stop` said yes and the run was saved.
+    Interrupted: `stop` returned True, and the run was saved.
     ValueError: the workdir holds a run of another config.
   """
   workdir, config = Path(workdir), setup.config
   meter = meter or open_meter()
   processes.check_same("config", config.to_json_best_effort(sort_keys=True))
   processes.check_same("corpus", setup.corpus.digest)
-  made = provenance.environment()  # before: the tree may change under a run
+  made = provenance.environment()  # now, since the tree may change during a run
   if (done := run_dir.summary_of(config, workdir)) is not None:
     return done
   with run_dir.open_run(config, workdir, log, stop) as opened:
@@ -151,7 +151,7 @@ def run(
         setup, charged[1:], trained.params, trained.carries, shared.judge,
         opened.log_dir, ledger,
       )  # fmt: skip
-      peers = service.peers(setup, meter)  # while there is a meter
+      peers = service.peers(setup, meter)  # while the meter is open
     summary["made_with"] = provenance.made_with(made)
     if path is not None:
       facts = {
@@ -168,7 +168,7 @@ def run(
 
 
 def _charged(stage: Stage, setup: Setup, ledger: Ledger) -> Stage:
-  """The stage with the calls outside of its step charged to it."""
+  """The stage with its `write` and `observe` charged to it."""
   decoding = metering.decoding("C", setup.config.budget)
   charge = functools.partial(metering.charged, ledger)
   return stage._replace(
@@ -186,7 +186,7 @@ def _charged(stage: Stage, setup: Setup, ledger: Ledger) -> Stage:
 def train_stages(
   shared: Shared, stages: list[Stage], params: Params | None
 ) -> Trained:
-  """All stages in turn. params: see `run`."""
+  """Trains all stages in turn. params: see `run`."""
   with shared.ledger.phase("compile") as spend:
     if params is None:
       params = runs.initial_params(shared.setup)
@@ -213,7 +213,7 @@ def run_stage(
 ) -> TrainState:
   """Trains one stage to its end, from its last checkpoint if there is one.
 
-  params: to begin with; frozen: see stage.frozen_of.
+  params: initial ones. frozen: see stage.frozen_of.
   """
   setup, ledger, run = shared.setup, shared.ledger, shared.run
   config, log = setup.config, run.log
@@ -257,7 +257,7 @@ def run_stage(
       state, held = _held_out(setup, stage, state, frozen)
       log.held(step, held)
     if last or step % config.log_every == 0:
-      with ledger.phase("idle", stage.name):  # failed if the loss is no number
+      with ledger.phase("idle", stage.name):  # raises if the loss is not finite
         window = run_log.flush_window(log, title, step, window, spent())
     valid = {}
     if stage.write and (last or step % config.eval.every == 0):
@@ -282,11 +282,12 @@ def run_stage(
 def compile_step(
   setup: Setup, stage: Stage, state: TrainState, frozen: Any, ledger: Ledger
 ) -> dict[str, flops.Count]:
-  """Compiles what a step runs, before the first one.
+  """Compiles the programs of a step, before the first step.
 
   Returns:
-    The FLOPs of its parts, "given" and its steps by their pattern's name (""
-    where there is one), as `advance` takes them; none without a ledger.
+    The FLOPs of its programs, for `advance`: "given", which makes the controls,
+    and the steps by their pattern's name ("" if there is one pattern). Empty
+    without a ledger.
   """
   batch = sources.batch(setup.corpus.train, 0, stage.batch_size)
   batch = sharding.rows(setup.mesh, batch)
@@ -297,10 +298,10 @@ def compile_step(
   longest |= {role: setup.roles[role].length - 1 for role in "CD"}
   counts = {"given": compiled("given", stage.controls, *ready)}
   for name, step in (stage.programs or {"": stage.step}).items():
-    on_paper = None if name else closed_form.step_flops(setup, stage.name)
+    estimate = None if name else closed_form.step_flops(setup, stage.name)
     counts[name] = compiled(
       f"step {name}".strip(), step, state, frozen, batch, controls,
-      loops=longest, closed_form=on_paper, sections=stage.sections,
+      loops=longest, closed_form=estimate, sections=stage.sections,
     )  # fmt: skip
   return counts if ledger.path is not None else {}
 
@@ -314,10 +315,10 @@ def advance(
   steps: range,
   counts: dict[str, flops.Count],
 ) -> tuple[TrainState, list[dict[str, Any]]]:
-  """Runs `steps`, at least one, and fewer if the run has to stop.
+  """Runs `steps`, at least one, and fewer if the run must stop.
 
-  The host runs ahead of the device and waits for it once, at the end: what is
-  charged has been done.
+  The host runs ahead of the device and waits for it once, at the end, so that
+  all charged work is done.
 
   Returns:
     The state, and the metrics of each step.
@@ -334,7 +335,7 @@ def advance(
       state, metrics = play(state, frozen, batch, controls)
       found.append(metrics)
       played.append(name)
-      # One of several processes can't stop between two windows on its own.
+      # With several processes, one cannot stop within a window on its own.
       if processes.count() == 1 and shared.run.stop():
         break
     jax.block_until_ready(metrics)
@@ -344,22 +345,22 @@ def advance(
 
 
 def level(state: TrainState) -> int:
-  """The curriculum's level; waits for the device."""
+  """The level of the curriculum. It waits for the device."""
   return int(state.curriculum.schedule.level)
 
 
 def _executed(counts, found, played) -> dict[str, Any]:
-  """What the steps of a window have done, each by its own program."""
+  """The work of a window's steps, from the counts of their programs."""
   parts = []
   for name in dict.fromkeys(played):
-    mine = [m for m, by in zip(found, played, strict=True) if by == name]
-    loops = metering.loops_of(mine)
-    parts += [(counts[x], loops, len(mine)) for x in ("given", name) if counts]
+    own = [m for m, by in zip(found, played, strict=True) if by == name]
+    loops = metering.loops_of(own)
+    parts += [(counts[x], loops, len(own)) for x in ("given", name) if counts]
   return metering.work(parts)
 
 
 def _spent(ledger: Ledger, arm: str, pue: float) -> dict[str, float]:
-  """What an arm has cost so far, the base included; nothing if not counted."""
+  """FLOPs and joules of an arm so far, with the base; {} without a ledger."""
   if ledger.path is None:
     return {}
   use, executed = ledger.spent("base", arm)
@@ -369,7 +370,7 @@ def _spent(ledger: Ledger, arm: str, pue: float) -> dict[str, float]:
 
 
 def _held_out(setup, stage, state, frozen):
-  """Plays held-out rows under the present controls, and learns nothing."""
+  """Plays held-out rows with the present controls, without learning."""
   step, size = int(state.step), stage.batch_size
   batch = sources.batch(setup.corpus.valid, step * size, size)
   batch = sharding.rows(setup.mesh, batch)

@@ -89,7 +89,7 @@ def test_a_signal_reaches_the_runs_and_nothing_is_started_after(
   assert driver.returncode == 1
   assert said.splitlines()[-4:] == [
     "r0 was interrupted", "r1 was interrupted", "r2 was not started",
-    "The same command goes on.",
+    "The same command resumes them.",
   ]  # fmt: skip
   assert (tmp_path / "r0" / "saved").exists()
   assert not (tmp_path / "r2").exists()

@@ -1,4 +1,4 @@
-"""From a config to parts: data, model, roles, writers; and what is refused.
+"""From a config to parts: data, model, roles, writers; and config checks.
 
-Reads config blocks; trains nothing and compiles nothing.
+This folder reads config blocks. It trains and compiles nothing.
 """

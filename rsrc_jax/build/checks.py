@@ -1,4 +1,4 @@
-"""Refuses a config that could not work, before anything is read or compiled."""
+"""Checks of a config, before data are read or programs compiled."""
 
 from jax.sharding import Mesh
 
@@ -6,7 +6,11 @@ from rsrc_jax.runtime import sharding
 
 
 def check(config, mesh: Mesh) -> None:
-  """Refuses what could not work, before anything is read or compiled."""
+  """Refuses a config that cannot work.
+
+  Raises:
+    ValueError: a setting is out of its range; the message names it.
+  """
   positive = ("steps", "budget", "batch_size", "log_every", "updates",
               "micro_batches", "pretrain.batch_size",
               "eval.every", "eval.rows", "eval.batch_size", "eval.test_rows",
@@ -31,7 +35,7 @@ def check(config, mesh: Mesh) -> None:
   if config.temperature <= 0:
     raise ValueError(
       f"config.temperature={config.temperature}: the codes of a group would be "
-      "equal, and C learns nothing from them; set it above 0."
+      "equal, and C could not learn from them; set it above 0."
     )
   for k in config.budgets:
     if not 1 <= k <= config.budget:
@@ -56,6 +60,7 @@ def check(config, mesh: Mesh) -> None:
 
 
 def at(config, name: str):
+  """The value of a dotted name, such as "eval.rows"."""
   for part in name.split("."):
     config = config[part]
   return config

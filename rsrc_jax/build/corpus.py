@@ -1,4 +1,4 @@
-"""config.data to a Corpus: config.data.source names the kind of data."""
+"""From config.data to a Corpus; config.data.source names the kind of data."""
 
 import inspect
 from pathlib import Path
@@ -23,11 +23,11 @@ def make_corpus(
   Args:
     config: of the run.
     cache_dir: a folder for trained tokenizers.
-    checkpoint: the pretrained model whose vocabulary is used. The kind of data
-      must take it, as `vocab`.
+    checkpoint: a pretrained model, whose vocabulary is used. The kind of data
+      must have a parameter `vocab`.
 
   Raises:
-    ValueError: there is no such kind, it does not take a setting, or see its
+    ValueError: there is no such kind, it has no such setting, or see its
       make().
   """
   settings = config.data.to_dict()

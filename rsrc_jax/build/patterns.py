@@ -1,4 +1,4 @@
-"""A pattern, made as the config of an arm says."""
+"""Builds a pattern from the config of an arm."""
 
 from pathlib import Path
 
@@ -14,13 +14,13 @@ def make(setup: Setup, config, name: str, monitor: bool = False) -> Pattern:
 
   Args:
     setup: of the run.
-    config: as the arm sees it.
-    name: a file of rsrc_jax/patterns, whose block is config.patterns.NAME; or a
-      Python file of the user's, whose block has the name of the file.
-    monitor: measure the use of injected ids even where it is not paid for.
+    config: of the arm, from arm_config.
+    name: a file of rsrc_jax/patterns, whose block is config.patterns.NAME; or
+      the path of a .py file, whose block has the name of the file.
+    monitor: measure the use of injected ids even where it earns no bonus.
 
   Raises:
-    ValueError: there is no such pattern, or its settings can't work.
+    ValueError: there is no such pattern, or its settings cannot work.
   """
   make_it = named.find("patterns", name, "make", "config.arms: pattern")
   block = config.patterns[Path(name).stem if name.endswith(".py") else name]

@@ -1,7 +1,8 @@
-"""From a config to functions: the one place where the config's blocks meet.
+"""From a config to a Setup: data, model functions, roles and mesh.
 
-A block is the keyword arguments of one make(); a file name is the registry
-(`config.model_name`, `arm.pattern`). Nothing below this module sees a config.
+A block of the config is the keyword arguments of one make(). Names in the
+config (`config.model_name`, `arm.pattern`) are file names. Layers below this
+folder do not read the config.
 """
 
 import importlib
@@ -26,14 +27,14 @@ from rsrc_jax.types import Params, Policy
 
 
 class Setup(NamedTuple):
-  """What all stages of a run share."""
+  """The parts that all stages of a run share."""
 
   config: ml_collections.ConfigDict
   corpus: sources.Corpus
   policy: Policy
   roles: dict[str, Role]
   mesh: Mesh
-  checkpoint: weights.Checkpoint | None = None  # that config.model.path names
+  checkpoint: weights.Checkpoint | None = None  # at config.model.path
 
 
 def make_setup(config: ml_collections.ConfigDict, cache: Path) -> Setup:
@@ -42,7 +43,7 @@ def make_setup(config: ml_collections.ConfigDict, cache: Path) -> Setup:
   cache: a folder for trained tokenizers.
 
   Raises:
-    ValueError: a setting that can't work, named, with the remedy.
+    ValueError: a setting cannot work; the message names it and a remedy.
   """
   mesh = sharding.make_mesh(**config.mesh)
   checks.check(config, mesh)
@@ -63,17 +64,17 @@ def make_setup(config: ml_collections.ConfigDict, cache: Path) -> Setup:
 
 
 def _head(config, mesh: Mesh):
-  """What takes log-probabilities without storing logits; see Policy.head.
+  """The function for log-probabilities without stored logits; Policy.head.
 
   Raises:
-    ValueError: `config.head` is no such thing, or this machine can't run it.
+    ValueError: `config.head` is unknown, or this machine cannot run it.
   """
   name, cut = config.get("head") or "", mesh.shape["tensor"] > 1
   if name not in ("", "pallas"):
     raise ValueError(f"config.head={name!r} is neither '' nor 'pallas'.")
   if name and cut:
     raise ValueError(
-      f"config.head={name!r} reads a vocabulary that is whole on a device: set "
+      f"config.head={name!r} needs the whole vocabulary on each device: set "
       "config.mesh.tensor=1, or config.head=''."
     )
   if name:
@@ -87,7 +88,7 @@ def _head(config, mesh: Mesh):
 
 
 def initial_params(setup: Setup) -> Params:
-  """The parameters before any training: drawn, or a checkpoint's."""
+  """The parameters before any training: random, or those of a checkpoint."""
   if setup.checkpoint is None:
     params = setup.policy.init(jax.random.key(setup.config.seed))
     return sharding.put(params, sharding.shardings(setup.mesh, params))
@@ -95,16 +96,16 @@ def initial_params(setup: Setup) -> Params:
 
 
 def _copies(config) -> int:
-  """Of the parameters that a run holds at once, at the least.
+  """How many copies of the parameters a run holds at once, at least.
 
-  The frozen base; where an arm trains all of them, what it trains, its gradient
-  and two moments.
+  One is the frozen base. An arm that trains all parameters adds four: its own,
+  their gradient and two moments.
   """
   return 5 if _trains_all(config) else 1
 
 
 def _trains_all(config) -> str:
-  """The first stage that trains more than adapters, or nothing."""
+  """The name of the first stage that trains all parameters, or ""."""
   names = [x for x in config.only.split(",") if x] or [*config.arms]
   blocks = {
     x: arm_config(config, x).get("lora") for x in names if x in config.arms
@@ -114,10 +115,10 @@ def _trains_all(config) -> str:
 
 
 def _stored(config) -> np.dtype:
-  """In what the weights of a checkpoint are kept.
+  """The dtype in which the weights of a checkpoint are kept.
 
   Raises:
-    ValueError: less than float32, of weights that are trained.
+    ValueError: an unknown dtype, or bfloat16 for weights that are trained.
   """
   kept = (config.get("lora") or {}).get("base", "float32")
   if kept not in ("float32", "bfloat16"):
@@ -126,8 +127,8 @@ def _stored(config) -> np.dtype:
     )
   if kept != "float32" and (name := _trains_all(config)):
     raise ValueError(
-      f"config.lora.base={kept!r} loses the small steps of weights that are "
-      f"trained, and {name!r} trains all of them: leave it out with "
+      f"config.lora.base={kept!r} would round away small updates of trained "
+      f"weights, and {name!r} trains all weights: leave it out with "
       "config.only, or set config.lora.base='float32'."
     )
   return jnp.dtype(kept)
@@ -142,14 +143,14 @@ def _opened(config) -> weights.Checkpoint | None:
 def arm_config(
   config: ml_collections.ConfigDict, arm: str
 ) -> ml_collections.ConfigDict:
-  """The config as one arm sees it: its overrides applied."""
-  mine = config.copy_and_resolve_references()
-  mine.update_from_flattened_dict(dict(config.arms[arm].get("overrides", ())))
-  return mine
+  """The config of one arm: a copy with the arm's overrides."""
+  own = config.copy_and_resolve_references()
+  own.update_from_flattened_dict(dict(config.arms[arm].get("overrides", ())))
+  return own
 
 
 def make_info(corpus: sources.Corpus) -> types.SourceInfo:
-  """What a pattern is told of the sources."""
+  """The properties of the sources for patterns."""
   if corpus.questions is None:
     train, own = corpus.train, 0
     if isinstance(train, types.QASources):
@@ -164,7 +165,7 @@ def make_info(corpus: sources.Corpus) -> types.SourceInfo:
 
 
 def make_roles(config, corpus) -> dict[str, Role]:
-  """Every role by its name, as the config and the vocabulary say.
+  """The roles by name, from the config and the vocabulary.
 
   Raises:
     ValueError: the budget is longer than the longest source.

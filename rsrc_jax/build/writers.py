@@ -1,7 +1,7 @@
-"""Who writes the codes of an arm: C under constraints, or a rule.
+"""Writers of an arm's codes: C under constraints, or a rule.
 
-One row of WRITERS a writer; `config.arms.NAME.write` names a row, or a Python
-file of the user's that holds one as WRITER.
+Each writer is a row of WRITERS. `config.arms.NAME.write` names a row, or a .py
+file that holds one as WRITER.
 """
 
 from collections.abc import Callable
@@ -23,16 +23,16 @@ from rsrc_jax.types import Batch, Constraints, Policy, Tokens
 
 
 class Writer(NamedTuple):
-  """A kind of writer, and what the comparison of arms has to know of it."""
+  """A kind of writer, and its properties for the comparison of arms."""
 
   # (setup, the arm's config, the row's name) -> prepare, write:
-  #   prepare(frozen, batch, key, schedule) -> what Pattern.play is given;
+  #   prepare(frozen, batch, key, schedule) -> controls of Pattern.play;
   #   write(params, frozen, batch, key, budget=None) -> code [B, k]
   make: Callable[..., tuple[Callable, Callable]]
-  english: bool  # codes are words, and no code: an arm of the comparison
-  words: bool  # writes words only; otherwise any id that a code may hold
-  rule: bool = False  # D alone learns; the pattern is "extract"
-  reads_base: bool = False  # serving it takes the base's parameters too
+  english: bool  # its codes are English: an arm of the comparison
+  words: bool  # writes words only; False: any id that a code may hold
+  rule: bool = False  # only D learns; the pattern is "extract"
+  reads_base: bool = False  # its service needs the base's parameters too
 
 
 def of(name: str) -> Writer:
@@ -58,10 +58,10 @@ def of(name: str) -> Writer:
 
 
 def check_pattern(arm: str, pattern: str, write: str) -> None:
-  """Refuses a rule where a policy should write, and the other way round.
+  """Checks that a rule has the pattern "extract", and a policy another one.
 
   Raises:
-    ValueError: names the arm.
+    ValueError: they do not fit; the message names the arm.
   """
   if of(write).rule == (pattern == "extract"):
     return
@@ -77,12 +77,12 @@ def by_rule(setup: Setup, config, rule: str) -> tuple[Callable, Callable]:
   """Codes by a rule of lm/extracts.py. See Writer.make."""
   vocab, budgets = setup.corpus.vocab, tuple(config.budgets)
   idf = None
-  if rule == "tfidf":  # one look at the whole split
+  if rule == "tfidf":  # over the whole split
     idf = extracts.inverse_frequency(setup.corpus.train, vocab.size)
   make = lambda rule: extracts.writer(
     setup.policy, setup.roles, rule, config.budget, idf=idf, code=vocab.code
   )
-  # D learns from the best of some extracts what the greedy search will give.
+  # D is trained on the best of a few extracts; the greedy search is too slow.
   for_training = make("sampled_oracle" if rule == "oracle" else rule)
   for_service = make(rule)
 
@@ -100,7 +100,7 @@ def by_rule(setup: Setup, config, rule: str) -> tuple[Callable, Callable]:
 
 
 def by_policy(setup: Setup, config, mode: str) -> tuple[Callable, Callable]:
-  """Codes by C, held to a mode of rl/constraints.py. See Writer.make."""
+  """Codes by C, with a mode of rl/constraints.py. See Writer.make."""
   constrain = make_controls(setup, config, mode)
   vocab = setup.corpus.vocab
   limits = constraints.relaxed(
@@ -121,7 +121,7 @@ def _rule(english: bool = True, words: bool = True, **more) -> Writer:
 WRITERS = {
   "lead": _rule(),
   "surprising": _rule(reads_base=True),
-  # What was taught on extracts may still write any id.
+  # A policy trained on extracts may still write any id.
   "sft": _rule(words=False, reads_base=True),
   "tfidf": _rule(),
   "oracle": _rule(),
@@ -137,15 +137,15 @@ WRITERS = {
 def make_controls(
   setup: Setup, config, mode: str
 ) -> Callable[..., types.Controls]:
-  """What C is held to in training: rl/constraints.make, as the config says.
+  """The controls of training: rl/constraints.make with the config's settings.
 
   Raises:
-    ValueError: the vocabulary has no tokens for what the prompt must ask.
+    ValueError: the vocabulary has no tokens for a constraint in the prompt.
   """
-  asked, vocab = config.augment, setup.corpus.vocab
+  settings, vocab = config.augment, setup.corpus.vocab
   for name, value, tag in (
-    ("augment.inject", asked.inject, "use"),
-    ("augment.ban", asked.ban, "avoid"),
+    ("augment.inject", settings.inject, "use"),
+    ("augment.ban", settings.ban, "avoid"),
     ("budgets", config.budgets, "slot"),
   ):
     if value and tag not in vocab.control_tags:
@@ -155,24 +155,27 @@ def make_controls(
         else "set config.data.asks=True"
       )
       raise ValueError(
-        f"config.{name}={value} is asked for in the prompt, in tokens that the "
-        f"vocabulary lacks: {remedy}."
+        f"config.{name}={value} needs tokens in the prompt that the vocabulary "
+        f"lacks: {remedy}."
       )
   return constraints.make(
     mode,
     vocab.code,
     words=_words(vocab, mode),
-    inject=asked.inject,
-    ban=asked.ban,
-    pool=asked.pool,
-    force=asked.force,
+    inject=settings.inject,
+    ban=settings.ban,
+    pool=settings.pool,
+    force=settings.force,
     end=_end(vocab, config),
     budgets=tuple(config.budgets),
   )
 
 
 def budget_of(config, batch: Batch, budget) -> jax.Array | None:
-  """[B] int32: as given, or the largest; None where there is but one."""
+  """The budget of each row, [B] int32, by default the largest.
+
+  None where the run has only one budget.
+  """
   if not config.budgets:
     return None
   budget = config.budget if budget is None else budget
@@ -190,8 +193,8 @@ def _end(vocab, config) -> int | None:
 def make_saved(setup: Setup, write: str) -> Callable[..., capability.Saved]:
   """saved(source, code, d, token_bits=None) -> the verified bits of codes.
 
-  Each arm's codes cost by their own alphabet; V knows the alphabet of the
-  sources and nothing else, unless token_bits [n, S + 1] says more.
+  The price of a code depends on its arm's alphabet. V is uniform over the words
+  of sources, unless token_bits [n, S + 1] has the bits of another V.
   """
   vocab = setup.corpus.vocab
   words = int(vocab.text.sum())
@@ -215,8 +218,8 @@ def code_writer(
 ) -> Callable[..., Tokens]:
   """write(params, frozen, batch, key, budget) -> greedy codes [B, k].
 
-  limits: what the arm may write when nothing is forced any more, from
-  constraints.relaxed. budget: [B] int32, or None for the role's length.
+  limits: the constraints of the arm at evaluation, from constraints.relaxed.
+    budget: [B] int32, or None for the role's length.
   """
   C = role.greedy()
 

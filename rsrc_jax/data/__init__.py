@@ -3,5 +3,5 @@
 A kind of text is a file with make(*, seed, cache_dir, **block) -> Corpus:
 facts, text, reasoning. A kind of puzzle is a file with puzzles(*, seed,
 **settings) -> PuzzleData: sudoku, maze, arc. The other files are parts of
-these.
+these kinds.
 """

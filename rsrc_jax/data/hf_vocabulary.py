@@ -1,8 +1,8 @@
 """The tokenizer of a Hugging Face checkpoint, as a Vocabulary.
 
 It reads tokenizer.json with `tokenizers`, or tokenizer.model with
-SentencePiece. The words around what a role reads come from the checkpoint's
-chat template.
+SentencePiece. The words around a role's text come from the checkpoint's chat
+template.
 """
 
 import json
@@ -14,7 +14,7 @@ import numpy as np
 
 from rsrc_jax.data.tokenizer import Vocabulary
 
-# The instruction of each role, if the config has no other; {} is the text.
+# The default instruction of each role; {} is the text.
 INSTRUCTIONS = {
   "C": "Compress this text into a few tokens, from which you can restore it:"
        "\n\n{}",
@@ -34,8 +34,8 @@ class Spelling(NamedTuple):
   """A tokenizer, independent of the library that reads it."""
 
   size: int
-  encode: Callable[[str], list[int]]  # of a text: no specials in it
-  encode_prompt: Callable[[str], list[int]]  # of a template: specials are meant
+  encode: Callable[[str], list[int]]  # of a text, without special tokens
+  encode_prompt: Callable[[str], list[int]]  # of a template, with specials
   decode: Callable[[list[int]], str]
   token: Callable[[int], str]
   special: frozenset[int]
@@ -49,9 +49,9 @@ def vocabulary(
 
   Args:
     folder: has tokenizer.json or tokenizer.model, and tokenizer_config.json.
-    size: V of the model; ids beyond the tokenizer's are never written.
+    size: V of the model; ids beyond the tokenizer's are in no text or code.
     instructions: role -> its instruction, where {} is the text; and "use" and
-      "avoid" -> the words that announce a constraint.
+      "avoid" -> the words before a constraint's ids.
 
   Returns:
     Vocabulary whose sources may contain all ids but specials. Its codes may
@@ -78,7 +78,7 @@ def vocabulary(
   text = (ids < spelling.size) & ~np.isin(ids, [*spelling.special])
   whole = np.zeros(size, bool)
   for i in np.flatnonzero(text):
-    # A piece of a character decodes to the sign for "no character".
+    # A piece of a character decodes to the replacement character.
     whole[i] = i not in spelling.bytes and (
       "\ufffd" not in spelling.decode([int(i)])
     )
@@ -101,31 +101,31 @@ def vocabulary(
 
 
 def _tags(spelling, template, names, instructions, folder):
-  """role -> (ids before, ids behind) what it reads."""
+  """role -> (ids before, ids after) its text."""
   first = _ids(spelling, names["bos"])
   found = {"text": (first or _ids(spelling, names["eos"]), ())}
   for role in ("C", "D", "V"):
-    told = instructions.get(role, INSTRUCTIONS[role])
-    if told.count("{}") != 1:
+    instruction = instructions.get(role, INSTRUCTIONS[role])
+    if instruction.count("{}") != 1:
       raise ValueError(
-        f"config.data.instructions.{role}={told!r} needs one {{}}, where the "
-        "text goes."
+        f"config.data.instructions.{role}={instruction!r} needs one {{}} "
+        "in the place of the text."
       )
-    said = told.replace("{}", MARK)
+    text = instruction.replace("{}", MARK)
     if template:
-      said = _render(template, said, names, folder)
+      text = _render(template, text, names, folder)
     else:
-      said = f"{names['bos'] or ''}{said}\n\n"
-    before, mark, behind = said.partition(MARK)
+      text = f"{names['bos'] or ''}{text}\n\n"
+    before, mark, after = text.partition(MARK)
     if not mark:
-      raise ValueError(f"{folder}: the chat template drops what a user says.")
+      raise ValueError(f"{folder}: the chat template drops the user's message.")
     found[role] = tuple(
-      tuple(spelling.encode_prompt(part)) for part in (before, behind)
+      tuple(spelling.encode_prompt(part)) for part in (before, after)
     )
   return found
 
 
-def _render(template: str, said: str, names: dict, folder: Path) -> str:
+def _render(template: str, message: str, names: dict, folder: Path) -> str:
   """The chat template around one message of a user, in a sandbox."""
   import jinja2
   from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -136,15 +136,15 @@ def _render(template: str, said: str, names: dict, folder: Path) -> str:
   environment = ImmutableSandboxedEnvironment(
     trim_blocks=True, lstrip_blocks=True
   )
-  # A template may print today's date. It is fixed here, since a prompt that
-  # changes by the day would make every run different.
+  # A template may print the date, which is fixed here: otherwise prompts would
+  # change from day to day.
   environment.globals |= {
     "raise_exception": refuse,
     "strftime_now": lambda form: "26 Jul 2024",
   }
   try:
     return environment.from_string(template).render(
-      messages=[{"role": "user", "content": said}],
+      messages=[{"role": "user", "content": message}],
       add_generation_prompt=True,
       **{f"{k}_token": v or "" for k, v in names.items()},
     )
@@ -158,12 +158,12 @@ def _end(spelling, tags, names, folder: Path) -> int:
   Gemma's eos ends a document. Its template ends a turn with another token,
   which generation_config.json lists.
   """
-  told = _json(folder / "generation_config.json").get("eos_token_id")
-  told = told if isinstance(told, list) else [] if told is None else [told]
-  turns = [i for i in told if spelling.token(i) in TURNS]
+  ends = _json(folder / "generation_config.json").get("eos_token_id")
+  ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
+  turns = [i for i in ends if spelling.token(i) in TURNS]
   if turns:
     return turns[0]
-  eos = _ids(spelling, names["eos"]) or tuple(told)
+  eos = _ids(spelling, names["eos"]) or tuple(ends)
   if not eos:
     raise ValueError(
       f"{folder}: tokenizer_config.json names no eos_token: no output "
@@ -205,19 +205,19 @@ def _from_json(path: Path) -> Spelling:
     made.encode_special_tokens = plain
     return made
 
-  # A source that spells "<|im_end|>" does not end a turn.
-  plain, meant = opened(True), opened(False)
-  added = meant.get_added_tokens_decoder()
+  # In a source, the characters "<|im_end|>" are plain text, not the token.
+  plain, special_too = opened(True), opened(False)
+  added = special_too.get_added_tokens_decoder()
   special = frozenset(i for i, token in added.items() if token.special)
-  names = {i: token for token, i in meant.get_vocab().items()}
+  names = {i: token for token, i in special_too.get_vocab().items()}
   encode = lambda made: (
     lambda text: made.encode(text, add_special_tokens=False).ids
   )
   return Spelling(
     size=max(names) + 1,
     encode=encode(plain),
-    encode_prompt=encode(meant),
-    decode=lambda ids: meant.decode([int(i) for i in ids]),
+    encode_prompt=encode(special_too),
+    decode=lambda ids: special_too.decode([int(i) for i in ids]),
     token=lambda i: names.get(i, ""),
     special=special,
     bytes=frozenset(i for i, name in names.items() if _is_byte(name)),
@@ -241,11 +241,11 @@ def _from_model(path: Path) -> Spelling:
   marks = sorted((model.id_to_piece(i) for i in special), key=len, reverse=True)
 
   def encode_prompt(text):
-    """SentencePiece never reads a control symbol in a text: cut them out."""
+    """Encodes control symbols separately, which SentencePiece never does."""
     for mark in marks:
       if mark and mark in text:
-        before, _, behind = text.partition(mark)
-        return [*encode_prompt(before), names[mark], *encode_prompt(behind)]
+        before, _, after = text.partition(mark)
+        return [*encode_prompt(before), names[mark], *encode_prompt(after)]
     return model.encode(text) if text else []
 
   return Spelling(

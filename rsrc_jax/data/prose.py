@@ -13,7 +13,7 @@ _ABBREVIATED = re.compile(r"\b(?:e\.g|i\.e|vs|cf|Dr|Mr|Mrs|Ms|St|Fig|[A-Z])\.$")
 _RULER = re.compile(r"\s*[^\w\s]{3,}[^\w]*")  # underlines, borders of tables
 _MARKED = re.compile(r"\s*(?:\.\. |[:@|#<>]|\[[^]]*\]:)")
 _BULLET = re.compile(r"\s*(?:[-*+•]|(\d+)[.)])\s+")
-# Markup inside a sentence: what is captured stays.
+# Markup inside a sentence; captured groups are kept.
 _LINK = re.compile(r"!?\[([^]]*)\]\([^)]*\)|:[\w:]+:`~?([^`<]*)[^`]*`")
 _EMPHASIS = re.compile(r"`+|(?<!\w)(?:\*\*?|__?)(?=\w)|(?<=\w)\*\*?(?!\w)")
 # What no sentence of prose contains: code, paths, rules, control characters.
@@ -24,7 +24,7 @@ _CODE = re.compile(
 
 
 def paragraphs(text: str, *, markup: bool) -> list[str]:
-  """Blocks between blank lines, fenced code left out of a text with markup.
+  """Blocks between blank lines, without the fenced code of a markup text.
 
   A block of more than BLOCK characters, such as a file without blank lines, is
   cut at the next end of a sentence.
@@ -41,17 +41,17 @@ def paragraphs(text: str, *, markup: bool) -> list[str]:
 
 
 def sentences(text: str, *, markup: bool) -> list[str]:
-  """The sentences of a text that are clean prose, in their order.
+  """The sentences of a text that are clean prose, in order.
 
-  A sentence begins with no small letter, ends as sentences do, has SHORTEST to
-  LONGEST characters, three in four letters or spaces, and holds no code. Links,
-  roles and emphasis keep their words.
+  A sentence does not begin with a small letter, ends with a full stop or the
+  like, has SHORTEST to LONGEST characters, of which three in four are letters
+  or spaces, and holds no code. Links, roles and emphasis keep their words.
 
   Args:
     text: a docstring or a paragraph.
     markup: whether lines and indents may be reStructuredText or Markdown;
       doctests, literal blocks, headings, tables, directives and fields are
-      left out then, and list items stand alone.
+      then left out, and each list item is a block.
 
   Returns:
     Sentences with single spaces.
@@ -73,7 +73,7 @@ def sentences(text: str, *, markup: bool) -> list[str]:
 
 
 def _blocks(text: str) -> list[str]:
-  """Runs of lines that read on, lines of markup left out."""
+  """Runs of lines of continuous text, without lines of markup."""
   blocks = [[]]
   literal = None  # the indent that ends a literal block or a directive
   doctest = False  # until a blank line
@@ -87,7 +87,7 @@ def _blocks(text: str) -> list[str]:
     elif literal is not None and indent > literal:
       continue
     elif _RULER.fullmatch(line):
-      blocks[-1] = []  # the heading that stands over it
+      blocks[-1] = []  # the heading above it
     elif _MARKED.match(line):
       blocks.append([])
       literal = indent if words.startswith("..") else None
@@ -102,7 +102,7 @@ def _blocks(text: str) -> list[str]:
 
 
 def _begins(line: str, block: list[str]) -> bool:
-  """Whether a list item begins here, and not a line with a number first."""
+  """Whether a line begins a list item, not only with a number."""
   bullet = _BULLET.match(line)
   if bullet is None or bullet[1] is None or not block:
     return bullet is not None
@@ -110,7 +110,7 @@ def _begins(line: str, block: list[str]) -> bool:
 
 
 def _cut(text: str) -> list[str]:
-  """Sentences of a paragraph; a full stop of an abbreviation ends none."""
+  """Sentences of a paragraph, not split at abbreviations."""
   found = [""]
   for piece in _ENDS.split(text):
     if found[-1] and not _ABBREVIATED.search(found[-1]):

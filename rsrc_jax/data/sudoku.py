@@ -1,9 +1,9 @@
-"""Sudoku with 4, 6 or 9 digits: puzzles, their symmetries, splits by them.
+"""Sudoku with 4, 6 or 9 digits: puzzles, symmetries, and splits by class.
 
 A symmetry of the rules relabels the digits and permutes bands, the rows of a
-band, stacks and the columns of a stack. Where boxes are square it may also
-transpose. Puzzles that a symmetry turns into each other are one class: training
-under random symmetries makes no difference between them.
+band, stacks and the columns of a stack. If boxes are square it may also
+transpose. Puzzles that a symmetry maps to each other are one class. Training
+under random symmetries does not distinguish them.
 """
 
 import gzip
@@ -25,9 +25,9 @@ from rsrc_jax.data.grids import (
 )
 from rsrc_jax.data.sudoku_classes import symmetry_class
 
-# Puzzles that are made at once.
+# Puzzles made at a time.
 CHUNK = 1024
-# The search ends after so many candidates in a row without a new class.
+# The search ends after this many candidates without a new class.
 PATIENCE = 4096
 
 
@@ -47,10 +47,10 @@ def solve(question: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def singles_order(question: np.ndarray, answer: np.ndarray) -> np.ndarray:
   """The round in which a solver by singles fills each cell, [n, cells] int32.
 
-  It is 0 for clues. Round r has every cell that is a naked single (one digit
-  left) or a hidden one (the only place for a digit in a row, column or box),
-  given the clues and all rounds before r. Cells that singles never reach are in
-  one more round, the last. A stable sort puts them in reading order.
+  It is 0 for clues. Round r has all cells that are a naked single (one digit
+  left) or a hidden single (the only place for a digit in a row, column or box),
+  given the clues and all earlier rounds. Cells that singles never reach are in
+  one last round. A stable sort puts the cells of a round in reading order.
   """
   side = sudoku_search.side_of(question)
   order = np.where(question > 0, 0, -1)
@@ -68,7 +68,7 @@ def singles_order(question: np.ndarray, answer: np.ndarray) -> np.ndarray:
     hidden = left & sudoku_search.at_cells(hidden, side)
     single = ((np.bitwise_count(left) == 1) | (hidden > 0)).T
     if not single.any():
-      # The rounds of each row are its own.
+      # Each row has its own number of rounds.
       last = order.max(1, keepdims=True) + 1
       return np.where(order < 0, last, order).astype(np.int32)
     order[single] = step
@@ -79,9 +79,9 @@ def _reduced(
 ) -> np.ndarray:
   """Removes clues in random order, as long as there is only one solution.
 
-  Another solution would have another digit in the removed cell. So the search
-  is for a solution without that digit. A clue that can't be removed now can't
-  be removed later either, so that one pass makes a puzzle minimal.
+  Another solution would have another digit in the removed cell, so the search
+  is for a solution without that digit. A clue that cannot be removed now cannot
+  be removed later either, so one pass makes a puzzle minimal.
   """
   question, rows = answer.copy(), np.arange(len(answer))
   for place in rng.random(answer.shape).argsort(1).T:
@@ -103,14 +103,14 @@ def puzzles(
   clues: int = 0,
   hard: bool = False,
 ) -> PuzzleData:
-  """Sudokus of which no two are one class, split by class and by solution.
+  """Sudokus of different classes, split by class and by solution.
 
   Args:
     seed: of the puzzles and of the split.
     side: 4, 6 or 9.
-    train: puzzles to learn from, beside their symmetries.
-    heldout: puzzles of the validation split, and of the test split.
-    clues: where to stop removing clues; 0: no clue is left that can go.
+    train: number of training puzzles, before symmetries.
+    heldout: number of puzzles of the validation split, and of the test split.
+    clues: removal stops at this number; 0: all puzzles are minimal.
     hard: puzzles of side 9 from the package larsdoku ("Sudoku-Hard").
 
   Raises:
@@ -119,8 +119,8 @@ def puzzles(
   check_sizes(train, heldout)
   if hard and side != 9:
     raise ValueError(f"config.data.hard asks for side 9, not side={side}.")
-  # Training puzzles that share a grid with a held-out one are dropped: make
-  # more than are asked for.
+  # More than needed, since training puzzles that share a solution with a
+  # held-out one are dropped.
   room = train + 2 * heldout if side == 4 else int(1.3 * train) + 2 * heldout
   found = (
     from_larsdoku(room, seed)
@@ -131,8 +131,8 @@ def puzzles(
   rest, valid = split(rest, heldout, seed + 1)
   if len(rest.question) < min(train, 1):
     raise ValueError(
-      f"config.data: of side={side} no puzzle is left to train on beside "
-      f"heldout={heldout}: make heldout smaller."
+      f"config.data: with side={side} and heldout={heldout} no puzzle is left "
+      "to train on: make heldout smaller."
     )
   kind = "sudoku-hard" if hard else "sudoku"
   return without_identity(
@@ -142,20 +142,20 @@ def puzzles(
 
 
 def generate(count: int, side: int, seed: int, *, clues: int = 0) -> Puzzles:
-  """`count` puzzles with one solution, no two of one class.
+  """`count` puzzles with one solution each, of different classes.
 
-  Grids are filled at random by the search, which is not quite uniform.
+  The search fills grids at random, not quite uniformly.
 
   Args:
     count: how many.
     side: 4, 6 (boxes of 2 rows and 3 columns) or 9.
     seed: which puzzles.
-    clues: where to stop removing. Puzzles that are minimal before have more. 0:
-      all puzzles are minimal, so that every clue is needed.
+    clues: removal stops at this number; puzzles that are minimal earlier have
+      more clues. 0: all puzzles are minimal, so every clue is needed.
 
   Raises:
-    ValueError: another side, count < 1, or no new class is found any more:
-      there are 36 minimal puzzles with side 4.
+    ValueError: another side, count < 1, or no further class is found: there are
+      36 minimal puzzles with side 4.
   """
   sudoku_search.boxes(side)
   if count < 1:
@@ -187,9 +187,9 @@ def generate(count: int, side: int, seed: int, *, clues: int = 0) -> Puzzles:
 def from_larsdoku(count: int, seed: int) -> Puzzles:
   """`count` hard puzzles of side 9 from the collection of package larsdoku.
 
-  They are drawn at random. Of each `symmetry_class` the first is kept, and each
-  is checked to have one solution. The package is AGPL: its file is read where
-  it is installed, and nothing of it is imported or stored.
+  They are drawn at random. The first of each `symmetry_class` is kept, and is
+  checked to have one solution. The package is AGPL: only its data file is read
+  from the installation; nothing of it is imported or stored.
 
   Raises:
     ValueError: it is not installed, or holds too few.
@@ -199,7 +199,7 @@ def from_larsdoku(count: int, seed: int) -> Puzzles:
     raise ValueError("larsdoku is not installed: pip install larsdoku")
   path = pathlib.Path(spec.origin).with_name("puzzle_collection.json.gz")
   text = gzip.decompress(path.read_bytes())
-  # 250 MB of JSON: parsed as such it would take ten times the memory.
+  # 250 MB of JSON, which a JSON parser would expand tenfold in memory.
   entry = re.compile(rb'"mask": "([01]{81})", "solution": "([1-9]{81})"')
   starts = np.array([found.start() for found in entry.finditer(text)], int)
   np.random.default_rng(seed).shuffle(starts)
@@ -234,13 +234,13 @@ def _shuffle(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
 def _lines(
   count: int, bands: int, tall: int, rng: np.random.Generator
 ) -> np.ndarray:
-  """[count, bands * tall]: bands are permuted, and the lines in each."""
+  """Permutes bands, and the lines of each: [count, bands * tall] int."""
   band = _shuffle((count, bands), rng)[..., None] * tall
   return (band + _shuffle((count, bands, tall), rng)).reshape(count, -1)
 
 
 def permuted(puzzles: Puzzles, rng: np.random.Generator) -> Puzzles:
-  """Every row, its order too, under a uniformly random symmetry of its own."""
+  """Applies to every row a uniformly random symmetry of its own."""
   count, side = len(puzzles.question), sudoku_search.side_of(puzzles.question)
   tall, wide = sudoku_search.boxes(side)
   row = _lines(count, side // tall, tall, rng)
@@ -263,12 +263,12 @@ def split(puzzles: Puzzles, heldout: int, seed: int) -> tuple[Puzzles, Puzzles]:
   """Training puzzles and `heldout` others, drawn at random.
 
   Rows that share a class or a solution grid with a held-out one are dropped
-  from training. No symmetry then turns a training question into a held-out one.
-  The solutions only differ as they are: a symmetry may turn one into another,
-  since complete grids are of 2 classes for side 4 and of 49 for side 6.
+  from training. So no symmetry maps a training question to a held-out one. A
+  symmetry may still map a training solution to a held-out one, since complete
+  grids have only 2 classes for side 4 and 49 for side 6.
 
   Raises:
-    ValueError: nothing is left to train on, or to hold out.
+    ValueError: the training or the held-out part is empty.
   """
   names = np.array([x.hex() for x in symmetry_class(puzzles.question)])
   grids = np.array([x.tobytes().hex() for x in puzzles.answer.astype(np.int8)])

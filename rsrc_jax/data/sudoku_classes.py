@@ -1,4 +1,4 @@
-"""The classes of Sudokus that symmetries turn into each other."""
+"""The classes of Sudokus under symmetries."""
 
 import functools
 import itertools
@@ -13,7 +13,7 @@ CHUNK = 64
 
 @functools.cache
 def _symmetries(side: int) -> np.ndarray:
-  """All symmetries but those of digits: [g, cells], where each cell is from."""
+  """All symmetries of cells: [g, cells], the origin of each cell."""
 
   def lines(bands: int, tall: int) -> np.ndarray:
     inner = list(itertools.permutations(range(tall)))
@@ -36,7 +36,7 @@ def _symmetries(side: int) -> np.ndarray:
 
 
 def _relabelled(grids: np.ndarray, side: int) -> np.ndarray:
-  """Digits of [n, cells] in the order in which they turn up: 1, 2, ..."""
+  """Relabels digits of [n, cells] in order of appearance: 1, 2, ..."""
   rows, result = np.arange(len(grids)), np.zeros_like(grids)
   label = np.zeros((len(grids), side + 1), grids.dtype)
   for cell, digit in enumerate(grids.T):
@@ -47,10 +47,10 @@ def _relabelled(grids: np.ndarray, side: int) -> np.ndarray:
 
 
 def _canonical(question: np.ndarray, side: int) -> list[bytes]:
-  """The least grid of each class: clues as early as can be, then digits.
+  """The least grid of each class, by the places of clues, then by digits.
 
-  Where clues stand decides first and is cheap, as a product of matrices; most
-  symmetries are out by then, and only the others are written out.
+  The places of clues are compared first, cheaply, by a matrix product. Only the
+  few symmetries that remain are written out.
   """
   cell = _symmetries(side)
   power = 2.0 ** np.arange(side * side)[::-1]  # sums are exact below 2**53
@@ -64,7 +64,7 @@ def _canonical(question: np.ndarray, side: int) -> list[bytes]:
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
-  """Scrambles uint64, so that sums of it stand for multisets."""
+  """Hashes uint64, so that sums of hashes represent multisets."""
   x = (x ^ (x >> np.uint64(31))) * np.uint64(0x7FB5D329728EA185)
   x = (x ^ (x >> np.uint64(27))) * np.uint64(0x81DADEF4BC2DD44D)
   return x ^ (x >> np.uint64(33))
@@ -73,9 +73,9 @@ def _mix(x: np.ndarray) -> np.ndarray:
 def _invariant(question: np.ndarray) -> np.ndarray:
   """[n] uint64 for side 9, the same for all puzzles of a class.
 
-  Colours are refined: a clue is told by the multisets of clues in its lines,
-  their bands, its box and of its digit, again and again. Lines of both kinds
-  are treated alike, as transposition asks.
+  It is a colour refinement: in each round the colour of a clue depends on the
+  multisets of colours in its lines, their bands, its box and of its digit. Rows
+  and columns are treated alike, because of transposition.
   """
   clue = (question > 0).astype(np.uint64)
   same = question[:, None, :] == np.arange(10)[None, :, None]  # [n, 10, 81]
@@ -100,10 +100,9 @@ def _invariant(question: np.ndarray) -> np.ndarray:
 def symmetry_class(question: np.ndarray) -> list[bytes]:
   """A name of each question's class, [n, cells] -> n.
 
-  Sides 4 and 6: the canonical form, equal exactly where a symmetry leads from
-  one puzzle to the other. Side 9: an invariant. One class has one name, but
-  two classes may share it: a split by it keeps too much apart, never too
-  little.
+  Sides 4 and 6: the canonical form, equal exactly if a symmetry maps one puzzle
+  to the other. Side 9: an invariant. A class has one name, but two classes may
+  share it, so a split by name may separate too much, never too little.
   """
   side = sudoku_search.side_of(question)
   names = []

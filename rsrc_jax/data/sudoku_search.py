@@ -1,8 +1,8 @@
 """Exact search for the solutions of many Sudokus at once.
 
 A grid is a mask of candidates for each cell, [cells, n] uint16 with bit d - 1
-for digit d. Puzzles lie side by side in the last axis, so that every step is a
-few operations on whole arrays: what makes plain NumPy fast enough here.
+for digit d. Puzzles are along the last axis, so every step is a few operations
+on whole arrays, and plain NumPy is fast enough.
 """
 
 import functools
@@ -12,8 +12,8 @@ import numpy as np
 
 # Rows and columns of a box.
 BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
-# So many nodes are opened at once even where fewer puzzles are left: the last
-# ones are then not searched node by node.
+# Nodes opened at a time, even if fewer puzzles are left, so that the search of
+# the last puzzles does not proceed node by node.
 WIDTH = 128
 
 
@@ -25,7 +25,7 @@ def boxes(side: int) -> tuple[int, int]:
 
 
 def side_of(grids: np.ndarray) -> int:
-  """The side of [..., cells]; ValueError for what is no square of BOXES."""
+  """The side of grids [..., cells]; ValueError if it is not in BOXES."""
   side = math.isqrt(grids.shape[-1])
   if side * side != grids.shape[-1]:
     raise ValueError(f"cells={grids.shape[-1]}: 16, 36 or 81.")
@@ -35,7 +35,7 @@ def side_of(grids: np.ndarray) -> int:
 
 @functools.cache
 def units(side: int) -> tuple[np.ndarray, np.ndarray]:
-  """The cells of each row, column and box, and where each cell belongs.
+  """The cells of each row, column and box, and the units of each cell.
 
   Returns cells [3 side, side] and member [3, cells], which holds the row,
   the column and the box of each cell as indices into the former.
@@ -123,18 +123,18 @@ def search(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Depth-first search in all grids at once.
 
-  Open nodes of all puzzles lie on one stack, whose top is opened in batches. A
-  node splits in two where fewest candidates are left: one digit there, or any
-  other. So no solution is met twice.
+  Open nodes of all puzzles are on one stack, whose top is expanded in batches.
+  A node is split in two at the cell with the fewest candidates: one digit, or
+  the others. So no solution is found twice.
 
   Args:
     masks: [cells, n] uint16.
-    limit: a puzzle is left when it has so many solutions.
-    rng: tries digits in random order; None is in their order.
+    limit: the search of a puzzle ends at this number of solutions.
+    rng: tries digits in random order; None: in ascending order.
 
   Returns:
-    One solution of each, [n, cells] int32, all 0 where there is none, and how
-    many were met, [n] int, at most `limit`.
+    One solution of each, [n, cells] int32, all 0 where there is none, and the
+    number found, [n] int, at most `limit`.
   """
   side = side_of(masks.T)
   first = np.zeros_like(masks)

@@ -2,10 +2,10 @@
 
 A sentence has 12 tokens: a fixed frame with eight content slots of eight
 equally likely words each, which is 24 bits. Every slot has words of its own, so
-that an extract says which slots it kept. This favours English. k content words
+an extract also shows which slots it kept. This favours English. k content words
 of a sentence, kept in order, carry at most 3 k + log2 C(8, k) bits, which is
-14.8 for k = 3. A code that is held to the tokens of s may also use the words of
-the frame, repeat words and order them freely. There are 234,005 such codes of
+14.8 for k = 3. A code of tokens of s may also use the words of the
+frame, repeat words and order them freely. There are 234,005 such codes of
 at most three tokens: 17.8 bits.
 """
 
@@ -40,7 +40,7 @@ FRAME = [
   "day",
   ".",
 ]
-# The same words in slots that they never have in FRAME: out of distribution.
+# The words in other slots than in FRAME: out of distribution.
 SWAPPED = {
   "giver": "taker", "taker": "giver", "number": "colour", "colour": "number",
 }  # fmt: skip
@@ -52,7 +52,7 @@ SECOND = [
   "in", "city", "on", "day", "to", "taker",
   "giver", "verb", "number", "colour", "object", ".",
 ]  # fmt: skip
-# The word that asks for each slot. It is a blank: no sentence contains it.
+# The question word of each slot, which is a blank: no sentence contains it.
 QUESTIONS = {
   "giver": "who",
   "verb": "how",
@@ -89,8 +89,8 @@ def vocabulary(size: int, asks: bool = False) -> tokenizer.Vocabulary:
   Args:
     size: V.
     asks: whether the last of the V ids are tokenizer.CONTROL_TAGS. Codes may
-      then not contain the words of the questions, so that a question is never
-      mistaken for a part of a code.
+      then not contain question words, so that a question is never mistaken for
+      a part of a code.
 
   Raises:
     ValueError: V is too small for the words, or larger than the blanks fill.
@@ -107,10 +107,10 @@ def vocabulary(size: int, asks: bool = False) -> tokenizer.Vocabulary:
       f"{least} to {least + len(BLANKS)}."
     )
   vocab = tokenizer.from_words(words, list(BLANKS[:blanks]), asks)
-  asked = questions(vocab) if asks else None
-  if asked is None:
+  pairs = questions(vocab) if asks else None
+  if pairs is None:
     return vocab
-  code = vocab.code & ~np.isin(np.arange(size), [q for q, _ in asked])
+  code = vocab.code & ~np.isin(np.arange(size), [q for q, _ in pairs])
   return vocab._replace(code=code)
 
 
@@ -119,7 +119,7 @@ def questions(
 ) -> tuple[tuple[int, int], ...] | None:
   """(id of the question, position of its answer in FRAME) of each slot.
 
-  None where the vocabulary is too small to hold them all.
+  None if the vocabulary is too small for all question words.
   """
   ids = vocab.encode(" ".join(QUESTIONS.values()))
   if tokenizer.UNKNOWN in ids:
@@ -128,7 +128,7 @@ def questions(
 
 
 def words(vocab: tokenizer.Vocabulary) -> np.ndarray:
-  """[Q, V] bool: the ids that can answer each question, in their order."""
+  """[Q, V] bool: the ids that can answer each question."""
   ids = np.arange(vocab.size)
   return np.stack([np.isin(ids, vocab.encode(SLOTS[x])) for x in QUESTIONS])
 
@@ -140,12 +140,12 @@ def leave_out(
 
   Args:
     ids: [n, 12] int32, sentences of FRAME.
-    share: of the sentences that lose a phrase, drawn for each phrase.
-    seed: which sentences.
+    share: of the sentences without a phrase, drawn for each phrase.
+    seed: of the draw.
 
   Returns:
-    ids [m, 12] int32 and mask [m, 12] bool, padded on the right. Of sentences
-    that have become equal only the first is kept.
+    ids [m, 12] int32 and mask [m, 12] bool, padded on the right. Of equal
+    sentences only the first is kept.
   """
   keep = np.ones(ids.shape, bool)
   rng = np.random.default_rng((seed, 1))
@@ -163,16 +163,16 @@ def leave_out(
 def entropy_left(share: float) -> float:
   """Entropy in bits, where `share` of the OPTIONAL phrases are left out."""
   ways = [x * -math.log2(x) for x in (share, 1 - share) if x > 0]
-  said = math.log2(len(SLOTS["city"].split())) * (1 - share)
+  word = math.log2(len(SLOTS["city"].split())) * (1 - share)
   always = ENTROPY_BITS - 3 * len(OPTIONAL)
-  return always + len(OPTIONAL) * (said + sum(ways))
+  return always + len(OPTIONAL) * (word + sum(ways))
 
 
 def pair(names: str | None) -> tuple[str, str] | None:
   """Two slots as config.data.withheld names them: "object,city"; "" is None.
 
   Raises:
-    ValueError: they are not two of SLOTS.
+    ValueError: the names are not two of SLOTS.
   """
   if not names:
     return None
@@ -198,7 +198,7 @@ def sentences(
   Args:
     vocab: of `vocabulary`.
     count: how many.
-    seed: which.
+    seed: of the draw.
     frame: FRAME, or another.
     withheld: two slots. Sentences in which both hold the word of the same index
       in SLOTS, one in eight, are left out. Where a slot occurs twice in the
@@ -219,7 +219,7 @@ def sentences(
   ]
   sizes, place = [len(column) for column in choices], None
   if withheld:
-    # The second word is told by its distance from the first: 0 is withheld.
+    # The second word is drawn as a distance from the first; 0 is withheld.
     place, other = (frame.index(name) for name in reversed(withheld))
     sizes[place] = 1 if only_withheld else sizes[place] - 1
   total = math.prod(sizes)

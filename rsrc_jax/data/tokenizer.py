@@ -1,4 +1,4 @@
-"""Vocabularies: which ids there are, their text, and where they may occur."""
+"""Vocabularies: ids, their text, and where they may occur."""
 
 import hashlib
 import io
@@ -29,7 +29,7 @@ PAD, END, TEXT, C, D, V, SEPARATOR, UNKNOWN = range(len(SPECIALS))
 # The last ids of a vocabulary whose prompts can state constraints.
 CONTROL_TAGS = ("<use>", "<avoid>", "<slot>", "<question>")
 
-# SentencePiece writes a space as this symbol, also one that it reads.
+# SentencePiece uses this symbol for a space, and does not escape it in a text.
 SPACE = "\u2581"
 
 # The ids before and after the text that a role reads, by default.
@@ -42,9 +42,9 @@ TAGS = MappingProxyType(
   }
 )
 
-# BPE counts integers, on one thread, so that equal sentences give equal bytes.
-# Control symbols are never matched in a text, and a text is not normalised. The
-# space before the first word is added by from_sentencepiece.
+# BPE counts integers, on one thread, so equal sentences give equal bytes.
+# Control symbols never match in a text, and a text is not normalised.
+# from_sentencepiece adds the space before the first word.
 SENTENCEPIECE = {
   "model_type": "bpe",
   "byte_fallback": True,
@@ -72,21 +72,24 @@ class Vocabulary(NamedTuple):
   code: np.ndarray  # [V] bool: ids that a code may contain; no specials, bytes
   encode: Callable[[str], list[int]]
   decode: Callable[[list[int]], str]
-  pieces: Callable[[list[int]], list[str]]  # one printable string an id
-  # use, avoid, slot, question -> the id that announces it, which is in neither
-  # mask, or the ids of some words of text. {}: prompts can't state constraints.
+  pieces: Callable[[list[int]], list[str]]  # one printable string for each id
+  # use, avoid, slot, question -> its id, which is in neither mask, or the ids
+  # of some words of text. {}: prompts cannot state constraints.
   control_tags: Mapping[str, int | tuple[int, ...]] = MappingProxyType({})
-  end: int = END  # ends what a role writes
-  # role -> the ids before and behind what it reads
+  end: int = END  # the end token of outputs
+  # role -> the ids before and after its text
   tags: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = TAGS
 
 
 def from_words(
   words: list[str], blanks: list[str], asks: bool = False
 ) -> Vocabulary:
-  """One id a word, and `blanks`: symbols that no text contains.
+  """One id for each word, and `blanks`: symbols that no text contains.
 
-  asks: whether CONTROL_TAGS follow all other ids, so that no id moves.
+  asks: whether CONTROL_TAGS are added after all other ids, which keep theirs.
+
+  Raises:
+    ValueError: a word or a blank occurs twice.
   """
   names = [*SPECIALS, *words, *blanks, *(CONTROL_TAGS if asks else ())]
   if len(set(names)) != len(names):
@@ -121,14 +124,13 @@ def from_sentencepiece(model_path: str, asks: bool = False) -> Vocabulary:
 
   decode(encode(text)) == text for every text. encode adds a space before the
   first word, so that a word has the same ids there as elsewhere, and decode
-  removes one. Characters that the model lacks, and its own symbol for a space,
+  removes one. Characters that the model lacks, and its symbol for a space,
   become byte pieces.
 
   Args:
     model_path: file of the model.
     asks: whether CONTROL_TAGS follow the ids of the model. The model does not
-      have them, so that no text encodes to one, and decode drops them as it
-      drops specials.
+      have them: no text encodes to one, and decode drops them like specials.
 
   Returns:
     Vocabulary whose sources may hold all but the specials and CONTROL_TAGS, and
@@ -136,7 +138,7 @@ def from_sentencepiece(model_path: str, asks: bool = False) -> Vocabulary:
 
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: it isn't such a model.
+    ValueError: it is not such a model.
   """
   path = Path(model_path)
   if not path.is_file():
@@ -160,7 +162,7 @@ def from_sentencepiece(model_path: str, asks: bool = False) -> Vocabulary:
   space = [model.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE.encode()]
 
   def encode(text: str) -> list[int]:
-    # One call for each part: a call with a list of parts starts threads.
+    # One call for each part, because a call with a list starts threads.
     first, *rest = f" {text}".split(SPACE)
     ids = model.encode(first) if text else []
     for part in rest:
@@ -168,8 +170,8 @@ def from_sentencepiece(model_path: str, asks: bool = False) -> Vocabulary:
     return ids
 
   def decode(sequence: list[int]) -> str:
-    known = [int(i) for i in sequence if i < model.vocab_size()]
-    return model.decode(known).removeprefix(" ")
+    ids = [int(i) for i in sequence if i < model.vocab_size()]
+    return model.decode(ids).removeprefix(" ")
 
   probe = f" {SPACE} {''.join(SPECIALS)}\n\u00e9"
   if (
@@ -210,18 +212,17 @@ def train_sentencepiece(
 def cached_sentencepiece(
   sentences: list[str], *, vocab_size: int, cache_dir: str, asks: bool = False
 ) -> tuple[str, bool]:
-  """Trains a model on first use and finds it again after that.
+  """Trains a model on first use, and reads it from the cache after that.
 
-  A file's name has a hash of what it was made from and one of its content.
-  A hit is therefore what training would give, and a damaged file is trained
-  again.
+  A file's name has a hash of its inputs and one of its content. So a cached
+  file equals the result of training, and a damaged file is trained again.
 
   Args:
-    sentences: of the training split alone.
+    sentences: of the training split only.
     vocab_size: V.
-    cache_dir: a folder, made where there is none.
-    asks: leave room in V for CONTROL_TAGS. The model has that many pieces
-      fewer, and is the same as that of the smaller V without them.
+    cache_dir: a folder, made if missing.
+    asks: leave room in V for CONTROL_TAGS. The model then equals that of a
+      vocabulary smaller by their number.
 
   Returns:
     The path of the model, and whether it was trained now.
@@ -270,7 +271,7 @@ def _train(sentences: list[str], pieces: int, room: int = 0) -> bytes:
     sentencepiece.SentencePieceTrainer.train(
       sentence_iterator=iter([f" {sentence}" for sentence in sentences]),
       model_writer=model,
-      vocab_size=max(pieces, len(SPECIALS)),  # less: no remedy
+      vocab_size=max(pieces, len(SPECIALS)),  # fewer: the error has no remedy
       minloglevel=2,
       **SENTENCEPIECE,
     )

@@ -1,4 +1,4 @@
-"""What trained arms are worth on held-out sources, and what serving costs.
+"""Measures trained arms on held-out sources, and the cost of their service.
 
-Reads parameters and never trains them, but for probe, whose reader is new.
+It reads parameters and does not train them. Only probe trains a reader.
 """

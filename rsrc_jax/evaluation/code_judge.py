@@ -1,7 +1,7 @@
-"""Scores of codes on held-out sources: D decodes, the result is compared.
+"""Scores of codes on held-out sources: D decodes them, d is compared with s.
 
-An arm is two functions here: one writes a code, D reads it. The D of an arm is
-its own, decodes greedily, and is the same program for all arms.
+An arm is two functions here: one writes a code, and D reads it. D has the arm's
+own parameters and decodes greedily, with one program for all arms.
 """
 
 import functools
@@ -25,24 +25,24 @@ from rsrc_jax.types import Batch, Params, Policy, Tokens
 
 
 class CodeJudge(NamedTuple):
-  """D reads a code, and the result is judged; parameters not yet bound."""
+  """Functions that decode and score codes; parameters are an argument."""
 
   read: Callable[..., Tokens]  # params, code -> d
   judge: Callable[
     ..., dict[str, jax.Array]
   ]  # params, source, code, d -> scores
-  place: Callable = lambda tree: tree  # rows of the host -> where they live
+  place: Callable = lambda tree: tree  # rows on the host -> on the devices
 
   def of(self, params: Params) -> tuple[Callable, Callable]:
-    """read(code) and judge(source, code, d) of these parameters."""
+    """read(code) and judge(source, code, d) with these parameters."""
     return (
       lambda code: self.read(params, self.place(code)),
-      lambda *given: self.judge(params, *map(self.place, given)),
+      lambda *rows: self.judge(params, *map(self.place, rows)),
     )
 
 
 def charged(setup: Setup, ledger: Ledger) -> CodeJudge:
-  """The judge of a run: D of the setup, its calls charged to D and to V."""
+  """The judge of a run: D of the setup, with calls charged to D and to V."""
   D = setup.roles["D"]
   read = jax.jit(make_reader(setup.policy, D))
   judge = jax.jit(make_judge(setup.policy, D))
@@ -66,8 +66,8 @@ def make_reader(policy: Policy, role: Role) -> Callable[..., Tokens]:
 def make_judge(policy: Policy, role: Role) -> Callable[..., dict[str, Any]]:
   """judge(params, source [B, S], code [B, k], d [B, T]) -> scores [B].
 
-  nll is teacher-forced, in bits, end token included; everything else is of the
-  free-running greedy d.
+  nll is teacher-forced, in bits, with the end token; all other scores are of
+  the free-running greedy d.
   """
   D = role.greedy()
 
@@ -90,8 +90,8 @@ def make_judge(policy: Policy, role: Role) -> Callable[..., dict[str, Any]]:
 def make_coder(policy: Policy, role: Role) -> Callable[..., jax.Array]:
   """length(params, s [B, S]) -> bits [B, S + 1] of each token and of the end.
 
-  The policy is used as a language model without context, as an arithmetic coder
-  would use it: V's l_V(s).
+  The policy is a language model without context, as for an arithmetic coder:
+  V's l_V(s).
   """
   plain = role.greedy()._replace(temperature=1.0)
 
@@ -107,7 +107,7 @@ def make_coder(policy: Policy, role: Role) -> Callable[..., jax.Array]:
 def make_answerer(policy: Policy, role: Role) -> Callable[..., Tokens]:
   """answer(params, text [B, T]) -> one token [B, 1] after reading a text.
 
-  It is timed: a later question is asked of s, or of its code.
+  It is timed, for the cost of a later question about s or its code.
   """
   A = role.greedy()._replace(length=1)
 
@@ -132,27 +132,27 @@ def judge_split(
   entropy_bits: float | None,
   alter: Callable[[Batch, Tokens], Tokens] | None = None,
 ) -> tuple[dict[str, float | None], dict[str, np.ndarray]]:
-  """Means over the first `rows` sources of a split, and what stood behind.
+  """Mean metrics over the first `rows` sources of a split, and their table.
 
   Args:
     write: Batch -> code [B, k], parameters bound.
     read: code -> d [B, T], parameters bound.
     judge: (source, code, d) -> scores [B], parameters bound.
-    saved: (source, code, d) -> verified bits, under a V that knows nothing.
+    saved: (source, code, d) -> verified bits, under a uniform V.
     split: [n, S].
     rows: how many sources; at most n.
     batch_size: B, one compiled shape.
     entropy_bits: of a source, or None where it is not known exactly.
-    alter: what a control does to the codes.
+    alter: changes the codes, for a control.
 
-  Returns:
-    The arm's metrics (see README), and per row the source, code, d and scores.
+  Returns: The arm's metrics (docs/run_directory.md), and the source, code, d
+    and scores of each row.
   """
   rows = min(rows, len(split.ids))
   found = []
   for start in range(0, rows, batch_size):
     batch = sources.batch(split, start, batch_size)
-    # Through the host: by whom it was written must not compile D anew.
+    # Through the host, so that different writers do not recompile D.
     code = processes.fetch(write(batch))
     if alter is not None:
       code = alter(batch, code)
@@ -160,7 +160,7 @@ def judge_split(
     row = {"row": batch.row, "source": batch.source, "code": code, "decoded": d}
     scores = judge(batch.source, code, d)
     found.append({**row, "scores": processes.fetch(scores)})
-  # The last batch wraps around: what it repeats is not counted twice.
+  # The last batch wraps around; its repeated rows are dropped.
   table = jax.tree.map(lambda *x: np.concatenate(x)[:rows], *found)
   table["scores"]["verified_bits"] = saved(
     table["source"], table["code"], table["decoded"]
@@ -185,13 +185,13 @@ def shuffled_code(batch: Batch, code: Tokens) -> Tokens:
 
 
 def source_given(batch: Batch, code: Tokens) -> Tokens:
-  """Control: D reads the source itself, which it was never trained to do."""
+  """Control: D reads the source itself, for which it was not trained."""
   del code
   return batch.source
 
 
 def cut_to(k: int) -> Callable[[Batch, Tokens], Tokens]:
-  """Budget curve: only the first k tokens of each code."""
+  """Budget curve: keeps the first k tokens of each code."""
 
   def alter(batch: Batch, code: Tokens) -> Tokens:
     del batch
@@ -205,8 +205,8 @@ def channel_utilisation(
 ) -> float:
   """eta = (NLL_D(s; no code) - NLL_D(s; c)) / ln(number of codes), bits in.
 
-  ids: how many tokens a code may choose from. At most 1 unless something leaks
-  or D's empty-code branch is undertrained.
+  ids: number of ids that a code may use. It exceeds 1 only if information leaks
+  or D is undertrained on empty codes.
   """
   capacity = compression.channel_nats(ids, budget) / np.log(2.0)
   return (nll_without - nll_with) / capacity

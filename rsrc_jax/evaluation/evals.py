@@ -1,10 +1,10 @@
-"""Evaluations that a config names: `config.evals.NAME = {"type": ..., ...}`.
+"""Evaluations in the config: `config.evals.NAME = {"type": ..., ...}`.
 
-"type" is a module of this folder, or a Python file of the user's. Either has
-make(setup, **settings) -> evaluate(stage, params, carry) -> scores, where
-settings are the other fields of the block: params are the policy's, trained,
-carry what the stage's pattern carried when training ended, and scores a dict of
-numbers. They come to stand under summary["evals"][ARM][NAME].
+"type" is a module of this folder, or the path of a .py file. Either has
+make(setup, **settings) -> evaluate(stage, params, carry) -> scores. The
+settings are the other fields of the block, params the policy's trained
+parameters, carry the pattern's carry at the end of training, and scores a dict
+of numbers. They are stored in summary["evals"][ARM][NAME].
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ def make_all(setup: Setup) -> dict[str, Callable]:
   """The evaluations of a run, by their names.
 
   Raises:
-    ValueError: a block without a type, or with one that is not there.
+    ValueError: a block without a type, or with an unknown one.
   """
   made = {}
   for name, block in (setup.config.get("evals") or {}).items():

@@ -1,7 +1,7 @@
 """The held-out comparison of a finished run: every arm on the test split.
 
-Measured here; drawn by rsrc_jax/report. What an arm's rows look like, token by
-token, is in samples.py; what serving an arm costs, in service.py.
+rsrc_jax/report draws it. samples.py has the rows of an arm, token by token, and
+service.py the cost of its service.
 """
 
 import math
@@ -21,7 +21,7 @@ from rsrc_jax.metrics import compression
 from rsrc_jax.stages.stage import Stage, frozen_of
 from rsrc_jax.types import Params
 
-# What is done to the codes of one arm, to see what they are worth.
+# Changes to the codes of one arm, which test the value of the codes.
 CONTROLS = {
   "no_code": code_judge.no_code,
   "shuffled_code": code_judge.shuffled_code,
@@ -30,11 +30,11 @@ CONTROLS = {
 
 
 class Comparison(NamedTuple):
-  """What all arms of a run are measured with."""
+  """The inputs and tools of the comparison, shared by all arms."""
 
   setup: Setup
   trained: dict[str, Params]  # by stage, "base" and "untrained" among them
-  carries: dict[str, Any]  # by stage, as training left them
+  carries: dict[str, Any]  # by stage, at the end of training
   judge: code_judge.CodeJudge
   ledger: Ledger
   ruler: service.Ruler
@@ -47,7 +47,7 @@ class Codes(NamedTuple):
 
   metrics: dict[str, float | None]
   table: dict[str, Any]  # by row: source, code, decoded, scores
-  controls: dict[str, dict]  # by name; of the controls' arm alone
+  controls: dict[str, dict]  # by name; of the controls' arm only
   ood: dict | None  # the metrics on sources of another kind
   curve: dict[str, dict]  # the metrics by budget
 
@@ -61,24 +61,24 @@ def evaluate_arms(
   log_dir: Path,
   ledger: Ledger,
 ) -> tuple[dict[str, Any], dict[str, Measured]]:
-  """Judges every arm on the test split, on which no setting was picked.
+  """Judges every arm on the test split, which selects no setting.
 
-  Writes samples.jsonl, and shown.jsonl where a pattern shows something. An arm
-  that writes no code is measured by its pattern's `examine` and by
-  `config.evals` alone.
+  It writes samples.jsonl, and shown.jsonl if a pattern's `examine` has texts to
+  show. An arm without codes is measured only by its pattern's `examine` and by
+  `config.evals`.
 
   Args:
     setup: of the run.
-    arms: its stages but the first.
+    arms: its stages except the first.
     trained: the policy's parameters by stage, "untrained" among them.
-    carries: what each stage's pattern carried when training ended.
-    judge: reads codes and scores what is read.
-    log_dir: where samples.jsonl goes.
-    ledger: where the time is charged.
+    carries: of each stage's pattern, at the end of training.
+    judge: decodes codes and scores the decodes.
+    log_dir: the folder of samples.jsonl.
+    ledger: time and energy are charged to it.
 
   Returns:
-    The summary (docs/run_directory.md lists its keys), and what was measured
-    of each arm's capability and service.
+    The summary (docs/run_directory.md lists its keys), and the capability and
+    service of each arm.
   """
   surprisal = jax.jit(samples.make_surprisal(setup))
   shared = Comparison(
@@ -120,10 +120,10 @@ def evaluate_arms(
 
 
 def chosen(config, arms: list[str]) -> tuple[str, str]:
-  """-> the headline arm and the controls' arm, "" where the run has none.
+  """The headline arm and the controls' arm; "" where the run has none.
 
-  `config.report.headline` and `config.report.controls` name them; a run of
-  before there were any has the arm "code".
+  `config.report.headline` and `config.report.controls` name them. Runs older
+  than these fields have the arm "code".
   """
   block = config.get("report") or {}
   headline = block.get("headline") or "code"
@@ -132,7 +132,7 @@ def chosen(config, arms: list[str]) -> tuple[str, str]:
 
 
 def _judge_codes(shared: Comparison, arm: Stage, *, altered: bool):
-  """-> Codes, and what service.measure says, None without a ledger.
+  """The Codes of an arm, and service.measure of it, None without a ledger.
 
   altered: measure the controls too.
   """
@@ -155,7 +155,7 @@ def _judge_codes(shared: Comparison, arm: Stage, *, altered: bool):
   }
   ood = setup.corpus.ood
   ood = None if ood is None else measure(None, ood)[0]
-  # A policy that knows its budget is asked for k tokens, others are cut off.
+  # A policy with budgets in its prompt is given k; other codes are cut.
   curve = {
     str(k): (
       measure(None, k=k) if config.budgets else measure(code_judge.cut_to(k))
@@ -221,10 +221,10 @@ def _summary(setup, arms, trained, codes, headline, controlled) -> dict:
 
 
 def _held_out(arms, codes: dict[str, Codes], headline, controlled) -> dict:
-  """All arms under "arms"; beside it as older readers look for them.
+  """All arms under "arms", and again under the keys of older readers.
 
-  Those have the headline arm and arms of codes under their own names, and the
-  English ones under "english".
+  Those keys are the names of the headline arm and of the arms of codes, and
+  "english" for the English arms.
   """
   english = {x.name for x in arms if x.english and x.name != headline}
   flat = {
@@ -243,7 +243,7 @@ RESERVED = ("english", "controls", "budget_curve", "arms")
 
 
 def _utilisation(setup: Setup, codes: Codes | None) -> float | None:
-  """Bits that the codes convey, as a share of what their ids could."""
+  """Bits that the codes convey, as a share of the channel capacity."""
   if codes is None:
     return None
   return code_judge.channel_utilisation(
@@ -255,7 +255,7 @@ def _utilisation(setup: Setup, codes: Codes | None) -> float | None:
 
 
 def bounds(setup: Setup) -> dict[str, Any]:
-  """What a code of k tokens, and an ordered extract, can carry at most."""
+  """Most bits that a code of k tokens, and an ordered extract, can carry."""
   budgets = range(1, setup.config.budget + 1)
   ids = int(setup.corpus.vocab.code.sum())
   channel = {
@@ -267,7 +267,7 @@ def bounds(setup: Setup) -> dict[str, Any]:
     "english_extract_bits": None,
   }
   if setup.corpus.slots is not None:
-    # Which slots were kept, and the word in each, 3 bits.
+    # The choice of slots, and the word in each slot.
     slots = len(setup.corpus.slots)
     word = setup.corpus.entropy_bits / slots
     extract = {

@@ -1,9 +1,9 @@
 """Question probes: how much of a source can be answered from its code.
 
 A reader is fine-tuned to answer questions about sources from their codes, which
-stay as they are. It is trained alike for every arm, and tested on sources that
-no model was trained on. C and D were not trained on the questions. The text may
-also be d, or empty.
+are fixed. Its training is the same for every arm, and its test sources were in
+no training. C and D were not trained on the questions. The text may also be d,
+or empty.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,17 +34,17 @@ def make(
 
   Args:
     policy: of the reader.
-    role: of the reader; what it may answer.
-    asks: [Q] int32, the ids that ask.
-    right: source [B, S] -> [B, Q] int32, the ids that answer.
+    role: of the reader; its support is the answers.
+    asks: [Q] int32, the ids of the questions.
+    right: source [B, S] -> [B, Q] int32, the ids of the right answers.
     learning_rate: of Adam.
 
   Returns:
     step(params, opt_state, source, text, key) -> (params, opt_state, loss): a
-    step of training on one question for each row, drawn at random, that is
-    answered after reading `text` [B, T] about `source` [B, S].
-    answer(params, source, text) -> [B, Q] bool: which questions the likeliest
-    token answers rightly.
+    training step on one random question for each row, about `source` [B, S],
+    from `text` [B, T].
+    answer(params, source, text) -> [B, Q] bool: for which questions the
+    likeliest token is the right answer.
     The optimizer.
   """
   asks = jnp.asarray(asks, jnp.int32)
@@ -80,7 +80,7 @@ def make(
       )
       return a.output.ids[:, 0, 0] == right(source)[:, which]
 
-    # One after the other: one program for all questions.
+    # One question after another, with one program for all.
     return jax.lax.map(one, jnp.arange(len(asks))).T
 
   return jax.jit(step), jax.jit(answer), tx
@@ -100,19 +100,19 @@ def train(
 
   Args:
     probe: from `make`.
-    params: to begin with; left as they are.
-    write: (batch, k) -> the texts of k tokens that are read.
+    params: initial ones; not changed.
+    write: (batch, k) -> the texts of k tokens for the reader.
     batches: iterator over Batch.
     steps: of training.
     budgets: k of each step, in turn.
-    seed: of the questions that are drawn.
+    seed: of the random questions.
   """
   step, _, tx = probe
   opt_state = tx.init(params)
   for number in range(steps):
     batch = next(batches)
     text = write(batch, budgets[number % len(budgets)])
-    if number % EMPTY == 0:  # it is tested on a question alone, too
+    if number % EMPTY == 0:  # the test includes questions without a text
       text = tokens.empty(*text.ids.shape)
     key = jax.random.fold_in(jax.random.key(seed), number)
     params, opt_state, _ = step(params, opt_state, batch.source, text, key)
@@ -125,6 +125,6 @@ def accuracy(
   source: Tokens,
   text: Tokens,
 ) -> np.ndarray:
-  """Share of the questions that are answered rightly, by row. [n]"""
+  """Share of the questions with a right answer, by row. [n]"""
   _, answer, _ = probe
   return np.mean(np.asarray(answer(params, source, text)), -1)

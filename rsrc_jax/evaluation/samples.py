@@ -70,15 +70,15 @@ def readouts(
   place: Callable,
   ledger: Ledger,
 ) -> list[list[dict[str, Any]]]:
-  """What samples.jsonl says of an arm's rows that no score needs.
+  """Further fields of an arm's rows in samples.jsonl, beyond the scores.
 
-  Surprisal in bits by token, null for an id that its role may never write; and,
-  of an arm that injects ids, a code that was written while the prompt asks for
-  them.
+  They are the surprisal of each token in bits, null for an id that its role may
+  never write; and, for an arm that injects ids, a code written with the
+  injected ids in the prompt.
   """
   config = setup.config
   count = min(config.eval.samples, len(table["row"]))
-  # As many rows as the mesh can share out; the last ones are not looked at.
+  # The mesh divides the number of rows; the extra rows are not used.
   ways = setup.mesh.shape["data"] * setup.mesh.shape["fsdp"]
   size = -(-count // ways) * ways
   if not count:
@@ -88,7 +88,7 @@ def readouts(
   ]
   with ledger.phase("test", arm.name):
     bits = processes.fetch(surprisal(params, *(place(x.source) for x in some)))
-  told = [
+  surprisals = [
     [_finite(x[i], y.source, i, setup.roles[role].support)
      for i in range(count)]
     for x, y, role in zip(bits, some[1:], ("C", "D"), strict=True)
@@ -96,7 +96,7 @@ def readouts(
   found = [
     [
       {"code_surprisal": c, "decoded_surprisal": d}
-      for c, d in zip(*told, strict=True)
+      for c, d in zip(*surprisals, strict=True)
     ]
   ]
   injects = arm_config(config, arm.name).augment.inject
@@ -108,7 +108,7 @@ def readouts(
 
 
 def _controlled(setup, arm, params, batch, count, ledger) -> list[dict]:
-  """Codes of `count` rows, written under the controls of the first step."""
+  """Codes of `count` rows, with the controls of the first step."""
   config, vocab = setup.config, setup.corpus.vocab
   seed = arm_config(config, arm).augment.seed
   key = jax.random.key(seed if seed >= 0 else config.seed)
@@ -137,10 +137,10 @@ def make_surprisal(
 ) -> Callable[..., tuple[jax.Array, jax.Array]]:
   """surprisal(params, s [n, S], c [n, k], d [n, T]) -> bits [n, k], [n, T].
 
-  -log2 of the probability of each token of c under C, which reads s and no
-  control but the largest budget; and of each token of d under D, which reads c.
-  Temperature 1, nothing truncated; 0 where there is no token. An id that a role
-  may never write has no probability: what stands in its place means nothing.
+  -log2 of the probability of each token of c under C, which reads s and the
+  largest budget as the only control; and of each token of d under D, which
+  reads c. Temperature 1, no truncation; 0 where there is no token. For an id
+  that a role may never write, the value has no meaning.
   """
   policy, budgets = setup.policy, setup.config.budgets
   C, D = (
@@ -172,8 +172,8 @@ def make_controlled_writer(
 ) -> Callable[..., tuple[Tokens, jax.Array]]:
   """write(params, batch, key) -> greedy codes [B, k], injected ids [B, N].
 
-  Of an arm that injects: its own controls with nothing relaxed, as they are
-  when its training begins, and the largest budget. -1 pads the ids.
+  For an arm that injects ids: with its controls before any relaxation, and the
+  largest budget. -1 pads the ids.
   """
   config = arm_config(setup.config, arm)
   constrain = writers.make_controls(setup, config, config.arms[arm].write)
@@ -197,9 +197,9 @@ def make_controlled_writer(
 
 
 def _finite(bits, text: Tokens, i: int, support) -> list[float | None]:
-  """Bits of the real tokens of row i; None outside of what may be written."""
+  """Bits of the real tokens of row i; None for ids outside the support."""
   ids, bits = _row(text, i), bits[text.mask[i]].astype(float)
-  # Adding zero: what is certain is printed as -0.0 otherwise.
+  # Adding zero turns -0.0 into 0.0.
   return [
     round(x, 4) + 0.0 if support[k] and math.isfinite(x) else None
     for k, x in zip(ids, bits.tolist(), strict=True)
@@ -207,12 +207,12 @@ def _finite(bits, text: Tokens, i: int, support) -> list[float | None]:
 
 
 def examine(setup, arm: Stage, params, frozen, carry, table, place):
-  """What the arm's pattern measures of itself on the test split.
+  """Runs Pattern.examine of an arm on the test split.
 
-  carry: as training left it. table: of the arm's codes; None where it writes
-  none, and the pattern is given empty ones.
+  carry: at the end of training. table: of the arm's codes; None if it writes
+  none, and the pattern gets empty codes.
 
-  -> means by name, over what is a number, and some rows of what it shows.
+  -> means by name, over finite values, and some rows of the texts.
   """
   config = setup.config
   size, key = config.eval.batch_size, jax.random.key(config.seed)

@@ -1,8 +1,7 @@
 """The capability of trained arms and their service, measured on the test split.
 
-Capability is measured on the test split, service is timed on it, and general
-compressors stand beside. accounting/account.py makes the summary's blocks of
-it.
+The service of each arm is timed, and general compressors are measured for
+comparison. accounting/account.py makes the summary's blocks of these numbers.
 """
 
 import functools
@@ -23,27 +22,27 @@ from rsrc_jax.runtime import processes, sharding
 from rsrc_jax.stages.stage import Stage
 from rsrc_jax.types import Params, Tokens
 
-DICTIONARY = 32_768  # bytes of training text that zlib is given at most
-ROUNDS = 5  # in which the arms' service is timed, one after the other
+DICTIONARY = 32_768  # most bytes of training text in zlib's dictionary
+ROUNDS = 5  # of timing; each round times all arms in turn
 
 
 class Part(NamedTuple):
   """A call that serves one batch of samples."""
 
   f: Callable  # jitted
-  loops: Callable[[Any], dict[str, float]]  # output -> passes of its loops
+  loops: Callable[[Any], dict[str, float]]  # output -> iterations of its loops
   args: tuple
 
 
 class Ruler(NamedTuple):
-  """What is measured alike for all arms."""
+  """Functions for measurements that are the same for all arms."""
 
   token_bits: Callable[[Tokens], np.ndarray]  # the frozen base's l_V(s)
   answer: Callable[..., Tokens]  # reads a text and answers with one token
 
 
 def ruler(setup: Setup, base: Params) -> Ruler:
-  """Jits what `measure` needs. base: the parameters of the frozen V."""
+  """Jits the functions of `measure`. base: the parameters of the frozen V."""
   policy, roles = setup.policy, setup.roles
   coder = jax.jit(code_judge.make_coder(policy, roles["text"]))
   answer = jax.jit(code_judge.make_answerer(policy, roles["D"]))
@@ -71,21 +70,21 @@ def measure(
   table: dict[str, Any],
   before: dict[str, Any],
   ruler: Ruler,
-  examine: code_judge.CodeJudge,
+  judge: code_judge.CodeJudge,
   ledger: Ledger,
 ) -> tuple[Measured, dict[str, Part]]:
   """Capability of one trained arm, and the parts of its service, untimed.
 
   Args:
     setup: of the run.
-    arm: whose codes.
+    arm: the stage of the arm.
     params: its parameters.
     frozen: the base's, for the rules that write codes.
     table: of code_judge.judge_split on the test split, as trained.
     before: the same with untrained parameters.
     ruler: from `ruler`.
-    examine: reads codes.
-    ledger: where the time is charged.
+    judge: decodes codes.
+    ledger: time and energy are charged to it.
   """
   s, c, d = table["source"], table["code"], table["decoded"]
   with ledger.phase("test", arm.name):
@@ -93,10 +92,10 @@ def measure(
     with_frozen = arm.saved(s, c, d, token_bits=frozen_bits)
   rows = setup.config.eval.batch_size
   batch, code = sources.batch(s, 0, rows), sources.batch(c, 0, rows).source
-  batch, code = examine.place(batch), examine.place(code)
+  batch, code = judge.place(batch), judge.place(code)
   key = jax.random.key(setup.config.seed)
   none = lambda out: {"D": 0}  # one token needs no loop
-  write, read = arm.write, examine.read
+  write, read = arm.write, judge.read
   parts = {
     "C": Part(write.uncharged, write.loops, (params, frozen, batch, key)),
     "D": Part(read.uncharged, read.loops, (params, code)),
@@ -114,10 +113,10 @@ def serve(
   parts: dict[str, dict[str, Part]],
   ledger: Ledger,
 ) -> dict[str, Measured]:
-  """Times the service of all arms, in turn, round after round.
+  """Times the service of all arms, in rounds.
 
-  A machine drifts, so each round times all arms in turn. A part's use is that
-  of its median round.
+  The speed of a machine drifts, so each round times all arms in turn. A part's
+  use is that of its median round.
   """
   samples, settings = setup.config.eval.batch_size, setup.config.ledger
   every = [(arm, name) for arm in parts for name in parts[arm]]
@@ -140,7 +139,7 @@ def serve(
 
 
 def _timed(measured: Measured, rounds: dict[str, list]) -> Measured:
-  """Adds the service: of each part its (use, FLOPs) of a sample, by round."""
+  """Adds the service from each part's rounds of (use, FLOPs) per sample."""
   found = {
     name: sorted(x, key=lambda x: x[0].seconds) for name, x in rounds.items()
   }
@@ -154,7 +153,7 @@ def _timed(measured: Measured, rounds: dict[str, list]) -> Measured:
 
 
 def _window(part: Part, seconds: float, ledger: Ledger):
-  """Calls a part again and again; -> its use, how many calls, an output."""
+  """Calls a part repeatedly. -> its use, the number of calls, an output"""
   out = jax.block_until_ready(part.f(*part.args))
   begun, calls, use = ledger.meter.read(), 0, NOTHING
   while processes.any_of(use.seconds < seconds):
@@ -164,7 +163,7 @@ def _window(part: Part, seconds: float, ledger: Ledger):
 
 
 def peers(setup: Setup, meter: energy.Meter) -> dict[str, compressors.Baseline]:
-  """General compressors on the same test sources, given as packed ids."""
+  """General compressors on the same test sources, as packed ids."""
   config, corpus, settings = setup.config, setup.corpus, setup.config.ledger
   first = lambda split, n: jax.tree.map(lambda x: x[:n], split)
   test = first(corpus.test, config.eval.test_rows)

@@ -19,9 +19,7 @@ from rsrc_jax.types import (
 
 # See writer.
 RULES = ("lead", "surprising", "sft", "tfidf", "oracle", "random", "hash")
-SAMPLED = (
-  "sampled_oracle"  # the rule of the codes that the oracle's D is trained on
-)
+SAMPLED = "sampled_oracle"  # the rule that the oracle's D is trained on
 CHUNK = 8  # codes of a source that D reads at once: bounds memory, not results
 TRIES = 16  # extracts of a source that it chooses from
 

@@ -1,11 +1,10 @@
-"""Verified bits: what a code saves once everything it lost has been sent too.
+"""Verified bits: the saving of a code, with the cost of its errors.
 
-A sender holds s. It could send s under a frozen V's code, l_V(s) bits. Instead
-it sends the code c, and then the edits that turn the decode d into s, with
-every inserted token under V: l(c) + l_V(s | d). What is saved is signed, and a
-lossy code pays for what it lost ("Recursive Self-Referential Compression
-(RSRC)" asks for algorithmic compression; this definition is ours). NumPy, in
-float64: host code, after the model has run.
+A sender could send s under a frozen V's code, in l_V(s) bits. Instead it sends
+the code c and then the edits that turn the decode d into s, with every inserted
+token under V: l(c) + l_V(s | d) bits. The saving is signed: the errors of a
+lossy code reduce it. ("Recursive Self-Referential Compression (RSRC)" calls for
+algorithmic compression; this definition is ours.) Host code in NumPy, float64.
 """
 
 import hashlib
@@ -45,9 +44,9 @@ def verified_bits(
     source: s, [rows, S].
     code: c, [rows, k].
     decoded: the free-running d, [rows, T].
-    token_bits: what V asks for each token of s and for its end, [rows, S + 1];
+    token_bits: [rows, S + 1], bits of each token of s and of its end under V;
       see uniform_bits.
-    symbols: tokens that a code may be made of, its end not counted.
+    symbols: number of tokens that a code may use, without the end.
     budget: the most tokens that a code may have; a code of that length needs no
       end.
   """
@@ -62,15 +61,15 @@ def verified_bits(
 
 
 def uniform_bits(source: Tokens, symbols: int) -> np.ndarray:
-  """V that knows nothing: log2 of the alphabet and its end. [rows, S + 1]"""
+  """Bits under a uniform V: log2 of the alphabet and end. [rows, S + 1]"""
   rows, length = source.ids.shape
   return np.full((rows, length + 1), math.log2(symbols + 1))
 
 
 def wire_bits(code: Tokens, *, symbols: int, budget: int) -> np.ndarray:
-  """log2 |alphabet| a token, end included where the budget is not full.
+  """log2 |alphabet| for each token, and for the end below the full budget.
 
-  An upper bound: no entropy coder is assumed. [rows, k] -> [rows] float64.
+  It is an upper bound, without an entropy coder. [rows, k] -> [rows] float64.
   """
   length = np.sum(code.mask, -1)
   return (length + (length < budget)) * math.log2(symbols + 1)
@@ -81,11 +80,12 @@ def residual_bits(
 ) -> np.ndarray:
   """l_V(s | d): edits that turn d into s, as a decodable message.
 
-  The number of edits e (Elias gamma of e + 1), how many of them insert
-  (uniform), their places among the steps of the alignment, which of them are
-  insertions, one bit each for whether another replaces or deletes, and each new
-  token under V. A perfect d costs one bit. The alignment is a cheapest one
-  under a price an edit; so this is an upper bound on the best such message.
+  The message holds the number of edits e (Elias gamma of e + 1), the number of
+  insertions among them (uniform), the places of the edits among the steps of
+  the alignment, which of them are insertions, one bit for each other edit
+  (replace or delete), and each new token under V. A perfect d costs one bit.
+  The alignment is the cheapest one under a fixed price for an edit, so this is
+  an upper bound on the best such message.
 
   source [rows, S], decoded [rows, T], token_bits [rows, S + 1] -> [rows].
   """
@@ -99,7 +99,7 @@ def residual_bits(
 
 
 def hashes(tokens: Tokens) -> set[bytes]:
-  """A digest of each row's content, pads aside."""
+  """A digest of each row's content without pads."""
   ids, mask = np.asarray(tokens.ids, np.int32), np.asarray(tokens.mask)
   return {
     hashlib.blake2b(row[real].tobytes(), digest_size=16).digest()
@@ -108,10 +108,10 @@ def hashes(tokens: Tokens) -> set[bytes]:
 
 
 def check_disjoint(train: Tokens, heldout: Tokens) -> None:
-  """Refuses a held-out split that training has seen.
+  """Refuses a held-out split that shares rows with training.
 
   Raises:
-    ValueError: a row stands in both.
+    ValueError: a row is in both.
   """
   both = hashes(train) & hashes(heldout)
   if both:
@@ -128,7 +128,7 @@ def _align(s, d, n, m, token_bits):
   best way to s[:i] from d[:j], for all rows at once.
   """
   rows, (width, depth) = len(s), (s.shape[1], d.shape[1])
-  price = np.log2(m + 2.0) + 2.0  # of an edit: about its place and its kind
+  price = np.log2(m + 2.0) + 2.0  # of an edit: roughly its place and its kind
   column = [np.zeros((rows, 4))]
   for _ in range(depth):  # deletions from the front of d
     column.append(column[-1] + _step(price, 0, 0.0))

@@ -1,9 +1,9 @@
-"""Of what kind the codes are: how far from English, and how they name things.
+"""Statistics of codes: distance from English, and how they name attributes.
 
-Host code in NumPy, float64, after the model has run. A code is given without
-its end token, pads on the right. What cannot be known, for want of tokens, is
-None; what is told of each code has a value for the empty one too. Definitions
-follow the literature named with them; those without a name are ours.
+Host code in NumPy, float64. A code has no end token, and pads on the right. A
+statistic of all codes is None if there are too few tokens; a statistic of each
+code is defined for the empty code too. Definitions follow the literature named
+with them; those without a reference are ours.
 """
 
 import math
@@ -22,11 +22,11 @@ from rsrc_jax.types import Tokens
 def token_f1(source: Tokens, decoded: Tokens) -> np.ndarray:
   """F1 of the multisets of tokens, in any order. [..., S], [..., T] -> [...].
 
-  Two empty texts score 1, an empty one and another 0.
+  Two empty texts score 1; an empty and a non-empty one score 0.
   """
   (a, a_mask), (b, b_mask) = _arrays(source), _arrays(decoded)
   count = _pairs(a, a_mask, b, b_mask).sum(-1)  # of each token of s, in d
-  # The i-th copy of a token is found where the other text has i of it.
+  # The i-th copy of a token matches if the other text has i copies of it.
   found = a_mask & (_copies_before(a, a_mask) < count)
   total = a_mask.sum(-1) + b_mask.sum(-1)
   return np.where(total > 0, 2 * found.sum(-1) / np.maximum(total, 1), 1.0)
@@ -40,8 +40,8 @@ def chrf(
 ) -> np.ndarray:
   """chrF in [0, 1] of each pair of texts, [n] (Popovic, WMT 2015).
 
-  F of the mean precision and the mean recall over the character n-grams of one
-  to `longest`, spaces left out; lengths that only one text has do not count.
+  F of the mean precision and the mean recall over character n-grams of length 1
+  to `longest`, without spaces; lengths that only one text has do not count.
   """
   return np.array(
     [
@@ -81,15 +81,16 @@ def unigram_kl(
 ) -> float | None:
   """KL(tokens of all codes || tokens of the corpus), nats.
 
-  Both laws are shrunk towards the uniform one, or ids that the corpus lacks
-  would cost infinitely much: at most ln(1 + V (1 - x) / x) for x = shrinkage.
+  Both distributions are shrunk towards the uniform one, because an id that the
+  corpus lacks would make the KL infinite. It is at most ln(1 + V (1 - x) / x)
+  for x = shrinkage.
 
   Args:
     code: [..., T].
     counts: [V] of each id in the corpus.
-    shrinkage: weight of the uniform law, in (0, 1].
-    support: [V] bool, the ids of the uniform law; None: all. No code and no
-      count may stand outside.
+    shrinkage: weight of the uniform distribution, in (0, 1].
+    support: [V] bool, the ids of the uniform distribution; None: all. It must
+      hold all ids of the codes and of the corpus.
 
   Returns:
     None where there is no token in any code.
@@ -121,9 +122,9 @@ def copy_rate(source: Tokens, code: Tokens) -> np.ndarray:
 
 
 def type_token_ratio(code: Tokens) -> float | None:
-  """Different ids of all codes over all their tokens.
+  """Number of different ids in all codes over their number of tokens.
 
-  It falls with the number of tokens: compare it at equal numbers.
+  It falls with the number of tokens, so compare it at equal numbers.
   """
   ids, mask = _arrays(code)
   return len(np.unique(ids[mask])) / int(mask.sum()) if mask.any() else None
@@ -132,7 +133,7 @@ def type_token_ratio(code: Tokens) -> float | None:
 def zipf_slope(code: Tokens) -> float | None:
   """Slope of ln frequency over ln rank, least squares over the ids used.
 
-  About -1 for natural language, 0 where all are used alike; None for less than
+  About -1 for natural language, 0 for equal frequencies; None for fewer than
   two ids.
   """
   ids, mask = _arrays(code)
@@ -147,7 +148,7 @@ def zipf_slope(code: Tokens) -> float | None:
 def distinct(code: Tokens, n: int) -> np.ndarray:
   """Share of a code's n-grams that differ, [...] (Li et al., NAACL 2016).
 
-  1 where there is no n-gram: nothing is repeated.
+  It is 1 for a code without n-grams.
   """
   ids, mask = _arrays(code)
   places = max(ids.shape[-1] - n + 1, 0)
@@ -162,7 +163,7 @@ def distinct(code: Tokens, n: int) -> np.ndarray:
 
 
 def longest_run(code: Tokens) -> np.ndarray:
-  """Most times that one id stands in a row, [...] int; 0 for an empty code."""
+  """Length of the longest run of one id, [...] int; 0 for an empty code."""
   ids, mask = _arrays(code)
   best = run = np.zeros(mask.shape[:-1], int)
   for t in range(ids.shape[-1]):
@@ -173,25 +174,25 @@ def longest_run(code: Tokens) -> np.ndarray:
 
 
 def zlib_ratio(code: Tokens, size: int) -> float | None:
-  """Bytes of all codes after zlib over those before, whole ones for a token.
+  """Bytes of all codes after zlib over bytes before, with whole bytes a token.
 
-  Repetition within and among codes lowers it. Ids drawn evenly from `size`, the
-  vocabulary, have log2(size) / 8 of a byte at best: 0.88 for 128.
+  Repetition within and among codes lowers it. For ids drawn uniformly from
+  `size` ids of one byte it is at least log2(size) / 8: 0.88 for 128.
   """
   ids, mask = _arrays(code)
   raw = ids[mask].astype(np.min_scalar_type(size - 1)).tobytes()
   return len(zlib.compress(raw, 9)) / len(raw) if raw else None
 
 
-# How they name things.
+# How codes name attributes.
 
 
 class Attribution(NamedTuple):
-  """What the token at each position says of each attribute, [T, A] float64."""
+  """Information of each position about each attribute, [T, A] float64."""
 
   bits: np.ndarray  # mutual information as counted: biased upwards
   chance: np.ndarray  # the same with sources shuffled: the bias
-  share: np.ndarray  # (bits - chance) / (entropy - chance): 1 names it fully
+  share: np.ndarray  # (bits - chance) / (entropy - chance); 1: determines it
 
 
 def attribution(
@@ -203,8 +204,8 @@ def attribution(
   """Normalised mutual information of tokens and attributes, corrected.
 
   As adjusted for chance by Vinh et al. (JMLR 2010), with a mean over shuffles
-  for the expectation and the attribute's entropy for the maximum: a token that
-  names two attributes has 1 for each.
+  as the expectation and the attribute's entropy as the maximum. A token that
+  determines two attributes has 1 for each.
 
   Args:
     code: [n, T]; an absent token is a symbol of its own.
@@ -213,8 +214,11 @@ def attribution(
     shuffles: how many.
 
   Returns:
-    Attribution; the share is 0 where the attribute is constant, or the counts
-    are too few to tell anything.
+    Attribution. The share is 0 where the attribute is constant, or the counts
+    are too few.
+
+  Raises:
+    ValueError: codes and attributes have different numbers of rows.
   """
   ids, mask = _arrays(code)
   symbols = _ranks(np.where(mask, ids, -1))
@@ -292,7 +296,7 @@ def edit_distance(a: Tokens, b: Tokens) -> np.ndarray:
   return np.take_along_axis(row, b_mask.sum(-1)[..., None], -1)[..., 0]
 
 
-# Where the injected ids stand.
+# The position of injected ids.
 
 
 class Tail(NamedTuple):
@@ -300,14 +304,14 @@ class Tail(NamedTuple):
 
   share: float  # of codes whose injected tokens are an unbroken suffix
   chance: float  # the same with the tokens of each code in a random order
-  codes: int  # that have an injected token; of them the shares are
+  codes: int  # codes with an injected token, over which the shares are taken
 
 
 def tail_share(code: Tokens, injected: np.ndarray) -> Tail | None:
-  """How many codes end in their injected tokens, all of them.
+  """Share of codes whose injected tokens are all at the end.
 
-  m of n tokens stand last in 1 of C(n, m) orders; a code of nothing else always
-  ends so, which `chance` accounts for. code [..., T]; injected [..., N], -1
+  m of n tokens come last in 1 of C(n, m) orders. A code of injected tokens only
+  always does, which `chance` accounts for. code [..., T]; injected [..., N], -1
   pads. None where no code has an injected token.
   """
   uses, mask = _uses(code, injected), _arrays(code)[1]
@@ -342,7 +346,7 @@ def _pairs(a, a_mask, b, b_mask) -> np.ndarray:
 
 
 def _copies_before(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-  """How often each token has stood before in its text, [..., T]."""
+  """How many copies of each token come before it in its text, [..., T]."""
   return np.tril(_pairs(ids, mask, ids, mask), -1).sum(-1)
 
 
@@ -353,7 +357,7 @@ def _uses(code: Tokens, injected: np.ndarray) -> np.ndarray:
 
 
 def _counts(code: Tokens, size: int) -> np.ndarray:
-  """How often each of `size` ids stands in all codes."""
+  """How often each of `size` ids occurs in all codes. [size] int"""
   ids, mask = _arrays(code)
   if mask.any() and ids[mask].max() >= size:
     raise ValueError(
@@ -369,6 +373,6 @@ def _ranks(x: np.ndarray) -> np.ndarray:
 
 
 def _mean_ranks(x: np.ndarray) -> np.ndarray:
-  """Ranks from 1; equal values share the mean of theirs."""
+  """Ranks from 1; equal values share the mean of their ranks."""
   _, place, counts = np.unique(x, return_inverse=True, return_counts=True)
   return (np.cumsum(counts) - (counts - 1) / 2)[place]

@@ -1,4 +1,4 @@
-"""How well a decode matches its source: arrays in, one number a pair out."""
+"""How well a decode matches its source: one number for each pair."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ from rsrc_jax.types import Tokens
 
 
 def token_accuracy(source: Tokens, decoded: Tokens) -> jax.Array:
-  """Share of the source's positions that d has right. [..., T] -> [...].
+  """Share of the source's positions where d is right. [..., T] -> [...].
 
   Positions of s that d does not reach count as wrong.
   """
@@ -28,7 +28,7 @@ def exact_match(source: Tokens, decoded: Tokens) -> jax.Array:
 def slots(
   source: Tokens, decoded: Tokens, positions: tuple[int, ...]
 ) -> jax.Array:
-  """Share of the facts, at fixed positions, that d has right. -> [...]."""
+  """Share of the facts, at fixed positions, that are right in d. -> [...]."""
   ids, mask = _fit(decoded, source.ids.shape[-1])
   right = mask & (source.ids == ids)
   return jnp.mean(right[..., jnp.asarray(positions)], -1)
@@ -78,7 +78,7 @@ def novel(source: Tokens, code: Tokens) -> jax.Array:
 def channel_nats(vocab_size: int, budget: int) -> float:
   """ln of the number of codes of at most `budget` tokens."""
   total = sum(vocab_size**length for length in range(budget + 1))
-  # Exact integers: fine far beyond float64, whose log would overflow.
+  # Exact integers, because the number may exceed the range of float64.
   bits = total.bit_length()
   return float(
     jnp.log(jnp.float32(total / 2 ** (bits - 1))) + (bits - 1) * jnp.log(2.0)

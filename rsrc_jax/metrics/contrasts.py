@@ -1,31 +1,32 @@
 """Contrasts between arms that were trained with the same seeds.
 
-Everything is counted over seeds. The arms of a contrast were run with the same
-seeds and scored on the same documents, a [seeds, docs] array each, so that all
-that is common to a pair cancels.
+The unit of replication is the seed. The arms of a contrast have the same seeds
+and the same documents, a [seeds, docs] array each, so that effects common to a
+pair cancel.
 
 An interval is the wider of two, end by end, and a p the larger of two:
 
 - the paired hierarchical bootstrap: seeds are drawn with replacement, then the
-  documents of each, the same draws for both arms. It sees documents and makes
-  no assumption, but with few seeds its percentiles are too narrow;
-- Student's t over the differences of the seeds. It is right for few seeds of
-  about normal differences, and blind to skew.
+  documents of each, the same draws for both arms. It uses the documents and
+  assumes no distribution, but with few seeds its percentiles are too narrow;
+- Student's t over the differences of the seeds. It is valid for few seeds
+  with nearly normal differences, and ignores skew.
 
 Coverage of 95 % intervals in 4000 simulated experiments of 5 seeds and 32
-documents, normal, 1000 draws; tests/metrics/test_contrasts.py has it in small:
+documents, normal, 1000 draws; tests/metrics/test_contrasts.py has a small
+version:
 
   sd of seeds, of documents   bootstrap   Student   the wider
   1, 1                        0.864       0.953     0.953
   0.3, 1                      0.917       0.950     0.956
   0, 1                        0.984       0.953     0.986
 
-Alone, the bootstrap would find a null contrast of 5 seeds clear in 14 % of
-experiments, not 5 % (3 seeds: 24 %, 10: 11 %), hence the wider.
+The bootstrap alone would reject a null contrast of 5 seeds in 14 % of
+experiments, not 5 % (3 seeds: 24 %, 10: 11 %). Hence the wider interval.
 
-Documents are taken to be the seed's own. Where all seeds are scored on the same
-ones, what makes a document hard for an arm is shared and doesn't average out
-over seeds: set `crossed`. With sd 0.1 of seeds, 1 of shared documents and 0.5
+By default each seed has documents of its own. If all seeds share their
+documents, the difficulty of a document for an arm does not average out over
+seeds: set `crossed`. With sd 0.1 of seeds, 1 of shared documents and 0.5
 of the rest the wider covers 0.71 without it and 0.94 with it.
 """
 
@@ -69,7 +70,7 @@ class Equivalence(NamedTuple):
   equivalent: bool  # low > -margin and high < margin
   not_worse: bool  # low > -margin
   p_equivalent: float  # of the two one-sided tests, the larger
-  p_not_worse: float  # of the one
+  p_not_worse: float  # of the test that a is not worse
 
 
 def paired_bootstrap(
@@ -81,7 +82,7 @@ def paired_bootstrap(
   level: float = LEVEL,
   crossed: bool = False,
 ) -> Estimate:
-  """Mean of a less the mean of b.
+  """Mean of a minus the mean of b.
 
   Args:
     a: [seeds, docs], a metric of one arm.
@@ -117,14 +118,14 @@ def paired_ratio(
   level: float = LEVEL,
   crossed: bool = False,
 ) -> Estimate:
-  """Mean of a by the mean of b, and whether it is `against`.
+  """Mean of a over the mean of b, and a test of the ratio `against`.
 
   "At least 90 % of the gain" is against=0.9 and a low above it. The p is that
   of a - against * b, which is 0 where the ratio is `against`, and Student's
-  interval is Fieller's: all ratios whose contrast the t test leaves standing
-  (E. C. Fieller, 1954). A draw in which b is not above 0 counts against both
-  ends. Where b can't be told from 0 the interval is the whole line and p is 1;
-  where its mean is not above 0 the ratio is nan too.
+  interval is Fieller's: all ratios that the t test of the contrast does not
+  reject (E. C. Fieller, 1954). A draw in which b is not above 0 widens both
+  ends. If b is not significantly above 0, the interval is the whole line and p
+  is 1; if its mean is not above 0, the ratio is nan too.
 
   Args:
     a, b, draws, seed, level, crossed: see `paired_bootstrap`.
@@ -169,8 +170,8 @@ def tost(
     alpha: of each one-sided test; the interval is at 1 - 2 alpha.
 
   Returns:
-    Equivalence, by the interval of `paired_ratio` less 1; where that is the
-    whole line, each p is 1.
+    Equivalence, by the interval of `paired_ratio` minus 1. If that is the whole
+    line, each p is 1.
 
   Raises:
     ValueError: see `paired_bootstrap`; the margin is not in (0, 1).
@@ -188,8 +189,8 @@ def tost(
     each = sign * (a - bound * b).mean(-1)
     return max(_shares(drawn)[0], one_sided_p(each))
 
-  known = math.isfinite(low) and math.isfinite(high)
-  above, below = (p(1 - margin, 1), p(1 + margin, -1)) if known else (1.0, 1.0)
+  finite = math.isfinite(low) and math.isfinite(high)
+  above, below = (p(1 - margin, 1), p(1 + margin, -1)) if finite else (1.0, 1.0)
   return Equivalence(
     found.difference - 1, low, high,
     equivalent=-margin < low and high < margin,
@@ -202,16 +203,16 @@ def tost(
 def minimum_detectable(
   a: np.ndarray, b: np.ndarray, *, power: float = POWER, level: float = LEVEL
 ) -> float:
-  """The smallest true difference that this design would have shown.
+  """The smallest true difference that this design detects with `power`.
 
-  By the spread of the differences over seeds, for a two-sided paired t test at
-  `level`, exactly: the noncentrality that is rejected with `power`, times the
-  standard error. The common t_{1-alpha/2} + t_{power} is 1 % below it at 5
-  seeds and 5 % at 3.
+  It follows from the spread of the differences over seeds, for a two-sided
+  paired t test at `level`: the noncentrality that is rejected with `power`,
+  times the standard error. The common approximation t_{1-alpha/2} + t_{power}
+  is 1 % smaller at 5 seeds and 5 % at 3.
 
   Args:
     a, b: [seeds, docs]; see `paired_bootstrap`.
-    power: the probability of showing it.
+    power: the probability of detecting it.
     level: of the test.
 
   Raises:
@@ -223,7 +224,7 @@ def minimum_detectable(
 
 
 def _shares(drawn: np.ndarray) -> tuple[float, float]:
-  """Of draws at most 0 and at least 0, the estimate counted as one of each."""
+  """Shares of draws <= 0 and >= 0, with the estimate counted in each."""
   below, above = np.count_nonzero(drawn <= 0), np.count_nonzero(drawn >= 0)
   return (1 + below) / (1 + len(drawn)), (1 + above) / (1 + len(drawn))
 

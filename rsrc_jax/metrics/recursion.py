@@ -1,6 +1,6 @@
-"""Whether more passes of C -> C gain anything.
+"""The gain of each further pass of C -> C, and dead passes.
 
-Dead compute: the document "Rethinking Recursive Models".
+Dead compute is a term of the document "Rethinking Recursive Models".
 """
 
 from typing import NamedTuple
@@ -9,23 +9,23 @@ import numpy as np
 
 from rsrc_jax.metrics import statistics
 
-ALPHA = 0.05  # one-sided, as the ends of a 5-95 % interval are
+ALPHA = 0.05  # one-sided, like the ends of a 5-95 % interval
 
 
 class Pass(NamedTuple):
-  """The r-th pass of C -> C, against the depth before it."""
+  """The r-th pass of C -> C, compared with the depth before it."""
 
   gain: float  # k_r - k_{r-1}, bits/sample, signed
   gain_interval: dict[str, float]
   marginal: float | None  # m_r = gain / energy of the pass, bit/J
   marginal_interval: dict[str, float] | None
   flops: float
-  dead: bool  # no gain is left inside the interval: p95 <= 0
+  dead: bool  # the interval has no gain: p95 <= 0
   redeemed: bool  # dead, but a later depth beats the one before this pass
 
 
 class Recursion(NamedTuple):
-  """Capability by depth; R passes, depth 0 is none of them."""
+  """Capability by depth, of R passes; depth 0 is before the first."""
 
   k: list[float]  # [R + 1] bits/sample, clipped at 0
   k_intervals: list[dict[str, float]]
@@ -44,19 +44,21 @@ def passes(
   draws: int = 1000,
   seed: int = 0,
 ) -> Recursion:
-  """What each pass adds, with paired intervals over the same rows.
+  """The gain of each pass, with paired intervals over the same rows.
 
-  Gains are of signed means: below 0 the clip of k would call every pass dead.
-  A pass that only prepares the next one is dead by its own gain; `redeemed`
-  says that a later depth made up for it. Whether that depth needed it, only
-  leaving it out can tell. Each pass is judged on its own: one that does gain is
-  called dead about one time in twenty at most.
+  Gains are differences of signed means, because the clip of k would make every
+  pass below 0 dead. A pass that only prepares the next one is dead by its own
+  gain; `redeemed` means that a later depth exceeds the depth before it. This
+  does not show that the later depth needed the pass: only an ablation would.
+  Each pass is tested separately: one with a true gain is found dead in about
+  one case in twenty at most.
 
   Args:
     bits_saved: [R + 1, rows], b(s) after r passes, the same samples each time.
     flops: [R], of each pass.
     joules: [R] of each pass, or [R, draws] of a modelled energy, or None.
-    draws: bootstrap corpora. Under some 20 rows their intervals are too narrow.
+    draws: bootstrap corpora. With fewer than about 20 rows their intervals are
+      too narrow.
     seed: of the bootstrap.
 
   Raises:
@@ -67,8 +69,8 @@ def passes(
   flops = np.asarray(flops, np.float64)
   _check(bits, flops)
   resample = lambda x: statistics.bootstrap(x, draws, seed, clip=False)
-  # Depths are summed from their gains: a pass that changes no row leaves an
-  # exact tie, which the shallower depth wins.
+  # Depths are summed from their gains. So a pass that changes no row gives an
+  # exact tie, and the shallower depth is the best.
   steps = np.diff(bits, axis=0)  # [R, rows]
   gain, gain_draws = steps.mean(-1), resample(steps)
   sum_up = lambda first, step: np.cumsum([first, *step], axis=0)
@@ -148,9 +150,9 @@ def _per_joule(
 
 
 def _redeemed(gain_draws: np.ndarray) -> np.ndarray:
-  """Passes r that a later depth makes up for: k_s > k_{r-1}, s > r. [R] bool.
+  """Passes r with a later depth above the one before: k_s > k_{r-1}, s > r.
 
-  The chance of one lucky s is shared out over all of them (Bonferroni).
+  -> [R] bool, with a Bonferroni correction over s.
   """
   found = np.zeros(len(gain_draws), bool)
   for r in range(len(gain_draws) - 1):

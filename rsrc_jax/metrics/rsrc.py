@@ -1,8 +1,8 @@
-"""RSRC_i, RSRC_t and their kin: verified bits and the joules they cost.
+"""RSRC_i, RSRC_t and related quantities: verified bits per joule.
 
 The document "Recursive Self-Referential Compression (RSRC)" names RSRC_t and
-RSRC_i and defines neither for a model of our size. What is here is ours, and
-is shown as "RSRC_t (ours)" and "RSRC_i (ours)":
+RSRC_i and defines neither for a model of our size. These definitions are ours,
+and reports label them "RSRC_t (ours)" and "RSRC_i (ours)":
 
   b(s)         = l_V(s) - (l(c) + l_V(s|d))     verified bits saved, signed
   k            = max(0, mean of b over held-out)              bits/sample
@@ -15,8 +15,8 @@ is shown as "RSRC_t (ours)" and "RSRC_i (ours)":
   K_net(N)     = N k - state bits                             bits
 
 Every argument is a float or an array: draws [n] of a modelled energy, draws of
-a bootstrap, a sweep over n; they broadcast as numpy does. What is unknown is
-None, and makes None: an energy of 0 J was never measured.
+a bootstrap, or a sweep over n. Arrays broadcast as in NumPy. An unknown value
+is None, and so are results from it; an energy of 0 J is an error.
 """
 
 from collections.abc import Iterable
@@ -34,8 +34,9 @@ Value = float | np.ndarray
 def capability(bits_saved: np.ndarray) -> float:
   """k of a held-out corpus: max(0, mean of b(s)), bits/sample.
 
-  Clipped once a corpus, which is the choice "send raw", one bit for all of it;
-  clipped by the sample it would be a free choice a sample.
+  The clip is the choice to send the corpus raw, at one bit for the whole
+  corpus. A clip for each sample would be a choice for each sample, without its
+  cost.
 
   Args:
     bits_saved: [rows], b(s), signed.
@@ -88,9 +89,9 @@ def rsrc_life(
 ) -> Value | None:
   """RSRC_life(n) (ours): n k / (E_t + n e_i), bit/J.
 
-  With k_0 = 0 half the harmonic mean of the two: 1/life = 1/RSRC_t + 1/RSRC_i.
-  What needed no training has RSRC_life = RSRC_i. Arguments as in `rsrc_t` and
-  `rsrc_i`.
+  With k_0 = 0 it is half the harmonic mean of RSRC_t and RSRC_i: 1/life =
+  1/RSRC_t + 1/RSRC_i. A system without training has RSRC_life = RSRC_i.
+  Arguments as in `rsrc_t` and `rsrc_i`.
 
   Raises:
     ValueError: n or an energy not positive, k negative.
@@ -103,7 +104,7 @@ def rsrc_life(
 
 
 def log10_eta(rsrc: Value | None, kelvin: float = 300.0) -> Value | None:
-  """log10 of RSRC k_B T ln 2: decades from Landauer's limit; a scale, no proof.
+  """log10 of RSRC k_B T ln 2: decades from Landauer's limit, as a scale only.
 
   Args:
     rsrc: bit/J. 0 or less, which saves no bits, gives -inf.
@@ -121,18 +122,18 @@ def log10_eta(rsrc: Value | None, kelvin: float = 300.0) -> Value | None:
     raise ValueError("rsrc is NaN: an unknown RSRC is None.")
   decades = np.full(rsrc.shape, -np.inf)
   np.log10(rsrc, out=decades, where=rsrc > 0)
-  # Apart, so that the product cannot underflow.
+  # A sum of logs, because the product could underflow.
   return _plain(decades + np.log10(BOLTZMANN * np.log(2)) + np.log10(kelvin))
 
 
 def break_even(
   training: Value | None, e_base: Value | None, e_i: Value | None
 ) -> Value | None:
-  """n*: samples after which training has paid, at equal verified quality.
+  """n*: samples after which training has saved its energy, at equal quality.
 
   Args:
     training: E_t, J.
-    e_base: J/sample of what it replaces.
+    e_base: J/sample of the system that it replaces.
     e_i: J/sample of the trained system; not below e_base gives inf.
 
   Raises:
@@ -149,12 +150,12 @@ def break_even(
 def reuse(
   e_c: Value | None, e_read_s: Value | None, e_read_c: Value | None
 ) -> Value | None:
-  """m*: how often c must be read in Q -> A before compressing has paid.
+  """m*: readings of c in Q -> A after which its writing has saved energy.
 
   Args:
     e_c: J to write c.
-    e_read_s: J of an answer read off the source s.
-    e_read_c: J of an answer read off c; not below e_read_s gives inf.
+    e_read_s: J of an answer from the source s.
+    e_read_c: J of an answer from c; not below e_read_s gives inf.
 
   Raises:
     ValueError: an energy not positive.
@@ -170,10 +171,11 @@ def reuse(
 def net_bits(
   n: Value, k: Value | None, state_bits: Value | None
 ) -> Value | None:
-  """K_net(n) = n k - state bits: what is saved once the state is paid for.
+  """K_net(n) = n k - state bits: bits saved, minus the size of the state.
 
-  The adjusted rate of "Language Modeling Is Compression" and of the Hutter
-  prize: a codebook that is hidden in the state costs what it holds.
+  It is the adjusted rate of "Language Modeling Is Compression" and of the
+  Hutter
+  prize: a codebook inside the state counts with its size.
 
   Args:
     n: samples served.
@@ -205,7 +207,7 @@ def break_even_samples(
 def merge(
   ledgers: Iterable[tuple[Value | None, Value | None]],
 ) -> tuple[Value | None, Value | None]:
-  """One (bits, joules) of several: sums, whose ratio is the mediant.
+  """The sums of several (bits, joules); their ratio is the mediant.
 
   Bits are signed. One unknown entry makes its sum unknown.
 

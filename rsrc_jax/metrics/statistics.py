@@ -1,6 +1,6 @@
 """Means over seeds: Student's t, and draws of a bootstrap.
 
-What is unknown is None, and makes None; see rsrc.py.
+An unknown value is None, and so are results from it; see rsrc.py.
 """
 
 import functools
@@ -17,7 +17,7 @@ NODES, WEIGHTS = np.polynomial.legendre.leggauss(200)
 
 
 class Interval(NamedTuple):
-  """Its ends, and the two-sided p of the null hypothesis beside it."""
+  """The ends of an interval, and the two-sided p of the null hypothesis."""
 
   low: float
   high: float
@@ -34,9 +34,9 @@ class Adjusted(NamedTuple):
 def tail(t: float, dof: int, shift: float = 0.0) -> float:
   """P(|T| > t) of Student's t, noncentral by `shift`.
 
-  T = (Z + shift) / W with W = sqrt(chi2(dof) / dof), so the probability is the
-  mean over W of that of a normal. Gauss-Legendre with 200 nodes over the range
-  that W has: within 1e-12 for dof 1 to 1000.
+  T = (Z + shift) / W with W = sqrt(chi2(dof) / dof), so the probability is a
+  normal one, averaged over W. It is integrated by Gauss-Legendre with 200 nodes
+  over the range of W, to within 1e-12 for dof 1 to 1000.
   """
   low = max(0.0, 1 - 9 / math.sqrt(dof))
   high = 1 + 9 / math.sqrt(dof)
@@ -64,16 +64,16 @@ def t_quantile(dof: int, level: float = LEVEL) -> float:
 def detectable_shift(
   dof: int, power: float = POWER, level: float = LEVEL
 ) -> float:
-  """Mean over its standard error that a share `power` of samples would show.
+  """The noncentrality that a two-sided t test at `level` rejects with `power`.
 
-  The noncentrality that a two-sided test at `level` rejects with that power.
+  It is a true mean in units of its standard error.
   """
   t = t_quantile(dof, level)
   return _root(lambda shift: tail(t, dof, shift) - power, 2 * t + 20)
 
 
 def _root(f: Callable[[float], float], high: float) -> float:
-  """Where an increasing f crosses 0 above 0, by bisection; high: a guess."""
+  """The positive root of an increasing f, by bisection; high: a guess."""
   while f(high) < 0:
     high *= 2
   low = 0.0
@@ -108,7 +108,7 @@ def seed_interval(
 
 
 def t_interval(values: np.ndarray, level: float = LEVEL) -> Interval:
-  """`seed_interval` by its ends, and the p of a mean that is 0."""
+  """The ends of `seed_interval`, and the two-sided p of a mean of 0."""
   mean, half = seed_interval(values, level)
   p = one_sided_p(values)
   return Interval(mean - half, mean + half, two_sided(p, 1 - p))
@@ -117,27 +117,27 @@ def t_interval(values: np.ndarray, level: float = LEVEL) -> Interval:
 def detectable(
   values: np.ndarray, power: float = POWER, level: float = LEVEL
 ) -> float:
-  """The smallest true mean that [seeds] of this spread would have shown."""
+  """The smallest true mean that [seeds] of this spread detect."""
   shift = detectable_shift(len(values) - 1, power, level)
   return shift * float(values.std(ddof=1)) / math.sqrt(len(values))
 
 
 def standard_error(values: np.ndarray) -> float:
-  """Of the mean of [seeds]."""
+  """The standard error of the mean of values [seeds]."""
   return float(values.std(ddof=1)) / math.sqrt(len(values))
 
 
 def one_sided_p(each: np.ndarray) -> float:
   """One-sided p of a mean over [seeds] that is not above 0."""
   mean, error = each.mean(), standard_error(each)
-  if error <= 1e-12 * abs(mean):  # seeds that don't differ, but for rounding
+  if error <= 1e-12 * abs(mean):  # seeds that differ only by rounding
     return 0.5 if mean == 0 else float(mean < 0)
   outside = tail(abs(mean) / error, len(each) - 1) / 2
   return outside if mean > 0 else 1 - outside
 
 
 def two_sided(low: float, high: float) -> float:
-  """Of the p of either side."""
+  """The two-sided p from the one-sided p of either side."""
   return min(1.0, 2 * min(low, high))
 
 
@@ -149,7 +149,7 @@ def bootstrap(
   documents: np.ndarray | None = None,
   clip: bool = True,
 ) -> np.ndarray:
-  """Means of corpora drawn again, document by document. -> [..., draws].
+  """Means of resampled corpora, document by document. -> [..., draws].
 
   Args:
     values: [..., rows]; the leading axes share their resamples, so that their
@@ -157,8 +157,8 @@ def bootstrap(
     draws: how many corpora.
     seed: of numpy's default generator.
     documents: [rows], which document a row is of; every row is one by default.
-    clip: each draw is a corpus, so it is clipped at 0 as `rsrc.capability` is;
-      False gives signed means.
+    clip: clip each draw at 0, like `rsrc.capability` of a corpus; False gives
+      signed means.
 
   Raises:
     ValueError: no rows, one that is not finite, `documents` of another length.
@@ -175,7 +175,9 @@ def bootstrap(
   np.add.at(sums, (..., owner), values)
   rng = np.random.default_rng(seed)
   means = np.empty((*values.shape[:-1], draws))
-  for i in range(draws):  # counts, not indices: [rows] of memory, not [n, rows]
+  for i in range(
+    draws
+  ):  # counts instead of indices: memory [rows], not [n, rows]
     picked = rng.integers(len(sizes), size=len(sizes))
     counts = np.bincount(picked, minlength=len(sizes))
     means[..., i] = sums @ counts / (sizes @ counts)
@@ -193,7 +195,7 @@ def interval(draws: float | np.ndarray | None) -> dict[str, float] | None:
   draws = np.ravel(np.asarray(draws, np.float64))
   if not draws.size or np.isnan(draws).any():
     raise ValueError(f"draws has {draws.size} values, or NaN: no quantiles.")
-  # Between two infinities nothing can be interpolated.
+  # There is no interpolation between two infinities.
   method = "linear" if np.isfinite(draws).all() else "inverted_cdf"
   p5, median, p95 = np.quantile(draws, [0.05, 0.5, 0.95], method=method)
   return {"median": float(median), "p5": float(p5), "p95": float(p95)}
@@ -202,18 +204,18 @@ def interval(draws: float | np.ndarray | None) -> dict[str, float] | None:
 def resamples(
   seeds: int, docs: int, draws: int, seed: int = 0, *, crossed: bool = False
 ) -> Iterator[np.ndarray]:
-  """The draws of the hierarchical bootstrap, some at a time to bound memory.
+  """The draws of the hierarchical bootstrap, in parts to bound memory.
 
-  A function of its arguments alone: contrasts over the same seeds and documents
-  share their resamples by asking for the same.
+  They are a function of the arguments, so contrasts over the same seeds and
+  documents share their resamples.
 
   Args:
     seeds: n of a draw.
     docs: of each seed.
     draws: in all.
     seed: of numpy's default generator.
-    crossed: one draw of documents for all of its seeds, for documents that are
-      the same in every seed; False draws anew for each seed.
+    crossed: one draw of documents for all seeds of a draw, for documents that
+      all seeds share; False: one for each seed.
 
   Yields:
     [some draws, seeds, docs] int64, into a flattened [seeds, docs].
@@ -256,10 +258,10 @@ def resampled_means(
 
 
 def area(values: np.ndarray, budgets: np.ndarray) -> np.ndarray:
-  """Area under a budget curve, over its span: in the unit of the values.
+  """Area under a budget curve divided by its span, in the values' unit.
 
-  The trapezoid rule over log2 k, so that a doubling of the budget counts the
-  same at both ends.
+  It uses the trapezoid rule over log2 k, so that all doublings of the budget
+  have the same weight.
 
   Args:
     values: [..., budgets], a metric at each budget.
@@ -293,7 +295,7 @@ def holm(p: dict[str, float], level: float = LEVEL) -> dict[str, Adjusted]:
 
   Args:
     p: of each hypothesis, by name.
-    level: 0.95 where one false rejection in the family may happen in 5 %.
+    level: 0.95 allows any false rejection in the family in 5 % of cases.
 
   Returns:
     The adjusted p of each, (m - rank) p, never below a smaller one's and at
@@ -314,7 +316,7 @@ def holm(p: dict[str, float], level: float = LEVEL) -> dict[str, Adjusted]:
 
 
 def check_level(level: float, name: str = "level") -> None:
-  """Raises ValueError for an error rate where its complement belongs."""
+  """Raises ValueError if a level is an error rate, such as 0.05."""
   if not 0.5 <= level < 1:
     raise ValueError(f"{name}={level} must be in [0.5, 1), as 0.95 is.")
 

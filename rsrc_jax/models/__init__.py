@@ -1,4 +1,4 @@
-"""Networks, each behind one make(...) -> Policy; the only place for flax.
+"""Networks, each with one make(...) -> Policy. Only this folder uses flax.
 
 No roles, no sampling, no losses, no config.
 """

@@ -28,9 +28,9 @@ class RMSNorm(nn.Module):
 def matmul(x: jax.Array, w: jax.Array, dtype: jnp.dtype) -> jax.Array:
   """x [..., M] @ w [M, N] -> [..., N] of a dtype.
 
-  The gradient of w sums over rows, which XLA on CPU does by turning one of its
-  two factors over: ours the narrower one, plain autodiff's always that of the
-  output, which is the vocabulary or the hidden layer.
+  The gradient of w sums over rows, for which XLA on CPU transposes one of its
+  two factors. Here it is the narrower factor. Plain autodiff always transposes
+  that of the output, which is as wide as the vocabulary or the hidden layer.
   """
   return jnp.matmul(x, w, preferred_element_type=dtype)
 
@@ -56,9 +56,9 @@ matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
 class Linear(nn.Module):
-  """x W (+ b), and what a low-rank adapter adds where the tree has one.
+  """x W (+ b), plus x A B where the tree has a low-rank adapter.
 
-  An adapter is two more leaves beside the kernel (models/lora.py): x A B.
+  An adapter is two more leaves next to the kernel (models/lora.py).
   """
 
   features: int
@@ -80,12 +80,12 @@ class Linear(nn.Module):
 
 
 def frequencies(size: int, base: float, scaling: Scaling = None) -> jax.Array:
-  """Radians a position, of each pair of a head of `size`. -> [size / 2]
+  """Radians per position of each pair of a head of `size`. -> [size / 2]
 
   scaling: ("linear", factor) divides them all; ("llama3", factor, low, high,
-  length) divides those that turn less than `low` times within `length`
-  positions, leaves those that turn more than `high` times, and goes from one to
-  the other in between, linearly in the number of turns (Llama 3.1's config).
+  length) divides those with fewer than `low` turns within `length` positions,
+  keeps those with more than `high` turns, and interpolates in between, linearly
+  in the number of turns (Llama 3.1's config).
   """
   half = size // 2
   plain = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
@@ -107,7 +107,7 @@ def rope(x: jax.Array, positions: jax.Array, frequency: jax.Array) -> jax.Array:
   """
   angle = positions[..., None, None].astype(jnp.float32) * frequency
   sin, cos = jnp.sin(angle), jnp.cos(angle)
-  x1, x2 = jnp.split(x, 2, -1)  # slices would be padded on the way back
+  x1, x2 = jnp.split(x, 2, -1)  # slices would be padded in the gradient
   return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], -1).astype(
     x.dtype
   )
@@ -124,16 +124,16 @@ def attend(
 
   q [B, G, T, H, R, D]: R queries share one of H key-value heads. Each segment
   is k [B, H, g, D, U], v [B, H, g, U, D] and a mask [B, g, t, U], where g is G
-  or 1 (a prefix shared by the group) and t is T or 1: laid out as the products
-  below read them, so that a cached segment is not turned over at every token.
-  Scores are scaled and, with a `cap`, squashed to it: cap * tanh(score / cap).
+  or 1 (a prefix shared by the group) and t is T or 1: in the layout of the
+  products below, so that a cached segment is not transposed at every token.
+  Scores are scaled and, with a `cap`, limited to it: cap * tanh(score / cap).
   -> [B, G, T, H, R, D]
   """
   b, g, t, h, r, d = q.shape
   q = q.transpose(0, 3, 1, 2, 4, 5)  # [B, H, G, T, R, D]
   scores = []
   for k, _, mask in segments:
-    # Whoever sees the same keys stands in one product.
+    # Queries with the same keys share one product.
     s = q.reshape(b, h, k.shape[2], -1, d) @ k
     s = s.reshape(b, h, g, t, r, -1).astype(jnp.float32) * scale
     seen = mask[:, None, :, :, None]
@@ -155,7 +155,8 @@ def soft_cap(x: jax.Array, cap: float) -> jax.Array:
 class Block(nn.Module):
   """One decoder layer over a prefix segment and its own segment.
 
-  Pre-norm; with `post_norms` what attention and the MLP add is normalised too.
+  Pre-norm; with `post_norms` the outputs of attention and MLP are normalised
+  too.
   """
 
   heads: int
@@ -170,7 +171,7 @@ class Block(nn.Module):
   qkv_bias: bool
   o_bias: bool
   mlp_bias: bool
-  qk_norm: bool  # heads of q and k are normalised before they are rotated
+  qk_norm: bool  # heads of q and k are normalised before rotation
   post_norms: bool
 
   @nn.compact
@@ -178,9 +179,9 @@ class Block(nn.Module):
     """Returns the new x [B, G, T, D] and the own segment's (k, v).
 
     frequency: of the rotation. prefix: None or (k, v, mask [B, 1, 1, P] or [B,
-    G, T, P]); own: None, to attend among the given tokens only, or the (k, v)
-    buffers, laid out as for `attend`, into which the new ones are written at
-    `index`; own_mask [B, G, T, U].
+    G, T, P]). own: None, to attend only among the tokens of x, or (k, v)
+    buffers in the layout of `attend`, which are written at `index`.
+    own_mask: [B, G, T, U].
     """
     h = self._norm("attention_norm")(x)
     q, k, v = self._heads(h)

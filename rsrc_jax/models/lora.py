@@ -1,8 +1,8 @@
 """Low-rank adapters as a pure function over the parameter tree.
 
 A product x W becomes x W + scale * x A B (arXiv 2106.09685). Adapters are a
-tree of their own with the same paths: they are trained, W is an argument that
-stays, shared with the reference policy and with V.
+separate tree with the same paths. They are trained; W is a constant argument,
+shared with the reference policy and with V.
 """
 
 import re
@@ -18,7 +18,7 @@ TARGETS = r"blocks/(q|k|v|o|gate|up|down)$"
 def init(
   key: jax.Array, params: Params, *, rank: int, targets: str = TARGETS
 ) -> Params:
-  """Adapters of every product whose path matches: A random, B zero.
+  """Adapters of all products whose path matches: A random, B zero.
 
   Args:
     key: consumed.
@@ -52,7 +52,7 @@ def init(
 
 
 def attach(params: Params, adapters: Params, scale: float) -> Params:
-  """The tree that the policy runs: nothing is multiplied out or copied."""
+  """The policy's tree: base and adapters, without a product or a copy."""
   out = dict(params)
   for name, node in adapters.items():
     if "lora_b" in node:
@@ -66,7 +66,7 @@ def attach(params: Params, adapters: Params, scale: float) -> Params:
 
 
 def merge(params: Params, adapters: Params, scale: float) -> Params:
-  """Plain parameters with W + scale * A B in the place of W: for an export."""
+  """Plain parameters with W + scale * A B in the place of W, for export."""
   out = dict(params)
   for name, node in adapters.items():
     if "lora_b" in node:

@@ -1,7 +1,8 @@
-"""Other people's checkpoints: their config.json and tensor names, in our terms.
+"""Hugging Face checkpoints: config.json and tensor names, mapped to ours.
 
 Llama 3, SmolLM2, Qwen2.5, Qwen3, Gemma 2 and the text of Gemma 3, as Hugging
-Face stores them. Names and numbers only; weights.py reads and writes the files.
+Face stores them. Only names and numbers are here; runtime/weights.py reads and
+writes the files.
 """
 
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from rsrc_jax.models import transformer
 
 make = transformer.make
 FAMILIES = ("llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "gemma3")
-# What a Gemma 3 with pictures leaves unsaid of its text model.
+# Defaults of the text model that a multimodal Gemma 3 config omits.
 GEMMA3 = {
   "vocab_size": 262_208, "num_attention_heads": 8, "num_key_value_heads": 4,
   "head_dim": 256, "query_pre_attn_scalar": 256, "tie_word_embeddings": True,
@@ -21,7 +22,7 @@ ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu"}
 
 
 class Place(NamedTuple):
-  """Where a tensor of a checkpoint stands in our tree."""
+  """The place of a checkpoint's tensor in our tree."""
 
   path: tuple[str, ...]
   layer: int | None = None  # of the stacked blocks
@@ -33,8 +34,7 @@ def settings(config: dict[str, Any]) -> dict[str, Any]:
   """A config.json -> keyword arguments of transformer.make.
 
   Raises:
-    ValueError: a family, an activation or a rotation that is not known here, or
-      a number that is missing.
+    ValueError: an unknown family, activation or rotation, or a missing number.
   """
   family = config.get("model_type")
   if family not in FAMILIES:
@@ -107,12 +107,12 @@ def _windows(config: dict, family: str) -> tuple[int, ...]:
 
 
 def _rotation(config: dict) -> dict[str, Any]:
-  """Bases and scaling, as older and newer files say them."""
+  """Bases and scaling, from the fields of older and newer files."""
   new = config.get("rope_parameters") or {}
   full = new.get("full_attention", new)
   near = new.get("sliding_attention", {})
   old = config.get("rope_scaling") or {}
-  # Gemma 3 files without any of it rely on their family's defaults.
+  # Gemma 3 files without these fields use the defaults of the family.
   gemma3 = config["model_type"].startswith("gemma3")
   base = full.get("rope_theta") or config.get("rope_theta")
   local = near.get("rope_theta") or config.get("rope_local_base_freq")
@@ -123,25 +123,25 @@ def _rotation(config: dict) -> dict[str, Any]:
   }
 
 
-def _scaling(said: dict) -> tuple | None:
-  kind = said.get("rope_type") or said.get("type") or "default"
+def _scaling(block: dict) -> tuple | None:
+  kind = block.get("rope_type") or block.get("type") or "default"
   if kind == "default":
     return None
   if kind == "linear":
-    return "linear", float(said["factor"])
+    return "linear", float(block["factor"])
   if kind == "llama3":
     names = ("factor", "low_freq_factor", "high_freq_factor",
              "original_max_position_embeddings")  # fmt: skip
-    return "llama3", *(float(said[name]) for name in names)
+    return "llama3", *(float(block[name]) for name in names)
   raise ValueError(
     f"config.json: rope_type={kind!r} is none of default, linear, llama3."
   )
 
 
 def places(kwargs: dict[str, Any], prefix: str = "model.") -> dict[str, Place]:
-  """Every tensor that a model of these settings has, by its name in the file.
+  """All tensors of a model of these settings, by their names in the file.
 
-  prefix: what stands before the names of all but the output matrix.
+  prefix: of all names except the output matrix's.
   """
   shift = -1.0 if kwargs["post_norms"] else 0.0  # Gemma stores scale - 1
   norm = lambda *path, **at: Place((*path, "scale"), offset=-shift, **at)

@@ -1,18 +1,18 @@
-"""A tiny recursive model: one small net, called again and again on two states.
+"""A tiny recursive model: one small net, called repeatedly on two states.
 
-z_H is the present answer and z_L what is thought about it (arXiv 2510.04871):
+z_H is the present answer and z_L a latent state for it (arXiv 2510.04871):
 
   superstep   T cycles, of which the last ones carry the gradient
   cycle       n times z_L = f(z_L, z_H + x), then z_H = f(z_H, z_L)
   f(h, i)     the blocks of the net, from h + i
 
-One supervised step is one superstep; the state goes on to the next without its
-gradient. TRM, TRM-medium, Deep Improvement Supervision (arXiv 2511.16886) and
-feed-forward nets of the same depth or of the same parameters are settings.
+One supervised step is one superstep; the state passes to the next one without
+its gradient. TRM, TRM-medium, Deep Improvement Supervision (arXiv 2511.16886)
+and feed-forward nets of the same depth or of the same parameters are settings.
 
 Arrays inside are [L, N, D], positions first: mixing over positions is then one
-product with [L, N * D], as mixing over channels is one with [L * N, D], and
-neither has to be turned over.
+product with [L, N * D], mixing over channels one with [L * N, D], and neither
+needs a transpose.
 """
 
 import functools
@@ -32,26 +32,26 @@ HALT_BIAS = -5.0  # of the halting head at first: nothing halts
 
 
 class State(NamedTuple):
-  """What goes from superstep to superstep. Kept with items first."""
+  """The state between supersteps, with items as the first axis."""
 
   z_h: jax.Array  # [N, L, D]
   z_l: jax.Array  # [N, L, D]
 
 
 class Readout(NamedTuple):
-  """What z_H says."""
+  """The outputs read from z_H."""
 
   logits: jax.Array  # [N, L, V] float32
-  halt: jax.Array  # [N] float32: a logit; nothing where there is no such head
+  halt: jax.Array  # [N] float32: a logit; 0 without a halting head
 
 
 class Recursive(NamedTuple):
   """The model as pure functions, N items of L cells."""
 
   init: Callable[..., Params]  # key -> params
-  begin: Callable[[int], State]  # N -> the fixed state that all items start at
+  begin: Callable[[int], State]  # N -> the fixed initial state of all items
   superstep: Callable[..., tuple[State, Readout]]
-  read: Callable[..., Readout]  # params, state -> what it says already
+  read: Callable[..., Readout]  # params, state -> its outputs
   probe: Callable[..., jax.Array]  # as superstep -> logits [calls, N, L, V]
   calls: int  # of the net in a superstep, T (n + 1)
   calls_with_gradient: int
@@ -73,20 +73,19 @@ class Architecture(NamedTuple):
   cycles: int = 3  # T of a superstep
   cycles_with_gradient: int = 1  # the last so many; TRM and DIS have one
   inner: int = 6  # n, updates of z_L in a cycle
-  # Supersteps that are told apart by an embedding added to x, as DIS does; 0:
-  # none, as TRM.
+  # Supersteps with an embedding each, added to x, as in DIS; 0: none, as in
+  # TRM.
   steps: int = 0
-  # Tasks that are told apart by an embedding of their own, which begins at 0;
-  # 0: none.
+  # Tasks with an embedding each, which begins at 0; 0: none.
   identities: int = 0
   # Every call of a superstep has a net of its own. With one superstep and all
   # cycles with gradient it is a feed-forward net of T (n + 1) depth blocks.
   untied: bool = False
-  halting: bool = False  # a head says when the answer is right
-  # The calls with gradient stand one after another in the program: faster on
-  # CPU than a loop, longer to compile.
+  halting: bool = False  # a head predicts whether the answer is right
+  # The calls with gradient are unrolled: faster on CPU than a loop, slower to
+  # compile.
   unroll: bool = True
-  dtype: Any = "float32"  # of what the blocks compute in; logits are float32
+  dtype: Any = "float32"  # of the blocks; logits are float32
 
 
 def make(**settings) -> Recursive:
@@ -120,20 +119,20 @@ def resolved(arch: Architecture) -> Architecture:
   cycles, graded = arch.cycles, arch.cycles_with_gradient
   if arch.core not in CORES:
     raise ValueError(
-      f"model: core={arch.core!r} is none of {', '.join(CORES)}."
+      f"config.model: core={arch.core!r} is none of {', '.join(CORES)}."
     )
   if arch.core == "attention" and (width % heads or width // heads % 2):
     raise ValueError(
-      f"model: width={width} must be heads={heads} times an even number."
+      f"config.model: width={width} must be heads={heads} times an even number."
     )
   if not 1 <= graded <= cycles or arch.inner < 1:
     raise ValueError(
-      f"model: cycles_with_gradient={graded} must be from 1 to "
+      f"config.model: cycles_with_gradient={graded} must be from 1 to "
       f"cycles={cycles}, and inner={arch.inner} at least 1."
     )
   if arch.untied and graded != cycles:
     raise ValueError(
-      f"model: an untied net learns by all of its cycles={cycles}: set "
+      f"config.model: an untied net learns by all of its cycles={cycles}: set "
       f"cycles_with_gradient to that, not to {graded}."
     )
   return arch._replace(
@@ -170,7 +169,7 @@ def init(arch: Architecture, key: jax.Array) -> Params:
 
 
 def begin(arch: Architecture, count: int) -> State:
-  """The fixed state that all of `count` items start at."""
+  """The fixed initial state of `count` items."""
   keys = jax.random.split(jax.random.key(0))
   one = lambda k: jnp.broadcast_to(
     nn.initializers.truncated_normal(1.0)(k, (arch.width,)).astype(arch.dtype),
@@ -187,9 +186,9 @@ def superstep(
   step: jax.Array,
   identity: jax.Array | None = None,
 ) -> tuple[State, Readout]:
-  """question [N, L], step [N] from 0, identity [N] -> state, what it says.
+  """One superstep: question [N, L], step [N] from 0, identity [N] int32.
 
-  Nothing of the state that comes in or goes out carries a gradient.
+  -> the new state and its outputs. No gradient passes through either state.
   """
   x = inputs(arch, params, question, step, identity)
   z = jax.lax.stop_gradient(_inwards(state))
@@ -209,21 +208,21 @@ def superstep(
       lambda z, _: (cycle(arch, params["net"], x, z), None), z,
       length=arch.cycles_with_gradient,
     )  # fmt: skip
-  said = _read(arch, params, z[0])
-  return jax.lax.stop_gradient(_outwards(z)), said
+  outputs = _read(arch, params, z[0])
+  return jax.lax.stop_gradient(_outwards(z)), outputs
 
 
 def read(arch: Architecture, params: Params, state: State) -> Readout:
-  """What a state says already."""
+  """The outputs of a state, without a superstep."""
   return _read(arch, params, _inwards(state)[0])
 
 
 def probe(
   arch: Architecture, params, question, state, step, identity=None
 ) -> jax.Array:
-  """What z_H says after every call. -> logits [T (n + 1), N, L, V]
+  """The outputs of z_H after every call. -> logits [T (n + 1), N, L, V]
 
-  A call that changes z_L alone says nothing by itself; what is read is the
+  A call that changes only z_L has no outputs of its own. They are read from the
   z_H that would follow if the cycle ended there.
   """
   x = inputs(arch, params, question, step, identity)
@@ -235,7 +234,7 @@ def probe(
 
 
 def call_flops(arch: Architecture, count: int) -> float:
-  """Products of one call on `count` items, a multiply-add being two."""
+  """FLOPs of the products of one call on `count` items."""
   cells, width = arch.cells, arch.width
   over_cells = 3 * cells * arch.cell_hidden * width
   if arch.core == "attention":
@@ -264,7 +263,7 @@ def inputs(
 def net(
   arch: Architecture, blocks: Params, h: jax.Array, injected: jax.Array
 ) -> jax.Array:
-  """f(h, i) of [L, N, D]: `blocks` has the depth of the net as first axis."""
+  """f(h, i) of [L, N, D]; the first axis of `blocks` is the net's depth."""
   block = _block(arch)
   h = h + injected
   for d in range(arch.depth):
@@ -281,7 +280,8 @@ def cycle(
 ) -> tuple[jax.Array, jax.Array]:
   """One cycle from z = (z_H, z_L), [L, N, D] each.
 
-  `seen` gets, after every call, what z_H would be if the cycle ended there.
+  After every call, `seen` gets the z_H that would follow if the cycle ended
+  there.
   """
   z_h, z_l = z
   of = (lambda c: jax.tree.map(lambda w: w[c], blocks)) if arch.untied else (
@@ -306,7 +306,7 @@ def _block(arch) -> "Block":
 
 
 def _per_cycle(arch, params) -> Callable[[int], Params]:
-  """The blocks of every cycle: one and the same, or [T, n + 1, depth, ...]"""
+  """The blocks of every cycle: shared, or [T, n + 1, depth, ...]."""
   if not arch.untied:
     return lambda t: params["net"]
   apart = jax.tree.map(
@@ -334,7 +334,7 @@ def _outwards(z: tuple[jax.Array, jax.Array]) -> State:
 
 
 class Block(nn.Module):
-  """Positions are mixed, then channels; a norm without a gain after each.
+  """Mixes positions, then channels, with a norm without gain after each.
 
   [L, N, D] -> [L, N, D]. No biases.
   """
@@ -364,7 +364,7 @@ class Block(nn.Module):
     )
 
   def _attend(self, h):
-    """All positions see all, rotated by their place."""
+    """Attention of all positions to all, with rotary positions."""
     length, count, width = h.shape
     size = width // self.heads
     q, k, v = (

@@ -1,7 +1,7 @@
 """A decoder-only transformer: RoPE, RMSNorm, SwiGLU, grouped-query attention.
 
-One `apply` serves training, scoring and cached decoding: it runs tokens that
-see an optional shared prefix and, causally, their own segment.
+One `apply` serves training, scoring and cached decoding: its tokens attend to
+an optional shared prefix and, causally, to their own segment.
 """
 
 import functools
@@ -19,7 +19,7 @@ from rsrc_jax.types import Cache, Params, Policy, Tokens
 class Architecture(NamedTuple):
   """The settings of a decoder; shapes and letters as in types.py.
 
-  The defaults are a Llama; models/pretrained.py has what other families set.
+  The defaults are those of a Llama; models/pretrained.py sets other families.
   """
 
   vocab_size: int  # V, specials included
@@ -28,26 +28,25 @@ class Architecture(NamedTuple):
   heads: int  # query heads; a multiple of kv_heads
   kv_heads: int  # key-value heads H
   hidden: int  # width of the gated MLP
-  # R: the whole stack of layers is run so many times, on what the run before
-  # has left (Tiny Recursive Model, arXiv 2510.04871, without its two states,
-  # its steps without gradient and its supervision of each step). Each run has
-  # keys and values of its own: FLOPs and caches are those of depth * loops
-  # layers, parameters those of depth.
+  # R: how often the stack of layers is run, each time on the previous output
+  # (Tiny Recursive Model, arXiv 2510.04871, without its two states, its steps
+  # without gradient and its supervision of each step). Each run has its own
+  # keys and values: FLOPs and caches are those of depth * loops layers,
+  # parameters those of depth layers.
   loops: int = 1
-  # The embedding is added again before each further run, as TRM adds x to what
-  # goes into each step.
+  # Add the embedding again before each further run, as TRM adds x at each step.
   reinject: bool = False
   size: int = 0  # of a head, even; 0: width / heads
   rope_base: float = 10_000.0  # wavelength base of the rotary positions
   rope_scaling: layers.Scaling = None  # see layers.frequencies
-  # Of each layer, how many positions a token sees, itself the last; 0: all.
-  # Empty: all layers see all.
+  # For each layer, how many positions a token attends to, itself the last; 0:
+  # all. Empty: all positions in all layers.
   windows: tuple[int, ...] = ()
-  # rope_base of layers with a window, which are not scaled; 0: as all others.
+  # rope_base of layers with a window, without scaling; 0: as in other layers.
   window_base: float = 0.0
-  # Also add a learned embedding of the position, for so many positions; later
-  # ones share the last. A shallow model that has to tell the first token of a
-  # code from the second finds that hard by rotation.
+  # Also add a learned embedding of the position, for this many positions; later
+  # ones share the last. With rotary positions alone, a shallow model hardly
+  # learns to distinguish the first token of a code from the second.
   absolute: int = 0
   tied: bool = True  # the output matrix is the embedding
   epsilon: float = 1e-6  # of all norms
@@ -56,15 +55,15 @@ class Architecture(NamedTuple):
   o_bias: bool = False  # the output product of attention has one
   mlp_bias: bool = False  # the products of the MLP have
   qk_norm: bool = False  # heads of q and k are normalised
-  post_norms: bool = False  # what a layer's two halves add is normalised
+  post_norms: bool = False  # outputs of attention and MLP are normalised
   embed_scale: float = 1.0  # times the embedding
   query_scale: float = 0.0  # times attention scores; 0: size ** -0.5
-  attention_cap: float = 0.0  # attention scores are squashed to it; 0: not
-  logit_cap: float = 0.0  # logits are squashed to it; 0: not
-  # Run the layers of an uncached pass by lax.scan: compiles in constant time,
-  # runs slower on CPU. A cached pass always unrolls.
+  attention_cap: float = 0.0  # soft limit of attention scores; 0: none
+  logit_cap: float = 0.0  # soft limit of logits; 0: none
+  # Run the layers of an uncached pass by lax.scan, which compiles in constant
+  # time and runs slower on CPU. A cached pass always unrolls.
   scan: bool = False
-  remat: bool = False  # keep only layers' inputs for the gradient, run twice
+  remat: bool = False  # keep only layers' inputs for the gradient; recompute
   # Of activations and caches; logits are float32 whatever it is.
   dtype: Any = "float32"
 
@@ -97,22 +96,22 @@ def resolved(arch: Architecture) -> Architecture:
   width, heads, size = arch.width, arch.heads, arch.size
   if (not size and width % heads) or heads % arch.kv_heads:
     raise ValueError(
-      f"model: width={width} must be a multiple of heads={heads}, and heads a "
-      f"multiple of kv_heads={arch.kv_heads}."
+      f"config.model: width={width} must be a multiple of heads={heads}, and "
+      f"heads a multiple of kv_heads={arch.kv_heads}."
     )
   size = size or width // heads
   if size % 2:
-    raise ValueError(f"model: heads of {size} are odd; they rotate in pairs.")
+    raise ValueError(f"config.model: size={size} of a head must be even.")
   if arch.loops < 1:
-    raise ValueError(f"model: loops={arch.loops} must be at least 1.")
+    raise ValueError(f"config.model: loops={arch.loops} must be at least 1.")
   windows = arch.windows or (0,) * arch.depth
   if len(windows) != arch.depth:
     raise ValueError(
-      f"model: {len(windows)} windows for depth={arch.depth} layers."
+      f"config.model: {len(windows)} windows for depth={arch.depth} layers."
     )
   if arch.activation not in layers.ACTIVATIONS:
     raise ValueError(
-      f"model: activation={arch.activation!r} is none of "
+      f"config.model: activation={arch.activation!r} is none of "
       f"{[*layers.ACTIVATIONS]}."
     )
   return arch._replace(
@@ -162,8 +161,8 @@ def apply(
 ) -> tuple[jax.Array, Cache]:
   """tokens, positions [B, G, T] -> hidden [B, G, T, D] and their segment.
 
-  Without `cache` the tokens see the prefix and, causally, each other. With a
-  cache of length U they are written at `index` and see all before them.
+  Without `cache` the tokens attend to the prefix and, causally, to each other.
+  With a cache of length U they are written at `index` and attend to all before.
   """
   states, segment = _states(
     arch, params, tokens, positions, prefix, cache, index
@@ -180,11 +179,11 @@ def trace(
   prefix: Cache | None = None,
   layers: bool = False,
 ) -> tuple[jax.Array, Cache]:
-  """`apply` that shows its work: -> hidden [R, B, G, T, D] and the segment.
+  """`apply` with the states of all runs: hidden [R, B, G, T, D], the segment.
 
-  After each run through the stack, normed as the last is, so that `unembed`
-  reads it; the last is what `apply` returns. With `layers` after each layer
-  of each run, [R * L, B, G, T, D]. Only the last readout has been trained.
+  There is one state after each run through the stack, normed for `unembed`; the
+  last one is that of `apply`. With `layers` there is one after each layer of
+  each run, [R * L, B, G, T, D]. Only the last readout has been trained.
   """
   states, segment = _states(
     arch, params, tokens, positions, prefix, None, 0, each=layers
@@ -215,9 +214,9 @@ def init_cache(
 
 
 def unrolled(arch: Architecture, params: Params) -> Params:
-  """For many cached passes: the layers apart, in the dtype of activations.
+  """Parameters for many cached passes: unstacked, in the activations' dtype.
 
-  A loop that slices the stacked ones copies all of them for every token.
+  A loop over stacked layers would copy all of them for every token.
   """
   name = lambda path: path[-1].key
   params = jax.tree_util.tree_map_with_path(
@@ -228,14 +227,14 @@ def unrolled(arch: Architecture, params: Params) -> Params:
   return {**params, "blocks": _apart(arch, params["blocks"])}
 
 
-# A pass through the stack. Layers with the same window see and rotate alike:
-# `views` has (prefix's mask, own mask, frequencies) by window.
+# A pass through the stack. Layers with the same window share masks and
+# rotation: `views` has (prefix's mask, own mask, frequencies) by window.
 
 
 def _states(
   arch, params, tokens, positions, prefix, cache, index, each=False
 ) -> tuple[list[jax.Array], Cache]:
-  """-> the residual stream after each run, or `each` layer; the segment."""
+  """The residual stream after each run, or `each` layer, and the segment."""
   x = first = _embed(arch, params, tokens, positions)
   if cache is None:
     keys = tokens.mask
@@ -280,15 +279,15 @@ def _layer(arch, positions, index) -> Callable:
   block = _block(arch)
 
   def run(p, x, view, pre, own):
-    before, mine, turn = view
+    before, seen, turn = view
     pre = None if pre is None else (*pre, before)
-    return block.apply({"params": p}, x, positions, turn, pre, own, mine, index)
+    return block.apply({"params": p}, x, positions, turn, pre, own, seen, index)
 
   return run
 
 
 def _in_turn(arch, run, blocks, x, prefix, cache, loop, views):
-  """The layers one after another, with what prefix and cache have of this run.
+  """The layers one after another, with prefix and cache of this run.
 
   -> the last layer's output, (k, v) of all, and the output of each.
   """
@@ -334,7 +333,7 @@ def _embed(arch, params, tokens, positions) -> jax.Array:
 
 
 def _views(arch, tokens, positions, prefix, keys, index) -> dict[int, tuple]:
-  """What layers of each window see, and how they rotate.
+  """Masks and rotation of layers, by window.
 
   keys [B, G, U] are the real keys of the own segment. Positions count real
   tokens, from the first of the prefix on.

@@ -1,4 +1,4 @@
-"""What a process needs to run: meshes, checkpoints, signals, logs, weights.
+"""Runtime support: meshes, checkpoints, signals, logs, weights.
 
-Nothing here knows of codes, roles or rewards.
+Nothing here depends on codes, roles or rewards.
 """

@@ -1,8 +1,8 @@
-"""Checkpoints by orbax: atomic, verified when they are read, exact.
+"""Checkpoints by orbax: atomic, exact, and verified when they are read.
 
-A checkpoint is one value: the train state (parameters, optimizer, step, carry,
-curriculum) and what the host holds (data iterator, metrics not yet logged).
-Random keys need no place in it: they are functions of the seed and the step.
+A checkpoint holds the train state (parameters, optimizer, step, carry,
+curriculum) and the state of the host (data iterator, metrics not yet logged).
+It holds no random keys, because they are functions of the seed and the step.
 """
 
 import json
@@ -17,8 +17,8 @@ from orbax.checkpoint import checkpoint_managers as policies
 from rsrc_jax.runtime import processes
 from rsrc_jax.types import TrainState
 
-# Fields of a train state that older checkpoints have under another name: how a
-# path ends now -> how it ended.
+# Fields of a train state with another name in older checkpoints: new end of a
+# path -> old end.
 RENAMED = {".level": ".phase"}
 
 
@@ -36,9 +36,9 @@ def open_saver(
   """Opens `directory`, which is made where missing.
 
   Args:
-    directory: one folder a checkpoint will stand in it.
-    keep_last: how many of the newest stay.
-    keep_best: how many with the smallest validation `metric` stay beside them.
+    directory: it holds one folder for each checkpoint.
+    keep_last: how many of the newest are kept.
+    keep_best: how many with the smallest validation `metric` are kept too.
     metric: its name among the metrics given to `save`.
   """
   value = lambda metrics: float((metrics or {}).get(metric, float("inf")))
@@ -54,8 +54,8 @@ def open_saver(
   )
   options = ocp.CheckpointManagerOptions(
     preservation_policy=keep,
-    # Without it the metrics are not written, and a run that goes on forgets
-    # which checkpoint was the best.
+    # Without it the metrics are not written, and a resumed run would not know
+    # the best checkpoint.
     best_fn=value,
     best_mode="min",
     enable_async_checkpointing=False,
@@ -68,12 +68,12 @@ def open_saver(
 
 
 def open_reader(directory: Path) -> Saver:
-  """Opens a folder of checkpoints in which nothing is changed.
+  """Opens a folder of checkpoints for reading, without any change to it.
 
-  Its run may still be going on, and belong to somebody else.
+  Its run may still be running, and may belong to another user.
   """
   directory = Path(directory).resolve()
-  # Its own read_only warns at every opening; what it forbids isn't called.
+  # orbax's own read_only option warns at every opening, so it is not used.
   options = ocp.CheckpointManagerOptions(
     create=False, save_root_metadata=False, lightweight_initialize=True
   )
@@ -84,7 +84,7 @@ def open_reader(directory: Path) -> Saver:
 def save(
   saver: Saver, state: TrainState, host: dict, metrics: dict[str, float]
 ) -> None:
-  """Writes a checkpoint of state.step; atomic: all of it or none of it."""
+  """Writes a checkpoint of state.step, atomically."""
   saver.manager.save(
     int(state.step),
     args=ocp.args.Composite(
@@ -100,17 +100,17 @@ def save(
 def restore(
   saver: Saver, like: TrainState, *, best: str = ""
 ) -> tuple[TrainState, dict] | None:
-  """The newest checkpoint that can be read, or None where there is none.
+  """The newest readable checkpoint, or None if there is none.
 
-  A checkpoint that can't be read (cut short by a full disk or a lost machine)
-  is set aside with a warning and the one before it is taken.
+  An unreadable checkpoint (truncated by a full disk or a lost machine) is set
+  aside with a warning, and the one before it is read.
 
   Args:
-    saver: of open_saver or open_reader; a reader sets nothing aside.
+    saver: from open_saver or open_reader; a reader sets nothing aside.
     like: a state of the same structure, shapes and shardings, arrays or
       ShapeDtypeStructs.
-    best: name of a validation metric: instead of the newest checkpoint, the one
-      with the smallest value among those that have it.
+    best: name of a validation metric. If set, the checkpoint with its smallest
+      value is read instead of the newest.
   """
   target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _as_dict(like))
   for step in _in_turn(saver, best):
@@ -132,10 +132,10 @@ def restore(
 def _read(
   saver: Saver, step: int, target: dict[str, Any]
 ) -> tuple[dict[str, Any], dict]:
-  """The leaves of a checkpoint, and what the host held.
+  """The leaves of a checkpoint, and the state of the host.
 
-  target: path -> ShapeDtypeStruct. Paths are looked for under their present
-  names, then under those of older checkpoints.
+  target: path -> ShapeDtypeStruct. Paths are read under their present names, or
+  else under those of older checkpoints.
   """
 
   def load(names):
@@ -169,7 +169,7 @@ def _old_name(path: str) -> str:
 
 
 def _in_turn(saver: Saver, best: str) -> list[int]:
-  """Steps that have a checkpoint, the one to take first at the front."""
+  """Steps with a checkpoint, in the order in which to try them."""
   newest = sorted(saver.manager.all_steps(), reverse=True)
   if not best:
     return newest
@@ -179,7 +179,7 @@ def _in_turn(saver: Saver, best: str) -> list[int]:
 
 
 def _metrics(folder: Path) -> dict[str, float] | None:
-  """What was validated at a checkpoint; None where it can't be read."""
+  """The validation metrics of a checkpoint; None if they are unreadable."""
   try:
     return json.loads((folder / "metrics" / "metrics").read_text())
   except (OSError, ValueError):
@@ -187,19 +187,19 @@ def _metrics(folder: Path) -> dict[str, float] | None:
 
 
 def _drop_broken_metrics(directory: Path) -> None:
-  """A metrics file cut short would keep all checkpoints from being opened."""
+  """Removes truncated metrics files, with which orbax opens no checkpoint."""
   for path in directory.glob("*/metrics/metrics"):
     if _metrics(path.parents[1]) is None and processes.first():
       path.unlink(missing_ok=True)
 
 
 def close(saver: Saver) -> None:
-  """Waits for what is being written."""
+  """Waits for pending writes and closes the saver."""
   saver.manager.close()
 
 
 def _set_aside(saver: Saver, step: int) -> None:
-  """Renames a checkpoint so that the manager ignores it."""
+  """Renames a checkpoint, so that the manager ignores it."""
   folder = saver.directory / str(step)
   for number in range(100):
     target = saver.directory / f"unreadable-{step}-{number}"

@@ -1,12 +1,11 @@
 """Several processes that run one program: a TPU pod, a cluster, one machine.
 
-All of them run the same host code on the same config and see the same corpus.
-Each holds its own rows of a batch and its own parts of the parameters. Process
-0 writes the run directory. The others write the same files to a folder that is
-removed at the end, so that no caller has to know which process it is.
-Checkpoints are written by all processes, to a folder that all of them see. They
-agree on what a clock or a signal decides, or they would wait for each other for
-ever.
+All processes run the same host code on the same config and corpus. Each holds
+its own rows of a batch and its own parts of the parameters. Process 0 writes
+the run directory. The others write the same files to a folder that is removed
+at the end, so that callers need not distinguish processes. All processes write
+checkpoints, to a shared folder. They must agree on every decision that depends
+on a clock or a signal, or they would wait for each other forever.
 """
 
 import contextlib
@@ -22,7 +21,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-HEARTBEAT_SECONDS = 30  # a process that is silent for longer counts as lost
+HEARTBEAT_SECONDS = 30  # without a sign of life for so long, a process is lost
 
 
 def join(
@@ -39,14 +38,14 @@ def join(
     count: of processes.
     index: of this one, from 0.
     cluster: jax finds the others itself (TPU pods, SLURM, Open MPI,
-      Kubernetes). It is not needed where `launched` recognises the launcher.
+      Kubernetes). It is not needed if `launched` recognises the launcher.
 
   Raises:
-    ValueError: only some of the three were given, or they can't be.
+    ValueError: only some of the three are set, or they are out of range.
   """
-  given = (coordinator, count, index)
-  if any(x is not None for x in given):
-    if any(x is None for x in given):
+  flags = (coordinator, count, index)
+  if any(x is not None for x in flags):
+    if any(x is None for x in flags):
       raise ValueError(
         f"--coordinator={coordinator} --processes={count} --process={index}: "
         "give all three to every process, or none of them."
@@ -80,7 +79,7 @@ def count() -> int:
 
 
 def index() -> int:
-  """Which of them this is."""
+  """The index of this process."""
   return jax.process_index()
 
 
@@ -90,9 +89,9 @@ def first() -> bool:
 
 
 def leave(code: int) -> NoReturn:
-  """Ends this process; one of several without waiting for the others.
+  """Ends this process, without waiting for the others.
 
-  An orderly end waits for all of them, and one of them may never come to it.
+  A normal exit would wait for all of them, and one may have died.
   """
   if count() == 1:
     sys.exit(code)
@@ -102,18 +101,20 @@ def leave(code: int) -> NoReturn:
 
 
 def any_of(value: bool) -> bool:
-  """Whether `value` holds in any process. All of them have to call it."""
+  """Whether `value` is true in any process. All processes must call it."""
   if count() == 1:
     return bool(value)
   return bool(np.any(multihost_utils.process_allgather(np.array(bool(value)))))
 
 
 def check_same(what: str, value: str) -> None:
-  """Raises ValueError where the processes differ in a text.
+  """Raises ValueError if a text differs between processes.
+
+  All processes must call it.
 
   Args:
-    what: how the text is called in the message, such as "config".
-    value: the text. All processes have to call this.
+    what: a name of the text for the message, such as "config".
+    value: the text.
   """
   if count() == 1:
     return
@@ -131,7 +132,7 @@ def check_same(what: str, value: str) -> None:
 def fetch(tree: Any) -> Any:
   """A pytree of arrays as whole NumPy arrays.
 
-  Other processes may hold parts of them. All have to call it for the same tree.
+  Other processes may hold parts of them. All must call it for the same tree.
   """
 
   def whole(x):
@@ -148,8 +149,8 @@ def fetch(tree: Any) -> Any:
 def log_dir(workdir: Path) -> Iterator[Path]:
   """Where this process writes its logs.
 
-  On process 0 it is the run directory, which is made where missing. On the
-  others it is a temporary folder.
+  On process 0 it is the run directory, which is made if missing. On the others
+  it is a temporary folder.
   """
   if first():
     workdir.mkdir(parents=True, exist_ok=True)

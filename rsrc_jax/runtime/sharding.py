@@ -1,6 +1,6 @@
-"""Where arrays live: one mesh, and regular expressions from names to specs.
+"""Sharding of arrays: one mesh, and regular expressions from names to specs.
 
-The program is written for one device; XLA splits it by where its inputs live.
+Programs are written for one device; XLA splits them by the sharding of inputs.
 """
 
 import math
@@ -14,8 +14,8 @@ from jax.sharding import PartitionSpec as P
 
 AXES = ("data", "fsdp", "tensor")
 
-# First match wins; the names are the paths of types.TrainState, so optimizer
-# moments follow the parameters that they belong to.
+# The first match counts. Names are paths in types.TrainState, so optimizer
+# moments have the sharding of their parameters.
 RULES = (
   (r"embed$", P("tensor", "fsdp")),
   (r"blocks/.*/?(q|k|v|gate|up)/kernel$", P(None, "fsdp", "tensor")),
@@ -27,16 +27,16 @@ BATCH = P(("data", "fsdp"))
 def make_mesh(*, data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
   """A mesh of data x fsdp x tensor devices.
 
-  One of the three may be -1: it takes the devices that are left.
+  One of the three may be -1, for all remaining devices.
 
   Args:
-    data: how many copies of the model.
-    fsdp: into how many parts parameters and batch are split.
-    tensor: into how many parts a matrix product is split.
+    data: number of copies of the model.
+    fsdp: number of parts of parameters and batch.
+    tensor: number of parts of a matrix product.
 
   Raises:
-    ValueError: the product is not a number of devices that there are, or some
-      process would have no device.
+    ValueError: the product does not fit the devices, or some process would have
+      no device.
   """
   devices, sizes = jax.devices(), [data, fsdp, tensor]
   if any(n < 1 and n != -1 for n in sizes) or sizes.count(-1) > 1:
@@ -74,7 +74,7 @@ def accelerators() -> tuple[str, ...]:
 
 
 def check_batch(mesh: Mesh, name: str, size: int) -> None:
-  """Raises ValueError where a batch can't be split over the mesh."""
+  """Raises ValueError if a batch does not divide over the mesh."""
   ways = mesh.shape["data"] * mesh.shape["fsdp"]
   if size % ways:
     raise ValueError(
@@ -87,7 +87,7 @@ def shardings(mesh: Mesh, tree: Any, rules: Any = RULES) -> Any:
   """The NamedSharding of every leaf of a pytree, by its path.
 
   Args:
-    mesh: where the leaves will be.
+    mesh: of the leaves.
     tree: arrays or ShapeDtypeStructs.
     rules: (regular expression, PartitionSpec). The first that matches a path
       counts. A leaf without a match is replicated.
@@ -115,7 +115,7 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def put(tree: Any, where: Any) -> Any:
   """Moves a tree of arrays to one sharding, or to a tree of them.
 
-  All processes hold the same values. Each places the parts that are its own.
+  All processes hold the same values, and each one places its own parts.
   """
   if jax.process_count() == 1:
     return jax.device_put(tree, where)

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C, as a function that a loop calls to see if one came."""
+"""SIGTERM and Ctrl-C, as a function that a loop polls."""
 
 import contextlib
 import signal
@@ -6,21 +6,21 @@ from collections.abc import Callable, Iterator
 
 
 class Interrupted(Exception):
-  """A signal has ended the run. Everything up to here is saved."""
+  """A signal has stopped the run, and its state is saved."""
 
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-  """Yields a function that says whether a SIGTERM or Ctrl-C has come.
+  """Yields a function that is True once a SIGTERM or Ctrl-C has arrived.
 
   A second Ctrl-C interrupts at once. Outside the main thread no signal can be
-  caught: the function then always says no.
+  caught, and the function is always False.
   """
-  asked = []
+  received = []
 
   def note(number, frame):
     del frame
-    asked.append(number)
+    received.append(number)
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
   try:
@@ -30,7 +30,7 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
   except ValueError:
     before = {}
   try:
-    yield lambda: bool(asked)
+    yield lambda: bool(received)
   finally:
     for number, handler in before.items():
       signal.signal(number, handler)

@@ -1,8 +1,8 @@
 """Pretrained weights between safetensors and the mesh, both ways.
 
-Arrays are built shard by shard from memory-mapped files: what a device needs is
-read once, and no second copy of the model stands in host memory. Pickles are
-never opened: they run code.
+Arrays are built shard by shard from memory-mapped files: each device's part is
+read once, and host memory holds no second copy of the model. Pickles are never
+opened, because they can run code.
 """
 
 import json
@@ -26,21 +26,21 @@ SHARD_BYTES = 4 * 2**30  # of an exported file
 
 
 class Checkpoint(NamedTuple):
-  """An opened folder; nothing but headers has been read."""
+  """An opened folder, of which only headers have been read."""
 
   folder: Path
-  config: dict[str, Any]  # config.json as it stands
+  config: dict[str, Any]  # config.json, unchanged
   settings: dict[str, Any]  # keyword arguments of models.pretrained.make
   places: dict[str, pretrained.Place]  # by the name of each tensor
   files: dict[str, Path]  # of each tensor
 
 
 def open_folder(folder: str | Path) -> Checkpoint:
-  """Finds config.json and every tensor that it calls for, with its shape.
+  """Opens a checkpoint, and checks that all tensors of its config exist.
 
   Raises:
     ValueError: no such folder, no config.json, only pickles, a truncated file,
-      missing tensors or tensors of another shape; named, with the remedy.
+      missing tensors or tensors of another shape; with a remedy.
   """
   folder = Path(folder).expanduser()
   path = folder / "config.json"
@@ -74,7 +74,7 @@ def load(
 ) -> Params:
   """The parameters on the mesh, each where sharding.RULES puts it.
 
-  dtype: of all of them, whatever it is in the file.
+  dtype: of all parameters, whatever the dtype in the file.
   """
   shapes = tree(found.settings, dtype)
   where = sharding.shardings(mesh, shapes)
@@ -93,7 +93,7 @@ def load(
 
 
 def tree(settings: dict[str, Any], dtype: Any = np.float32) -> Params:
-  """Shapes of the parameters, nothing allocated."""
+  """Shapes and dtypes of the parameters, without allocation."""
   init = pretrained.make(**settings).init
   shapes = jax.eval_shape(init, jax.random.key(0))
   return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), shapes)
@@ -105,7 +105,7 @@ def save(
   config: dict[str, Any],
   dtype: Any = np.float32,
 ) -> list[Path]:
-  """Writes what `transformers` loads: config.json and safetensors.
+  """Writes a checkpoint for `transformers`: config.json and safetensors.
 
   Args:
     folder: made where missing.
@@ -142,7 +142,7 @@ def save(
 
 
 def _exported(config: dict[str, Any], dtype: Any) -> dict[str, Any]:
-  """config.json of a text model: what Gemma 3 wraps is unwrapped."""
+  """config.json of the text model, without Gemma 3's outer config."""
   config = config.get("text_config") or config
   if config["model_type"] == "gemma3_text":
     config = {"architectures": ["Gemma3ForCausalLM"], **config}
@@ -156,7 +156,7 @@ def _at(params: Params, place: pretrained.Place):
 
 
 def _reader(names, places, read, shape) -> Callable:
-  """-> index (slices) -> that part of a parameter, as its device wants it."""
+  """part(index) -> the part of a parameter at an index of slices."""
 
   def one(name, index):
     place, x = places[name], read(name)
@@ -165,7 +165,7 @@ def _reader(names, places, read, shape) -> Callable:
     return part.astype(np.float32) + np.float32(place.offset)
 
   def part(index):
-    if None in names:  # not one of the stacked
+    if None in names:  # not a parameter of stacked layers
       return one(names[None], index).astype(shape.dtype)
     layers = range(shape.shape[0])[index[0]]
     return np.stack(
@@ -176,7 +176,7 @@ def _reader(names, places, read, shape) -> Callable:
 
 
 def _files(folder: Path) -> dict[str, Path]:
-  """Which file each tensor is in."""
+  """The file of each tensor."""
   index = folder / "model.safetensors.index.json"
   if index.is_file():
     listed = json.loads(index.read_text())["weight_map"]
@@ -212,7 +212,7 @@ def _files(folder: Path) -> dict[str, Path]:
 
 
 def _open_all(found: Checkpoint) -> dict[Path, Any]:
-  """Each file once; only headers are read."""
+  """Opens each file once, and reads only headers."""
   return {
     path: safe_open(path, framework="np") for path in set(found.files.values())
   }
@@ -237,7 +237,7 @@ def _check_shapes(found: Checkpoint) -> None:
 
 
 def bytes_needed(found: Checkpoint, dtype: Any = np.float32) -> int:
-  """Of the parameters alone, over all devices, unsplit."""
+  """Bytes of one copy of the parameters."""
   leaves = jax.tree.leaves(tree(found.settings, dtype))
   return sum(x.size * np.dtype(x.dtype).itemsize for x in leaves)
 
@@ -248,10 +248,10 @@ def check_memory(
   copies: int,
   dtype: Any = np.float32,
 ) -> None:
-  """Refuses a model that the devices can't hold, before it is read.
+  """Refuses a model that is too large for the devices, before it is read.
 
-  copies: of the parameters that training keeps, of a dtype. What a batch needs
-  comes on top: this is the least.
+  copies: of the parameters in training, of this dtype. The memory of a batch is
+  not included, so this is a lower bound.
 
   Raises:
     ValueError: they don't fit.
@@ -269,7 +269,7 @@ def check_memory(
 
 
 def memory_free(mesh: jax.sharding.Mesh) -> float:
-  """Bytes of a device; on CPU its share of what the host has left."""
+  """Free bytes of a device; on CPU its share of the host's free memory."""
   stats = mesh.devices.flat[0].memory_stats() or {}
   if "bytes_limit" in stats:
     return stats["bytes_limit"] - stats.get("bytes_in_use", 0)

@@ -1,4 +1,4 @@
 """Training stages of a run, each make(setup, name) -> Stage.
 
-Stages are functions; loops, checkpoints and logs are train.py's.
+A stage is a set of functions; train.py has the loop, checkpoints and logs.
 """

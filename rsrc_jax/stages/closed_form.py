@@ -1,9 +1,9 @@
-"""FLOPs of a step by the closed form, as one would reckon on paper.
+"""FLOPs of a step by a closed form, as an independent estimate.
 
-Two FLOPs a parameter and token, attention and logits beside it, three times as
-much where a gradient is taken. It knows the arrows of the patterns and the
-shapes, and nothing of the program: that makes it worth holding against the
-count of accounting/flops.py. Rollouts are taken at full length.
+Two FLOPs for each parameter and token, plus attention and logits, times three
+where a gradient is taken. It uses the diagrams of the patterns and the shapes,
+not the program, so it is an independent check of accounting/flops.py. Rollouts
+have full length.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ def step_flops(setup: Setup, name: str) -> float | None:
   """FLOPs of one training step of a stage.
 
   Returns:
-    None for a model or a pattern whose closed form is not known here.
+    None for a model or a pattern without a closed form here.
   """
   config = setup.config
   if config.model_name != "transformer" or config.verifier.reader > 0:
@@ -28,22 +28,22 @@ def step_flops(setup: Setup, name: str) -> float | None:
   longest = setup.corpus.train.ids.shape[1]
   roles, read = setup.roles, _read(setup)
   k, S = roles["C"].length, longest + 1  # ends included
-  # A tag and a separator stand around the text (roles.Role.prompt).
+  # A prompt is a tag, the text and a separator (roles.Role.prompt).
   prompt = {"C": longest + 2, "D": k + 2, "text": 2}
 
   if name == "base":
     B = config.pretrain.batch_size
-    # The language, an extract written and one read; the extract's scores.
-    taught = read(B, prompt["text"], S) + read(B, prompt["D"], S)
-    taught += read(B, prompt["C"], k + 1)
-    return 3 * taught + read(B, prompt["text"], S - 1)
+    # The targets of text, D and C, and the scores of the extract.
+    trained = read(B, prompt["text"], S) + read(B, prompt["D"], S)
+    trained += read(B, prompt["C"], k + 1)
+    return 3 * trained + read(B, prompt["text"], S - 1)
 
   B, arm = config.batch_size, config.arms[name]
   if arm.get("stage") or "pattern" not in arm:
     return None
   settings = config.patterns.get(arm.pattern)
   if arm.pattern == "extract":
-    # The rule has written before the step.
+    # The rule writes before the step.
     return 3 * settings.lessons * read(B, prompt["D"], S)
   if arm.pattern != "cdv" or arm.get("overrides"):
     return None
@@ -53,28 +53,29 @@ def step_flops(setup: Setup, name: str) -> float | None:
     weight > 0 and name not in ("gain", "ratio")
     for name, weight in config.verifier.items()
   )
-  # V: how likely D holds s given each code, and the base without one.
+  # V: the likelihood of s under D with each code, and under the base without.
   verify = read(B * G, prompt["D"], S) + read(B, prompt["text"], S)
   update = 3 * write
   update += 3 * read(B, prompt["C"], k) * settings.get("imitate", False)
   update += 3 * read(B * M, prompt["D"], S) * (M > 0)
   update += 3 * decode * (J > 1)
   reference = (write + decode * (J > 1)) * (config.kl > 0)
-  # More than one update scores what was sampled once more, before they begin.
-  again = (write + decode * (J > 1)) * (config.updates > 1)
-  update = config.updates * update + again
+  # Several updates need the log-probs of the samples before the first one.
+  old = (write + decode * (J > 1)) * (config.updates > 1)
+  update = config.updates * update + old
   return write + decode * needs_decode + verify + update + reference
 
 
 def _read(setup: Setup) -> Callable[..., float]:
-  """read(rows, prompt, output, group): a forward pass over all of it.
+  """read(rows, prompt, output, group): FLOPs of a forward pass.
 
-  The prompt is run once a row, the output but its last token once a sample.
+  The prompt is run once for each row; the output, without its last token, once
+  for each sample.
   """
   model, vocab = setup.config.model, setup.corpus.vocab.size
   params = jax.eval_shape(setup.policy.init, jax.random.key(0))
   blocks = sum(x.size for x in jax.tree.leaves(params["blocks"]))
-  loops = model.get("loops", 1)  # tied weights work as often as they are run
+  loops = model.get("loops", 1)  # shared weights count once for each run
   shape = {"params_blocks": blocks * loops, "depth": model.depth * loops}
   shape |= {"width": model.width, "vocab": vocab}
 

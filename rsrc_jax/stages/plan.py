@@ -7,14 +7,14 @@ from rsrc_jax.stages.stage import Stage
 
 
 def make_stages(setup: Setup) -> list[Stage]:
-  """The base, then every arm, those that others start from before them.
+  """The base, then every arm. An arm comes after the arm that it starts from.
 
-  `config.arms.NAME.stage` names the module that makes an arm: a file of this
-  folder ("rl" where it is left out), or a Python file of the user's; either has
-  make(setup, name) -> Stage.
+  `config.arms.NAME.stage` names the module of an arm: a file of this folder, by
+  default "rl", or the path of a .py file. Either has make(setup, name) ->
+  Stage.
 
   Raises:
-    ValueError: an arm that is not there, or can't be made.
+    ValueError: an arm does not exist or cannot be made.
   """
   arms = setup.config.arms
   only = [name for name in setup.config.only.split(",") if name]
@@ -22,7 +22,7 @@ def make_stages(setup: Setup) -> list[Stage]:
     raise ValueError(
       f"config.only={setup.config.only!r}: the arms are {', '.join(arms)}."
     )
-  programs = {}  # arms that train alike share one compiled program
+  programs = {}  # arms with the same training share one compiled program
   names = in_order(
     {name: rl.start_of(setup.config, name) for name in only or arms}
   )
@@ -41,7 +41,11 @@ def _make_arm(setup: Setup, name: str, programs: dict) -> Stage:
 
 
 def in_order(starts: dict[str, str]) -> list[str]:
-  """Arms, each behind the one that it starts from."""
+  """The arms in an order in which each follows the arm that it starts from.
+
+  Raises:
+    ValueError: an arm starts from no such arm, or two from each other.
+  """
   names, left = [], dict(starts)
   while left:
     ready = [x for x, start in left.items() if start in ("base", *names)]

@@ -11,7 +11,7 @@ from rsrc_jax.types import Params, TrainState
 
 
 def make(setup: Setup, name: str = "base") -> stage.Stage:
-  """The stage that every arm starts from; `config.pretrain` says how long."""
+  """The stage that every arm starts from, with the block `config.pretrain`."""
   config, settings = setup.config, setup.config.pretrain
   tx = learner.optimizer(steps=settings.steps, **settings.optimizer)
   constrain = writers.make_controls(setup, config, "free")
@@ -29,7 +29,7 @@ def make(setup: Setup, name: str = "base") -> stage.Stage:
   )
 
   def init(params: Params) -> TrainState:
-    # Of what won't be trained, no copy and no moments.
+    # Parameters that are not trained need no copy and no moments.
     p, moments = (
       (stage.copy_of(params), tx.init(params))
       if settings.steps

@@ -1,4 +1,4 @@
-"""The stage of an arm: a pattern is played, and what it earns is learnt."""
+"""The stage of an arm: it plays a pattern and learns from the rewards."""
 
 import functools
 from collections.abc import Callable
@@ -22,8 +22,8 @@ from rsrc_jax.types import Params, Pattern, TrainState
 def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
   """The stage of the arm `config.arms[name]`.
 
-  programs: jitted steps of the arms made before it, by what they depend on:
-    arms that train alike share one. Left out, it shares none.
+  programs: jitted steps of the arms made so far, by their settings: arms with
+    the same training share one. None: it shares none.
   """
   arm, config = setup.config.arms[name], arm_config(setup.config, name)
   writers.check_pattern(name, arm.pattern, arm.write)
@@ -56,7 +56,7 @@ def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
     }
   steps = programs[alike]
   observe = None
-  if looks := every and not writer.rule:
+  if observed := every and not writer.rule:
     observe = watch.make_observe(
       setup, config, arm.pattern, relax, prepare, bind, bool(levels)
     )
@@ -74,7 +74,7 @@ def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
     english=writer.english,
     reads_base=writer.reads_base,
     observe=observe,
-    observe_every=every if looks else 0,
+    observe_every=every if observed else 0,
     bind=bind,
     start=start_of(setup.config, name),
     programs=steps if levels else {},
@@ -102,10 +102,10 @@ def make_init(adapt, tx, carry, relax, seed: int) -> Callable:
 
 
 def make_controls(config, relax, prepare) -> Callable:
-  """given(step, curriculum state, frozen, batch) -> controls, or rule's codes.
+  """Builds controls(step, curriculum state, frozen, batch), or a rule's codes.
 
-  Drawn apart from the rollouts, and with a seed of their own where
-  `config.augment.seed` gives one: arms then meet the same draws.
+  The draws are separate from those of the rollouts. With `config.augment.seed`
+  they have a seed of their own, so that arms share them.
   """
   seed = config.augment.seed if config.augment.seed >= 0 else config.seed
 
@@ -118,17 +118,17 @@ def make_controls(config, relax, prepare) -> Callable:
 
 
 def make_examine(played: dict[str, Pattern], mixed: bool) -> Callable | None:
-  """What the patterns of an arm measure of themselves; None if they don't."""
-  looks = {kind: one.examine for kind, one in played.items() if one.examine}
-  if not looks:
+  """The jitted Pattern.examine of an arm's patterns; None if none has one."""
+  examines = {kind: one.examine for kind, one in played.items() if one.examine}
+  if not examines:
     return None
   if not mixed:
-    return jax.jit(*looks.values())
+    return jax.jit(*examines.values())
 
   def examine(params, frozen, carry, batch, code, key):
     scores, shown = {}, {}
-    for kind, look in looks.items():
-      found = look(params, frozen, carry[kind], batch, code, key)
+    for kind, one in examines.items():
+      found = one(params, frozen, carry[kind], batch, code, key)
       for into, what in zip((scores, shown), found, strict=True):
         into |= {f"{kind}.{name}": x for name, x in what.items()}
     return scores, shown
@@ -137,26 +137,31 @@ def make_examine(played: dict[str, Pattern], mixed: bool) -> Callable | None:
 
 
 def start_of(config, name: str) -> str:
-  """Whose parameters an arm begins with.
+  """The stage whose parameters an arm starts from.
 
   Raises:
-    ValueError: another arm's, by one that trains adapters of the base's.
+    ValueError: an arm with adapters of the base starts from another arm.
   """
   start = config.arms[name].get("start") or "base"
   config = arm_config(config, name)
   if start != "base" and (block := config.get("lora")) and block.rank:
     raise ValueError(
-      f"config.arms: start={start!r} goes on from weights that "
-      f"config.lora.rank={block.rank} freezes at the base's: set the rank to 0 "
-      "or start='base'."
+      f"config.arms: start={start!r} starts from the weights of "
+      f"another arm, but config.lora.rank={block.rank} trains adapters of the "
+      "base: set the rank to 0, or start='base'."
     )
   return start
 
 
 def mixture(setup, config, name: str, pattern: Pattern):
-  """-> levels, and the patterns that an arm plays: one, where it mixes none.
+  """The levels of a mixture, and the patterns of an arm by name.
 
-  levels: for each level of the curriculum the patterns and their weights.
+  levels: for each level of the curriculum the patterns and their weights; ()
+    for
+  an arm with one pattern.
+
+  Raises:
+    ValueError: a mixture with "extract", or see mixing.check.
   """
   arm = setup.config.arms[name]
   if not arm.get("phases"):
@@ -167,8 +172,8 @@ def mixture(setup, config, name: str, pattern: Pattern):
   kinds = sorted({kind for part in levels for kind, _ in part})
   if "extract" in kinds:
     raise ValueError(
-      f"config.arms.{name}.phases: extract is given codes that a rule writes, "
-      "the other patterns write their own; it can't be mixed with them."
+      f"config.arms.{name}.phases: extract takes the codes of a rule, and "
+      "the other patterns write their own; they can't be mixed."
     )
   others = {
     k: make_pattern(setup, config, k) for k in kinds if k != arm.pattern
@@ -177,7 +182,11 @@ def mixture(setup, config, name: str, pattern: Pattern):
 
 
 def make_curriculum(config) -> tuple[curriculum.Curriculum, int]:
-  """-> the curriculum, and after how many steps held-out reward is measured."""
+  """The curriculum, and the number of steps between held-out rewards.
+
+  Raises:
+    ValueError: an unknown curriculum, or a plateau without held-out rewards.
+  """
   block = config.curriculum.to_dict()
   name, every = block.pop("name"), block.pop("every")
   kinds = {"linear": curriculum.linear, "plateau": curriculum.plateau}
@@ -187,14 +196,14 @@ def make_curriculum(config) -> tuple[curriculum.Curriculum, int]:
     )
   if name == "plateau" and every < 1:
     raise ValueError(
-      f"config.curriculum.every={every}: a plateau is seen in the held-out "
-      "reward; give the steps between two measurements, at least 1."
+      f"config.curriculum.every={every}: a plateau needs held-out "
+      "rewards; give the steps between two measurements, at least 1."
     )
   return kinds[name](**block), every
 
 
 def make_step(setup, config, pattern, relax, tx, bind, carry) -> Callable:
-  """carry: the pattern's name where the state holds several carries."""
+  """The learner's step. carry: the pattern's name, if there are several."""
   roles = setup.roles | dict(pattern.roles)
   step = learner.make_step(
     setup.policy,

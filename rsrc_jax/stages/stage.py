@@ -1,4 +1,4 @@
-"""A training stage as functions, and what all stages share."""
+"""A training stage as a set of functions, and helpers of all stages."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -19,13 +19,13 @@ def copy_of(params: Params) -> Params:
 
 
 def as_trained(params: Params, frozen: dict[str, Params]) -> Params:
-  """What is trained is what the policy reads."""
+  """Stage.bind without adapters: the trained parameters are the policy's."""
   del frozen
   return params
 
 
 def no_controls(step, curriculum, frozen, batch) -> tuple:
-  """Of a stage whose step is told nothing beside its batch."""
+  """Stage.controls of a stage whose step needs only its batch."""
   del step, curriculum, frozen, batch
   return ()
 
@@ -33,45 +33,45 @@ def no_controls(step, curriculum, frozen, batch) -> tuple:
 class Stage(NamedTuple):
   """One training loop, as functions. train.run_stage runs it.
 
-  A stage that is not RL and writes no code sets the first six fields and
-  `step`; what it measures of itself goes through `config.evals`.
+  A stage that is not RL and writes no code sets the fields without defaults.
+  Its own measurements go through `config.evals`.
   """
 
   name: str
   steps: int
   batch_size: int
-  data_seed: int  # of the order of the sources
-  init: Callable[[Params], TrainState]  # the start's parameters -> state
+  data_seed: int  # orders the sources
+  init: Callable[[Params], TrainState]  # initial parameters -> state
   # (state, frozen, batch, controls) -> (state, metrics), jitted, state donated
   step: Callable[..., tuple[TrainState, Metrics]]
-  # (step, curriculum state, frozen, batch) -> what `step` is given, jitted
+  # (step, curriculum state, frozen, batch) -> controls of `step`, jitted
   controls: Callable[..., Any] = jax.jit(no_controls)
   # (params, frozen, batch, key[, k]) -> code [B, k]; None: writes no code
   write: Callable[..., Tokens] | None = None
   # (source, code, d) -> capability.Saved, where it writes
   saved: Callable[..., Any] | None = None
   english: bool = False  # its codes are an English arm of the comparison
-  reads_base: bool = False  # serving it takes the base's parameters too
-  # (state, frozen, batch) -> (state, metrics); a held-out batch, not learnt
+  reads_base: bool = False  # its service needs the base's parameters too
+  # (state, frozen, held-out batch) -> (state, metrics), without learning
   observe: Callable[..., tuple[TrainState, Metrics]] | None = None
   observe_every: int = 0  # steps; 0: never
-  # (what is trained, frozen) -> the policy's parameters
+  # (trained parameters, frozen) -> the policy's parameters
   bind: Callable[[Params, dict[str, Params]], Params] = as_trained
-  start: str = "base"  # the stage whose parameters it begins with
-  # Where patterns are mixed: a step for each, and (step, level) -> its name.
+  start: str = "base"  # the stage whose parameters it starts from
+  # For mixed patterns: a step for each, and (step, level) -> a pattern's name.
   programs: Mapping[str, Callable] = MappingProxyType({})
   draw_pattern: Callable[[int, int], str] | None = None
   examine: Callable[..., Any] | None = None  # types.Pattern.examine, jitted
-  roles: tuple = ()  # (name, Role): the patterns' own, beside the setup's
+  roles: tuple = ()  # (name, Role) of the patterns, in addition to the setup's
 
   @property
   def sections(self) -> tuple[str, ...]:
-    """Sections of the ledger that its own roles are charged to."""
+    """The sections of the ledger of its own roles."""
     return tuple(dict.fromkeys(role.scope for _, role in self.roles))
 
 
 def frozen_of(stage: Stage, trained: dict[str, Params]) -> dict[str, Params]:
-  """What a stage reads and never trains: the base, and what it started from."""
+  """Parameters that a stage reads and does not train, by name."""
   found = {"base": trained["base"], "reader": trained["base"]}
   if stage.start != "base":
     found["start"] = trained[stage.start]
@@ -79,7 +79,7 @@ def frozen_of(stage: Stage, trained: dict[str, Params]) -> dict[str, Params]:
 
 
 def adapters(config) -> tuple[Callable, Callable]:
-  """-> parameters to what is trained of them, and back (Stage.bind)."""
+  """adapt: parameters -> trained parameters; and the way back (Stage.bind)."""
   block = config.get("lora")
   if not block or not block.rank:
     return copy_of, as_trained
@@ -93,10 +93,10 @@ def adapters(config) -> tuple[Callable, Callable]:
 
 
 def jit_step(setup: Setup, step: Callable, init: Callable) -> Callable:
-  """Jits a step whose state comes back to where it came from.
+  """Jits a step whose state keeps its sharding.
 
-  Without saying where the state is put out, XLA may name the same place in
-  another way, and the second step would be compiled anew.
+  Without out_shardings, XLA may describe the same sharding in another way, and
+  the second step would be compiled again.
   """
   params = jax.eval_shape(setup.policy.init, jax.random.key(0))
   where = sharding.shardings(setup.mesh, jax.eval_shape(init, params))

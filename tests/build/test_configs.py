@@ -144,7 +144,8 @@ def test_every_arm_differs_from_f_in_its_switches_alone(stem, kl):
     for block in EQUAL:
       assert mine[block] == full[block], (name, block)
     assert mine.augment.seed == full.augment.seed
-    # Lessons a source: with the batch and the steps D's training budget.
+    # Supervised codes of a source: with the batch and the steps D's training
+    # budget.
     lessons = {mine.patterns[p].lessons for p in ("cdv", "extract")}
     dropped = {mine.patterns[p].dropout for p in ("cdv", "extract")}
     assert lessons == {full.patterns.cdv.lessons} and dropped == {0.1}, name

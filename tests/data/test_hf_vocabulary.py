@@ -117,7 +117,7 @@ def test_what_does_not_fit_is_refused(copied):
   info(copied, chat_template="{{ raise_exception('no users here') }}")
   refused("chat template fails: no users here")
   info(copied, chat_template="{{ messages[0]['role'] }}")
-  refused("drops what a user says")
+  refused("drops the user's message")
   info(copied, chat_template=None, eos_token=None)
   refused("names no eos_token")
   (copied / "tokenizer.json").write_text("{}")

@@ -1,4 +1,4 @@
-"""What facts are never trained on, the words that ask for one, and the asks."""
+"""Facts that are not in training, question words, and control tags."""
 
 import hashlib
 import math
@@ -58,7 +58,7 @@ def test_what_was_drawn_before_is_drawn_still(vocab):
 
 
 def test_words_keep_their_ids(vocab):
-  """Questions and asks are other names for ids that no sentence has."""
+  """Questions and control tags are ids that no sentence has."""
   asking = synthetic.vocabulary(128, asks=True)
   assert asking.size == vocab.size == 128
   assert asking.pieces(range(124)) == vocab.pieces(range(124))
@@ -66,7 +66,7 @@ def test_words_keep_their_ids(vocab):
   assert asking.control_tags == dict(use=124, avoid=125, slot=126, question=127)
   assert vocab.control_tags == {}
   np.testing.assert_array_equal(asking.text, vocab.text)
-  # Codes with asks hold no question word: nor an ask, in any vocabulary.
+  # With control tags, codes hold no question word, and never a control tag.
   asked = [q for q, _ in synthetic.questions(asking)]
   assert vocab.code[asked].all() and not asking.code[asked].any()
   same = [i for i in range(124) if i not in asked]
@@ -75,7 +75,7 @@ def test_words_keep_their_ids(vocab):
 
 
 def test_sizes_count_the_asks():
-  """8 specials, 68 words and 4 asks are 80."""
+  """8 specials, 68 words and 4 control tags are 80."""
   assert synthetic.vocabulary(80, asks=True).code.sum() == 68
   with pytest.raises(ValueError, match=r"size=79: the grammar takes 80 to 13"):
     synthetic.vocabulary(79, asks=True)
@@ -185,7 +185,7 @@ def test_pairs_that_are_none(withheld):
 
 
 def test_text_with_asks(tmp_path):
-  """Real text has neither shifts nor questions; ids stay below the asks."""
+  """Real text has neither shifts nor questions; ids stay below the tags."""
   words = [
     "river",
     "stone",

@@ -44,7 +44,7 @@ def test_from_words():
 
 
 def test_words_with_asks():
-  """8 specials, 2 words and a blank: the asks are ids 11 to 14."""
+  """8 specials, 2 words and a blank: the control tags are ids 11 to 14."""
   plain = tokenizer.from_words(["red", "blue"], ["@"])
   vocab = tokenizer.from_words(["red", "blue"], ["@"], asks=True)
   assert plain.control_tags == {} and plain.size == 11 and vocab.size == 15
@@ -100,7 +100,7 @@ def test_asks_stand_behind_the_model(vocab, asking):
 
 
 def test_models_without_asks_are_what_they_were(tmp_path):
-  """Golden: name and sha256 of sentencepiece 0.2.3's model, before asks."""
+  """Golden: name and sha256 of sentencepiece 0.2.3's model, no tags."""
   if sentencepiece.__version__ != "0.2.3":
     pytest.skip("the bytes of a model are those of a version")
   path, _ = tokenizer.cached_sentencepiece(
@@ -110,7 +110,7 @@ def test_models_without_asks_are_what_they_were(tmp_path):
 
 
 def test_asks_take_their_room_from_the_model(tmp_path):
-  """V = 330 with asks is the model of 326 and four ids."""
+  """V = 330 with control tags is the model of 326 and four ids."""
   cached = lambda size, **asks: tokenizer.cached_sentencepiece(
     SENTENCES, vocab_size=size, cache_dir=str(tmp_path), **asks
   )

@@ -1,4 +1,4 @@
-"""probe.py: what a reader that is taught to answer can find in a text."""
+"""probe.py: what a trained reader can answer from a text."""
 
 import jax
 import jax.numpy as jnp

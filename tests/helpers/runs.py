@@ -112,7 +112,7 @@ class Runs:
     return workdir
 
   def run(self, workdir, *, stop=0, kill=0, signals=False, log=None, **changes):
-    """Trains; the `stop`-th or `kill`-th time that the loop asks, it ends.
+    """Trains; it ends at the `stop`-th or `kill`-th call of `stop`.
 
     signals: it is ended by signals instead; changes: of the config, none that a
     stage was built of.

@@ -1,4 +1,4 @@
-"""One tiny world for all tests with a real model: programs are reused."""
+"""One tiny setup for all tests with a real model, to reuse programs."""
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +73,7 @@ def schedule(level: int = 0, **changes) -> curriculum.Schedule:
 
 
 def ask(limits: Constraints, decoys=None, bonus=1.0, level=0) -> Controls:
-  """What a pattern is given; without decoys nothing is injected."""
+  """The controls of a pattern; without decoys nothing is injected."""
   if decoys is None:
     decoys = jnp.full((len(limits.allowed), 1, 0), -1, jnp.int32)
   return Controls(limits, decoys, jnp.float32(bonus), jnp.int32(level))

@@ -1,4 +1,4 @@
-"""memory.py: what is read beside a memory, by hand."""
+"""memory.py: prompts with a memory, by hand."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""roles.py: what stands in a prompt, and that asking for nothing is no ask."""
+"""roles.py: the tokens of a prompt; an empty constraint adds none."""
 
 import functools
 
@@ -43,7 +43,7 @@ def test_layout():
     [C, 9, 10, 11, USE, 15, 16, AVOID, 9, *[SLOT] * 4, SEPARATOR],
     [C, 12, USE, 17, SLOT, SLOT, SEPARATOR],
   ]
-  # Tag, text, two asks of a token and two ids each, slots, separator: fixed.
+  # Tag, text, two constraints of a tag and two ids each, slots, separator.
   assert prompt.ids.shape == (2, 1 + 3 + 3 + 3 + 4 + 1)
   assert prompt.ids.dtype == jnp.int32 and prompt.mask.dtype == bool
 
@@ -99,10 +99,10 @@ def test_an_ask_of_nothing_is_no_ask():
     nothing._replace(budget=jnp.array([[1], [1]])),
   ):
     assert jnp.abs(last(role, TEXT, changed, params) - plain).max() > 1e-2
-  # A row asks for itself alone.
+  # Each row has its own constraint.
   one = nothing._replace(injected=jnp.array([[[15, -1]], [[-1, -1]]]))
   found = last(role, TEXT, one, params)
   np.testing.assert_allclose(found[1], plain[1], atol=1e-5)
-  # Where an ask stands among its pads says nothing.
+  # The place of an id among its pads has no effect.
   moved = one._replace(injected=jnp.array([[[-1, 15]], [[-1, -1]]]))
   np.testing.assert_allclose(last(role, TEXT, moved, params), found, atol=1e-5)

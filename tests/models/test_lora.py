@@ -16,7 +16,7 @@ POLICY = transformer.make(**{**tiny.SETTINGS, "depth": 2})
 
 @functools.cache
 def base():
-  """The frozen tree; it is made by the first test that asks."""
+  """The frozen tree; the first test that needs it makes it."""
   return jax.jit(POLICY.init)(jax.random.key(0))
 
 

@@ -316,7 +316,7 @@ def test_shapes(changes, roles, lessons):
 
 
 def lesson_codes(lesson):
-  """The code of each lesson's prompt, [N] lists."""
+  """The code of each prompt of a supervised batch, [N] lists."""
   ids, mask = lesson.prompt
   return [row[1:-1][m[1:-1]].tolist() for row, m in zip(ids, mask, strict=True)]
 

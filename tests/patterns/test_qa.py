@@ -353,7 +353,7 @@ SEEDS = 40
 
 @functools.cache
 def lessons(play=ONE.play):
-  """Lessons of many keys on one batch, [SEEDS * B * E], and their codes."""
+  """Supervised rows of many keys on one batch, [SEEDS * B * E]; their codes."""
   found = batch()
   none = np.full((B, 1, 1), -1, np.int32)
   run = jax.jit(
@@ -430,7 +430,7 @@ def test_shares_of_what_lessons_read():
 
 @pytest.mark.parametrize("share", ["from_source", "dropout"])
 def test_a_share_of_all(share):
-  """Every lesson reads the source, or none reads anything."""
+  """Every supervised row reads the source, or none reads anything."""
   changes = {"from_source": 0.0, "dropout": 0.0, share: 1.0}
   found = batch()
   lesson = play(make(**changes), UNSURE, found).sft_batches["A"]

@@ -168,7 +168,7 @@ ASKED = {"inject": INJECT, "ban": BAN}
 
 
 def ask(mode="force", batch=EVERYONE, seed=0, changes=(), **asked):
-  """-> Ask of numpy arrays. changes: of the schedule."""
+  """-> Controls of NumPy arrays. changes: of the schedule."""
   found = constrain(mode, **asked)(
     jax.random.key(seed), batch, tiny.schedule(**dict(changes))
   )

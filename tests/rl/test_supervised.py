@@ -131,7 +131,7 @@ TAGS = {
 
 @pytest.mark.parametrize("show", ["", "weave", "append"])
 def test_c_is_shown_what_to_do_with_the_injected(show, monkeypatch):
-  """On half of the sources; D is taught on the extract as it was."""
+  """On half of the sources; D is trained on the extract unchanged."""
   many = 64
   roles = tiny.ROLES | {"C": tiny.ROLES["C"]._replace(**TAGS)}
   taught = {}

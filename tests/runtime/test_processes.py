@@ -41,7 +41,7 @@ def free_port() -> str:
 def start(
   workdir: Path, books: bool = False, end: tuple[str, ...] = ()
 ) -> list[subprocess.Popen]:
-  """Both processes of a shrunk run; its books compile and take their time.
+  """Both processes of a shrunk run; its ledger compiles and takes time.
 
   end: where the second process ends itself (see helpers/ended_run.py).
   """
@@ -178,7 +178,7 @@ def test_what_two_wrote_is_read_elsewhere(story, tmp_path):
 
 @pytest.mark.slow
 def test_a_job_that_lost_a_process_goes_on_exactly(story, tmp_path):
-  """Beside one that nobody killed."""
+  """It equals a job without a kill."""
   ends = finish(start(tmp_path / "run", books=True))
   assert [code for code, *_ in ends] == [0, 0], ends
   assert_same_run(story.workdir, tmp_path / "run", phases=("base", "code"))
