@@ -40,7 +40,7 @@ def test_all_loops_of_a_look_at_held_out_reward_are_counted(tmp_path):
     machine, (), lambda: energy.Use(0.0, 0.0, {}), lambda: None
   )
   books = ledger.Ledger(tmp_path / "ledger.jsonl", meter)
-  look = metering.charged(books, "V", observe, metering.held_loops, ("E",))
+  look = metering.charged(books, "V", observe, metering.held_loops, "", ("E",))
   look(jnp.eye(N), jnp.array([2, 3, 5]))
   (line,) = (x for x in books.read() if x.get("phase") == "V")
   spent = {scope: work for scope, work in line["flops"].items() if work}

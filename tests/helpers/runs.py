@@ -128,9 +128,11 @@ class Runs:
     config = self.setup.config.copy_and_resolve_references()
     config.update_from_flattened_dict(changes)
     setup = self.setup._replace(config=config)
+    meter = train.open_meter()
     return train.run(
-      setup, self.stages, workdir, stop=None if signals else answer, log=log
-    )
+      setup, self.stages, workdir, stop=None if signals else answer, log=log,
+      meter=meter, since=meter.read(),
+    )  # fmt: skip
 
 
 class Signals(run_log.Log):

@@ -64,7 +64,7 @@ def make(context: Context, *, group: int, price: float) -> Pattern:
       "said": jnp.sum(said.mask, -1) * 1.0,
       "code": jnp.sum(code.mask, -1) * 1.0,
       "start": jnp.atleast_1d(fingerprint(frozen["start"])),
-      "played": jnp.atleast_1d(carry.played * 1.0),  # of a fresh carry: 0
+      "played": jnp.atleast_1d(carry.played * 1.0),  # as trained
     }
     return scores, {"source": batch.source, "said": said}
 

@@ -81,7 +81,7 @@ def tokens(*shape):
 
 
 STATS = TokenStats(*[floats(B, G, T)] * 6)
-ROLE = tiny.ROLES["C"]._replace(length=T, use=4, avoid=5, slot=6)
+ROLE = tiny.ROLES["C"]._replace(length=T, use_tag=4, avoid_tag=5, length_tag=6)
 
 
 @pytest.mark.parametrize("group", [1, G])

@@ -288,7 +288,7 @@ def test_a_dead_end_is_left_by_the_end():
 def test_only_asking_masks_nothing():
   asked = ask(changes=[("hidden", 0.9)], force=False, **ASKED).constraints
   forced = ask(changes=[("hidden", 0.9)], **ASKED).constraints
-  assert sets(asked, 1) == [CODE_IDS] * ROWS  # none banned, all shown
+  assert sets(asked) == [CODE_IDS] * ROWS  # none banned, all shown
   np.testing.assert_array_equal(asked.injected, forced.injected)
   np.testing.assert_array_equal(asked.avoided, forced.avoided)
   # Of fixed length they still are.
@@ -375,7 +375,7 @@ def test_words_are_the_same_for_every_source():
   words = np.arange(VOCAB) < 40
   limit = constraints.make("words", CODE, words=words)
   found = limit(jax.random.key(0), EVERYONE, tiny.schedule(hidden=0.9))
-  assert sets(found.constraints, 1) == [set(range(BYTES, 40))] * ROWS
+  assert sets(found.constraints) == [set(range(BYTES, 40))] * ROWS
 
 
 @pytest.mark.parametrize("mode", constraints.MODES)
@@ -391,7 +391,7 @@ def test_at_last_nothing_is_forced(mode):
     "words": [set(range(BYTES, 40))] * ROWS,
     "source": allowed("source"),
   }.get(mode, [set()] * ROWS)
-  assert sets(found._replace(banned=found.banned[..., :1]), 1) == expected
+  assert sets(found._replace(banned=found.banned[..., :1])) == expected
   assert limits(EVERYONE, None).budget is None
 
 

@@ -280,8 +280,9 @@ def test_counterfactual_compares_with_the_next_sources():
     )  # fmt: skip
     code = c.output._replace(mask=c.output.mask & (c.output.ids != C.end))
     flat = jnp.zeros(c.output.ids.shape[:2])
+    unread = lambda params, s, code: None  # no load is measured
     _, metrics, _ = gate.pay(
-      params, gate.init(), batch.source, c, code, flat, flat, None, asked
+      params, gate.init(), batch.source, c, code, flat, flat, unread, asked
     )
     logp = lambda shift: rollout.score(
       tiny.POLICY, params, C,

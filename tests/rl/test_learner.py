@@ -72,8 +72,8 @@ def make_state(tx=None, seed=0):
   )
 
 
-def given(batch: Batch, draws=1):
-  limit = constraints.make("force", tiny.CODE, draws=draws)
+def given(batch: Batch):
+  limit = constraints.make("force", tiny.CODE)
   return limit(jax.random.key(1), batch, tiny.schedule(hidden=0.3))
 
 

@@ -456,7 +456,7 @@ def test_a_pattern_of_a_file_trains_and_is_measured(runner):
   assert set(summary["examined"]) == {"toy"}
   found = summary["examined"]["toy"]
   assert set(found) == {"said", "code", "start", "played"}
-  assert found["played"] == 0.0 and 0 <= found["said"] <= 3
+  assert found["played"] == 10.0 and 0 <= found["said"] <= 3
   mean = summary["heldout"]["toy"]["mean_tokens"]
   assert abs(found["code"] - mean) < 1.5  # of two thirds of the rows
   shown = run_log.read_jsonl(workdir / "shown.jsonl")
