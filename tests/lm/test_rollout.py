@@ -318,7 +318,7 @@ def test_likelihood_sums_over_the_target():
   chex.assert_trees_all_close(got, want, atol=2e-5)
 
 
-HEARS = {"use": 20, "avoid": 21, "slot": 22}
+TAGS = {"use_tag": 20, "avoid_tag": 21, "length_tag": 22}
 TEMPERATURES = jnp.linspace(0.5, 2.0, tiny.ROWS)[:, None]
 BUDGETS = jnp.asarray([1, 2, 3, 3, 2, 1, 2, 3], jnp.int32)[:, None]
 
@@ -348,7 +348,7 @@ def drawn(params, batch, key, lists, name="C", temperature=0.8, top_p=1.0):
 
 
 def role_of(name, temperature, top_p):
-  role = tiny.ROLES[name]._replace(**HEARS)
+  role = tiny.ROLES[name]._replace(**TAGS)
   return role._replace(temperature=temperature, top_p=top_p)
 
 
