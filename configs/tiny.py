@@ -62,7 +62,13 @@ def get_config() -> ml_collections.ConfigDict:
     "optimizer": _optimizer(2e-3),
   }
 
-  # How the policy samples, and how it learns.
+  _learning(config)
+  _comparison(config)
+  return config
+
+
+def _learning(config: ml_collections.ConfigDict) -> None:
+  """How the policy samples, and how it learns."""
   config.temperature = 1.0
   config.top_p = 1.0
   config.optimizer = _optimizer(2e-3)
@@ -118,6 +124,9 @@ def get_config() -> ml_collections.ConfigDict:
     "extract": {"lessons": 1, "dropout": 0.1, "empty": False},
   }
 
+
+def _comparison(config: ml_collections.ConfigDict) -> None:
+  """The arms, and what is measured of them."""
   # `write`: a row of rsrc_jax/build/writers.py: a rule (lead, surprising, sft),
   # or what a policy may write (source: the tokens of s; force: a random subset;
   # free). `stage`: who makes the arm's stage; left out, rsrc_jax/stages/rl.py.
@@ -155,7 +164,6 @@ def get_config() -> ml_collections.ConfigDict:
     "arms": {},  # name -> {"label": ..., "color": ..., "marker": ...}
     "sections": (),  # .py files with section(run) -> html
   }
-  return config
 
 
 def _arm(pattern: str, write: str) -> dict:
