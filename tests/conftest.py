@@ -53,28 +53,16 @@ def pytest_collectreport(report):
     )
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-  """Groups of tests for the workers, longest first: a file if not marked.
+  """Files of tests for the workers, longest first.
 
-  xdist hands groups out in this order (--no-loadscope-reorder).
+  xdist hands files out in this order (--no-loadscope-reorder).
   """
   import durations  # a plugin: it is imported after this file
 
-  for item in items:
-    if not item.get_closest_marker("xdist_group"):
-      item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
-  costs, known = {}, durations.known()
-  for item in items:
-    group = item.get_closest_marker("xdist_group").args[0]
-    module = item.nodeid.split("::")[0]
-    costs.setdefault(group, {})[module] = known.get(module, durations.UNKNOWN)[
-      0
-    ]
-  whole = {group: sum(by.values()) for group, by in costs.items()}
-  items.sort(
-    key=lambda item: -whole[item.get_closest_marker("xdist_group").args[0]]
-  )
+  known = durations.known()
+  cost = lambda file: known.get(file, durations.UNKNOWN)[0]
+  items.sort(key=lambda item: -cost(item.nodeid.split("::")[0]))
 
 
 def pytest_collection_finish():
@@ -89,10 +77,7 @@ def pytest_collection_finish():
 
 @pytest.fixture(scope="session")
 def tiny_runs(tmp_path_factory):
-  """Runs of the shrunk default (helpers.runs.Runs), once for each worker.
-
-  Who uses it is of the xdist_group "tiny_runs", so that one worker is enough.
-  """
+  """Runs of the shrunk default (helpers.runs.Runs), once for each worker."""
   from helpers import runs
 
   return runs.Runs.of(runs.shrunk(), tmp_path_factory.mktemp("tiny_runs"))

@@ -11,8 +11,6 @@ from rsrc_jax.build.setup import make_setup
 from rsrc_jax.data import sources
 from rsrc_jax.stages import closed_form, plan
 
-pytestmark = pytest.mark.xdist_group("tiny_runs")
-
 
 def counted(setup, name) -> float:
   """The walk over a phase's step, its loops as long as they can be."""

@@ -32,9 +32,6 @@ from rsrc_jax.runtime.configs import load
 ROOT = Path(__file__).resolve().parents[2]
 
 
-pytestmark = pytest.mark.xdist_group("tiny_runs")
-
-
 @pytest.fixture(scope="module")
 def whole(tiny_runs):
   """The folder of an uninterrupted run."""
@@ -301,8 +298,8 @@ def lowered_step(setup, arm) -> str:
     ({"eval.test_rows": 0}, "config.eval.test_rows=0"),
     ({"seed": -1}, "config.seed=-1"),
     ({"temperature": 0.0}, "config.temperature=0.0"),
-    ({"augment.ban": 2}, "config.augment.ban=2 is asked"),
-    ({"budgets": (1, 2)}, r"config.budgets=\(1, 2\) is asked"),
+    ({"augment.ban": 2}, "config.augment.ban=2 needs tokens"),
+    ({"budgets": (1, 2)}, r"config.budgets=\(1, 2\) needs tokens"),
   ],
 )
 def test_bad_settings_are_one_clear_line(tmp_path, changes, message):
