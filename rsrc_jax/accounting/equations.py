@@ -99,6 +99,7 @@ def _floating(dtype) -> bool:
 
 
 def touches_floats(eqn) -> bool:
+  """Whether an input or an output of the equation is a floating array."""
   variables = (*eqn.invars, *eqn.outvars)
   return any(_floating(getattr(x.aval, "dtype", None)) for x in variables)
 

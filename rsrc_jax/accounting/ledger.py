@@ -234,4 +234,5 @@ def spending(lines: list[dict]) -> tuple[energy.Use, float]:
 
 
 def use_of(line: dict) -> energy.Use:
+  """What a line of the kind "phase" was charged: seconds and joules."""
   return energy.Use(line["seconds"], line["cpu_seconds"], line["counted"])

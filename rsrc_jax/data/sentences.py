@@ -37,6 +37,8 @@ _WORD = re.compile(r"\w+")
 
 
 class Document(NamedTuple):
+  """A paragraph or a docstring, before it is cut into sentences."""
+
   file: str  # where it came from, relative to config.data.path
   text: str
 

@@ -75,6 +75,7 @@ def phases_in(block: dict) -> dict[str, dict[str, dict]]:
 
 
 def entries_of(phases: dict[str, dict[str, dict]]) -> list[dict]:
+  """The sums of all phases of all arms. phases: arm -> phase -> sums"""
   return [entry for by in phases.values() for entry in by.values()]
 
 

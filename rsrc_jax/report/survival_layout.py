@@ -206,10 +206,12 @@ def width_of(text: str) -> float:
 
 
 def x_at(paper: Paper, decade: float) -> float:
+  """Where log10 of a value stands on the horizontal axis, in SVG units."""
   (low, high), (left, right) = paper.frame.x, paper.x
   return left + (right - left) * (decade - low) / (high - low)
 
 
 def y_at(paper: Paper, decade: float) -> float:
+  """Where log10 of a value stands on the vertical axis, in SVG units."""
   (low, high), (bottom, top) = paper.frame.y, paper.y
   return bottom + (top - bottom) * (decade - low) / (high - low)
