@@ -130,6 +130,7 @@ def test_what_is_not_there_is_named(monkeypatch):
     reasoning.draw_tasks("syllogism", 4, 0, {})
 
 
+@pytest.mark.slow
 def test_the_config_trains_on_them(monkeypatch, tmp_path):
   """A step of configs/qa_reasoning.py, on tasks of our own."""
   monkeypatch.setattr(

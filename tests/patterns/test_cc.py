@@ -408,6 +408,7 @@ def test_a_drift_brings_the_word_of_the_round():
 # 3. A memory of bounded length, and none at all.
 
 
+@pytest.mark.slow
 def test_no_memory_is_longer_than_it_may_be():
   lengths = [
     len(x) for _, line in rounds_of() for x in (*line.after, line.cc, line.held)

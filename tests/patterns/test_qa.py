@@ -541,6 +541,7 @@ def test_an_answer_of_too_few_words_is_wrong():
   assert texts(shown["answer"]) == [[]] * B
 
 
+@pytest.mark.slow
 def test_an_answer_of_too_many_words_is_wrong():
   """An A that can't end says two words to every question."""
   endless = lambda params, hidden: hidden.at[..., END].add(-1e9)

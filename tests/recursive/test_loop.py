@@ -119,6 +119,7 @@ def test_a_step_compiles_once(pytestconfig):
     assert arm.step._cache_size() == 1
 
 
+@pytest.mark.slow
 def test_it_learns_four_by_four(pytestconfig, tmp_path):
   config = tiny(pytestconfig.rootpath, only="final_target")
   config.arms.final_target.steps = 150

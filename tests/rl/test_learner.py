@@ -127,7 +127,9 @@ def assert_close(a, b, tolerance=1e-5):
     assert jnp.max(jnp.abs(x - y)) <= tolerance * scale
 
 
-@pytest.mark.parametrize("per_token", [False, True])
+@pytest.mark.parametrize(
+  "per_token", [pytest.param(False, marks=pytest.mark.slow), True]
+)
 def test_micro_batches_add_up(per_token):
   changes = changed(per_token=per_token)
   want = gradient(tiny.params(), episode_of(), 1, changes)
@@ -242,6 +244,7 @@ def test_the_entropy_of_a_code_is_a_mean_over_its_tokens():
   )
 
 
+@pytest.mark.slow
 def test_eight_devices_compute_what_one_does():
   """Loss and gradients of a whole step on data, fsdp and tensor meshes."""
   batch, state = tiny.batch(), make_state()

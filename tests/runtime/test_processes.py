@@ -194,6 +194,7 @@ def test_what_two_wrote_goes_on_elsewhere(story, tmp_path):
   assert_close_run(workdir, story.workdir)
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_stops_both(tmp_path):
   ends = finish(start(tmp_path / "run", end=("TERM", "base:4")))
   assert [code for code, *_ in ends] == [3, 3], ends

@@ -227,6 +227,7 @@ def test_a_terminated_run_saves_and_says_how_to_go_on(
   assert_same_run(workdir, whole)
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_too(tiny_runs, whole, tmp_path):
   workdir = tmp_path / "run"
   log = Signals(workdir, signal.SIGINT, at=3)  # in the base, of six steps
