@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import tiny
+from helpers import scripted, tiny
 
 from rsrc_jax.build.setup import arm_config
 from rsrc_jax.data import sources, tokenizer
@@ -19,10 +19,8 @@ from rsrc_jax.rl import verifier
 from rsrc_jax.runtime.configs import load
 from rsrc_jax.types import (
   Batch,
-  Cache,
   Constraints,
   Context,
-  Policy,
   SourceInfo,
   Tokens,
 )
@@ -57,22 +55,6 @@ def wanted(params, prompt, step):
   return weight @ params["read"][tag, prompt.ids] + params["say"][tag, step]
 
 
-def apply(params, tokens, positions, *, prefix=None, cache=None, index=0):
-  """hidden [B, G, T, V] holds the logits; a prompt is its own segment."""
-  del positions
-  read = tokens if prefix is None else prefix.k
-  steps = jnp.arange(tokens.ids.shape[2]) + index + 1
-  if prefix is None:
-    steps *= 0
-  logits = jax.vmap(
-    lambda ids, mask: jax.vmap(lambda t: wanted(params, Tokens(ids, mask), t))(
-      steps
-    )
-  )(read.ids[:, 0], read.mask[:, 0])
-  hidden = jnp.broadcast_to(logits[:, None], (*tokens.ids.shape, V))
-  return hidden, cache if cache is not None else Cache(read, (), ())
-
-
 def whims(seed, decided):
   """Tables of a seed. A text's own tokens tell a role most."""
   rng = np.random.default_rng(seed)
@@ -84,12 +66,7 @@ def whims(seed, decided):
 
 # The base is sure of what it says and wrong: there is something to gain.
 PARAMS, BASE = whims(0, 0.5), whims(1, 2.0)
-POLICY = Policy(
-  init=lambda key: PARAMS,
-  apply=apply,
-  unembed=lambda params, hidden: hidden,
-  init_cache=lambda batch, group, length: Cache((), (), ()),
-)
+POLICY = scripted.policy(wanted, lambda key: PARAMS, V)
 FROZEN = {"base": BASE, "reader": BASE}
 VERIFY = verifier.make(POLICY, ROLES["V"], weights={"gain": 1.0}, positions=())
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import tiny
+from helpers import scripted, tiny
 
 from rsrc_jax.data import tokenizer
 from rsrc_jax.patterns import ccv
@@ -17,10 +17,8 @@ from rsrc_jax.rl import verifier
 from rsrc_jax.runtime import checkpoint
 from rsrc_jax.types import (
   Batch,
-  Cache,
   Constraints,
   Context,
-  Policy,
   Tokens,
   TrainState,
 )
@@ -55,22 +53,6 @@ def wanted(params, prompt, step):
   return strength * jax.nn.one_hot(word, tiny.VOCAB)
 
 
-def apply(params, tokens, positions, *, prefix=None, cache=None, index=0):
-  """hidden [B, G, T, V] holds the logits; a prompt is its own segment."""
-  del positions
-  read = tokens if prefix is None else prefix.k
-  steps = jnp.arange(tokens.ids.shape[2]) + index + 1
-  if prefix is None:
-    steps *= 0
-  logits = jax.vmap(
-    lambda ids, mask: jax.vmap(lambda t: wanted(params, Tokens(ids, mask), t))(
-      steps
-    )
-  )(read.ids[:, 0], read.mask[:, 0])
-  hidden = jnp.broadcast_to(logits[:, None], (*tokens.ids.shape, tiny.VOCAB))
-  return hidden, cache if cache is not None else Cache(read, (), ())
-
-
 def decided(copy=CERTAIN, cut=CERTAIN, late=False):
   """Odds of what C and R want; D's are ODDS in all tests."""
   return {
@@ -81,12 +63,7 @@ def decided(copy=CERTAIN, cut=CERTAIN, late=False):
   }
 
 
-POLICY = Policy(
-  init=None,
-  apply=apply,
-  unembed=lambda params, hidden: hidden,
-  init_cache=lambda batch, group, length: Cache((), (), ()),
-)
+POLICY = scripted.policy(wanted, None, tiny.VOCAB)
 EXACT, UNSURE = decided(), decided(cut=8.0)
 FROZEN = {"base": EXACT, "reader": EXACT, "start": decided(late=True)}
 VERIFY = verifier.make(

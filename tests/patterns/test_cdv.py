@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import tiny
+from helpers import scripted, tiny
 
 from rsrc_jax.data import tokenizer
 from rsrc_jax.lm import likelihood as lm_likelihood
@@ -14,10 +14,8 @@ from rsrc_jax.patterns import cdv
 from rsrc_jax.rl import verifier
 from rsrc_jax.types import (
   Batch,
-  Cache,
   Constraints,
   Context,
-  Policy,
   Rollout,
   Tokens,
 )
@@ -47,33 +45,12 @@ def wanted(params, prompt, step):
   return strength * jax.nn.one_hot(word, tiny.VOCAB)
 
 
-def apply(params, tokens, positions, *, prefix=None, cache=None, index=0):
-  """hidden [B, G, T, V] holds the logits; a prompt is its own segment."""
-  del positions
-  read = tokens if prefix is None else prefix.k
-  steps = jnp.arange(tokens.ids.shape[2]) + index + 1
-  if prefix is None:
-    steps *= 0
-  logits = jax.vmap(
-    lambda ids, mask: jax.vmap(lambda t: wanted(params, Tokens(ids, mask), t))(
-      steps
-    )
-  )(read.ids[:, 0], read.mask[:, 0])
-  hidden = jnp.broadcast_to(logits[:, None], (*tokens.ids.shape, tiny.VOCAB))
-  return hidden, cache if cache is not None else Cache(read, (), ())
-
-
 def decided(copy, sure):
   """Parameters: odds of the wanted id against any other, for C and for D."""
   return {"copy": jnp.log(copy), "sure": jnp.log(sure)}
 
 
-POLICY = Policy(
-  init=lambda key: decided(2.0, ODDS),
-  apply=apply,
-  unembed=lambda params, hidden: hidden,
-  init_cache=lambda batch, group, length: Cache((), (), ()),
-)
+POLICY = scripted.policy(wanted, lambda key: decided(2.0, ODDS), tiny.VOCAB)
 EXACT = decided(CERTAIN, CERTAIN)
 UNSURE = POLICY.init(None)
 FROZEN = {"base": UNSURE, "reader": UNSURE}

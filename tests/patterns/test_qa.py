@@ -8,17 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import tiny
+from helpers import scripted, tiny
 
 from rsrc_jax.data import tokenizer
 from rsrc_jax.lm import rollout
 from rsrc_jax.patterns import qa
 from rsrc_jax.types import (
   Batch,
-  Cache,
   Constraints,
   Context,
-  Policy,
   SourceInfo,
   Tokens,
 )
@@ -64,33 +62,12 @@ def wanted(params, prompt, step):
   return strength * jax.nn.one_hot(jnp.where(answers, word, copied), tiny.VOCAB)
 
 
-def apply(params, tokens, positions, *, prefix=None, cache=None, index=0):
-  """hidden [B, G, T, V] holds the logits; a prompt is its own segment."""
-  del positions
-  read = tokens if prefix is None else prefix.k
-  steps = jnp.arange(tokens.ids.shape[2]) + index + 1
-  if prefix is None:
-    steps *= 0
-  logits = jax.vmap(
-    lambda ids, mask: jax.vmap(lambda t: wanted(params, Tokens(ids, mask), t))(
-      steps
-    )
-  )(read.ids[:, 0], read.mask[:, 0])
-  hidden = jnp.broadcast_to(logits[:, None], (*tokens.ids.shape, tiny.VOCAB))
-  return hidden, cache if cache is not None else Cache(read, (), ())
-
-
 def decided(copy, sure):
   """Parameters: odds of the wanted id against any other, for C and for A."""
   return {"copy": jnp.log(copy), "sure": jnp.log(sure)}
 
 
-POLICY = Policy(
-  init=None,
-  apply=apply,
-  unembed=lambda params, hidden: hidden,
-  init_cache=lambda batch, group, length: Cache((), (), ()),
-)
+POLICY = scripted.policy(wanted, None, tiny.VOCAB)
 UNSURE, EXACT = decided(8.0, ODDS), decided(CERTAIN, CERTAIN)
 
 
