@@ -2,7 +2,7 @@
 
   ./.venv/bin/python benchmarks/ledger.py
 
-The loop is the default config's own (train.advance): the same data, the same
+The loop is the default config's own (lane.advance): the same data, the same
 steps, from the same state. Prints each pair's ratio of wall time, and whether
 the losses are equal bit for bit.
 """
@@ -18,13 +18,13 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
-from rsrc_jax import train
 from rsrc_jax.accounting import energy_sources, metering
 from rsrc_jax.accounting.ledger import Ledger
 from rsrc_jax.build.setup import make_setup
 from rsrc_jax.data import sources
 from rsrc_jax.runtime import run_dir, sharding
 from rsrc_jax.stages import plan
+from rsrc_jax.training import lane
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = config_flags.DEFINE_config_file(
@@ -44,20 +44,17 @@ def run(setup, arm, params, frozen, path) -> tuple[float, np.ndarray]:
   )
   ledger = Ledger(path, energy_sources.open_meter())
   opened = run_dir.Run(path, path, None, stop=lambda: False)
-  shared = train.Shared(setup, None, ledger, opened)
+  shared = lane.Shared(setup, None, ledger, opened)
   ledger.resume(arm.name, None)
-  counts = train.compile_step(setup, arm, state, frozen, ledger)
-  losses, step = [], 0
+  now = lane.Lane(shared, arm, "", frozen, None, stream, {}, state, 0, [])
+  counts = lane.compile_step(now)
   jax.block_until_ready(state)
   begun = time.perf_counter()
-  while step < STEPS.value:
-    until = min(step + config.log_every, STEPS.value)
-    state, found = train.advance(
-      shared, arm, state, frozen, stream, range(step, until), counts
-    )
-    losses += [m["loss"] for m in found]
-    step = until
-  jax.block_until_ready(state)
+  while now.step < STEPS.value:
+    until = min(now.step + config.log_every, STEPS.value)
+    now = lane.advance(now, until, counts)
+  jax.block_until_ready(now.state)
+  losses = [m["loss"] for m in now.window]
   seconds = time.perf_counter() - begun
   ledger.close()
   return seconds, np.asarray(jax.device_get(losses))

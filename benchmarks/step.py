@@ -153,7 +153,7 @@ def time_step(arm, state, frozen, batch) -> tuple[float, list[float]]:
   """-> seconds of the first whole step, and of each of the following."""
 
   def step(state):
-    controls = arm.controls(0, state.curriculum, frozen, batch)
+    controls = arm.controls(state, frozen, batch)
     state, metrics = arm.step(state, frozen, batch, controls)
     return jax.block_until_ready(state), metrics
 
@@ -183,7 +183,7 @@ def main(argv):
   # Placed as the loop places it, or the second step would compile anew.
   put = lambda tree: sharding.put(tree, sharding.shardings(setup.mesh, tree))
   frozen, state = put(frozen), put(arm.init(jax.tree.map(jnp.copy, params)))
-  controls = arm.controls(0, state.curriculum, frozen, batch)
+  controls = arm.controls(state, frozen, batch)
 
   counted = flops.count(arm.step.trace(state, frozen, batch, controls).jaxpr)
   # The one loop, or the first, writes codes; what it can at most.

@@ -170,7 +170,7 @@ def trace(setup: Setup):
     ),
     jax.ShapeDtypeStruct(rows, jnp.int32),
   )
-  controls = jax.eval_shape(arm.controls, 0, state.curriculum, frozen, batch)
+  controls = jax.eval_shape(arm.controls, state, frozen, batch)
   split = lambda x: NamedSharding(
     mesh, sharding.BATCH if x.ndim and x.shape[0] == rows[0] else P()
   )

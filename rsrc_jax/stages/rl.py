@@ -102,16 +102,17 @@ def make_init(adapt, tx, carry, relax, seed: int) -> Callable:
 
 
 def make_controls(config, relax, prepare) -> Callable:
-  """Builds controls(step, curriculum state, frozen, batch), or a rule's codes.
+  """Builds controls(state, frozen, batch), or a rule's codes.
 
   The draws are separate from those of the rollouts. With `config.augment.seed`
   they have a seed of their own, so that arms share them.
   """
-  seed = config.augment.seed if config.augment.seed >= 0 else config.seed
+  own = config.augment.seed
 
-  def controls(step, state, frozen, batch):
-    key = keys.child(keys.step_key(seed, step), keys.Step.CONSTRAINTS)
-    schedule = relax.update(state, step).schedule
+  def controls(state, frozen, batch):
+    seed = own if own >= 0 else state.seed
+    key = keys.child(keys.step_key(seed, state.step), keys.Step.CONSTRAINTS)
+    schedule = relax.update(state.curriculum, state.step).schedule
     return prepare(frozen, batch, key, schedule)
 
   return controls

@@ -24,14 +24,14 @@ def as_trained(params: Params, frozen: dict[str, Params]) -> Params:
   return params
 
 
-def no_controls(step, curriculum, frozen, batch) -> tuple:
+def no_controls(state, frozen, batch) -> tuple:
   """Stage.controls of a stage whose step needs only its batch."""
-  del step, curriculum, frozen, batch
+  del state, frozen, batch
   return ()
 
 
 class Stage(NamedTuple):
-  """One training loop, as functions. train.run_stage runs it.
+  """One training loop, as functions. training/lane.py runs it.
 
   A stage that is not RL and writes no code sets the fields without defaults.
   Its own measurements go through `config.evals`.
@@ -44,7 +44,7 @@ class Stage(NamedTuple):
   init: Callable[[Params], TrainState]  # initial parameters -> state
   # (state, frozen, batch, controls) -> (state, metrics), jitted, state donated
   step: Callable[..., tuple[TrainState, Metrics]]
-  # (step, curriculum state, frozen, batch) -> controls of `step`, jitted
+  # (state, frozen, batch) -> controls of the step that follows, jitted
   controls: Callable[..., Any] = jax.jit(no_controls)
   # (params, frozen, batch, key[, k]) -> code [B, k]; None: writes no code
   write: Callable[..., Tokens] | None = None

@@ -144,7 +144,7 @@ def test_the_research_question_on_its_weights(config, tmp_path):
   base = initial_params(setup)
   state, frozen = arm.init(base), {"base": base, "reader": base}
   batch = next(sources.batches(setup.corpus.train, batch_size=2, seed=0))
-  controls = arm.controls(np.int32(0), state.curriculum, frozen, batch)
+  controls = arm.controls(state, frozen, batch)
   state, metrics = arm.step(state, frozen, batch, controls)
   assert int(state.step) == 1
   assert all(np.isfinite(x) for x in jax.device_get(metrics).values())

@@ -146,7 +146,7 @@ def test_the_config_trains_on_them(monkeypatch, tmp_path):
   state = arm.init(params)
   batch = next(sources.batches(setup.corpus.train, batch_size=4, seed=0))
   frozen = {"base": params}
-  controls = arm.controls(np.int32(0), state.curriculum, frozen, batch)
+  controls = arm.controls(state, frozen, batch)
   state, metrics = arm.step(state, frozen, batch, controls)
   assert int(state.step) == 1
   assert all(np.isfinite(x) for x in jax.device_get(metrics).values())

@@ -23,7 +23,6 @@ if __name__ == "__main__":  # by hand: as the tests set it up
   import conftest  # noqa: F401
 
 import jax  # noqa: E402
-import numpy as np  # noqa: E402
 
 from rsrc_jax.accounting import hlo  # noqa: E402
 from rsrc_jax.build.setup import initial_params, make_setup  # noqa: E402
@@ -124,9 +123,7 @@ def _stage(case: Case, folder: str, mesh: dict[str, int]):
     state = place(stage.init(params))
     batch = sources.batch(setup.corpus.train, 0, stage.batch_size)
     batch = sharding.rows(setup.mesh, batch)
-    controls = stage.controls(
-      np.int32(0), state.curriculum, place(frozen), batch
-    )
+    controls = stage.controls(state, place(frozen), batch)
     return jax.device_put(state), place(frozen), batch, controls
 
   return stage.step, arguments

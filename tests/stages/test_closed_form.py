@@ -1,7 +1,6 @@
 """FLOPs on paper against the count of the traced step."""
 
 import jax
-import numpy as np
 import pytest
 from helpers.runs import shrunk
 
@@ -19,10 +18,7 @@ def counted(setup, name) -> float:
   state = jax.eval_shape(phase.init, params)
   frozen = {"base": params, "reader": params}
   batch = sources.batch(setup.corpus.train, 0, phase.batch_size)
-  step = np.int32(0)
-  controls = jax.eval_shape(
-    phase.controls, step, state.curriculum, frozen, batch
-  )
+  controls = jax.eval_shape(phase.controls, state, frozen, batch)
   found = flops.count(
     phase.step.trace(state, frozen, batch, controls).jaxpr, SCOPES
   )

@@ -28,6 +28,7 @@ from rsrc_jax.accounting.totals import totals
 from rsrc_jax.data import sources
 from rsrc_jax.runtime import run_log, sharding
 from rsrc_jax.runtime.configs import load
+from rsrc_jax.training import lane
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -274,9 +275,7 @@ def lowered_step(setup, arm) -> str:
   batch = sources.batch(setup.corpus.train, 0, arm.batch_size)
   state = jax.eval_shape(arm.init, params)
   frozen = {"base": params, "reader": params}
-  controls = jax.eval_shape(
-    arm.controls, np.int32(0), state.curriculum, frozen, batch
-  )
+  controls = jax.eval_shape(arm.controls, state, frozen, batch)
   return arm.step.lower(state, frozen, batch, controls).as_text()
 
 
@@ -367,7 +366,9 @@ def test_nothing_is_learnt_from_what_is_held_out(gated):
   frozen = {"base": params, "reader": params}
   frozen = sharding.put(frozen, sharding.shardings(setup.mesh, frozen))
   before = jax.device_get(state)
-  after, metrics = train._held_out(setup, arm, state, frozen)
+  run = lane.Shared(setup, None, None, None)
+  now = lane.Lane(run, arm, "", frozen, None, None, {}, state, 0, [])
+  after, metrics = lane.held_out(now)
   assert after.curriculum.seen == 1 and before.curriculum.seen == 0
   assert after.curriculum.average == np.float32(metrics["held_reward"])
   for x, y in zip(
