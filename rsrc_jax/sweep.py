@@ -3,11 +3,13 @@
   ./tools/sweep --config=configs/qa.py --seeds=0,1,2 --jobs=2
   ./tools/sweep --config=configs/qa.py --seeds=0,1,2 --into=qa --config.only=
   ./tools/sweep --config=configs/qa.py --seeds=0,1,2 --slurm=qa.sbatch
+  ./tools/sweep --config=configs/qa.py --seeds=0,1,2 --together=vmap
 
 A config file may have get_sweep(), which yields overrides, a dict for each
 variant: {"name": "unforced", "curriculum.hidden": 0.0}. A run's folder is
 runs/NAME/VARIANT-SEED-ID, where ID is a hash of all its settings. The command
-can be repeated: finished runs are skipped, interrupted ones are resumed.
+can be repeated: finished runs are skipped, interrupted ones are resumed. With
+--together, the seeds of a variant share a process: see rsrc_jax/population.py.
 """
 
 import argparse
@@ -26,6 +28,7 @@ from typing import Any, NamedTuple
 from rsrc_jax.runtime import cache, configs, provenance
 
 ROOT = Path(__file__).resolve().parent.parent
+TOGETHER = ("auto", "loop", "vmap", "shard_map")  # rsrc_jax/population.py
 SAVED = 3  # the exit status of a run that a signal stopped
 
 
@@ -71,10 +74,42 @@ def plan(
       name = f"{variant}-{config.seed}"
       if name in jobs:
         raise ValueError(f"two runs are called {name}: name the variants.")
-      workdir = runs / f"{name}-{provenance.identity(config)}"
+      workdir = folder(runs, variant, config)
       command = [sys.executable, "-m", "rsrc_jax.main", *argv]
       jobs[name] = Job(name, [*command, f"--workdir={workdir}"], workdir)
   return list(jobs.values())
+
+
+def folder(runs: Path, variant: str, config: Any) -> Path:
+  """The run directory of a config of a sweep."""
+  return runs / f"{variant}-{config.seed}-{provenance.identity(config)}"
+
+
+def joined(jobs: Sequence[Job], how: str) -> list[Job]:
+  """One job for all seeds of a variant, in one process.
+
+  how: of rsrc_jax.population.
+  """
+  groups = {}
+  for job in jobs:
+    *argv, _ = job.command[3:]  # without --workdir
+    seed = [x for x in argv if x.startswith("--config.seed=")]
+    variant = job.name.rpartition("-")[0]
+    same = tuple(x for x in argv if x not in seed)
+    groups.setdefault((variant, same), []).append(job)
+  return [_joined(*key, own, how) for key, own in groups.items()]
+
+
+def _joined(
+  variant: str, argv: Sequence[str], jobs: list[Job], how: str
+) -> Job:
+  seeds = ",".join(job.name.rpartition("-")[2] for job in jobs)
+  runs = jobs[0].workdir.parent
+  command = [
+    sys.executable, "-m", "rsrc_jax.population", f"--together={how}",
+    f"--seeds={seeds}", f"--runs={runs}", f"--variant={variant}", *argv,
+  ]  # fmt: skip
+  return Job(f"{variant}-{seeds}", command, jobs[0].workdir)
 
 
 def run(jobs: Sequence[Job], at_a_time: int = 1) -> dict[str, int]:
@@ -180,6 +215,8 @@ def main() -> None:
   parser.add_argument("--seeds", default="", help="0,1,2; the config's own")
   parser.add_argument("--variants", default="*", help="of get_sweep(): a,b*")
   parser.add_argument("--jobs", type=int, default=1, help="at a time")
+  parser.add_argument("--together", choices=TOGETHER, default="",
+                      help="seeds of a variant in one process")  # fmt: skip
   parser.add_argument("--into", default="", help="of experiments/: its results")
   parser.add_argument("--slurm", help="write an sbatch script, start nothing")
   flags, settings = parser.parse_known_args()
@@ -197,13 +234,14 @@ def main() -> None:
   if flags.slurm:
     Path(flags.slurm).write_text(sbatch(left))
     return print(f"{len(left)} runs: sbatch --time=... {flags.slurm}")
-  status = run(left, flags.jobs)
+  started = joined(left, flags.together) if flags.together else left
+  status = run(started, flags.jobs)
   results = ROOT / "experiments" / name / "results"
   for job in jobs if flags.into else ():
     if summary(job).is_file():
       results.mkdir(parents=True, exist_ok=True)
       shutil.copy(summary(job), results / f"{job.name}.json")
-  check(left, status)
+  check(started, status)
   print(f"{len(jobs)} runs have ended, {len(left)} of them now.")
 
 

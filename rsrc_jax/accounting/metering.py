@@ -60,26 +60,45 @@ def compiled(
     executable = traced.lower().compile()
     scopes = tuple(dict.fromkeys((*SCOPES, *sections)))
     count = flops.count(traced.jaxpr, scopes)
-    found = hlo.xla(executable)
-  once, most = flops.evaluate(count), _evaluate(count, loops or {})
-  figures = hlo.agreement(most["hardware"], found, closed_form)
-  ledger.program(
-    arm,
-    name=name,
-    walker=figures["walked"],
-    walker_once=once["hardware"],
-    xla_raw=figures["xla_raw"],
-    xla_corrected=figures["xla_corrected"],
-    closed_form=closed_form,
-    xla_unknown_loops=figures["xla_unknown_loops"],
-    xla_unseen=figures["xla_unseen"],
-    recompute=most["recompute"],
-    elementwise=most["elementwise"],
-    loops_unknown=most["unknown_loops"],
-    branches_at_most=most["branches"],
-    peak_bytes=_peak_bytes(executable),
-  )
+    facts = figures(count, executable, loops or {}, closed_form)
+  ledger.program(arm, name=name, **facts)
   return count
+
+
+def figures(
+  count: flops.Count,
+  executable: Any,
+  loops: dict[str, float],
+  closed_form: float | None = None,
+  lanes: int = 1,
+) -> dict[str, Any]:
+  """What the ledger notes of a program; see `compiled`.
+
+  lanes: of how many runs this is one program. `count` is of one of them, and
+    what XLA says of all is divided by their number.
+  """
+  once, most = flops.evaluate(count), _evaluate(count, loops)
+  found = hlo.xla(executable)
+  found = found._replace(
+    raw=None if found.raw is None else found.raw / lanes,
+    corrected=found.corrected / lanes,
+  )
+  said = hlo.agreement(most["hardware"], found, closed_form)
+  peak = _peak_bytes(executable)
+  return {
+    "walker": said["walked"],
+    "walker_once": once["hardware"],
+    "xla_raw": said["xla_raw"],
+    "xla_corrected": said["xla_corrected"],
+    "closed_form": closed_form,
+    "xla_unknown_loops": said["xla_unknown_loops"],
+    "xla_unseen": said["xla_unseen"],
+    "recompute": most["recompute"],
+    "elementwise": most["elementwise"],
+    "loops_unknown": most["unknown_loops"],
+    "branches_at_most": most["branches"],
+    "peak_bytes": None if peak is None else peak // lanes,
+  } | ({"lanes": lanes} if lanes > 1 else {})
 
 
 def charged(
