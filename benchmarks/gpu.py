@@ -144,14 +144,7 @@ def probe(toy: bool) -> dict[str, Any]:
   Raises:
     SystemExit: there is a card that jax can't use.
   """
-  found = {"backend": "cpu", "device": "cpu"}
-  if not toy:
-    done = subprocess.run(
-      [sys.executable, "-c", PROBE], capture_output=True, text=True, cwd=ROOT
-    )
-    if done.returncode:
-      raise SystemExit(f"jax does not start: {last_line(done.stderr)}")
-    found = json.loads(done.stdout.splitlines()[-1])
+  found = {"backend": "cpu", "device": "cpu"} if toy else seen()
   driver, jax = driver_version(), importlib.metadata.version("jax")
   if not toy and driver and found["backend"] != "gpu":
     raise SystemExit(
@@ -169,6 +162,16 @@ def probe(toy: bool) -> dict[str, Any]:
     "revision": git("rev-parse", "--short=12", "HEAD"),
     "files": fingerprint(),
   }
+
+
+def seen() -> dict[str, str]:
+  """jax's backend and kind of device, asked in a process of its own."""
+  done = subprocess.run(
+    [sys.executable, "-c", PROBE], capture_output=True, text=True, cwd=ROOT
+  )
+  if done.returncode:
+    raise SystemExit(f"jax does not start: {last_line(done.stderr)}")
+  return json.loads(done.stdout.splitlines()[-1])
 
 
 def driver_version() -> str | None:
@@ -235,11 +238,11 @@ def made(here: dict, status: str, values: dict, **more: Any) -> dict:
 def decide(
   name: str, stored: dict | None, here: dict, again: bool, left: float
 ) -> str:
-  """"run", "stored" or "late": what becomes of a step with `left` seconds."""
+  """What becomes of a step with `left` seconds: "run", "stored" or "late"."""
   same = ("device", "driver", "jax", "files", "toy")
-  if stored and not again and stored["status"] == "done":
-    if all(stored["here"].get(x) == here[x] for x in same):
-      return "stored"
+  alike = stored and all(stored["here"].get(x) == here[x] for x in same)
+  if alike and stored["status"] == "done" and not again:
+    return "stored"
   return "run" if STEPS[name].seconds <= left else "late"
 
 
@@ -285,13 +288,8 @@ def run_step(name: str, out: Path, here: dict, limit: float) -> dict:
   begun = time.monotonic()
   with log.open("w") as file:
     process = subprocess.Popen(
-      [
-        sys.executable, "-m", "benchmarks.gpu", f"--child={name}",
-        f"--out={out.resolve()}", f"--here={json.dumps(here)}",
-        *(["--toy"] if here["toy"] else []),
-      ],
-      cwd=ROOT, env=environment(here["toy"]), stdout=file, stderr=file,
-      start_new_session=True,
+      command(name, out, here), cwd=ROOT, env=environment(here["toy"]),
+      stdout=file, stderr=file, start_new_session=True,
     )  # fmt: skip
     try:
       code = process.wait(limit)
@@ -307,6 +305,15 @@ def run_step(name: str, out: Path, here: dict, limit: float) -> dict:
   )  # fmt: skip
   store(path, result)
   return result
+
+
+def command(name: str, out: Path, here: dict) -> list[str]:
+  """Of the process of a step, which is `child` below."""
+  return [
+    sys.executable, "-m", "benchmarks.gpu", f"--child={name}",
+    f"--out={out.resolve()}", f"--here={json.dumps(here)}",
+    *(["--toy"] if here["toy"] else []),
+  ]  # fmt: skip
 
 
 def environment(toy: bool) -> dict[str, str]:
@@ -337,7 +344,15 @@ def end(process: subprocess.Popen) -> None:
 
 def last_line(text: str) -> str:
   lines = [x.strip() for x in text.splitlines() if x.strip()]
-  return lines[-1][:300] if lines else "it said nothing"
+  return clipped(lines[-1]) if lines else "it said nothing"
+
+
+def clipped(text: str, most: int = 240) -> str:
+  """Short enough for a table, without the path of this checkout."""
+  text = text.replace(f"{ROOT}/", "")
+  if len(text) <= most:
+    return text
+  return f"{text[: most // 2]} ... {text[-most // 2 :]}"
 
 
 def child(name: str, out: Path, here: dict, toy: bool) -> None:

@@ -1,4 +1,4 @@
-"""The card, the software on it, and the rates that the other steps divide by."""
+"""The card, its software, and the rates that the other steps divide by."""
 
 import importlib.metadata
 import json
@@ -65,7 +65,11 @@ def installed() -> dict[str, str]:
 def smi() -> dict[str, str]:
   """What nvidia-smi says of the first card; nothing without it."""
   names = ("driver_version", "memory.total", "power.limit", "clocks.max.sm")
-  ask = ["nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader"]
+  ask = [
+    "nvidia-smi",
+    f"--query-gpu={','.join(names)}",
+    "--format=csv,noheader",
+  ]
   try:
     done = subprocess.run(ask, capture_output=True, text=True, timeout=30)
     values = re.split(r",\s*", done.stdout.splitlines()[0].strip())

@@ -104,4 +104,3 @@ def chip(meter: Meter, use: Use, *, busy: bool) -> str:
 def spread(draws: np.ndarray) -> str:
   low, middle, high = np.quantile(draws, [0.05, 0.5, 0.95])
   return f"{middle:,.0f} ({low:,.0f} to {high:,.0f})"
-

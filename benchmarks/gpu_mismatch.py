@@ -37,16 +37,16 @@ def one(name: str, toy: bool) -> dict:
   dtype, _, precision = name.partition(" ")
   with jax.default_matmul_precision(precision or None):
     sample, score, prompt, keys, params = build(dtype, toy)
-    drawn, learnt = {}, {}
-    for size in BATCHES:
-      first = lambda x, size=size: jax.tree.map(lambda y: y[:size], x)
-      drawn[size] = sample(params, first(prompt), keys[:size])
-      # Scored is what was sampled at the largest batch.
+    cut = lambda x, size: jax.tree.map(lambda y: y[:size], x)
+    drawn = {
+      size: sample(params, cut(prompt, size), keys[:size]) for size in BATCHES
+    }
+    # Scored is what was sampled at the largest batch.
     whole = drawn[BATCHES[-1]]
-    for size in BATCHES:
-      learnt[size] = score(params, *(
-        jax.tree.map(lambda y: y[:size], x) for x in (prompt, whole.output)
-      ))  # fmt: skip
+    learnt = {
+      size: score(params, cut(prompt, size), cut(whole.output, size))
+      for size in BATCHES
+    }
   last = BATCHES[-1]
   found = compared(
     np.asarray(whole.log_probs), np.asarray(learnt[last]),
@@ -111,7 +111,7 @@ def compared(
 
 
 def alike(found: dict[int, np.ndarray]) -> str:
-  """"at 1: 1 of 1, at 8: 8 of 8": rows [b, ...] as in the largest batch."""
+  """ "at 1: 1 of 1, at 8: 8 of 8": rows [b, ...] as in the largest batch."""
   *small, last = found
   said = []
   for size in small:

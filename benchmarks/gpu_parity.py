@@ -117,7 +117,9 @@ def differences(
       got = logits(policy, params, ids, mask)
     cells[name] = float(np.abs(got - want)[mask].max())
     if not cells[name] <= allowed * top:
-      cells["error"] = f"{name}: {cells[name]:.1e} is over {allowed} of {top:.2f}"
+      cells["error"] = (
+        f"{name}: {cells[name]:.1e} is over {allowed} of {top:.2f}"
+      )
   return cells
 
 

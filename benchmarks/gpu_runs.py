@@ -12,14 +12,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.gpu import ROOT, fingerprint
+from benchmarks.gpu import ROOT, clipped, fingerprint
 from benchmarks.gpu_table import ARMS
 
 # The services are timed more briefly; no number of the run depends on it.
 BRIEF = ["--config.ledger.service_seconds=0.2"]
 TEXT = {
   "steps": 60, "pretrain.steps": 60, "pretrain.warmup_from": 30,
-  "only": "english_rl,code", "eval.every": 60, "eval.test_rows": 256,
+  "only": "code", "eval.every": 60, "eval.test_rows": 256,
   "curriculum.steps": 40, "curriculum.explore_steps": 60,
 }  # fmt: skip
 # A toy on text: beside tests/helpers/runs.py, what a corpus of text needs.
@@ -28,9 +28,8 @@ TEXT_TOY = {
   "pretrain.batch_size": 8, "batch_size": 8, "log_every": 3, "eval.every": 8,
   "eval.rows": 16, "eval.test_rows": 16, "eval.batch_size": 16,
   "eval.samples": 3, "model.width": 16, "model.depth": 1, "model.hidden": 24,
-  "patterns.cdv.group": 4, "checkpoint.every": 8, "data.vocab_size": 300,
-  "only": "english_rl,code", "ledger.service_seconds": 0.02,
-  "data.path": str(ROOT / "rsrc_jax"),
+  "patterns.cdv.group": 4, "checkpoint.every": 8, "data.vocab_size": 400,
+  "only": "code", "ledger.service_seconds": 0.02,
 }  # fmt: skip
 
 
@@ -55,13 +54,9 @@ def text(toy: bool, out: Path) -> Iterator[tuple[str, dict]]:
   flags = settings(TEXT_TOY if toy else TEXT)
   train("configs/cdv_text.py", workdir, [*BRIEF, *flags])
   summary = json.loads((workdir / "summary.json").read_text())
-  heldout = summary["heldout"]
-  loss = lambda scores: scores["nll_bits"]
-  yield from cells({
-    "code, bits of loss": loss(heldout["code"]),
-    "english_rl, bits of loss": loss(heldout["english"]["english_rl"]),
-  })  # fmt: skip
-  yield from cells(pace(summary, workdir, ("base", "english_rl", "code")))
+  loss = summary["heldout"]["code"]["nll_bits"]
+  yield from cells({"code, bits of loss": loss})
+  yield from cells(pace(summary, workdir, ("base", "code")))
   forget(workdir)
 
 
@@ -105,7 +100,7 @@ def call(arguments: Sequence[str]) -> None:
     print(line, end="", flush=True)
     last = line.strip() or last
   if process.wait():
-    raise RuntimeError(f"{last} (status {process.returncode})")
+    raise RuntimeError(clipped(f"{last} (status {process.returncode})"))
 
 
 def margin(summary: dict) -> dict:

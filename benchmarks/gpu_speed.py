@@ -8,6 +8,7 @@ activations, and of the cache what is seen. Logits are in the floor only where
 they are stored: below rollout.LARGE ids.
 """
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -78,12 +79,14 @@ class Case(NamedTuple):
 def speed(toy: bool, out: Path) -> Iterator[tuple[str, dict]]:
   """Rows of figures; see gpu_table.py."""
   rates = gpu_device.rates(toy, out)
-  for dtype in DTYPES:
-    for size in SIZES:
-      name = f"{size}, {dtype}"
-      yield from pieces([
-        (f"{name}, update", lambda: one(name, size, dtype, rates, toy))
-      ])  # fmt: skip
+  yield from pieces(
+    (
+      f"{size}, {dtype}, update",
+      functools.partial(one, f"{size}, {dtype}", size, dtype, rates, toy),
+    )
+    for dtype in DTYPES
+    for size in SIZES
+  )
 
 
 def one(
@@ -208,9 +211,7 @@ def decoding(
   """
   program, taken = built
   given = (case.params, case.prompt, case.keys)
-  short, whole = (
-    jnp.full((PROMPTS, 1), n, jnp.int32) for n in (1, case.new)
-  )
+  short, whole = (jnp.full((PROMPTS, 1), n, jnp.int32) for n in (1, case.new))
   seconds = in_turns({
     "prompt": lambda: program(*given, short),
     "whole": lambda: program(*given, whole),
@@ -221,9 +222,7 @@ def decoding(
   )
   first, last = at(0), at(case.new - 1)
   steps = case.new - 1
-  each = {
-    k: (last[k] - first[k]) / steps for k in ("hardware", "model")
-  }
+  each = {k: (last[k] - first[k]) / steps for k in ("hardware", "model")}
   size = jnp.dtype(dtype).itemsize
   weights = bytes_of(case.params) * size // 4
   more = {"planned, GiB": planned_gib(program), "compiled in, s": taken,

@@ -145,15 +145,14 @@ STEPS = {
     "278 s.",
   ),
   "text": Step(
-    30, 70, "compiling 25 s, 180 steps",
+    30, 70, "compiling 22 s, 120 steps",
     "A text run, configs/cdv_text.py", ("value",),
     (
-      "code, bits of loss", "english_rl, bits of loss", "seconds",
-      "compiling, s",
-      *(f"{arm}, steps a second" for arm in ("base", "english_rl", "code")),
+      "code, bits of loss", "seconds", "compiling, s",
+      *(f"{arm}, steps a second" for arm in ("base", "code")),
     ),
-    "60 steps an arm on docstrings of Python's standard library: it shows "
-    "that text trains, not how well.",
+    "60 steps of the base and of one arm on docstrings of Python's standard "
+    "library: it shows that text trains, not how well.",
   ),
   "seeds": Step(
     40, 110, "compiling 30 s, 600 steps of 5 to 15 ms",

@@ -5,7 +5,6 @@ block_until_ready; nothing is copied to the host in between. What is compared
 takes turns, and a figure is the median of the turns.
 """
 
-import math
 import re
 import statistics
 import time
@@ -16,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import floor
+from benchmarks.gpu import clipped
 from rsrc_jax.accounting import hlo
 
 ROUNDS = 5
@@ -177,7 +177,7 @@ def pieces(
 def first_line(error: Exception) -> str:
   """Kind and first line of an error, short enough for a table."""
   lines = str(error).strip().splitlines() or [""]
-  return f"{type(error).__name__}: {lines[0]}"[:200]
+  return clipped(f"{type(error).__name__}: {lines[0]}")
 
 
 def peak_gib() -> float | None:
@@ -202,7 +202,3 @@ def planned_gib(compiled) -> float | None:
 def largest(x: Any) -> float:
   """The largest magnitude in a tree of arrays."""
   return max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(x))
-
-
-def finite(x: float) -> float | None:
-  return x if math.isfinite(x) else None
