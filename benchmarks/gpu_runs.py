@@ -29,7 +29,7 @@ TEXT_TOY = {
   "eval.rows": 16, "eval.test_rows": 16, "eval.batch_size": 16,
   "eval.samples": 3, "model.width": 16, "model.depth": 1, "model.hidden": 24,
   "patterns.cdv.group": 4, "checkpoint.every": 8, "data.vocab_size": 400,
-  "only": "code", "ledger.service_seconds": 0.02,
+  "only": "code", "ledger.service_seconds": 0.02, "eval.budgets": (4,),
 }  # fmt: skip
 
 
@@ -41,6 +41,9 @@ def default(toy: bool, out: Path) -> Iterator[tuple[str, dict]]:
 
     flags = settings(SHRUNK)
   workdir = folder(out, "default")
+  kept = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+  before = sum(1 for _ in kept.glob("*-cache"))
+  yield from cells({"programs in the cache before": before})
   train("configs/tiny.py", workdir, flags)
   summary = json.loads((workdir / "summary.json").read_text())
   yield from cells(margin(summary))

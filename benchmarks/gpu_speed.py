@@ -111,8 +111,11 @@ def one(
   )  # fmt: skip
 
 
-def build(size: str, dtype: str, *, toy: bool) -> Case:
-  """Everything of a size on the device; nothing is compiled but the weights."""
+def build(size: str, dtype: str, *, toy: bool, abstract: bool = False) -> Case:
+  """Everything of a size, made on the device by one program.
+
+  abstract: shapes alone, with which the programs can be lowered anywhere.
+  """
   shape, new = SHAPES[size] | (TINY if toy else {}), 4 if toy else NEW
   kwargs = pretrained.settings(shape)
   scan = kwargs["depth"] >= SCANNED
@@ -139,12 +142,12 @@ def build(size: str, dtype: str, *, toy: bool) -> Case:
         policy, params, role, prompt, keys, samples=GROUP, constraints=held
       )
 
-  @jax.jit
   def make(key):
     params = policy.init(key)
     return params, tx.init(params), *batch(key, vocab, new)
 
-  params, state, work, prompt, keys = make(jax.random.key(0))
+  made = jax.eval_shape if abstract else lambda f, key: jax.jit(f)(key)
+  params, state, work, prompt, keys = made(make, jax.random.key(0))
   return Case(
     transformer.resolved(transformer.Architecture(**kwargs, dtype=dtype)),
     jax.jit(update, donate_argnums=(0, 1)), jax.jit(sample),

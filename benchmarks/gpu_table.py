@@ -137,6 +137,7 @@ STEPS = {
     (
       "code, bits", "best English arm", "best English arm, bits",
       "margin, bits", "seconds", "compiling, s",
+      "programs in the cache before",
       *(f"{arm}, steps a second" for arm in ARMS),
     ),
     "To its end; each service is timed for .2 s an arm; seconds are those of "

@@ -26,6 +26,7 @@ from benchmarks import (
   gpu_timing,
 )
 from benchmarks.gpu_table import NOT_RUN, STEPS, page, section
+from rsrc_jax.accounting import flops
 from rsrc_jax.models import pretrained
 
 ROOT = Path(gpu.__file__).resolve().parents[1]
@@ -440,8 +441,6 @@ def test_the_toy_fills_every_figure(tmp_path):
   """Each row and column of the page has a step that writes it."""
   from helpers import runs
 
-  from rsrc_jax import sweep
-
   program = [
     sys.executable, "benchmarks/gpu.py", "--toy", f"--out={tmp_path}",
     "--seconds=3000",
@@ -451,7 +450,9 @@ def test_the_toy_fills_every_figure(tmp_path):
     program, cwd=ROOT, env=env, capture_output=True, text=True, timeout=3_000
   )
   found = gpu.read(tmp_path, toy=True)
-  together = '"--together"' in Path(sweep.__file__).read_text()
+  ask = [sys.executable, "-m", "rsrc_jax.sweep", "--help"]
+  told = subprocess.run(ask, cwd=ROOT, env=env, capture_output=True, text=True)
+  together = "--together" in told.stdout
   for name, step in STEPS.items():
     values, log = found[name]["values"], (tmp_path / f"{name}.log").read_text()
     if name == "seeds" and not together:
@@ -469,6 +470,28 @@ def test_the_toy_fills_every_figure(tmp_path):
   )  # fmt: skip
   assert again.stdout.count("stored already") == 2
   assert page(gpu.read(tmp_path)) == page({})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", gpu_speed.SIZES)
+def test_programs_of_full_size_lower_for_a_card(size):
+  """Update and decoding; their FLOPs are near 6 N and 2 N a token."""
+  case = gpu_speed.build(size, "bfloat16", toy=False, abstract=True)
+  full = jax.ShapeDtypeStruct((gpu_speed.PROMPTS, 1), np.int32)
+  sample = case.sample.trace(case.params, case.prompt, case.keys, full)
+  update = case.update.trace(case.params, case.state, case.work)
+  for traced in (sample, update):
+    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert "stablehlo.dot_general" in text
+  count = sum(x.size for x in jax.tree.leaves(case.params))
+  sequences = gpu_speed.PROMPTS * gpu_speed.GROUP
+  found = flops.evaluate(flops.count(update.jaxpr))["hardware"]
+  # The prompts, an eighth of the tokens, are read too, and attention comes on
+  # top of the weights.
+  assert 1.1 < found / (6 * count * sequences * gpu_speed.NEW) < 1.25
+  counted = flops.count(sample.jaxpr, ("C",))
+  at = lambda n: flops.evaluate(counted, {"C": n})["hardware"]
+  assert 1.0 < (at(5) - at(4)) / (2 * count * sequences) < 1.1
 
 
 @pytest.mark.slow
