@@ -265,13 +265,21 @@ def run_all(names: list, out: Path, here: dict, asked, begun: float) -> list:
       open_ones.append(name)
       continue
     print(f"{name}: {STEPS[name].title} ...", flush=True)
-    # A CPU in toy form may be slow: only --seconds limits it.
-    limit = left if here["toy"] else min(left, STEPS[name].limit)
-    result = run_step(name, out, here, limit)
+    result = run_step(name, out, here, limit_of(name, here["toy"], left))
     print("\n".join(section(name, result)), flush=True)
     if result["status"] != "done":
       open_ones.append(name)
   return open_ones
+
+
+def limit_of(name: str, toy: bool, left: float) -> float:
+  """Seconds that a step may take, with so many left in all.
+
+  A CPU in toy form may be slow: only --seconds limits it. On a card a step
+  that hangs needs time to be ended, unless it just fits.
+  """
+  step = STEPS[name]
+  return left if toy else min(step.limit, max(step.seconds, left - GRACE))
 
 
 # One step.

@@ -31,13 +31,14 @@ def device(toy: bool, out: Path) -> Iterator[tuple[str, dict]]:
   cells = {
     "card": chip.device_kind,
     # What jax may take of it: by default three quarters.
-    "memory, GiB": (
+    "memory": (
       f"{asked.get('memory.total', '?')} in all, "
-      f"{limit / 2**30 if limit else 0:.1f} for jax"
+      f""
+      f"{limit / 2**30 if limit else 0:.1f} GiB for jax"
     ),
     "driver": asked.get("driver_version") or driver_version(),
     "CUDA": " ".join(chip.client.platform_version.split()),
-    "power limit, W": asked.get("power.limit"),
+    "power limit": asked.get("power.limit"),
     "jax, jaxlib": f"{jax.__version__}, {jaxlib.__version__}",
     "plug-in": ", ".join(f"{k} {v}" for k, v in installed().items()) or "none",
     "XLA_FLAGS": os.environ.get("XLA_FLAGS") or "none",

@@ -49,7 +49,7 @@ STEPS = {
     14, 60, "start 6 s, five programs",
     "The card and its rates", ("value",),
     (
-      "card", "memory, GiB", "driver", "CUDA", "power limit, W", "jax, jaxlib",
+      "card", "memory", "driver", "CUDA", "power limit", "jax, jaxlib",
       "plug-in", "XLA_FLAGS", "products in float32, TFLOP/s",
       "products in float32 highest, TFLOP/s", "products in bfloat16, TFLOP/s",
       "in place, GB/s", "a kernel in a row of them, microseconds",
@@ -94,7 +94,7 @@ STEPS = {
       for what in ("update", "prefill", "decoding step")
     ),
     "8 prompts of 64 tokens, 8 outputs of 64 each, random weights made on the "
-    "card. The update is the GRPO loss, its gradient, a clip and AdamW, with "
+    "card; float32 is multiplied in TF32. The update is the GRPO loss, its gradient, a clip and AdamW, with "
     "donated buffers. MFU: FLOPs without recomputation over the rate of "
     "products measured for this dtype. Planned is the compiler's; the peak is "
     "that of the process up to here. Both programs of a size are compiled "

@@ -117,6 +117,27 @@ def test_the_steps_fit_into_eight_minutes():
   )
 
 
+def test_a_step_that_hangs_leaves_time_to_end_it():
+  limit = lambda left, toy=False: gpu.limit_of("device", toy, left)
+  step = STEPS["device"]
+  assert limit(1e3) == step.limit
+  assert limit(40.0) == 40.0 - gpu.GRACE
+  assert limit(step.seconds + 1) == step.seconds
+  assert limit(1e3, toy=True) == 1e3
+
+
+def test_steps_use_the_card_or_fail_and_share_programs(monkeypatch):
+  for name in ("JAX_PLATFORMS", "JAX_COMPILATION_CACHE_DIR"):
+    monkeypatch.delenv(name, raising=False)
+  found = gpu.environment(toy=False)
+  assert found["JAX_PLATFORMS"] == "cuda,cpu"
+  assert found["JAX_COMPILATION_CACHE_DIR"].endswith("jax")
+  assert found["PYTHONPATH"].split(os.pathsep)[0] == str(ROOT)
+  assert gpu.environment(toy=True)["JAX_PLATFORMS"] == "cpu"
+  monkeypatch.setenv("JAX_PLATFORMS", "rocm")
+  assert gpu.environment(toy=False)["JAX_PLATFORMS"] == "rocm"
+
+
 def test_a_card_that_jax_does_not_see_is_an_error(monkeypatch):
   monkeypatch.setattr(gpu, "driver_version", lambda: "580.1")
   cpu = {"backend": "cpu", "device": "cpu"}
