@@ -33,7 +33,6 @@ def device(toy: bool, out: Path) -> Iterator[tuple[str, dict]]:
     # What jax may take of it: by default three quarters.
     "memory": (
       f"{asked.get('memory.total', '?')} in all, "
-      f""
       f"{limit / 2**30 if limit else 0:.1f} GiB for jax"
     ),
     "driver": asked.get("driver_version") or driver_version(),
