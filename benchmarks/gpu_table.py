@@ -96,9 +96,10 @@ STEPS = {
     "8 prompts of 64 tokens, 8 outputs of 64 each, random weights made on the "
     "card; float32 is multiplied in TF32. The update is the GRPO loss, its "
     "gradient, a clip and AdamW, with donated buffers. MFU: FLOPs without "
-    "recomputation over the rate of products measured for this dtype. Planned is the compiler's; the peak is "
-    "that of the process up to here. Both programs of a size are compiled "
-    "at the same time, or come from the cache.",
+    "recomputation over the rate of products measured for this dtype. Planned "
+    "is the compiler's; the peak is that of the process up to here. Both "
+    "programs of a size are compiled at the same time, or come from the "
+    "cache.",
   ),
   "mismatch": Step(
     36, 100, "15 programs of four layers at 2.5 s",
