@@ -102,7 +102,7 @@ STEPS = {
     "cache.",
   ),
   "mismatch": Step(
-    36, 100, "15 programs of four layers at 2.5 s",
+    36, 100, "18 programs of four layers at 2 s",
     "Sampler and learner",
     (
       "KL a token, nats", "the same, estimated directly",
