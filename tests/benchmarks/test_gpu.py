@@ -1,4 +1,4 @@
-"""benchmarks/gpu.py: which steps run, what is kept of them, what is shown."""
+"""benchmarks/gpu/run.py: which steps run, what is kept of them and shown."""
 
 import argparse
 import json
@@ -13,10 +13,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import gpu, gpu_energy
-from benchmarks.gpu_table import NOT_RUN, STEPS, page, section
+from benchmarks.gpu import energy as gpu_energy
+from benchmarks.gpu import run as gpu
+from benchmarks.gpu.table import NOT_RUN, STEPS, page, section
 
-ROOT = Path(gpu.__file__).resolve().parents[1]
+ROOT = Path(gpu.__file__).resolve().parents[2]
 CARD = {
   "backend": "gpu", "device": "a card", "driver": "1", "jax": "2",
   "revision": "3", "files": "4", "toy": False,
@@ -153,7 +154,7 @@ def test_the_script_takes_the_interpreter_of_the_launchers(tmp_path):
     check=True,
   ).stdout  # fmt: skip
   program, begun, *rest = said.split(" ", 2)
-  assert program == f"{tmp_path}/benchmarks/gpu.py"
+  assert program == f"{tmp_path}/benchmarks/gpu/run.py"
   assert abs(float(begun.removeprefix("--begun=")) - time.time()) < 60
   assert rest == ["--only=device --out=a b\n"]
 

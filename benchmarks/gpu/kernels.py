@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import gpu_device
 from benchmarks import token_stats as cpu_benchmark
-from benchmarks.gpu_table import HEADS, PASSES, head_row
-from benchmarks.gpu_timing import first_line, in_turns, largest
+from benchmarks.gpu import device as gpu_device
+from benchmarks.gpu.table import HEADS, PASSES, head_row
+from benchmarks.gpu.timing import first_line, in_turns, largest
 from rsrc_jax.ops import token_stats, token_stats_pallas
 
 # Of the largest value, by dtype of the operands. The sums over D and V are
@@ -22,7 +22,7 @@ TOY = {"rows": 16, "width": 16, "vocab": 256}
 
 
 def kernels(toy: bool, out: Path) -> Iterator[tuple[str, dict]]:
-  """Rows of figures; see gpu_table.py."""
+  """Rows of figures; see table.py."""
   rates = gpu_device.rates(toy, out)
   for head in HEADS:
     rows, width, vocab, dtype = head

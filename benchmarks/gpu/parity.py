@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.gpu_table import FAMILIES
-from benchmarks.gpu_timing import pieces
+from benchmarks.gpu.table import FAMILIES
+from benchmarks.gpu.timing import pieces
 from rsrc_jax.lm import tokens
 from rsrc_jax.models import pretrained
 from rsrc_jax.runtime import sharding, weights
@@ -33,7 +33,7 @@ ALLOWED = {"float32": 2e-2, "float32 highest": 1e-4, "bfloat16": 0.1}
 
 
 def parity(toy: bool, out: Path) -> Iterator[tuple[str, dict]]:
-  """Rows of figures; see gpu_table.py."""
+  """Rows of figures; see table.py."""
   del toy, out
   compare = against_transformers if have_transformers() else against_stored
   yield from pieces(

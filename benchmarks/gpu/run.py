@@ -2,19 +2,19 @@
 
   ./benchmarks/gpu.sh                            all; again: what is left
   ./benchmarks/gpu.sh --only=device,kernels --out=DIR --seconds=300
-  ./.venv/bin/python benchmarks/gpu.py --list    the steps and their seconds
-  ./.venv/bin/python benchmarks/gpu.py --table   stored results -> gpu.md
-  ./.venv/bin/python benchmarks/gpu.py --weight  MB to carry to the machine
+  ./.venv/bin/python benchmarks/gpu/run.py --list    the steps and their seconds
+  ./.venv/bin/python benchmarks/gpu/run.py --table   stored results -> gpu.md
+  ./.venv/bin/python benchmarks/gpu/run.py --weight  MB to carry to the machine
 
 A step is a process of its own with a time limit of its own: if it fails or
 hangs, the others still run, and the card's memory is free again. Its figures
-are stored one by one in OUT/STEP.json (benchmarks/gpu by default), with the
-card, the driver, the revision and the seconds that it took. A step whose result
-is stored for this card and these files is skipped (--again: it is not); one
-that would end after --seconds is skipped too. Without a GPU, and with --toy,
-the steps run small on the CPU, as a rehearsal; what they store (STEP.toy.json)
-never counts. gpu_table.py has the steps. This process imports no jax, so that
-the card belongs to the steps.
+are stored one by one in OUT/STEP.json (by default in benchmarks/gpu/results),
+with the card, the driver, the revision and the seconds that it took. A step
+whose result is stored for this card and these files is skipped (--again: it is
+not); one that would end after --seconds is skipped too. Without a GPU, and with
+--toy, the steps run small on the CPU, as a rehearsal; what they store
+(STEP.toy.json) never counts. table.py has the steps. This process imports no
+jax, so that the card belongs to the steps.
 """
 
 import argparse
@@ -30,13 +30,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.gpu_table import STEPS, page, section  # noqa: E402
+from benchmarks.gpu.table import STEPS, page, section  # noqa: E402
 from rsrc_jax.runtime import cache  # noqa: E402
 
-OUT = ROOT / "benchmarks" / "gpu"
+OUT = ROOT / "benchmarks" / "gpu" / "results"
 TOY_OUT = ROOT / "runs" / "gpu_toy"
 START, GRACE = 6, 15  # seconds: to look for the card; to end when told to
 CARRIED_MB = 60
@@ -196,9 +196,9 @@ def fingerprint() -> str:
   commit that only adds results must not make them stale.
   """
   total = hashlib.sha256()
-  for pattern in ("rsrc_jax/**/*.py", "configs/*.py", "benchmarks/*.py"):
+  for pattern in ("rsrc_jax/**/*.py", "configs/*.py", "benchmarks/**/*.py"):
     for path in sorted(ROOT.glob(pattern)):
-      if path.name != "gpu_table.py":  # titles and estimates
+      if path.parts[-2:] != ("gpu", "table.py"):  # titles and estimates
         total.update(f"{path.relative_to(ROOT)}\0".encode())
         total.update(path.read_bytes())
   return total.hexdigest()[:12]
@@ -318,7 +318,7 @@ def run_step(name: str, out: Path, here: dict, limit: float) -> dict:
 def command(name: str, out: Path, here: dict) -> list[str]:
   """Of the process of a step, which is `child` below."""
   return [
-    sys.executable, "-m", "benchmarks.gpu", f"--child={name}",
+    sys.executable, "-m", "benchmarks.gpu.run", f"--child={name}",
     f"--out={out.resolve()}", f"--here={json.dumps(here)}",
     *(["--toy"] if here["toy"] else []),
   ]  # fmt: skip
@@ -370,7 +370,7 @@ def child(name: str, out: Path, here: dict, toy: bool) -> None:
   """
   path = result_path(out, name, toy)
   values: dict[str, dict] = {}
-  steps = importlib.import_module(f"benchmarks.gpu_{MODULES.get(name, name)}")
+  steps = importlib.import_module(f"benchmarks.gpu.{MODULES.get(name, name)}")
   for row, cells in getattr(steps, name)(toy, out):
     values.setdefault(row, {}).update(cells)
     store(path, made(here, "partial", values))

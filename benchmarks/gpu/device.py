@@ -11,8 +11,8 @@ from pathlib import Path
 import jax
 import jaxlib
 
-from benchmarks.gpu import driver_version
-from benchmarks.gpu_timing import Rates, measured_rates
+from benchmarks.gpu.run import driver_version
+from benchmarks.gpu.timing import Rates, measured_rates
 
 # What an image may bring of jax's CUDA parts.
 PLUGINS = (
@@ -22,7 +22,7 @@ PLUGINS = (
 
 
 def device(toy: bool, out: Path) -> Iterator[tuple[str, dict]]:
-  """Rows of figures; see gpu_table.py."""
+  """Rows of figures; see table.py."""
   del out
   chip = jax.devices()[0]
   stats = chip.memory_stats() or {}

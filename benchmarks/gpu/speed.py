@@ -20,9 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks import generation, gpu_device
-from benchmarks.gpu_table import DTYPES, SIZES
-from benchmarks.gpu_timing import (
+from benchmarks import generation
+from benchmarks.gpu import device as gpu_device
+from benchmarks.gpu.table import DTYPES, SIZES
+from benchmarks.gpu.timing import (
   Rates,
   bound,
   fed_back,
@@ -77,7 +78,7 @@ class Case(NamedTuple):
 
 
 def speed(toy: bool, out: Path) -> Iterator[tuple[str, dict]]:
-  """Rows of figures; see gpu_table.py."""
+  """Rows of figures; see table.py."""
   rates = gpu_device.rates(toy, out)
   yield from pieces(
     (

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.gpu_speed import SHAPES, TINY
-from benchmarks.gpu_table import BATCHES, PRECISIONS
-from benchmarks.gpu_timing import pieces
+from benchmarks.gpu.speed import SHAPES, TINY
+from benchmarks.gpu.table import BATCHES, PRECISIONS
+from benchmarks.gpu.timing import pieces
 from rsrc_jax.lm import rollout
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.models import pretrained
@@ -24,7 +24,7 @@ DEPTH, PROMPT, GROUP, NEW = 4, 64, 4, 32
 
 
 def mismatch(toy: bool, out: Path) -> Iterator[tuple[str, dict]]:
-  """Rows of figures; see gpu_table.py."""
+  """Rows of figures; see table.py."""
   del out
   yield from pieces(
     (name, lambda name=name: iter([(name, one(name, toy))]))

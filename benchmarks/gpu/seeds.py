@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import gpu_runs
-from benchmarks.gpu_table import SEEDS
-from benchmarks.gpu_timing import Rates
+from benchmarks.gpu import runs as gpu_runs
+from benchmarks.gpu.table import SEEDS
+from benchmarks.gpu.timing import Rates
 
 ROOT = gpu_runs.ROOT
 ARM = "code"
@@ -40,7 +40,7 @@ class Work(NamedTuple):
 
 
 def seeds(toy: bool, out: Path) -> Iterator[tuple[str, dict]]:
-  """Rows of figures; see gpu_table.py."""
+  """Rows of figures; see table.py."""
   changes, these = SHORT, SEEDS
   if toy:
     from tests.helpers.runs import SHRUNK
@@ -49,7 +49,7 @@ def seeds(toy: bool, out: Path) -> Iterator[tuple[str, dict]]:
   flags = gpu_runs.settings(changes)
   # The prediction is worth having even where the sweep fails.
   yield from ran(out, flags, these, changes, toy)
-  from benchmarks import gpu_device
+  from benchmarks.gpu import device as gpu_device
 
   yield from gpu_runs.cells(
     forecast(work_of(flags), len(these), gpu_device.rates(toy, out))
@@ -107,7 +107,7 @@ def work_of(flags: list[str]) -> Work:
   import jax
   import jax.numpy as jnp
 
-  from benchmarks.gpu_timing import kernels
+  from benchmarks.gpu.timing import kernels
   from rsrc_jax.accounting import flops
   from rsrc_jax.build.setup import make_setup
   from rsrc_jax.data import sources
@@ -126,7 +126,7 @@ def work_of(flags: list[str]) -> Work:
     sources.batch(setup.corpus.train, 0, config.batch_size),
     sharding.batch_sharding(setup.mesh),
   )
-  controls = arm.controls(0, state.curriculum, frozen, batch)
+  controls = arm.controls(state, frozen, batch)
   traced = arm.step.trace(state, frozen, batch, controls)
   program = traced.lower().compile()
   # The one loop writes codes: at most so many tokens behind the first.

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import floor
-from benchmarks.gpu import clipped
+from benchmarks.gpu.run import clipped
 from rsrc_jax.accounting import hlo
 
 ROUNDS = 5

@@ -1,4 +1,4 @@
-"""The steps of benchmarks/gpu.py, their figures, and the page that shows them.
+"""The steps of benchmarks/gpu.sh, their figures, and the page with them.
 
 Each step has a table of known rows and columns. A figure without a stored
 result reads "not run", so that nothing is left out silently. Imports no jax:
@@ -234,8 +234,8 @@ def page(results: dict[str, dict]) -> str:
   lines += [
     "    ./benchmarks/gpu.sh",
     "",
-    "stores a result a step; `benchmarks/gpu.py --table` writes this page from "
-    f"them. All steps: {sum(x.seconds for x in STEPS.values())} s by estimate.",
+    "stores a result a step; `benchmarks/gpu/run.py --table` writes this page "
+    f"from them. All steps: {sum(x.seconds for x in STEPS.values())} s by estimate.",
     "",
   ]
   for name in STEPS:

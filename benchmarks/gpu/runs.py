@@ -12,8 +12,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.gpu import ROOT, clipped, fingerprint
-from benchmarks.gpu_table import ARMS
+from benchmarks.gpu.run import ROOT, clipped, fingerprint
+from benchmarks.gpu.table import ARMS
 
 # The services are timed more briefly; no number of the run depends on it.
 BRIEF = ["--config.ledger.service_seconds=0.2"]
@@ -34,7 +34,7 @@ TEXT_TOY = {
 
 
 def default(toy: bool, out: Path) -> Iterator[tuple[str, dict]]:
-  """Rows of figures; see gpu_table.py."""
+  """Rows of figures; see table.py."""
   flags = BRIEF
   if toy:
     from tests.helpers.runs import SHRUNK
@@ -52,7 +52,7 @@ def default(toy: bool, out: Path) -> Iterator[tuple[str, dict]]:
 
 
 def text(toy: bool, out: Path) -> Iterator[tuple[str, dict]]:
-  """Rows of figures; see gpu_table.py."""
+  """Rows of figures; see table.py."""
   workdir = folder(out, "text")
   flags = settings(TEXT_TOY if toy else TEXT)
   train("configs/cdv_text.py", workdir, [*BRIEF, *flags])

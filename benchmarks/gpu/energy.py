@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import gpu_nvml
-from benchmarks.gpu_speed import PROMPTS, build
-from benchmarks.gpu_table import WINDOWS
-from benchmarks.gpu_timing import fed_back
+from benchmarks.gpu import nvml as gpu_nvml
+from benchmarks.gpu.speed import PROMPTS, build
+from benchmarks.gpu.table import WINDOWS
+from benchmarks.gpu.timing import fed_back
 from rsrc_jax.accounting import energy as joules_of
 from rsrc_jax.accounting import energy_sources
 from rsrc_jax.accounting.energy import BUSY, Meter, Term, Use
@@ -26,7 +26,7 @@ AHEAD = 8  # calls that are dispatched before the host waits
 
 
 def energy(toy: bool, out: Path) -> Iterator[tuple[str, dict]]:
-  """Rows of figures; see gpu_table.py."""
+  """Rows of figures; see table.py."""
   del out
   case = build("135M", "bfloat16", toy=toy)
   full = jnp.full((PROMPTS, 1), case.new, jnp.int32)
