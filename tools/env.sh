@@ -28,7 +28,7 @@ has_lock() {
 }
 
 find_python() {
-  local version candidate
+  local version candidate found
   if [ -n "${PYTHON:-}" ]; then
     version=$(version_of "$PYTHON")
     has_lock "$version" && echo "$PYTHON" && return
@@ -39,7 +39,7 @@ find_python() {
   fi
   for version in $(locked); do
     for candidate in "python$version" python3 python; do
-      if [ "$(version_of "$candidate")" = "$version" ]; then
+      if found=$(version_of "$candidate") && [ "$found" = "$version" ]; then
         echo "$candidate"
         return
       fi
