@@ -65,3 +65,19 @@ def test_pages_name_the_oldest_and_the_newest_python():
   ends = f"Python {PYTHONS[0]} to {PYTHONS[-1]}"
   for page in ("README.md", "docs/running.md"):
     assert ends in (ROOT / page).read_text(), page
+
+
+def test_every_extra_that_a_message_or_page_names_is_there():
+  files = [
+    x
+    for folder in ("rsrc_jax", "tools", "configs", "benchmarks", "docs")
+    for x in (ROOT / folder).rglob("*")
+    if x.suffix in (".py", ".md")
+  ]
+  named = {
+    extra
+    for x in files
+    for extra in re.findall(r"rsrc-jax\[([\w,]+)\]", x.read_text())
+  }
+  assert {"arc", "reasoning", "energy", "cuda13"} <= named
+  assert named <= set(setup()["options.extras_require"])
