@@ -1,6 +1,6 @@
 """C -> (Q -> A) -> V on reasoning-gym's texts: each comes with its question.
 
-  pip install 'rsrc-jax[reasoning]'
+  pip install "rsrc-jax[reasoning]"
   ./tools/run --config=configs/qa_reasoning.py --workdir=runs/qa_reasoning-0
 
 Stories of families, and how two of their members are related; codes of eight

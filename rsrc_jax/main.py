@@ -10,7 +10,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from rsrc_jax.runtime import cache, named
+from rsrc_jax.runtime import cache, cards, named
 
 # Loops with faster steps if glibc keeps XLA's scratch memory, which must be set
 # before jax is imported (see cache.keep_memory).
@@ -35,13 +35,28 @@ CLUSTER = flags.DEFINE_bool(
 )  # fmt: skip
 
 
+def check_machine() -> None:
+  """Ends the process, in one line, where packages or a card do not fit."""
+  try:
+    from rsrc_jax.runtime import versions  # needs a package itself
+
+    for note in [*versions.check(), *cards.check()]:
+      print(f"note: {note}", file=sys.stderr)
+  except ModuleNotFoundError as error:
+    sys.exit(f"error: {error.name} is not installed: pip install {error.name}.")
+  except ValueError as error:
+    sys.exit(f"error: {error}")
+
+
 def main(argv: list[str]) -> None:
   """Trains, prints the results table and the path of the report."""
   if len(argv) > 1:
     raise app.UsageError(f"unknown argument {argv[1]!r}: flags start with --")
+  check_machine()
   cache.keep_programs()
   absl_logging.set_verbosity(absl_logging.WARNING)
   # Imported late, so that wrong flags are refused without waiting for jax.
+  import jax
   from rich.console import Console
 
   from rsrc_jax.runtime import processes
@@ -57,6 +72,7 @@ def main(argv: list[str]) -> None:
     processes.join(
       COORDINATOR.value, PROCESSES.value, PROCESS.value, cluster=CLUSTER.value
     )
+    cards.check_used(jax.default_backend())
     loop = named.loop_of(config)
     summary = loop.train(config, workdir)
   except Interrupted as stopped:

@@ -178,7 +178,7 @@ def check(jobs: Sequence[Job], status: dict[str, int]) -> None:
 SBATCH = """#!/bin/bash
 #SBATCH --array=0-{last} --requeue --open-mode=append
 #SBATCH --signal=B:USR1@120 --output=%A_%a.log
-cd {folder} && export PYTHONPATH={root} || exit 1
+cd {folder} && export PYTHONPATH={paths} || exit 1
 case $SLURM_ARRAY_TASK_ID in
 {cases}
 esac
@@ -200,9 +200,12 @@ def sbatch(jobs: Sequence[Job]) -> str:
   """A script for `sbatch --time=... FILE`: an array of the jobs."""
   quoted = lambda job: shlex.quote(shlex.join(job.command))
   cases = [f"  {i}) command={quoted(job)} ;;" for i, job in enumerate(jobs)]
+  # What lies beside an accelerator image's own packages: tools/env.sh.
+  own = [os.environ.get("PYTHONPATH")] if os.environ.get("RSRC_ENV") else []
+  paths = os.pathsep.join(filter(None, own)) or str(ROOT)
   return SBATCH.format(
     last=len(jobs) - 1, saved=SAVED, cases="\n".join(cases),
-    folder=shlex.quote(os.getcwd()), root=shlex.quote(str(ROOT)),
+    folder=shlex.quote(os.getcwd()), paths=shlex.quote(paths),
   )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import gc
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,15 @@ flags = os.environ.get("XLA_FLAGS", "")
 if "host_platform_device_count" not in flags:
   flags += " --xla_force_host_platform_device_count=8"
 # Its fusions take most of the time that compiling takes, and none is needed.
+# jaxlib 0.11 has the switch under another name, and ends a process that gives
+# it a flag that it does not know.
 if "fusion_emitters" not in flags:
-  flags += " --xla_cpu_use_fusion_emitters=false"
+  old = tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11)
+  flags += (
+    " --xla_cpu_use_fusion_emitters=false"
+    if old
+    else " --xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters"
+  )
 os.environ["XLA_FLAGS"] = flags.strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("RSRC_CACHE", str(CACHE))

@@ -235,7 +235,8 @@ def page(results: dict[str, dict]) -> str:
     "    ./benchmarks/gpu.sh",
     "",
     "stores a result a step; `benchmarks/gpu/run.py --table` writes this page "
-    f"from them. All steps: {sum(x.seconds for x in STEPS.values())} s by estimate.",
+    f"from them. All steps: {sum(x.seconds for x in STEPS.values())} s by "
+    "estimate.",
     "",
   ]
   for name in STEPS:

@@ -100,7 +100,7 @@ def _tool(name: str) -> Tool:
     return TOOLS[name]()
   except ImportError as error:
     raise ValueError(
-      f"{name} can't be imported ({error}): pip install 'rsrc-jax[energy]'"
+      f'{name} can\'t be imported ({error}): pip install "rsrc-jax[energy]"'
     ) from error
 
 

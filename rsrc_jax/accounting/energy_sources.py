@@ -192,7 +192,9 @@ def _nvml(nvml: Any) -> _Source:
   """
   try:
     nvml, devices = boards(nvml)
-  except Exception as error:  # no module, no driver, no right: all the same
+  except ModuleNotFoundError:
+    return _unavailable('no NVML: pip install "rsrc-jax[nvml]"')
+  except Exception as error:  # no driver, no right: all the same
     return _unavailable(f"no NVML: {type(error).__name__}")
   boundary = f"{len(devices)} NVIDIA boards: all that the node shows"
   milli = lambda ask: sum(ask(device) for device in devices) / 1e3

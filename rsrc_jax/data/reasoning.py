@@ -60,7 +60,7 @@ def draw_tasks(
   except ImportError as error:
     raise ValueError(
       f"reasoning-gym can't be imported ({error}): pip install "
-      "'rsrc-jax[reasoning]'"
+      '"rsrc-jax[reasoning]"'
     ) from error
   try:
     made = gym.create_dataset(family, seed=seed, size=count, **options)

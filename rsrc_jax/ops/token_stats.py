@@ -141,11 +141,20 @@ def over(
     batch = rows if len(hidden) % ways == 0 else None
     between = (None,) * (mask.ndim - 2)
     masked = P(batch if len(mask) > 1 else None, *between, ids)
-    part = functools.partial(from_hidden_sharded, axis_name=ids)
+    # jaxlib 0.11.2 crashes where an array without elements enters shard_map.
+    some = [injected] if injected.shape[-1] else []
+
+    def part(hidden, unembedding, sampled, mask, injected=None):
+      if injected is None:
+        injected = jnp.zeros((*sampled.shape, 0), sampled.dtype)
+      return from_hidden_sharded(
+        hidden, unembedding, sampled, injected, mask, axis_name=ids
+      )
+
     return jax.shard_map(
       part, mesh=mesh, out_specs=P(batch),
-      in_specs=(P(batch), P(ids), P(batch), P(batch), masked),
-    )(hidden, unembedding, sampled, injected, mask)  # fmt: skip
+      in_specs=(P(batch), P(ids), P(batch), masked, *(P(batch) for _ in some)),
+    )(hidden, unembedding, sampled, mask, *some)  # fmt: skip
 
   return head
 

