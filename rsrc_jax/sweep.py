@@ -23,9 +23,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rsrc_jax.runtime import cache, configs, provenance
+from rsrc_jax.runtime import cache, configs, places, provenance
 
-ROOT = Path(__file__).resolve().parent.parent
 SAVED = 3  # the exit status of a run that a signal stopped
 
 
@@ -48,7 +47,7 @@ def plan(
   """The runs of a config file.
 
   Args:
-    path: of the config.
+    path: of the config, or the name of a shipped one.
     runs: the folder of the runs' folders.
     seeds: for every variant that sets none; by default the config's own.
     variants: overrides by dotted name; by default those of get_sweep().
@@ -57,6 +56,7 @@ def plan(
   Raises:
     ValueError: an unknown setting, or two runs with one name.
   """
+  path = configs.find(path)
   if variants is None:
     variants = getattr(configs.module(path), "get_sweep", lambda: [{}])()
   jobs = {}
@@ -167,12 +167,13 @@ def sbatch(jobs: Sequence[Job]) -> str:
   cases = [f"  {i}) command={quoted(job)} ;;" for i, job in enumerate(jobs)]
   return SBATCH.format(
     last=len(jobs) - 1, saved=SAVED, cases="\n".join(cases),
-    folder=shlex.quote(os.getcwd()), root=shlex.quote(str(ROOT)),
+    folder=shlex.quote(os.getcwd()),
+    root=shlex.quote(str(places.PACKAGE.parent)),
   )  # fmt: skip
 
 
 def main() -> None:
-  """The command line of tools/sweep."""
+  """The command line of tools/sweep, and of `rsrc sweep`."""
   parser = argparse.ArgumentParser(
     description=__doc__.splitlines()[0], allow_abbrev=False
   )
@@ -187,7 +188,7 @@ def main() -> None:
   wanted = [f"{x}-*" for x in flags.variants.split(",")]
   try:
     seeds = [int(x) for x in flags.seeds.split(",") if x]
-    jobs = plan(flags.config, ROOT / "runs" / name, seeds=seeds,
+    jobs = plan(flags.config, places.home() / "runs" / name, seeds=seeds,
                 settings=[x for x in settings if x != "--"])  # fmt: skip
   except (ValueError, OSError) as error:
     raise SystemExit(f"error: {error}") from None
@@ -198,7 +199,7 @@ def main() -> None:
     Path(flags.slurm).write_text(sbatch(left))
     return print(f"{len(left)} runs: sbatch --time=... {flags.slurm}")
   status = run(left, flags.jobs)
-  results = ROOT / "experiments" / name / "results"
+  results = places.home() / "experiments" / name / "results"
   for job in jobs if flags.into else ():
     if summary(job).is_file():
       results.mkdir(parents=True, exist_ok=True)
