@@ -120,12 +120,29 @@ class Run:
     params = self.params(arm, best=best)
     return self._by_rows(lambda x: self._reader(params, x), codes)
 
+  def scores(
+    self, arm: str, batch: Batch, codes: Tokens, *, best: bool = False
+  ) -> dict[str, np.ndarray]:
+    """How well an arm's D tells sources [B, S] from codes [B, k]. -> [B] each
+
+    As on the test split (docs/run_directory.md): nll_bits is -log2 p(s | c);
+    token_accuracy, exact_match and edit_similarity are of d.
+    """
+    params, d = self.params(arm, best=best), self.read(arm, codes, best=best)
+    rows = (batch.source, codes, d)
+    return self._by_rows(lambda x: self._judge(params, *x), rows)
+
   @functools.cached_property
   def _reader(self):
     policy, D = self.setup.policy, self.setup.roles["D"]
     return jax.jit(code_judge.make_reader(policy, D))
 
-  def _by_rows(self, function: Callable[[Any], Tokens], tree: Any) -> Tokens:
+  @functools.cached_property
+  def _judge(self):
+    policy, D = self.setup.policy, self.setup.roles["D"]
+    return jax.jit(code_judge.make_judge(policy, D))
+
+  def _by_rows(self, function: Callable[[Any], Any], tree: Any) -> Any:
     """Calls it with as many rows as the mesh divides; drops the repeated."""
     mesh, rows = self.setup.mesh, len(jax.tree.leaves(tree)[0])
     ways = mesh.shape["data"] * mesh.shape["fsdp"]

@@ -10,7 +10,7 @@ from helpers.runs import ROOT, ended, shrunk
 from rsrc_jax import runs
 from rsrc_jax.build import texts
 from rsrc_jax.build.setup import make_setup
-from rsrc_jax.lm import rollout
+from rsrc_jax.lm import likelihood, rollout, tokens
 from rsrc_jax.runtime import old_configs, provenance
 from rsrc_jax.runtime.configs import load
 from rsrc_jax.stages import plan
@@ -55,7 +55,7 @@ def test_every_stage_s_parameters_come_back(there):
 
 def test_codes_of_an_arm_and_what_its_d_reads(there):
   """Five rows of one device and of a mesh of four, which they don't divide."""
-  workdir, untrained = there
+  workdir, _ = there
   run = runs.open(workdir)
   batch = texts.batch_of(run.setup, "test", 5)
   codes = run.codes("code", batch)
@@ -67,6 +67,13 @@ def test_codes_of_an_arm_and_what_its_d_reads(there):
     wanted = rollout.greedy(run.setup.policy, params, role, role.prompt(text))
     np.testing.assert_array_equal(found.mask, wanted.mask)
     np.testing.assert_array_equal(found.ids, wanted.ids)
+  scores = run.scores("code", batch, codes)
+  right = (d.ids[:, :12] == batch.source.ids) & d.mask[:, :12]
+  np.testing.assert_allclose(scores["token_accuracy"], right.mean(-1))
+  nll = -likelihood.of_source(
+    run.setup.policy, params, D, batch.source, tokens.expand(codes)
+  )[:, 0]
+  np.testing.assert_allclose(scores["nll_bits"], nll / np.log(2), rtol=1e-5)
   config = runs.read_config(workdir)
   config.mesh.data = 4
   wide = runs.open(workdir, config)
