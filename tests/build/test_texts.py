@@ -22,9 +22,9 @@ def test_rows_of_a_split_come_as_they_are_and_as_text(setup):
   assert len(texts.batch_of(setup, "valid").row) == 8
   assert len(texts.batch_of(setup, "valid", 10_000).row) == 32  # all there are
   said = texts.decode(setup, batch.source)
-  assert len(said) == 5 and said[0].split() == texts.pieces(
-    setup, batch.source
-  )[0]
+  assert (
+    len(said) == 5 and said[0].split() == texts.pieces(setup, batch.source)[0]
+  )
 
 
 def test_own_texts_come_back(setup):
