@@ -114,7 +114,8 @@ def cli() -> None:
   word = sys.argv[1] if len(sys.argv) > 1 else ""
   if word in COMMANDS:
     del sys.argv[1]
-    return runpy.run_module(COMMANDS[word], run_name="__main__", alter_sys=True)
+    runpy.run_module(COMMANDS[word], run_name="__main__", alter_sys=True)
+    return
   try:
     line = [sys.argv[0], *configs.resolved(sys.argv[1:])]
   except ValueError as error:

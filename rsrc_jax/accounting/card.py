@@ -238,12 +238,10 @@ def _lines(run: Path, needed: bool) -> list[dict]:
 
 def _reproduce(run: Path, environment: dict) -> dict[str, Any]:
   config = (run / "config.json").read_bytes()
-  revision = environment["git"]  # None: of an installed package
-  command = "./tools/run" if revision else "rsrc"
   return {
-    "command": shlex.join([command, *environment["arguments"]]),
-    "git": revision,
-    "changed": (revision or "").endswith("+"),
+    "command": shlex.join(["./tools/run", *environment["arguments"]]),
+    "git": environment["git"],
+    "changed": environment["git"].endswith("+"),
     "config_sha256": hashlib.sha256(config).hexdigest(),
   }
 
