@@ -52,7 +52,10 @@ CLUSTER = flags.DEFINE_bool(
 def main(argv: list[str]) -> None:
   """Trains, prints the results table and the path of the report."""
   if len(argv) > 1:
-    raise app.UsageError(f"unknown argument {argv[1]!r}: flags start with --")
+    raise app.UsageError(
+      f"unknown argument {argv[1]!r}: flags start with --, and the commands "
+      f"of rsrc are {', '.join(COMMANDS)}"
+    )
   cache.keep_programs()
   absl_logging.set_verbosity(absl_logging.WARNING)
   # Imported late, so that wrong flags are refused without waiting for jax.
@@ -76,7 +79,7 @@ def main(argv: list[str]) -> None:
     loop = named.loop_of(config)
     summary = loop.train(config, workdir)
   except Interrupted as stopped:
-    command = shlex.join([places.command(), *sys.argv[1:]])
+    command = shlex.join([places.command(sys.argv[0]), *sys.argv[1:]])
     # Not wrapped, so that the command can be copied.
     text = f"Stopped: {stopped}. Go on with:\n  {command}"
     console.print(text, style="bold", soft_wrap=True, markup=False)

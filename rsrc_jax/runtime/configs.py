@@ -55,7 +55,7 @@ def load_config(
     ValueError: there is no such config or setting, or a value has another type.
   """
   config = load(find(name))
-  for field, value in _flat(settings).items():
+  for field, value in settings.items():
     _set(config, field, value)
   return config
 
@@ -124,19 +124,8 @@ def from_flags(argv: Sequence[str]) -> ml_collections.ConfigDict:
   return config
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  """Values by dotted name."""
-  found = {}
-  for name, value in settings.items():
-    if isinstance(value, Mapping) and value:
-      found |= _flat(value, f"{prefix}{name}.")
-    else:
-      found[prefix + name] = value
-  return found
-
-
 def _set(config: ml_collections.ConfigDict, name: str, value: Any) -> None:
-  """Sets one setting, which must exist and keep its type."""
+  """Sets one setting, or those of a block; they must exist, and keep types."""
   *blocks, last = name.split(".")
   block = config
   for part in blocks:
@@ -148,11 +137,15 @@ def _set(config: ml_collections.ConfigDict, name: str, value: Any) -> None:
       f"{_nearest(name, known, 'config.')}"
     )
   before = block[last]
-  if isinstance(before, ml_collections.ConfigDict) and value:
-    raise ValueError(
-      f"config.{name}={value!r} is a block of settings: give a dict, or "
-      f"{name}.NAME=VALUE."
-    )
+  if isinstance(before, ml_collections.ConfigDict) and len(before):
+    if not isinstance(value, Mapping):
+      raise ValueError(
+        f"config.{name}={value!r} is a block of settings: give a dict, or "
+        f"{name}.NAME=VALUE."
+      )
+    for field, part in value.items():
+      _set(config, f"{name}.{field}", part)
+    return
   try:
     block[last] = tuple(value) if isinstance(value, list) else value
   except TypeError:

@@ -29,6 +29,10 @@ def home(package: Path = PACKAGE) -> Path:
   return package.parent if is_clone(package) else Path.cwd()
 
 
-def command() -> str:
-  """What starts a run, for messages that name a command to go on with."""
-  return "./tools/run" if is_clone() else "rsrc"
+def command(started: str = "") -> str:
+  """What starts a run, for messages that name a command to go on with.
+
+  started: sys.argv[0] of this one.
+  """
+  by_name = Path(started).stem == "rsrc"
+  return "./tools/run" if is_clone() and not by_name else "rsrc"

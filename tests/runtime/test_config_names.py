@@ -58,6 +58,13 @@ def test_settings_are_changed_by_name_and_by_block():
   assert (config.steps, config.budgets) == (7, (1, 2))
   assert (config.model.width, config.model.depth) == (32, 2)
   assert config.loss.weights.C == 2.0 and config.arms.code.write == "free"
+  gate = {"bonus": 0.1}  # a block where there was none
+  given = {"patterns": {"cdv": {"gate": gate}}, "evals": {"far": {"type": "x"}}}
+  other = configs.load_config("tiny", **given)
+  assert (
+    other.patterns.cdv.gate.to_dict() == gate and other.evals.far.type == "x"
+  )
+  assert other.patterns.cdv.group == config.patterns.cdv.group
   config.arms.mine = {"pattern": "cdv"}  # a new one is set on the config
   assert configs.load_config().to_dict() == configs.load(TINY).to_dict()
 
@@ -87,6 +94,7 @@ def test_the_folders_of_a_clone_and_of_an_installed_package(
 ):
   assert places.configs() == ROOT / "configs" and places.is_clone()
   assert places.home() == ROOT and places.command() == "./tools/run"
+  assert places.command("/there/bin/rsrc") == "rsrc"
   package = tmp_path / "site-packages" / "rsrc_jax"
   (package / "configs").mkdir(parents=True)
   monkeypatch.chdir(tmp_path)
