@@ -49,8 +49,20 @@ def stripped(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
     if cell.cell_type == "code":
       kept = [] if "progress" in (tags or ()) else cell.outputs
-      cell.outputs = [x for x in kept if x.get("name") != "stderr"]
+      kept = [x for x in kept if x.get("name") != "stderr"]
+      cell.outputs = joined(kept)
   return notebook
+
+
+def joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+  """What was printed as one text: where it is cut depends on the time."""
+  found = []
+  for output in outputs:
+    if found and output.get("name") and found[-1].get("name") == output.name:
+      found[-1].text += output.text
+    else:
+      found.append(output)
+  return found
 
 
 def main() -> None:
