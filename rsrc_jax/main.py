@@ -1,6 +1,13 @@
-"""The command line: flags -> train.train(config, workdir) -> a report."""
+"""The command line: flags -> train.train(config, workdir) -> a report.
+
+  rsrc --config=tiny --config.steps=100       trains
+  rsrc sweep | report | codes | accounting    further commands, with --help
+
+An installed package has the command `rsrc`; a clone has ./tools/run.
+"""
 
 import os
+import runpy
 import shlex
 import sys
 import traceback
@@ -10,15 +17,22 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from rsrc_jax.runtime import cache, cards, named
+from rsrc_jax.runtime import cache, cards, configs, named, places
 
+# What `rsrc` runs besides training: a word, and the module that it starts.
+COMMANDS = {
+  "sweep": "rsrc_jax.sweep",
+  "report": "rsrc_jax.report",
+  "codes": "rsrc_jax.report.codes_text",
+  "accounting": "rsrc_jax.accounting",
+}
 # Loops with faster steps if glibc keeps XLA's scratch memory, which must be set
 # before jax is imported (see cache.keep_memory).
 KEEP_MEMORY = ("rsrc_jax.recursive.loop",)
-ROOT = Path(__file__).resolve().parent.parent
 CONFIG = config_flags.DEFINE_config_file(
-  "config", str(ROOT / "configs" / "tiny.py"), "Experiment to run."
-)
+  "config", str(places.configs() / "tiny.py"),
+  "Experiment to run: a path, or the name of a shipped config.",
+)  # fmt: skip
 WORKDIR = flags.DEFINE_string(
   "workdir", None, "Run directory; default: runs/<config>-seed<seed>."
 )
@@ -51,7 +65,10 @@ def check_machine() -> None:
 def main(argv: list[str]) -> None:
   """Trains, prints the results table and the path of the report."""
   if len(argv) > 1:
-    raise app.UsageError(f"unknown argument {argv[1]!r}: flags start with --")
+    raise app.UsageError(
+      f"unknown argument {argv[1]!r}: flags start with --, and the commands "
+      f"of rsrc are {', '.join(COMMANDS)}"
+    )
   check_machine()
   cache.keep_programs()
   absl_logging.set_verbosity(absl_logging.WARNING)
@@ -66,7 +83,9 @@ def main(argv: list[str]) -> None:
   if named.loop_path(config) in KEEP_MEMORY:
     cache.keep_memory()
   name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
-  workdir = Path(WORKDIR.value or ROOT / "runs" / f"{name}-seed{config.seed}")
+  workdir = Path(
+    WORKDIR.value or places.home() / "runs" / f"{name}-seed{config.seed}"
+  )
   console = Console(stderr=True)
   try:
     processes.join(
@@ -76,7 +95,7 @@ def main(argv: list[str]) -> None:
     loop = named.loop_of(config)
     summary = loop.train(config, workdir)
   except Interrupted as stopped:
-    command = shlex.join(["./tools/run", *sys.argv[1:]])
+    command = shlex.join([places.command(sys.argv[0]), *sys.argv[1:]])
     # Not wrapped, so that the command can be copied.
     text = f"Stopped: {stopped}. Go on with:\n  {command}"
     console.print(text, style="bold", soft_wrap=True, markup=False)
@@ -109,5 +128,19 @@ def main(argv: list[str]) -> None:
     print(f"report: {path}")
 
 
+def cli() -> None:
+  """The command `rsrc`: trains, or starts what its first word names."""
+  word = sys.argv[1] if len(sys.argv) > 1 else ""
+  if word in COMMANDS:
+    del sys.argv[1]
+    runpy.run_module(COMMANDS[word], run_name="__main__", alter_sys=True)
+    return
+  try:
+    line = [sys.argv[0], *configs.resolved(sys.argv[1:])]
+  except ValueError as error:
+    sys.exit(f"error: {error}")
+  app.run(main, argv=line)
+
+
 if __name__ == "__main__":
-  app.run(main)
+  cli()

@@ -1,7 +1,8 @@
 """A finished run: its config, its setup and its trained parameters.
 
   run = runs.open("runs/tiny-seed0")
-  codes = run.stages["code"].write(run.params("code"), run.frozen("code"), ...)
+  codes = run.codes("code", texts.batch_of(run.setup, "test"))
+  d = run.read("code", codes)
 
 The run's folder is not changed.
 """
@@ -9,18 +10,21 @@ The run's folder is not changed.
 import dataclasses
 import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 
 from rsrc_jax.build import setup as building
 from rsrc_jax.build.setup import Setup, arm_config, make_setup
+from rsrc_jax.evaluation import code_judge
 from rsrc_jax.models import lora
 from rsrc_jax.runtime import cache, checkpoint, old_configs, sharding
 from rsrc_jax.stages import plan, stage
-from rsrc_jax.types import Params, TrainState
+from rsrc_jax.types import Batch, Params, Tokens, TrainState
 
 METRIC = "nll_bits"  # the validation metric of `best`
 
@@ -91,6 +95,61 @@ class Run:
     if start != "base":
       trained[start] = self.params(start)
     return stage.frozen_of(self.stages[arm], trained)
+
+  def codes(self, arm: str, batch: Batch, *, best: bool = False) -> Tokens:
+    """The codes that an arm writes for sources [B, S]. -> [B, k]
+
+    As in validation: greedy, with nothing forced and the largest budget. Each
+    new B is compiled once.
+
+    Raises:
+      ValueError: the arm writes no codes, or see `params`.
+    """
+    self._check(arm)
+    if (write := self.stages[arm].write) is None:
+      writers = [name for name, x in self.stages.items() if x.write]
+      raise ValueError(
+        f"{self.workdir}: {arm} writes no codes, but {', '.join(writers)}."
+      )
+    key = jax.random.key(self.config.seed)
+    params, frozen = self.params(arm, best=best), self.frozen(arm)
+    return self._by_rows(lambda x: write(params, frozen, x, key), batch)
+
+  def read(self, arm: str, codes: Tokens, *, best: bool = False) -> Tokens:
+    """What an arm's D reads from codes [B, k], greedily. -> d [B, T]"""
+    params = self.params(arm, best=best)
+    return self._by_rows(lambda x: self._reader(params, x), codes)
+
+  def scores(
+    self, arm: str, batch: Batch, codes: Tokens, *, best: bool = False
+  ) -> dict[str, np.ndarray]:
+    """How well an arm's D tells sources [B, S] from codes [B, k]. -> [B] each
+
+    As on the test split (docs/run_directory.md): nll_bits is -log2 p(s | c);
+    token_accuracy, exact_match and edit_similarity are of d.
+    """
+    params, d = self.params(arm, best=best), self.read(arm, codes, best=best)
+    rows = (batch.source, codes, d)
+    return self._by_rows(lambda x: self._judge(params, *x), rows)
+
+  @functools.cached_property
+  def _reader(self):
+    policy, D = self.setup.policy, self.setup.roles["D"]
+    return jax.jit(code_judge.make_reader(policy, D))
+
+  @functools.cached_property
+  def _judge(self):
+    policy, D = self.setup.policy, self.setup.roles["D"]
+    return jax.jit(code_judge.make_judge(policy, D))
+
+  def _by_rows(self, function: Callable[[Any], Any], tree: Any) -> Any:
+    """Calls it with as many rows as the mesh divides; drops the repeated."""
+    mesh, rows = self.setup.mesh, len(jax.tree.leaves(tree)[0])
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    index = np.arange(-(-rows // ways) * ways) % rows
+    repeated = jax.tree.map(lambda x: np.asarray(x)[index], tree)
+    found = function(sharding.rows(mesh, repeated))
+    return jax.tree.map(lambda x: np.asarray(x)[:rows], found)
 
   def state(self, arm: str, *, best: bool = False) -> TrainState:
     """The train state in a stage's checkpoint."""

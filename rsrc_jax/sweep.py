@@ -25,9 +25,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rsrc_jax.runtime import cache, configs, provenance
+from rsrc_jax.runtime import cache, configs, places, provenance
 
-ROOT = Path(__file__).resolve().parent.parent
 TOGETHER = ("auto", "loop", "vmap", "shard_map")  # rsrc_jax/population.py
 SAVED = 3  # the exit status of a run that a signal stopped
 
@@ -51,7 +50,7 @@ def plan(
   """The runs of a config file.
 
   Args:
-    path: of the config.
+    path: of the config, or the name of a shipped one.
     runs: the folder of the runs' folders.
     seeds: for every variant that sets none; by default the config's own.
     variants: overrides by dotted name; by default those of get_sweep().
@@ -60,6 +59,7 @@ def plan(
   Raises:
     ValueError: an unknown setting, or two runs with one name.
   """
+  path = configs.find(path)
   if variants is None:
     variants = getattr(configs.module(path), "get_sweep", lambda: [{}])()
   jobs = {}
@@ -202,7 +202,7 @@ def sbatch(jobs: Sequence[Job]) -> str:
   cases = [f"  {i}) command={quoted(job)} ;;" for i, job in enumerate(jobs)]
   # What lies beside an accelerator image's own packages: tools/env.sh.
   own = [os.environ.get("PYTHONPATH")] if os.environ.get("RSRC_ENV") else []
-  paths = os.pathsep.join(filter(None, own)) or str(ROOT)
+  paths = os.pathsep.join(filter(None, own)) or str(places.PACKAGE.parent)
   return SBATCH.format(
     last=len(jobs) - 1, saved=SAVED, cases="\n".join(cases),
     folder=shlex.quote(os.getcwd()), paths=shlex.quote(paths),
@@ -210,7 +210,7 @@ def sbatch(jobs: Sequence[Job]) -> str:
 
 
 def main() -> None:
-  """The command line of tools/sweep."""
+  """The command line of tools/sweep, and of `rsrc sweep`."""
   parser = argparse.ArgumentParser(
     description=__doc__.splitlines()[0], allow_abbrev=False
   )
@@ -227,7 +227,7 @@ def main() -> None:
   wanted = [f"{x}-*" for x in flags.variants.split(",")]
   try:
     seeds = [int(x) for x in flags.seeds.split(",") if x]
-    jobs = plan(flags.config, ROOT / "runs" / name, seeds=seeds,
+    jobs = plan(flags.config, places.home() / "runs" / name, seeds=seeds,
                 settings=[x for x in settings if x != "--"])  # fmt: skip
   except (ValueError, OSError) as error:
     raise SystemExit(f"error: {error}") from None
@@ -239,7 +239,7 @@ def main() -> None:
     return print(f"{len(left)} runs: sbatch --time=... {flags.slurm}")
   started = joined(left, flags.together) if flags.together else left
   status = run(started, flags.jobs)
-  results = ROOT / "experiments" / name / "results"
+  results = places.home() / "experiments" / name / "results"
   for job in jobs if flags.into else ():
     if summary(job).is_file():
       results.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ import pytest
 from helpers.runs import ROOT, ended, shrunk
 
 from rsrc_jax import runs
+from rsrc_jax.build import texts
 from rsrc_jax.build.setup import make_setup
 from rsrc_jax.runtime import old_configs, provenance
 from rsrc_jax.runtime.configs import load
@@ -49,6 +50,32 @@ def test_every_stage_s_parameters_come_back(there):
   assert set(frozen) == {"base", "reader"}
   assert_moved(frozen["reader"], untrained, 2)
   assert {p: p.stat().st_mtime_ns for p in workdir.rglob("*")} == before
+
+
+def test_codes_of_an_arm_and_what_its_d_reads(there):
+  """Five rows of one device and of a mesh of four, which they don't divide."""
+  workdir, _ = there
+  run = runs.open(workdir)
+  batch = texts.batch_of(run.setup, "test", 5)
+  codes = run.codes("code", batch)
+  d = run.read("code", codes)
+  assert codes.ids.shape == (5, 3) and d.ids.shape == (5, 13)
+  wanted = run.stages["code"].write(
+    run.params("code"), run.frozen("code"), batch, jax.random.key(0)
+  )
+  np.testing.assert_array_equal(codes.ids, wanted.ids)
+  scores = run.scores("code", batch, codes)
+  right = (d.ids[:, :12] == batch.source.ids) & d.mask[:, :12]
+  np.testing.assert_allclose(scores["token_accuracy"], right.mean(-1))
+  assert scores["nll_bits"].shape == (5,) and (scores["nll_bits"] > 0).all()
+  config = runs.read_config(workdir)
+  config.mesh.data = 4
+  wide = runs.open(workdir, config)
+  np.testing.assert_array_equal(wide.codes("code", batch).ids, codes.ids)
+  np.testing.assert_array_equal(wide.read("code", codes).ids, d.ids)
+  in_one_line(
+    run.codes, "base writes no codes, but english_rl, code.", "base", batch
+  )
 
 
 def test_what_is_not_there_is_said_in_one_line(there, tmp_path):

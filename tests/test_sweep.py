@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rsrc_jax import runs, sweep
-from rsrc_jax.runtime import configs
+from rsrc_jax.runtime import configs, places
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = str(ROOT / "configs" / "tiny.py")
@@ -149,7 +149,7 @@ def test_the_command_is_idempotent_and_copies_summaries(
     "def get_sweep():\n"
     "  yield {'name': 'a'}\n  yield {'name': 'b', 'steps': 3}\n"
   )
-  monkeypatch.setattr(sweep, "ROOT", tmp_path)
+  monkeypatch.setattr(places, "home", lambda: tmp_path)
   monkeypatch.setattr(sweep, "run", run)
   command = ["sweep", f"--config={config}", "--seeds=0,1", "--into=claim"]
   monkeypatch.setattr(sys, "argv", [*command, "--variants=b"])

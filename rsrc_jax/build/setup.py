@@ -22,6 +22,7 @@ from rsrc_jax.data import sources, tokenizer
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.metrics import capability
 from rsrc_jax.ops import token_stats, token_stats_pallas
+from rsrc_jax.runtime import cache as caches
 from rsrc_jax.runtime import sharding, weights
 from rsrc_jax.types import Params, Policy
 
@@ -37,14 +38,17 @@ class Setup(NamedTuple):
   checkpoint: weights.Checkpoint | None = None  # at config.model.path
 
 
-def make_setup(config: ml_collections.ConfigDict, cache: Path) -> Setup:
+def make_setup(
+  config: ml_collections.ConfigDict, cache: str | Path | None = None
+) -> Setup:
   """Reads the data and builds the model's functions; nothing is compiled.
 
-  cache: a folder for trained tokenizers.
+  cache: a folder for trained tokenizers; by default the one that runs share.
 
   Raises:
     ValueError: a setting cannot work; the message names it and a remedy.
   """
+  cache = caches.tokenizers(Path.cwd()) if cache is None else cache
   mesh = sharding.make_mesh(**config.mesh)
   checks.check(config, mesh)
   opened = _opened(config)

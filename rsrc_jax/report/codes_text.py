@@ -146,3 +146,7 @@ def _spelled(token: Token, bare: bool) -> Text:
   elif token.bits is not None:
     look = (*(x[2] for x in LEVELS), NEVER[1])[level(token.bits)]
   return Text(piece, f"{look} underline" if token.injected else look)
+
+
+if __name__ == "__main__":
+  sys.exit(main())

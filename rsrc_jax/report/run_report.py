@@ -11,6 +11,7 @@ out of it.
 import pathlib
 import sys
 
+from matplotlib.figure import Figure
 from rich.table import Table
 
 from rsrc_jax.report import (
@@ -40,6 +41,24 @@ def write(folder: str | pathlib.Path) -> pathlib.Path:
   Reads nothing but the run directory, and gives the same bytes every time.
   """
   return _write(run_files.load(folder))
+
+
+def figure(folder: str | pathlib.Path, name: str) -> Figure:
+  """One figure of a run, to be shown in a notebook.
+
+  Args:
+    folder: a run directory, finished or not.
+    name: budget, learning, vocabulary, length, compute or ledger.
+
+  Raises:
+    ValueError: the run has no such figure.
+  """
+  makers = figures.makers(run_files.load(folder))
+  if name not in makers:
+    raise ValueError(
+      f"{folder} has no figure {name!r}, but {', '.join(makers)}."
+    )
+  return makers[name]()
 
 
 def show(

@@ -1,15 +1,22 @@
-"""Configs are Python files with a get_config(); one may start from another."""
+"""Configs are Python files with a get_config(); one may start from another.
 
+A config is named by its path, or by the bare name of a shipped one ("tiny").
+"""
+
+import difflib
 import importlib
 import importlib.util
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import ml_collections
 from absl import flags
 from ml_collections import config_flags
+
+from rsrc_jax.runtime import old_configs, places
 
 
 def module(path: str | Path) -> ModuleType:
@@ -30,13 +37,81 @@ def beside(file: str, name: str) -> ml_collections.ConfigDict:
   return load(Path(file).with_name(f"{name}.py"))
 
 
+def load_config(
+  name: str | Path = "tiny", /, **settings: Any
+) -> ml_collections.ConfigDict:
+  """A config with changed settings.
+
+    load_config("tiny", steps=100, **{"model.width": 32})
+    load_config("mine.py", model={"width": 32, "depth": 1})
+
+  Args:
+    name: of a shipped config, or the path of a file with get_config().
+    **settings: values by dotted name; a dict holds settings of a block. Each
+      must exist and keep its type. A new one, such as another arm, is set on
+      the config that is returned: config.arms.mine = {...}.
+
+  Raises:
+    ValueError: there is no such config or setting, or a value has another type.
+  """
+  config = load(find(name))
+  for field, value in settings.items():
+    _set(config, field, value)
+  return config
+
+
+def find(name: str | Path) -> str:
+  """The path of a config: a file, or a shipped one by name or as configs/NAME.
+
+  A path that exists is returned as it is. FILE:ARGUMENT, which absl hands on to
+  get_config(), keeps its argument.
+
+  Raises:
+    ValueError: there is no such config.
+  """
+  name = str(name)
+  if Path(name).is_file():
+    return name
+  path, colon, argument = name.partition(":")
+  if colon:
+    return f"{find(path)}:{argument}"
+  folder, given = places.configs(), Path(name)
+  if given.parent in (Path(), Path("configs")):
+    shipped = folder / f"{given.name.removesuffix('.py')}.py"
+    if shipped.is_file():
+      return str(shipped)
+  names = sorted(path.stem for path in folder.glob("*.py"))
+  raise ValueError(
+    f"config {name!r}: no such file, and none of the shipped configs: "
+    f"{', '.join(names)}.{_nearest(given.stem, names)}"
+  )
+
+
+def resolved(argv: Sequence[str]) -> list[str]:
+  """The arguments of a command line, with --config=NAME as --config=PATH.
+
+  Raises:
+    ValueError: there is no such config.
+  """
+  found, value_follows = [], False
+  for word in argv:
+    flag, equals, value = word.partition("=")
+    if value_follows:
+      word, value_follows = find(word), False
+    elif flag in ("--config", "-config"):
+      value_follows = not equals
+      word = f"{flag}={find(value)}" if equals else word
+    found.append(word)
+  return found
+
+
 def from_flags(argv: Sequence[str]) -> ml_collections.ConfigDict:
   """The config of the flags `--config=FILE --config.NAME=VALUE ...`.
 
   Raises:
     ValueError: there is no such file or setting, or it can't have that value.
   """
-  line, values = ["run", *argv], flags.FlagValues()
+  line, values = ["run", *resolved(argv)], flags.FlagValues()
   config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=line)
   try:
     left = values(line)[1:]
@@ -47,3 +122,49 @@ def from_flags(argv: Sequence[str]) -> ml_collections.ConfigDict:
   if left:
     raise ValueError(f"unknown argument {left[0]!r}: settings start with --")
   return config
+
+
+def _set(config: ml_collections.ConfigDict, name: str, value: Any) -> None:
+  """Sets one setting, or those of a block; they must exist, and keep types."""
+  *blocks, last = name.split(".")
+  block = config
+  for part in blocks:
+    block = block.get(part) if hasattr(block, "get") else None
+  if not hasattr(block, "get") or last not in block:
+    known = [*old_configs.flat(config.to_dict())]
+    raise ValueError(
+      f"config.{name}={value!r}: there is no such setting."
+      f"{_nearest(name, known, 'config.')}"
+    )
+  before = block[last]
+  if isinstance(before, ml_collections.ConfigDict) and len(before):
+    if not isinstance(value, Mapping):
+      raise ValueError(
+        f"config.{name}={value!r} is a block of settings: give a dict, or "
+        f"{name}.NAME=VALUE."
+      )
+    for field, part in value.items():
+      _set(config, f"{name}.{field}", part)
+    return
+  try:
+    block[last] = tuple(value) if isinstance(value, list) else value
+  except TypeError:
+    raise ValueError(
+      f"config.{name}={value!r} must be {_type_name(before)}, such as "
+      f"{before!r}."
+    ) from None
+
+
+def _type_name(value: Any) -> str:
+  name = type(value).__name__
+  return f"an {name}" if name[0] in "aeiou" else f"a {name}"
+
+
+def _nearest(name: str, names: Sequence[str], prefix: str = "") -> str:
+  """A sentence with the most similar name, or nothing."""
+  found = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+  if not found:  # of the last part alone: "width" for "model.width"
+    last = {x.rpartition(".")[2]: x for x in reversed(names)}
+    near = difflib.get_close_matches(name.rpartition(".")[2], last, n=1)
+    found = [last[x] for x in near]
+  return f" Did you mean {prefix}{found[0]}?" if found else ""

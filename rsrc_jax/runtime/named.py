@@ -10,8 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from rsrc_jax.runtime import configs, old_configs
-
-PACKAGE = Path(__file__).resolve().parents[1]
+from rsrc_jax.runtime.places import PACKAGE
 
 
 def named(folder: str, function: str) -> list[str]:

@@ -11,7 +11,8 @@ from pathlib import Path
 import jax
 import ml_collections
 
-from rsrc_jax.runtime import old_configs, run_log
+from rsrc_jax import __version__
+from rsrc_jax.runtime import old_configs, places, run_log
 
 PACKAGES = [
   "jax",
@@ -80,7 +81,7 @@ def identity(config: ml_collections.ConfigDict) -> str:
 
 def environment() -> dict:
   """Versions, git revision and devices, as JSON values."""
-  versions = {}
+  versions = {"rsrc-jax": __version__}  # of the code itself, installed or not
   for name in PACKAGES:
     try:
       versions[name] = importlib.metadata.version(name)
@@ -107,14 +108,17 @@ def made_with(environment: dict) -> dict:
 def revision() -> str | None:
   """The commit of the source tree, with a "+" if files of it have changed.
 
-  None where it is not a git checkout.
+  None where it is not a git checkout, and for an installed package: it may be
+  in the checkout of another project.
   """
-  root = Path(__file__).resolve().parents[1]
+  if not places.is_clone():
+    return None
 
   def git(*arguments):
     return subprocess.run(
-      ["git", *arguments], cwd=root, capture_output=True, text=True, check=True
-    ).stdout.strip()
+      ["git", *arguments], cwd=places.PACKAGE, capture_output=True, text=True,
+      check=True,
+    ).stdout.strip()  # fmt: skip
 
   try:
     changed = git("status", "--porcelain", "--untracked-files=no", ".")

@@ -3,6 +3,7 @@
 import ast
 import functools
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -14,12 +15,16 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
+from rsrc_jax.runtime import configs
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
   ROOT / "README.md",
   ROOT / "CONTRIBUTING.md",
   ROOT / "LOG.md",
+  ROOT / "CHANGELOG.md",
   *sorted((ROOT / "docs").glob("*.md")),
+  ROOT / "docs" / "quickstart.ipynb",
   *sorted((ROOT / "experiments").glob("*/README.md")),
 ]
 # The pages whose commands are parsed; an experiment's name scripts and flags
@@ -32,6 +37,17 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 # ml_collections loads a config file in a way that Python is giving up.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module")
 name_of = lambda path: str(path.relative_to(ROOT))
+
+
+@functools.cache
+def read(page: Path) -> str:
+  """The prose of a page; of a notebook that of its text cells."""
+  text = page.read_text()
+  if page.suffix != ".ipynb":
+    return text
+  cells = json.loads(text)["cells"]
+  prose = [x["source"] for x in cells if x["cell_type"] == "markdown"]
+  return "\n\n".join("".join(x) for x in prose)
 
 
 # Sizes and links.
@@ -55,7 +71,7 @@ def test_cells_of_the_claims_stay_short():
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_resolve(page):
   broken = []
-  for target in links(page.read_text()):
+  for target in links(read(page)):
     path, _, anchor = target.partition("#")
     found = (page.parent / path).resolve() if path else page
     whole = found.exists()
@@ -95,7 +111,7 @@ def test_links_are_told_from_code_and_anchors_from_words():
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_files_named_in_prose_exist(page):
   """`rsrc_jax/lm/keys.py`, and `lm/keys.py` for short in the glossary."""
-  spans = re.findall(r"`([^`\s]+)`", FENCE.sub("", page.read_text()))
+  spans = re.findall(r"`([^`\s]+)`", FENCE.sub("", read(page)))
   missing = []
   for span in spans:
     head, slash, _ = span.partition("/")
@@ -118,11 +134,11 @@ def commands(text: str) -> list[str]:
   """Lines of code blocks and spans of code that start a program of ours."""
   lines = text.replace("\\\n", " ").splitlines()
   spans = re.findall(r"`([^`\n]+)`", text)
-  begins = r"(\w+=\S+ )*(\./tools/|(\./)?(\.venv/bin/)?python3? )"
+  begins = r"(\w+=\S+ )*(\./tools/|(\./)?(\.venv/bin/)?python3? |rsrc )"
   return [x.strip() for x in [*lines, *spans] if re.match(begins, x.strip())]
 
 
-COMMANDS = [(page, x) for page in MANUAL for x in commands(page.read_text())]
+COMMANDS = [(page, x) for page in MANUAL for x in commands(read(page))]
 
 
 @pytest.mark.parametrize(
@@ -140,6 +156,8 @@ def test_commands_exist_and_their_flags_parse(command):
     script = ROOT / program
     assert script.is_file(), f"{program} is missing"
     file = started_by(script)
+  elif program == "rsrc":
+    file, rest = of_rsrc(rest)
   elif rest[0] == "-m":
     file, rest = module_file(rest[1]), rest[2:]
   else:
@@ -165,6 +183,23 @@ def started_by(script: Path) -> Path:
   named = re.search(r'"\$root/([\w/]+\.py)"', text)
   assert named, f"{script.name} starts no Python file that can be found"
   return ROOT / named[1]
+
+
+def of_rsrc(rest: list[str]) -> tuple[Path, list[str]]:
+  """The file that the command `rsrc` starts, and the flags for it."""
+  tree = ast.parse((ROOT / "rsrc_jax" / "main.py").read_text())
+  [table] = [
+    ast.literal_eval(x.value)
+    for x in tree.body
+    if isinstance(x, ast.Assign) and x.targets[0].id == "COMMANDS"
+  ]
+  if rest[0] in table:
+    file, rest = module_file(table[rest[0]]), rest[1:]
+  else:
+    file = ROOT / "rsrc_jax" / "main.py"
+  if any("MINE.py" in x for x in rest):
+    return file, rest  # that the reader is to write
+  return file, configs.resolved(rest)
 
 
 def module_file(module: str) -> Path:
@@ -478,7 +513,7 @@ def test_settings_named_in_errors_and_docstrings_exist():
 @pytest.mark.parametrize("page", MANUAL, ids=name_of)
 def test_settings_named_in_the_documentation_exist(page):
   known = known_settings()
-  text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
+  text = re.sub(r"```.*?```", "", read(page), flags=re.S)
   spans = re.findall(r"`(config\.[^`\s=]+)", text)
   names = [x for span in spans for x in settings_named(span)]
   assert [x for x in names if not resolves(x, known)] == []

@@ -9,6 +9,7 @@ import jax
 import ml_collections
 import pytest
 
+import rsrc_jax
 from rsrc_jax.runtime import provenance
 
 
@@ -104,7 +105,8 @@ def test_free_settings_may_change(tmp_path, changes):
 def test_environment():
   found = provenance.environment()
   assert found["python"] == platform.python_version()
-  assert set(found["packages"]) == set(provenance.PACKAGES)
+  assert set(found["packages"]) == {"rsrc-jax", *provenance.PACKAGES}
+  assert found["packages"]["rsrc-jax"] == rsrc_jax.__version__
   for name in ("jax", "flax", "orbax-checkpoint"):
     assert found["packages"][name] == importlib.metadata.version(name)
   assert found["packages"]["jax"] == jax.__version__
@@ -116,7 +118,7 @@ def test_environment():
 def test_a_package_that_is_not_there(monkeypatch):
   monkeypatch.setattr(provenance, "PACKAGES", ["jax", "no-such-package"])
   found = provenance.environment()["packages"]
-  assert found == {"jax": jax.__version__, "no-such-package": None}
+  assert found["jax"] == jax.__version__ and found["no-such-package"] is None
 
 
 @pytest.mark.parametrize(
@@ -134,6 +136,12 @@ def test_revision(monkeypatch, changed, expected):
 
   monkeypatch.setattr(provenance.subprocess, "run", run)
   assert provenance.revision() == expected
+
+
+def test_an_installed_package_has_no_revision(monkeypatch):
+  """Its folder may be in a checkout of something else."""
+  monkeypatch.setattr(provenance.places, "is_clone", lambda: False)
+  assert provenance.revision() is None
 
 
 def test_revision_without_git(monkeypatch):
