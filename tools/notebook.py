@@ -2,10 +2,10 @@
 
   ./.venv/bin/python tools/notebook.py [--output=FILE]
 
-Takes three minutes on two idle cores. It runs in an empty folder, so that the
-run of the notebook is a new one. Of cells that are tagged "progress" no output
-is stored, since it is of times; nor are warnings, times of cells and the names
-of kernels.
+Took 5.6 minutes on two cores with other work on them (314 CPU seconds). It
+runs in an empty folder, so that the run of the notebook is a new one. Of cells
+that are tagged "progress" no output is stored, since it is of times; nor are
+warnings, times of cells and the names of kernels.
 """
 
 import argparse
