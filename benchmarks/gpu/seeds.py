@@ -103,39 +103,45 @@ def single(out: Path, toy: bool) -> float | None:
 
 
 def work_of(flags: list[str]) -> Work:
-  """A step of the arm, counted: its jaxpr walked, its program read."""
-  import jax
-  import jax.numpy as jnp
-
-  from benchmarks.gpu.timing import kernels
-  from rsrc_jax.accounting import flops
+  """A step of the arm, counted."""
   from rsrc_jax.build.setup import make_setup
-  from rsrc_jax.data import sources
-  from rsrc_jax.runtime import cache, configs, sharding
+  from rsrc_jax.runtime import cache, configs
   from rsrc_jax.stages import plan
 
   config = configs.from_flags([f"--config={ROOT}/configs/tiny.py", *flags])
   config.only = ARM
   setup = make_setup(config, cache.tokenizers(ROOT / "runs"))
-  _, arm = plan.make_stages(setup)
+  return counted(setup, plan.make_stages(setup)[-1])
+
+
+def counted(setup, stage) -> Work:
+  """A step of a stage: its jaxpr walked, its program read."""
+  import jax
+  import jax.numpy as jnp
+
+  from benchmarks.gpu.timing import kernels
+  from rsrc_jax.accounting import flops
+  from rsrc_jax.data import sources
+  from rsrc_jax.runtime import sharding
+
   params = jax.jit(setup.policy.init)(jax.random.key(0))
   put = lambda tree: sharding.put(tree, sharding.shardings(setup.mesh, tree))
   frozen = put({"base": params, "reader": params})
-  state = put(arm.init(jax.tree.map(jnp.copy, params)))
+  state = put(stage.init(jax.tree.map(jnp.copy, params)))
   batch = sharding.put(
-    sources.batch(setup.corpus.train, 0, config.batch_size),
+    sources.batch(setup.corpus.train, 0, stage.batch_size),
     sharding.batch_sharding(setup.mesh),
   )
-  controls = arm.controls(state, frozen, batch)
-  traced = arm.step.trace(state, frozen, batch, controls)
+  controls = stage.controls(state, frozen, batch)
+  traced = stage.step.trace(state, frozen, batch, controls)
   program = traced.lower().compile()
   # The one loop writes codes: at most so many tokens behind the first.
   trips = setup.roles["C"].length - 1
-  counted = flops.count(traced.jaxpr)
+  found = flops.count(traced.jaxpr)
   cost = program.cost_analysis() or {}
   cost = cost[0] if isinstance(cost, list) else cost
   return Work(
-    flops.evaluate(counted, dict.fromkeys(counted.loops, trips))["hardware"],
+    flops.evaluate(found, dict.fromkeys(found.loops, trips))["hardware"],
     float(cost.get("bytes accessed", 0.0)),
     kernels(program.as_text(), trips),
   )
