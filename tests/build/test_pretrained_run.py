@@ -106,8 +106,8 @@ def test_pretrained_settings_that_cannot_work_are_one_line(config, tmp_path):
   refused("a pretrained model reads text", **{"data.source": "facts"})
   refused(r"config\.pretrain\.steps=-1", **{"pretrain.steps": -1})
   half = {"lora.base": "bfloat16"}
-  refused("'code' trains all of them", **half, **{"lora.rank": 0})
-  refused("'base' trains all of them", **half, **{"pretrain.steps": 3})
+  refused("'code' trains all weights", **half, **{"lora.rank": 0})
+  refused("'base' trains all weights", **half, **{"pretrain.steps": 3})
   refused("neither 'float32' nor 'bfloat16'", **{"lora.base": "int4"})
 
 
