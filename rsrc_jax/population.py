@@ -5,7 +5,7 @@
   loop       one seed after another, each as by itself (bitwise on CPU)
   vmap       a step of all seeds is one program, on one device
   shard_map  the same, with the seeds cut over the devices
-  auto       loop on a CPU, where it is faster, vmap on an accelerator
+  auto       loop on a CPU, as fast there and bitwise; vmap on an accelerator
 
 A run directory is that of the seed by itself, with its own checkpoints, metrics
 and ledger: either way of running may go on with the other's. In a program for
