@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.gpu.run import ROOT
 from benchmarks.gpu.table import FAMILIES
 from benchmarks.gpu.timing import pieces
 from rsrc_jax.lm import tokens
@@ -22,7 +23,7 @@ from rsrc_jax.models import pretrained
 from rsrc_jax.runtime import sharding, weights
 from rsrc_jax.types import Tokens
 
-GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden" / "pretrained"
+GOLDEN = ROOT / "tests" / "golden" / "pretrained"
 WIDER = {
   "vocab_size": 4_096, "hidden_size": 256, "intermediate_size": 704,
   "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64,
