@@ -64,8 +64,9 @@ def test_quantiles_from_the_textbook():
   )
 
 
+# SciPy's own series fails for t of 1e-122 and warns; 0 itself is done by hand.
 @few
-@given(st.integers(1, 300), st.floats(0, 20), st.floats(0, 8))
+@given(st.integers(1, 300), st.floats(1e-6, 20), st.floats(0, 8))
 def test_tail_against_scipy(df, t, shift):
   stats = pytest.importorskip("scipy.stats")
   found = statistics.tail(t, df, shift)
