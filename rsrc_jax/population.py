@@ -190,7 +190,8 @@ def _train_group(
 ) -> None:
   """Trains the stages `group` of all members to their end."""
   grid = [
-    [_open(member, number, meter) for number in group] for member in members
+    [_open(x, number, meter, shown=number == group[0]) for number in group]
+    for x in members
   ]
   grid = _level(grid, meter)
   if not grid[0][0].done:
@@ -201,8 +202,13 @@ def _train_group(
       single.keep(member.trained, lane.stage, lane.state, lane.frozen)
 
 
-def _open(member: Member, number: int, meter: SplitMeter) -> Lane:
-  """The lane of a stage, with a log of its own beside those of other arms."""
+def _open(
+  member: Member, number: int, meter: SplitMeter, *, shown: bool
+) -> Lane:
+  """The lane of a stage, with a log of its own beside those of other arms.
+
+  shown: it is the arm of its group whose progress the first seed shows.
+  """
   stage, trained = member.stages[number], member.trained.params
   start = stage.start if number else "untrained"
   begin = trained[start]
@@ -210,7 +216,7 @@ def _open(member: Member, number: int, meter: SplitMeter) -> Lane:
   run = member.shared.run
   seed, of = member.shared.setup.config.seed, len(member.stages)
   title = f"{stage.name} ({number + 1}/{of}), seed {seed}"
-  quiet = run.log.console.quiet or number != 0
+  quiet = run.log.console.quiet or not shown
   shared = member.shared._replace(
     run=run._replace(log=run_log.Log(run.log_dir, quiet=quiet))
   )

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from benchmarks import floor
 from benchmarks.gpu.run import clipped
-from rsrc_jax.accounting import hlo
+from rsrc_jax.accounting import hlo, metering
 
 ROUNDS = 5
 # Instructions of a compiled program that start nothing on the device.
@@ -189,14 +189,8 @@ def peak_gib() -> float | None:
 
 def planned_gib(compiled) -> float | None:
   """Memory of a program by the compiler's plan: arguments and the rest."""
-  plan = compiled.memory_analysis()
-  if plan is None:
-    return None
-  total = (
-    plan.argument_size_in_bytes + plan.output_size_in_bytes
-    + plan.temp_size_in_bytes - plan.alias_size_in_bytes
-  )  # fmt: skip
-  return total / 2**30
+  planned = metering.peak_bytes(compiled)
+  return None if planned is None else planned / 2**30
 
 
 def largest(x: Any) -> float:

@@ -58,11 +58,15 @@ def compiled(
   with ledger.phase("compile", arm, program=name):
     traced = f.trace(*args)
     executable = traced.lower().compile()
-    scopes = tuple(dict.fromkeys((*SCOPES, *sections)))
-    count = flops.count(traced.jaxpr, scopes)
+    count = flops.count(traced.jaxpr, scopes_of(sections))
     facts = figures(count, executable, loops or {}, closed_form)
   ledger.program(arm, name=name, **facts)
   return count
+
+
+def scopes_of(sections: tuple[str, ...]) -> tuple[str, ...]:
+  """What a program's work is told apart by: the ledger's scopes, then these."""
+  return tuple(dict.fromkeys((*SCOPES, *sections)))
 
 
 def figures(
@@ -84,7 +88,7 @@ def figures(
     corrected=found.corrected / lanes,
   )
   said = hlo.agreement(most["hardware"], found, closed_form)
-  peak = _peak_bytes(executable)
+  peak = peak_bytes(executable)
   return {
     "walker": said["walked"],
     "walker_once": once["hardware"],
@@ -189,7 +193,7 @@ def _evaluate(count: flops.Count, loops: dict[str, float]) -> dict[str, Any]:
   return flops.evaluate(count, known)
 
 
-def _peak_bytes(executable) -> int | None:
+def peak_bytes(executable: Any) -> int | None:
   """Arguments, outputs and temporaries of one device, what is shared once."""
   memory = executable.memory_analysis()
   if memory is None:

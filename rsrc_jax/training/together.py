@@ -17,7 +17,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from rsrc_jax.accounting import flops, metering
-from rsrc_jax.accounting.ledger import SCOPES
 from rsrc_jax.runtime import sharding
 from rsrc_jax.stages import closed_form
 from rsrc_jax.stages.stage import Stage
@@ -108,7 +107,7 @@ def compile_grid(grid: Grid, mesh: Mesh | None) -> Together:
     )
   run = jax.jit(run, donate_argnums=0)
   stack = _stacker(mesh)
-  args = (*stack(grid), batches([[lanes_of.first_batch(x[0])] for x in grid]))
+  args = (*stack(grid), batches([lanes_of.first_batch(x[0]) for x in grid]))
   executable = run.lower(*args).compile()
   one, counts = grid[0][0], _counts(grid[0][0])
   facts = {}
@@ -123,8 +122,8 @@ def compile_grid(grid: Grid, mesh: Mesh | None) -> Together:
 
 def advance(
   grid: Grid, program: Together, until: int
-) -> tuple[Grid, list[list[dict[str, Any]]]]:
-  """Steps all lanes up to `until`. -> the lanes, and what each executed.
+) -> tuple[Grid, dict[str, Any]]:
+  """Steps all lanes up to `until`. -> the lanes, and what one has executed.
 
   Lanes have one loop in common, so that each is charged for the longest.
   """
@@ -132,9 +131,12 @@ def advance(
   states, frozen = program.stack(grid)
   found = []
   for _ in steps:
-    drawn = [[next(lane.stream) for lane in row] for row in grid]
-    states, metrics = program.step(states, frozen, batches(drawn))
+    drawn = batches([next(row[0].stream) for row in grid])
+    states, metrics = program.step(states, frozen, drawn)
     found.append(metrics)
+  for first, *others in grid:  # the arms of a seed all draw the same
+    for lane in others:
+      lane.stream.set_state(first.stream.get_state())
   # [steps] of [S, A], at once, on the host.
   found = jax.device_get(found)
   own = [
@@ -152,9 +154,9 @@ def advance(
   ], work
 
 
-def batches(drawn: list[list[Any]]) -> Any:
-  """The batch of each seed, stacked: its arms all draw the same one."""
-  return jax.tree.map(lambda *x: np.stack(x), *(row[0] for row in drawn))
+def batches(drawn: list[Any]) -> Any:
+  """The batch of each seed, stacked."""
+  return jax.tree.map(lambda *x: np.stack(x), *drawn)
 
 
 def _stacker(mesh: Mesh | None) -> Callable:
@@ -207,7 +209,7 @@ def _counts(lane: Lane) -> Counts:
   if lane.shared.ledger.path is None:
     return {}
   stage = lane.stage
-  scopes = tuple(dict.fromkeys((*SCOPES, *stage.sections)))
+  scopes = metering.scopes_of(stage.sections)
   args = (lane.state, lane.frozen, lanes_of.first_batch(lane))
   controls = jax.eval_shape(stage.controls, *args)
   return {
