@@ -289,21 +289,21 @@ def _choose(w: _Window, hidden: jax.Array, t: jax.Array | int):
   """Hidden state [B, g, D] -> token at t, log-prob and statistics, [B, G]."""
   shape = w.keys.shape
   logits = w.policy.unembed(w.params, hidden)
-  logp = distributions.log_probs(
+  left = distributions.removed(
     logits,
     w.allowed,
     temperature=_temperature(w.role, w.constraints),
     top_p=w.role.top_p,
   )
-  logp = jnp.broadcast_to(logp, (*shape, logp.shape[-1]))
   if w.role.temperature == 0:
-    token = jnp.argmax(logp, -1).astype(jnp.int32)
+    token = jnp.argmax(left, -1).astype(jnp.int32)
+    chosen = jnp.max(left, -1) - jax.nn.logsumexp(left, -1)
+    token, chosen = (jnp.broadcast_to(x, shape) for x in (token, chosen))
   else:
     uniform = jax.vmap(
       jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, t)))
     )(w.keys)
-    token = distributions.draw(uniform, logp)
-  chosen = distributions.pick(logp, token)
+    token, chosen = distributions.draw(uniform, left)
   if not w.stats:
     return token, (chosen,)
   logits = jnp.broadcast_to(logits, (*shape, logits.shape[-1]))

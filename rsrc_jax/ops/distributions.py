@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 NEG_INF = -1e30
+BLOCK = 64  # ids in a block of `draw`; twice as many of a large vocabulary
 
 
 def log_probs(
@@ -23,17 +24,32 @@ def log_probs(
   `keep` [...] int32 is never truncated by top_p: the learner passes the sampled
   id, so that a rounding difference at the nucleus' edge can't make it -inf.
   """
+  left = removed(
+    logits, allowed, temperature=temperature, top_p=top_p, keep=keep
+  )
+  logp = jax.nn.log_softmax(left)
+  return jnp.where(left > NEG_INF / 2, logp, NEG_INF)
+
+
+def removed(
+  logits: Float[Array, "*#lead V"],
+  allowed: Bool[Array, "*#lead V"],
+  *,
+  temperature: float | Float[Array, "*#lead 1"] = 1.0,
+  top_p: float = 1.0,
+  keep: Int[Array, "*#lead"] | None = None,
+) -> Float[Array, "*#lead V"]:
+  """The logits of `log_probs` before they are normalised, for `draw`."""
   if not isinstance(temperature, jax.Array):
     temperature = temperature or 1.0
   scaled = logits.astype(jnp.float32) / temperature
-  logp = jax.nn.log_softmax(jnp.where(allowed, scaled, NEG_INF))
   if top_p < 1.0:
+    logp = jax.nn.log_softmax(jnp.where(allowed, scaled, NEG_INF))
     nucleus = _nucleus(logp, top_p)
     if keep is not None:
       nucleus |= jax.nn.one_hot(keep, logits.shape[-1], dtype=bool)
     allowed = allowed & nucleus
-    logp = jax.nn.log_softmax(jnp.where(allowed, scaled, NEG_INF))
-  return jnp.where(allowed, logp, NEG_INF)
+  return jnp.where(allowed, scaled, NEG_INF)
 
 
 def _nucleus(logp: jax.Array, top_p: float) -> jax.Array:
@@ -48,21 +64,53 @@ def _nucleus(logp: jax.Array, top_p: float) -> jax.Array:
 
 
 def draw(
-  uniform: Float[Array, "*lead"], logp: Float[Array, "*lead V"]
-) -> Int[Array, "*lead"]:
+  uniform: Float[Array, "*#lead"], logits: Float[Array, "*#lead V"]
+) -> tuple[Int[Array, "*#lead"], Float[Array, "*#lead"]]:
   """Samples by inverting the cumulative distribution: one uniform a row.
 
-  uniform [...] in [0, 1), logp [..., V] -> [...] int32. An id of zero mass is
-  never returned. float32 uniforms resolve probabilities down to 2**-23; rarer
-  ids are drawn a little too often or too seldom.
+  uniform [...] in [0, 1), logits [..., V] of `removed` or normalised ones, in
+  leading shapes that broadcast -> ids [...] int32 and their log-probabilities.
+  An id of zero mass is never returned. float32 uniforms resolve probabilities
+  down to 2**-23; rarer ids are drawn a little too often or too seldom.
+
+  The ids are searched in two levels: a block by the blocks' sums, then an id of
+  that block. So the vocabulary is read twice, for the maximum and the sums, and
+  the distribution is never stored.
   """
-  p = jnp.exp(logp)
-  # XLA's cumsum is not monotone in its last digits. So only ids with mass
-  # count, and the target stays below the largest sum whatever the rounding.
-  cdf = jnp.where(p > 0, jnp.cumsum(p, -1), 0.0)
-  total = jnp.max(cdf, -1, keepdims=True)
+  size = logits.shape[-1]
+  width = BLOCK if size < 16 * BLOCK else 2 * BLOCK
+  pad = [(0, 0)] * (logits.ndim - 1) + [(0, -size % width)]
+  largest = jnp.max(logits, -1, keepdims=True)
+  blocks = jnp.pad(logits, pad, constant_values=NEG_INF)
+  blocks = blocks.reshape(*logits.shape[:-1], -1, width)
+  sums = jnp.sum(_mass(blocks, largest[..., None]), -1)
+  cdf, total = _cumulative(sums)
   target = jnp.minimum(uniform[..., None] * total, jnp.nextafter(total, 0.0))
-  return jnp.argmax(cdf > target, -1).astype(jnp.int32)
+  block = jnp.argmax(cdf > target, -1)[..., None]
+  before = jnp.take_along_axis(jnp.cumsum(sums, -1) - sums, block, -1)
+  inside = jnp.take_along_axis(blocks, block[..., None], -2)[..., 0, :]
+  cdf, most = _cumulative(_mass(inside, largest))
+  target = jnp.clip(target - before, 0.0, jnp.nextafter(most, 0.0))
+  place = jnp.argmax(cdf > target, -1)[..., None]
+  picked = jnp.take_along_axis(inside, place, -1)
+  logp = picked - largest - jnp.log(jnp.sum(sums, -1, keepdims=True))
+  ids = (block * width + place).astype(jnp.int32)
+  return ids[..., 0], logp[..., 0]
+
+
+def _mass(logits: jax.Array, largest: jax.Array) -> jax.Array:
+  """exp, divided by that of the largest; 0 for ids that are removed."""
+  return jnp.where(logits > NEG_INF / 2, jnp.exp(logits - largest), 0.0)
+
+
+def _cumulative(mass: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Cumulative sums where there is mass, else 0; and the largest [..., 1].
+
+  XLA's cumsum is not monotone in its last digits. So only entries with mass
+  count, and a target below the largest sum finds one whatever the rounding.
+  """
+  cdf = jnp.where(mass > 0, jnp.cumsum(mass, -1), 0.0)
+  return cdf, jnp.max(cdf, -1, keepdims=True)
 
 
 def entropy(logp: Float[Array, "*lead V"]) -> Float[Array, "*lead"]:
