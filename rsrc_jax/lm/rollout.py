@@ -83,7 +83,7 @@ def sample(
   token, found = _choose(w, last, 0)
   active = jnp.ones((rows, samples), bool)
   out = _write(out, (token, active, *found), 0)
-  cache = policy.init_cache(rows, samples, max(role.length - 1, 1))
+  w, cache = _own_segment(w, samples)
   loop = (jnp.int32(1), token, _continues(w, token, 0), cache, out)
   *_, (ids, mask, logp, *found) = jax.lax.while_loop(
     lambda loop: _unfinished(w, loop), lambda loop: _next(w, loop), loop
@@ -237,9 +237,10 @@ class _Window(NamedTuple):
   params: Params  # unrolled
   role: Role
   constraints: Constraints | None
-  prefix: Cache  # of the prompts
+  prefix: Cache | None  # of the prompts; None: they begin the own segment
+  offset: int  # slots of the own segment that they take
   start: jax.Array  # [B, 1, 1] int32: position of the first token
-  keys: jax.Array  # [B, G]
+  uniform: jax.Array  # [B, G, T]: the draw of each token
   allowed: jax.Array  # bool [B, g, V]
   injected: jax.Array  # [B, G, N]
   budget: jax.Array | int  # most tokens, [B, 1] or one for all
@@ -261,17 +262,32 @@ def _window(
     role,
     constraints,
     prefix,
+    0,
     allowed=allowed_ids(role, constraints),
     injected=_injected(constraints, prompt.ids.shape[0], samples),
     budget=budget,
     start=jnp.sum(prompt.mask, -1, dtype=jnp.int32)[:, None, None],
-    keys=jax.vmap(
-      lambda key: jax.vmap(lambda g: jax.random.fold_in(key, g))(
-        jnp.arange(samples)
-      )
-    )(keys),
+    uniform=_uniform(keys, samples, role.length),
     stats=stats,
   )
+
+
+def _uniform(keys: jax.Array, samples: int, length: int) -> jax.Array:
+  """[B] keys -> [B, G, T]; a number depends on its key, sample and place."""
+  sample = lambda key, g: jax.random.uniform(
+    jax.random.fold_in(key, g), (length,)
+  )
+  of_row = lambda key: jax.vmap(lambda g: sample(key, g))(jnp.arange(samples))
+  return jax.vmap(of_row)(keys)
+
+
+def _own_segment(w: _Window, samples: int) -> tuple[_Window, Cache]:
+  """The empty cache; of prompts with one output each, it begins with them."""
+  rows, length = len(w.uniform), max(w.role.length - 1, 1)
+  if samples > 1 or w.policy.extended is None:
+    return w, w.policy.init_cache(rows, samples, length)
+  cache = w.policy.extended(w.prefix, length)
+  return w._replace(prefix=None, offset=w.prefix.mask.shape[-1]), cache
 
 
 def _nothing_written(w: _Window, rows: int, samples: int) -> tuple:
@@ -287,7 +303,7 @@ def _nothing_written(w: _Window, rows: int, samples: int) -> tuple:
 
 def _choose(w: _Window, hidden: jax.Array, t: jax.Array | int):
   """Hidden state [B, g, D] -> token at t, log-prob and statistics, [B, G]."""
-  shape = w.keys.shape
+  shape = w.uniform.shape[:2]
   logits = w.policy.unembed(w.params, hidden)
   left = distributions.removed(
     logits,
@@ -300,9 +316,7 @@ def _choose(w: _Window, hidden: jax.Array, t: jax.Array | int):
     chosen = jnp.max(left, -1) - jax.nn.logsumexp(left, -1)
     token, chosen = (jnp.broadcast_to(x, shape) for x in (token, chosen))
   else:
-    uniform = jax.vmap(
-      jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, t)))
-    )(w.keys)
+    uniform = jax.lax.dynamic_index_in_dim(w.uniform, t, 2, keepdims=False)
     token, chosen = distributions.draw(uniform, left)
   if not w.stats:
     return token, (chosen,)
@@ -327,10 +341,10 @@ def _next(w: _Window, loop: tuple) -> tuple:
   hidden, cache = w.policy.apply(
     w.params,
     Tokens(token[..., None], active[..., None]),
-    jnp.broadcast_to(w.start + t - 1, (*w.keys.shape, 1)),
+    jnp.broadcast_to(w.start + t - 1, (*token.shape, 1)),
     prefix=w.prefix,
     cache=cache,
-    index=t - 1,
+    index=w.offset + t - 1,
   )
   token, found = _choose(w, hidden[:, :, 0], t)
   token = jnp.where(active, token, 0)

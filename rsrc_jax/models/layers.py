@@ -9,6 +9,7 @@ import jax.numpy as jnp
 NEG_INF = -1e30
 ACTIVATIONS = {"silu": nn.silu, "gelu": nn.gelu}  # gelu: by tanh
 Scaling = tuple[str | float, ...] | None
+Rotation = tuple[jax.Array, jax.Array]  # sine, cosine
 
 
 class RMSNorm(nn.Module):
@@ -100,13 +101,30 @@ def frequencies(size: int, base: float, scaling: Scaling = None) -> jax.Array:
   return plain * (keep + (1.0 - keep) / factor)
 
 
-def rope(x: jax.Array, positions: jax.Array, frequency: jax.Array) -> jax.Array:
+def rotation(
+  positions: jax.Array, frequency: jax.Array, count: int
+) -> Rotation:
+  """Sine and cosine for `rope`: looked up in a table of `count` positions.
+
+  XLA computes a sine again for each use of it, in every head of every layer:
+  that took a quarter of a small decoding step. A look-up costs next to nothing.
+
+  positions [..., T] int32 < count, frequency [D / 2] -> two [..., T, 1, D / 2]
+  A position that is not in the table gives NaN.
+  """
+  angle = jnp.arange(count, dtype=jnp.float32)[:, None] * frequency
+  look_up = lambda table: table.at[positions].get(
+    mode="fill", fill_value=jnp.nan
+  )[..., None, :]
+  return look_up(jnp.sin(angle)), look_up(jnp.cos(angle))
+
+
+def rope(x: jax.Array, rotation: Rotation) -> jax.Array:
   """Rotates the halves of each head by its position (arXiv 2104.09864).
 
-  x [..., T, H, D], positions [..., T] int32, frequency [D / 2]
+  x [..., T, H, D], rotation of the function above
   """
-  angle = positions[..., None, None].astype(jnp.float32) * frequency
-  sin, cos = jnp.sin(angle), jnp.cos(angle)
+  sin, cos = rotation
   x1, x2 = jnp.split(x, 2, -1)  # slices would be padded in the gradient
   return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], -1).astype(
     x.dtype
@@ -175,17 +193,17 @@ class Block(nn.Module):
   post_norms: bool
 
   @nn.compact
-  def __call__(self, x, positions, frequency, prefix, own, own_mask, index):
+  def __call__(self, x, rotation, prefix, own, own_mask, index):
     """Returns the new x [B, G, T, D] and the own segment's (k, v).
 
-    frequency: of the rotation. prefix: None or (k, v, mask [B, 1, 1, P] or [B,
+    rotation: of the positions of x. prefix: None or (k, v, mask [B, 1, 1, P] or [B,
     G, T, P]). own: None, to attend only among the tokens of x, or (k, v)
     buffers in the layout of `attend`, which are written at `index`.
     own_mask: [B, G, T, U].
     """
     h = self._norm("attention_norm")(x)
     q, k, v = self._heads(h)
-    q, k = (rope(y, positions, frequency) for y in (q, k))
+    q, k = (rope(y, rotation) for y in (q, k))
     k, v = k.transpose(0, 3, 1, 4, 2), v.transpose(0, 3, 1, 2, 4)
     if own is not None:
       k = jax.lax.dynamic_update_slice_in_dim(own[0], k, index, 4)

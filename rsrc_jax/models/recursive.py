@@ -373,9 +373,10 @@ class Block(nn.Module):
       .swapaxes(0, 1)
       for name in "qkv"
     )
-    turn = layers.frequencies(size, 10_000.0)
-    places = jnp.broadcast_to(jnp.arange(length), (count, length))
-    q, k = (layers.rope(y, places, turn) for y in (q, k))
+    turn = layers.rotation(
+      jnp.arange(length), layers.frequencies(size, 10_000.0), length
+    )
+    q, k = (layers.rope(y, turn) for y in (q, k))
     scores = jnp.einsum("nlhd,nmhd->nhlm", q, k).astype(jnp.float32)
     weights = jax.nn.softmax(scores * size**-0.5).astype(h.dtype)
     out = jnp.einsum("nhlm,nmhd->lnhd", weights, v)

@@ -82,6 +82,7 @@ def make(**settings) -> Policy:
     of(unembed),
     of(init_cache),
     None if arch.logit_cap else of(table),
+    extended,
     of(unrolled),
     trace=of(trace),
   )
@@ -132,10 +133,8 @@ def init(arch: Architecture, key: jax.Array) -> Params:
   x = jnp.zeros((1, 1, 1, arch.width), arch.dtype)
   positions = jnp.zeros((1, 1, 1), jnp.int32)
   mask = jnp.ones((1, 1, 1, 1), bool)
-  turn = layers.frequencies(arch.size, arch.rope_base)
-  one = lambda k: block.init(
-    k, x, positions, turn, None, None, mask, 0
-  )["params"]  # fmt: skip
+  turn = layers.rotation(positions, _frequencies(arch, 0), 1)
+  one = lambda k: block.init(k, x, turn, None, None, mask, 0)["params"]
   normal = nn.initializers.normal(arch.width**-0.5)
   params = {
     "embed": normal(k_embed, (arch.vocab_size, arch.width)),
@@ -213,6 +212,22 @@ def init_cache(
   return Cache((k,) * count, (k.mT,) * count, mask)
 
 
+def extended(segment: Cache, length: int) -> Cache:
+  """A segment followed by `length` empty slots, to be written from its end on.
+
+  One product a layer then covers both, which a decoding step of small heads
+  spends half its time on.
+  """
+  more = lambda x, axis: jnp.pad(
+    x, [(0, length if n == axis else 0) for n in range(x.ndim)]
+  )
+  return Cache(
+    tuple(more(k, 4) for k in segment.k),
+    tuple(more(v, 3) for v in segment.v),
+    more(segment.mask, 2),
+  )
+
+
 def unrolled(arch: Architecture, params: Params) -> Params:
   """Parameters for many cached passes: unstacked, in the activations' dtype.
 
@@ -228,7 +243,7 @@ def unrolled(arch: Architecture, params: Params) -> Params:
 
 
 # A pass through the stack. Layers with the same window share masks and
-# rotation: `views` has (prefix's mask, own mask, frequencies) by window.
+# rotation: `views` has (prefix's mask, own mask, rotation) by window.
 
 
 def _states(
@@ -243,7 +258,7 @@ def _states(
       cache.mask, tokens.mask, index, 2
     )
   views = _views(arch, tokens, positions, prefix, keys, index)
-  run = _layer(arch, positions, index)
+  run = _layer(arch, index)
   run = jax.checkpoint(run) if arch.remat and cache is None else run
   scanned = cache is None and arch.scan
   blocks = params["blocks"]
@@ -274,14 +289,14 @@ def _block(arch) -> layers.Block:
   )  # fmt: skip
 
 
-def _layer(arch, positions, index) -> Callable:
+def _layer(arch, index) -> Callable:
   """One layer: (its parameters, x, its view, prefix's and own (k, v))."""
   block = _block(arch)
 
   def run(p, x, view, pre, own):
     before, seen, turn = view
     pre = None if pre is None else (*pre, before)
-    return block.apply({"params": p}, x, positions, turn, pre, own, seen, index)
+    return block.apply({"params": p}, x, turn, pre, own, seen, index)
 
   return run
 
@@ -341,8 +356,9 @@ def _views(arch, tokens, positions, prefix, keys, index) -> dict[int, tuple]:
   query = index + jnp.arange(tokens.ids.shape[2])[:, None]
   causal = query >= jnp.arange(keys.shape[2])[None]
   own = keys[:, :, None] & causal
-  before, start = None, 0
+  before, start, slots = None, 0, keys.shape[2]
   if prefix is not None:
+    slots += prefix.mask.shape[-1]
     before = prefix.mask[:, :, None]
     start = jnp.sum(prefix.mask, -1, dtype=jnp.int32)[..., None]
   near = lambda mask, start, window: (
@@ -351,7 +367,7 @@ def _views(arch, tokens, positions, prefix, keys, index) -> dict[int, tuple]:
   )
   views = {}
   for window in sorted(set(arch.windows)):
-    turn = _frequencies(arch, window)
+    turn = layers.rotation(positions, _frequencies(arch, window), slots)
     if not window:
       views[window] = (before, own, turn)
       continue

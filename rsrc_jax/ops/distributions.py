@@ -87,7 +87,7 @@ def draw(
   cdf, total = _cumulative(sums)
   target = jnp.minimum(uniform[..., None] * total, jnp.nextafter(total, 0.0))
   block = jnp.argmax(cdf > target, -1)[..., None]
-  before = jnp.take_along_axis(jnp.cumsum(sums, -1) - sums, block, -1)
+  before = jnp.take_along_axis(_cumsum(sums) - sums, block, -1)
   inside = jnp.take_along_axis(blocks, block[..., None], -2)[..., 0, :]
   cdf, most = _cumulative(_mass(inside, largest))
   target = jnp.clip(target - before, 0.0, jnp.nextafter(most, 0.0))
@@ -109,8 +109,17 @@ def _cumulative(mass: jax.Array) -> tuple[jax.Array, jax.Array]:
   XLA's cumsum is not monotone in its last digits. So only entries with mass
   count, and a target below the largest sum finds one whatever the rounding.
   """
-  cdf = jnp.where(mass > 0, jnp.cumsum(mass, -1), 0.0)
+  cdf = jnp.where(mass > 0, _cumsum(mass), 0.0)
   return cdf, jnp.max(cdf, -1, keepdims=True)
+
+
+def _cumsum(x: jax.Array) -> jax.Array:
+  """jnp.cumsum as a product, where short sums make that several times faster."""
+  size = x.shape[-1]
+  if size > 4 * BLOCK:
+    return jnp.cumsum(x, -1)
+  before = jnp.tri(size, dtype=x.dtype).T
+  return jnp.matmul(x, before, precision=jax.lax.Precision.HIGHEST)
 
 
 def entropy(logp: Float[Array, "*lead V"]) -> Float[Array, "*lead"]:
