@@ -35,6 +35,10 @@ class Role(NamedTuple):
   length_tag: int | None = None  # repeated once for each token of the budget
   name: str = ""
   section: str = ""  # of the ledger: where its sampling is charged; "": name
+  # How many batch sizes an output batch is decoded at: each is a quarter of the
+  # one before, and takes over when no more rows than that go on. One pays for
+  # the longest output, several for little more than the mean.
+  shapes: int = 1
 
   @property
   def scope(self) -> str:

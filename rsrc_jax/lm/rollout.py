@@ -7,12 +7,13 @@ learner's score with its gradient: [B, P] prompts, [B, G, T] outputs.
 import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from rsrc_jax.lm import tokens
+from rsrc_jax.lm import compaction, tokens
+from rsrc_jax.lm.compaction import Window
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.ops import distributions, token_stats
 from rsrc_jax.types import (
@@ -83,10 +84,10 @@ def sample(
   token, found = _choose(w, last, 0)
   active = jnp.ones((rows, samples), bool)
   out = _write(out, (token, active, *found), 0)
-  w, cache = _own_segment(w, samples)
+  w, cache = compaction.opened(w, samples)
   loop = (jnp.int32(1), token, _continues(w, token, 0), cache, out)
-  *_, (ids, mask, logp, *found) = jax.lax.while_loop(
-    lambda loop: _unfinished(w, loop), lambda loop: _next(w, loop), loop
+  ids, mask, logp, *found = compaction.run(
+    w, loop, _next, compaction.sizes(rows * samples, role.shapes)
   )
   found = TokenStats(*found) if stats else None
   return Rollout(prompt, Tokens(ids, mask), logp, constraints, found)
@@ -102,12 +103,19 @@ def greedy(
   return tokens.at(tokens.without_end(found.output, role.end), 0)
 
 
-def loops(output: Tokens) -> jax.Array:
-  """How often `sample` ran its loop for these outputs [B, G, T]. -> [] float32
+def loops(output: Tokens, role: Role) -> jax.Array:
+  """How often each loop of `sample` ran for these outputs [B, G, T]. -> [K]
 
-  The first token comes from the prompt; the loop ends when all rows have ended.
+  float32, K of role.shapes at most. The first token comes from the prompt; a
+  loop ends when so many rows have ended that the next one takes over.
   """
-  return jnp.sum(jnp.any(output.mask, (0, 1))) - 1.0
+  going = jnp.sum(output.mask, (0, 1))[1:]  # rows that write the t-th token
+  sizes = compaction.sizes(output.mask[..., 0].size, role.shapes)
+  ends = (*sizes[1:], 0)
+  return jnp.stack([
+    jnp.sum((going > end) & (going <= start)) * 1.0
+    for start, end in zip(sizes, ends, strict=True)
+  ])
 
 
 def loops_at_most(code: Tokens) -> jax.Array:
@@ -134,12 +142,14 @@ def passes(
   """
   found = {}
   for role, ran in calls:
-    number = 1
-    name = f"{role.scope}_loops"
-    while name in after or name in found:
-      number += 1
-      name = f"{role.scope}#{number}_loops"
-    found[name] = loops(ran.output) if isinstance(ran, Rollout) else ran
+    each = loops(ran.output, role) if isinstance(ran, Rollout) else [ran]
+    for count in each:
+      number = 1
+      name = f"{role.scope}_loops"
+      while name in after or name in found:
+        number += 1
+        name = f"{role.scope}#{number}_loops"
+      found[name] = count
   return found
 
 
@@ -230,33 +240,16 @@ def allowed_ids(role: Role, constraints: Constraints | None) -> jax.Array:
   return allowed | (end & ~jnp.any(allowed, -1, keepdims=True))
 
 
-class _Window(NamedTuple):
-  """The constants of the sampling loop of a batch."""
-
-  policy: Policy
-  params: Params  # unrolled
-  role: Role
-  constraints: Constraints | None
-  prefix: Cache | None  # of the prompts; None: they begin the own segment
-  offset: int  # slots of the own segment that they take
-  start: jax.Array  # [B, 1, 1] int32: position of the first token
-  uniform: jax.Array  # [B, G, T]: the draw of each token
-  allowed: jax.Array  # bool [B, g, V]
-  injected: jax.Array  # [B, G, N]
-  budget: jax.Array | int  # most tokens, [B, 1] or one for all
-  stats: bool
-
-
 def _window(
   policy, params, role, prompt, prefix, keys, samples, constraints, stats
-) -> _Window:
+) -> Window:
   params = policy.unrolled(params)
   if isinstance(prefix.k, jax.Array):  # layers that a scan has stacked
     prefix = prefix._replace(k=tuple(prefix.k), v=tuple(prefix.v))
   budget = role.length
   if constraints is not None and constraints.budget is not None:
     budget = constraints.budget
-  return _Window(
+  return Window(
     policy,
     params,
     role,
@@ -281,16 +274,7 @@ def _uniform(keys: jax.Array, samples: int, length: int) -> jax.Array:
   return jax.vmap(of_row)(keys)
 
 
-def _own_segment(w: _Window, samples: int) -> tuple[_Window, Cache]:
-  """The empty cache; of prompts with one output each, it begins with them."""
-  rows, length = len(w.uniform), max(w.role.length - 1, 1)
-  if samples > 1 or w.policy.extended is None:
-    return w, w.policy.init_cache(rows, samples, length)
-  cache = w.policy.extended(w.prefix, length)
-  return w._replace(prefix=None, offset=w.prefix.mask.shape[-1]), cache
-
-
-def _nothing_written(w: _Window, rows: int, samples: int) -> tuple:
+def _nothing_written(w: Window, rows: int, samples: int) -> tuple:
   """ids, mask, log-probabilities and statistics, each [B, G, T]."""
   shape = (rows, samples, w.role.length)
   measured = len(TokenStats._fields) if w.stats else 0
@@ -301,7 +285,7 @@ def _nothing_written(w: _Window, rows: int, samples: int) -> tuple:
   )
 
 
-def _choose(w: _Window, hidden: jax.Array, t: jax.Array | int):
+def _choose(w: Window, hidden: jax.Array, t: jax.Array | int):
   """Hidden state [B, g, D] -> token at t, log-prob and statistics, [B, G]."""
   shape = w.uniform.shape[:2]
   logits = w.policy.unembed(w.params, hidden)
@@ -335,7 +319,7 @@ def _write(arrays: tuple, values: tuple, t: jax.Array | int) -> tuple:
   )
 
 
-def _next(w: _Window, loop: tuple) -> tuple:
+def _next(w: Window, loop: tuple) -> tuple:
   """Samples one more token. loop: (t, token at t - 1, active, cache, out)."""
   t, token, active, cache, out = loop
   hidden, cache = w.policy.apply(
@@ -353,14 +337,9 @@ def _next(w: _Window, loop: tuple) -> tuple:
   return t + 1, token, active & _continues(w, token, t), cache, out
 
 
-def _continues(w: _Window, token: jax.Array, t: jax.Array | int) -> jax.Array:
+def _continues(w: Window, token: jax.Array, t: jax.Array | int) -> jax.Array:
   """Which outputs continue after this token at t. bool [B, G]"""
   return (token != w.role.end) & (t + 1 < w.budget)
-
-
-def _unfinished(w: _Window, loop: tuple) -> jax.Array:
-  t, _, active, _, _ = loop
-  return (t < w.role.length) & jnp.any(active)
 
 
 def _temperature(role: Role, constraints: Constraints | None):

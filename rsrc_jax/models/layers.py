@@ -156,10 +156,15 @@ def attend(
     s = s.reshape(b, h, g, t, r, -1).astype(jnp.float32) * scale
     seen = mask[:, None, :, :, None]
     scores.append(jnp.where(seen, soft_cap(s, cap), NEG_INF))
-  weights = jax.nn.softmax(jnp.concatenate(scores, -1), -1).astype(q.dtype)
-  weights = jax.lax.split(weights, [v.shape[3] for _, v, _ in segments], 5)
+  # The softmax over all segments, which are never put together.
+  largest = functools.reduce(
+    jnp.maximum, [jnp.max(s, -1, keepdims=True) for s in scores]
+  )
+  weights = [jnp.exp(s - jax.lax.stop_gradient(largest)) for s in scores]
+  total = sum(jnp.sum(w, -1, keepdims=True) for w in weights)
   out = 0.0
   for w, (_, v, _) in zip(weights, segments, strict=True):
+    w = (w / total).astype(q.dtype)
     seen = w.reshape(b, h, v.shape[2], -1, v.shape[3]) @ v
     out += seen.reshape(b, h, g, t, r, d)
   return out.transpose(0, 2, 3, 1, 4, 5)
