@@ -294,7 +294,8 @@ def examine(
   del carry
   s = batch.source
   base_log_lik = likelihood.without_code(p.policy, frozen["base"], p.text, s)
-  key, *k_pass = jax.random.split(key, PASSES + 1)
+  k_pass = [keys.child(key, i) for i in range(1, PASSES + 1)]
+  key = keys.child(key, keys.Chains.TRIES)
   read = lambda c: likelihood.of_source(p.policy, params, p.D, s, c)
   read_one = lambda c: read(tokens.expand(c))[:, 0]
   score = lambda name, c, log_lik: {

@@ -36,10 +36,8 @@ def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
     steps=config.steps * config.updates, **config.optimizer
   )
   adapt, bind = stage.adapters(config)
-  init = make_init(
-    adapt, tx, mixing.init_carries(played) if levels else pattern.init, relax,
-    config.seed,
-  )  # fmt: skip
+  carry = mixing.init_carries(played) if levels else pattern.init
+  init = stage.jit_init(setup, make_init(adapt, tx, carry, relax))
   programs = {} if programs is None else programs
   overrides = tuple(arm.get("overrides", ()))
   alike = (arm.pattern, overrides, arm.get("start"), levels)
@@ -88,15 +86,14 @@ def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
   )
 
 
-def make_init(adapt, tx, carry, relax, seed: int) -> Callable:
-  """init(params) -> the state before the first step."""
+def make_init(adapt, tx, carry, relax) -> Callable:
+  """init(params, seed) -> the state before the first step."""
 
-  def init(params: Params) -> TrainState:
-    trained = adapt(params)
+  def init(params: Params, seed: jax.Array) -> TrainState:
+    trained = adapt(params, keys.parameters(seed))
     return TrainState(
-      jnp.int32(0), trained, tx.init(trained), carry(), relax.init(),
-      jnp.uint32(seed),
-    )  # fmt: skip
+      jnp.int32(0), trained, tx.init(trained), carry(), relax.init(), seed
+    )
 
   return init
 
