@@ -20,6 +20,7 @@ from rsrc_jax.types import (
   Batch,
   Context,
   Episode,
+  Given,
   SupervisedBatch,
   Tokens,
   TrainState,
@@ -53,15 +54,20 @@ def make_pattern(**changes):
 
 
 def make_step(loss=LOSS, pattern=None, **kwargs):
-  return learner.make_step(
+  step = learner.make_step(
     tiny.POLICY,
     tiny.ROLES,
     pattern or make_pattern(),
-    RELAX,
     kwargs.pop("tx", optax.sgd(1.0)),
     loss=learner.make_loss(tiny.POLICY, tiny.ROLES, **loss),
     **kwargs,
   )
+
+  def run(state, frozen, batch, controls, numbers=None):
+    relaxed = RELAX.update(state.curriculum, state.step)
+    return step(state, frozen, batch, Given(controls, relaxed, numbers))
+
+  return run
 
 
 def make_state(tx=None, seed=0):
