@@ -99,7 +99,14 @@ def ours(two_roles: bool = False) -> None:
   from rsrc_jax.lm.roles import Role
   from rsrc_jax.models import pretrained
   from rsrc_jax.rl import curriculum, learner
-  from rsrc_jax.types import Batch, Episode, Pattern, Tokens, TrainState
+  from rsrc_jax.types import (
+    Batch,
+    Episode,
+    Given,
+    Pattern,
+    Tokens,
+    TrainState,
+  )
 
   policy = pretrained.make(
     **pretrained.settings({"model_type": "llama", **SIZES})
@@ -134,7 +141,7 @@ def ours(two_roles: bool = False) -> None:
   )  # fmt: skip
   step = jax.jit(
     learner.make_step(
-      policy, roles, Pattern(tuple, play), relax, tx, loss=loss,
+      policy, roles, Pattern(tuple, play), tx, loss=loss,
       normalize_std=True,
     ),
     donate_argnums=0,
@@ -150,7 +157,7 @@ def ours(two_roles: bool = False) -> None:
     ids = rng.integers(3, SIZES["vocab_size"], (PROMPTS, PROMPT))
     prompt = Tokens(ids.astype(np.int32), np.ones(ids.shape, bool))
     batch = Batch(prompt, np.arange(PROMPTS, dtype=np.int32))
-    state, metrics = step(state, (), batch, ())
+    state, metrics = step(state, (), batch, Given((), state.curriculum))
     jax.block_until_ready((state, metrics))
 
   serve(once)

@@ -9,8 +9,8 @@
 
 A run directory is that of the seed by itself, with its own checkpoints, metrics
 and ledger: either way of running may go on with the other's. In a program for
-all, arms that share their training step and differ in their controls are taken
-together too.
+all, arms that share their training step and differ in their constraints, their
+curriculum or the numbers of rl/numbers.py are taken together too.
 """
 
 import argparse

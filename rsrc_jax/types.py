@@ -70,6 +70,17 @@ class Controls(NamedTuple):
   decoys: jax.Array  # [B, 1, N] int32: another draw of U, which C is not shown
   bonus: jax.Array  # [] share of the injection bonus that remains
   level: jax.Array  # [] int32: of the curriculum
+  # Settings by their path below `config`, [] each: see rl/numbers.py. What is
+  # not among them is a constant of the program.
+  numbers: dict[str, jax.Array] | None = None
+
+
+class Given(NamedTuple):
+  """The arguments of an arm's step beside state and batch (Stage.controls)."""
+
+  controls: Any  # Controls, or the codes that a rule has written
+  curriculum: Any  # its state at this step
+  numbers: dict[str, jax.Array] | None = None  # as in Controls
 
 
 class TokenStats(NamedTuple):

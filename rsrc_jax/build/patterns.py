@@ -1,5 +1,6 @@
 """Builds a pattern from the config of an arm."""
 
+import sys
 from pathlib import Path
 
 from rsrc_jax.build.setup import Setup, make_info
@@ -23,8 +24,7 @@ def make(setup: Setup, config, name: str, monitor: bool = False) -> Pattern:
     ValueError: there is no such pattern, or its settings cannot work.
   """
   make_it = named.find("patterns", name, "make", "config.arms: pattern")
-  block = config.patterns[Path(name).stem if name.endswith(".py") else name]
-  settings = block.to_dict()
+  settings = config.patterns[block_of(name)].to_dict()
   if settings.get("gate"):
     rewards.check_bonus(
       bonus=settings["gate"]["bonus"],
@@ -42,3 +42,14 @@ def make(setup: Setup, config, name: str, monitor: bool = False) -> Pattern:
   )
   context = Context(setup.policy, setup.roles, verify, make_info(setup.corpus))
   return make_it(context, **settings)
+
+
+def block_of(name: str) -> str:
+  """The key of a pattern's settings in config.patterns."""
+  return Path(name).stem if name.endswith(".py") else name
+
+
+def numbers_of(name: str) -> tuple[str, ...]:
+  """The settings of a pattern that are arguments of its step: its NUMBERS."""
+  make_it = named.find("patterns", name, "make", "config.arms: pattern")
+  return getattr(sys.modules[make_it.__module__], "NUMBERS", ())

@@ -19,6 +19,7 @@ from rsrc_jax import types
 from rsrc_jax.build import checks
 from rsrc_jax.build.corpus import make_corpus
 from rsrc_jax.data import sources, tokenizer
+from rsrc_jax.lm import keys
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.metrics import capability
 from rsrc_jax.ops import token_stats, token_stats_pallas
@@ -94,8 +95,10 @@ def _head(config, mesh: Mesh):
 def initial_params(setup: Setup) -> Params:
   """The parameters before any training: random, or those of a checkpoint."""
   if setup.checkpoint is None:
-    params = setup.policy.init(jax.random.key(setup.config.seed))
-    return sharding.put(params, sharding.shardings(setup.mesh, params))
+    init = lambda seed: setup.policy.init(keys.parameters(seed))
+    seed = np.uint32(setup.config.seed)
+    where = sharding.shardings(setup.mesh, jax.eval_shape(init, seed))
+    return jax.jit(init, out_shardings=where)(seed)
   return weights.load(setup.checkpoint, setup.mesh, _stored(setup.config))
 
 

@@ -15,8 +15,7 @@ from rsrc_jax.accounting.ledger import Ledger
 from rsrc_jax.build import writers
 from rsrc_jax.build.setup import Setup, arm_config
 from rsrc_jax.data import sources
-from rsrc_jax.lm import rollout, tokens
-from rsrc_jax.lm.keys import row_keys
+from rsrc_jax.lm import keys, rollout, tokens
 from rsrc_jax.metrics import compression
 from rsrc_jax.rl import supervised
 from rsrc_jax.runtime import processes, run_log
@@ -188,7 +187,7 @@ def make_controlled_writer(
     with jax.named_scope("C"):
       c = rollout.sample(
         setup.policy, params, C, C.prompt(batch.source, limits),
-        row_keys(key, batch.row), samples=1, constraints=limits,
+        keys.row_keys(key, batch.row), samples=1, constraints=limits,
       )  # fmt: skip
     code = tokens.without_end(c.output, C.end)
     return tokens.at(code, 0), limits.injected[:, 0]
@@ -224,7 +223,8 @@ def examine(setup, arm: Stage, params, frozen, carry, table, place):
   for start in range(0, max(count - size, 0) + 1, size):
     batch = place(sources.batch(test, start, size))
     code = place(sources.batch(codes, start, size).source)
-    key, k = jax.random.split(key)
+    k = keys.child(key, keys.Examined.BATCH)
+    key = keys.child(key, keys.Examined.NEXT)
     scores, shown = processes.fetch(
       arm.examine(params, frozen, carry, batch, code, k)
     )

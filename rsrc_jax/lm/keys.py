@@ -1,10 +1,9 @@
 """Random keys: a draw is a function of seed, step, row, sample and position.
 
 Every key is a numbered child of another key. The numbers have names here, one
-class for each parent, so that no two draws share a key by accident. The number
-of a child is also its index in jax.random.split: with jax's threefry,
-split(key, n)[i] equals fold_in(key, i) for every n. So a program that splits a
-key and one that folds a number in can share a parent.
+class for each parent, so that no two draws share a key by accident. Initial
+parameters have no numbers: their keys fold in the path of each leaf
+(models/initial.py).
 
 Stored results depend on these numbers. A new draw gets a new number, and an old
 draw keeps its number.
@@ -14,6 +13,8 @@ import enum
 
 import jax
 import jax.numpy as jnp
+
+from rsrc_jax.models import initial
 
 
 @enum.unique
@@ -53,6 +54,13 @@ class Rewrite(enum.IntEnum):
   PARENTS = 1  # which old codes are rewritten
   R = 2  # R's samples
   FROM_START = 3  # which new codes come from the starting policy instead
+
+
+@enum.unique
+class Chains(enum.IntEnum):
+  """Children of a batch's key in ccv.examine; its passes are 1 and on."""
+
+  TRIES = 0  # C's samples from the source
 
 
 @enum.unique
@@ -125,14 +133,57 @@ class Row(enum.IntEnum):
 
 
 @enum.unique
-class Seed(enum.IntEnum):
-  """Children of the seed's own key, in addition to one for each step."""
+class DBatch(enum.IntEnum):
+  """Children of a key that cuts the codes of a supervised batch."""
 
-  RECURSIVE = 2  # the first parameters of a recursive model; step 2's as well
+  DROP = 0  # which codes
+  LENGTH = 1  # to how many tokens
+
+
+@enum.unique
+class QuestionDraw(enum.IntEnum):
+  """Children of a row's key where questions are drawn."""
+
+  WHICH = 0  # which ask about two facts
+  ONE = 1  # the fact of the others
+  TWO = 2  # the two facts
+
+
+@enum.unique
+class Noise(enum.IntEnum):
+  """Children of Supervised.V."""
+
+  SHARE = 0  # how much of each row's text is replaced
+  WHICH = 1  # which tokens
+
+
+@enum.unique
+class Entering(enum.IntEnum):
+  """Children of a step's key in the training of a recursive model."""
+
+  DUE = 0  # when each cell's target is due
+  EXPLORE = 1  # which items may not halt early
+  LEAST = 2  # before which step
+
+
+@enum.unique
+class Examined(enum.IntEnum):
+  """Children of a key that is handed on from batch to batch."""
+
+  NEXT = 0  # of the batches that follow
+  BATCH = 1  # of this one
 
 
 # With seed and step, the seed of a NumPy generator on the host.
 MIXTURE = 3  # which pattern of a mixture is played
+
+
+def parameters(seed: int | jax.Array) -> jax.Array:
+  """The key of a seed's initial parameters, whose leaves fold in their paths.
+
+  It is named too, since the numbered children of the seed's key are steps.
+  """
+  return initial.named(jax.random.key(seed), "parameters")
 
 
 def step_key(seed: int | jax.Array, step: jax.Array) -> jax.Array:

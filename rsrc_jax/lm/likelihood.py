@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from rsrc_jax.lm import rollout, tokens
+from rsrc_jax.lm import keys, rollout, tokens
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.types import (
   Params,
@@ -59,7 +59,8 @@ def decode_batch(
   The key is consumed.
   """
   rows, k = code.ids.shape
-  k_drop, k_length = jax.random.split(key)
+  k_drop = keys.child(key, keys.DBatch.DROP)
+  k_length = keys.child(key, keys.DBatch.LENGTH)
   short = jax.random.randint(k_length, (rows,), 0, k)
   short = jnp.zeros_like(short) if empty else short
   drop = jax.random.uniform(k_drop, (rows,)) < dropout

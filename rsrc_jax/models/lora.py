@@ -10,6 +10,7 @@ import re
 import jax
 import jax.numpy as jnp
 
+from rsrc_jax.models import initial
 from rsrc_jax.types import Params
 
 TARGETS = r"blocks/(q|k|v|o|gate|up|down)$"
@@ -21,7 +22,7 @@ def init(
   """Adapters of all products whose path matches: A random, B zero.
 
   Args:
-    key: consumed.
+    key: of all parameters; an adapter's own is a fold by its path.
     params: a tree whose products are {"kernel": [..., in, out], ...}, or its
       shapes; leading axes (stacked layers) are kept.
     rank: r of A [..., in, r] and B [..., r, out].
@@ -42,10 +43,10 @@ def init(
       f"{', '.join('/'.join(path) for path, _ in _products(params))}."
     )
   tree = {}
-  keys = jax.random.split(key, len(found))
-  for k, (path, shape) in zip(keys, sorted(found.items()), strict=True):
+  for path, shape in sorted(found.items()):
     *rest, rows, columns = shape
-    a = jax.random.normal(k, (*rest, rows, rank)) * rows**-0.5
+    own = initial.named(key, "/".join([*path, "lora_a"]))
+    a = jax.random.normal(own, (*rest, rows, rank)) * rows**-0.5
     node = {"lora_a": a, "lora_b": jnp.zeros((*rest, rank, columns))}
     _put(tree, path, node)
   return tree

@@ -24,7 +24,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rsrc_jax.models import layers
+from rsrc_jax.models import initial, layers
 from rsrc_jax.types import Params
 
 CORES = ("mixer", "attention")
@@ -145,21 +145,22 @@ def resolved(arch: Architecture) -> Architecture:
 
 def init(arch: Architecture, key: jax.Array) -> Params:
   """Random parameters; those of the net are [depth, ...], or [calls, depth]."""
-  k_net, k_cell, k_step, k_head = jax.random.split(key, 4)
-  block, width = _block(arch), arch.width
+  width, cells = arch.width, nn.initializers.truncated_normal
   x = jnp.zeros((arch.cells, 1, width), arch.dtype)
-  shape = (_calls(arch), arch.depth) if arch.untied else (arch.depth,)
-  keys = jax.random.split(k_net, math.prod(shape))
-  blocks = jax.vmap(lambda k: block.init(k, x)["params"])(keys)
-  blocks = jax.tree.map(lambda w: w.reshape(*shape, *w.shape[1:]), blocks)
-  normal = nn.initializers.truncated_normal(width**-0.5)
+  count = (_calls(arch), arch.depth) if arch.untied else (arch.depth,)
+  block = jax.eval_shape(_block(arch).init, key, x)["params"]
+  draws = {"kernel": nn.initializers.lecun_normal()}
+  for name in ("cell_gate", "cell_up", "cell_down"):
+    draws[name] = lambda k, shape: cells(shape[1] ** -0.5)(k, shape)
+  normal = cells(width**-0.5)
+  draw = lambda name, *shape: normal(initial.named(key, name), shape)
   params = {
-    "net": blocks,
-    "embed": normal(k_cell, (arch.vocab_size, width)),
-    "head": {"kernel": normal(k_head, (width, arch.vocab_size))},
+    "net": initial.stack(key, block, draws, count, "net"),
+    "embed": draw("embed", arch.vocab_size, width),
+    "head": {"kernel": draw("head/kernel", width, arch.vocab_size)},
   }
   if arch.steps:
-    params["step"] = normal(k_step, (arch.steps, width))
+    params["step"] = draw("step", arch.steps, width)
   if arch.identities:
     params["identity"] = jnp.zeros((arch.identities, width))
   if arch.halting:
@@ -170,12 +171,13 @@ def init(arch: Architecture, key: jax.Array) -> Params:
 
 def begin(arch: Architecture, count: int) -> State:
   """The fixed initial state of `count` items."""
-  keys = jax.random.split(jax.random.key(0))
-  one = lambda k: jnp.broadcast_to(
-    nn.initializers.truncated_normal(1.0)(k, (arch.width,)).astype(arch.dtype),
+  normal, key = nn.initializers.truncated_normal(1.0), jax.random.key(0)
+  # Trained models begin from these values: the numbers stay.
+  one = lambda number: jnp.broadcast_to(
+    normal(jax.random.fold_in(key, number), (arch.width,)).astype(arch.dtype),
     (count, arch.cells, arch.width),
   )
-  return State(*map(one, keys))
+  return State(z_h=one(0), z_l=one(1))
 
 
 def superstep(

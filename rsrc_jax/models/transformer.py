@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rsrc_jax.models import layers
+from rsrc_jax.models import initial, layers
 from rsrc_jax.types import Cache, Params, Policy, Tokens
 
 
@@ -123,28 +123,36 @@ def resolved(arch: Architecture) -> Architecture:
   )
 
 
+# How the leaves of a block are drawn.
+DRAWS = {
+  "kernel": nn.initializers.lecun_normal(),
+  "bias": nn.initializers.zeros,
+  "scale": nn.initializers.ones,
+}
+
 # The functions of the policy. `arch` is resolved.
 
 
 def init(arch: Architecture, key: jax.Array) -> Params:
   """Random parameters; those of the layers are stacked, [L, ...]."""
-  k_embed, k_blocks, k_out = jax.random.split(key, 3)
-  block, norm = _block(arch), layers.RMSNorm(arch.epsilon)
   x = jnp.zeros((1, 1, 1, arch.width), arch.dtype)
   positions = jnp.zeros((1, 1, 1), jnp.int32)
   mask = jnp.ones((1, 1, 1, 1), bool)
   turn = layers.rotation(positions, _frequencies(arch, 0), 1)
-  one = lambda k: block.init(k, x, turn, None, None, mask, 0)["params"]
+  block = jax.eval_shape(
+    _block(arch).init, key, x, turn, None, None, mask, 0
+  )["params"]  # fmt: skip
   normal = nn.initializers.normal(arch.width**-0.5)
+  draw = lambda name, rows: normal(initial.named(key, name), (rows, arch.width))
   params = {
-    "embed": normal(k_embed, (arch.vocab_size, arch.width)),
-    "blocks": jax.vmap(one)(jax.random.split(k_blocks, arch.depth)),
-    "norm": norm.init(k_embed, x)["params"],
+    "embed": draw("embed", arch.vocab_size),
+    "blocks": initial.stack(key, block, DRAWS, (arch.depth,), "blocks"),
+    "norm": {"scale": jnp.ones(arch.width)},
   }
   if arch.absolute:
-    params["positions"] = normal(k_out, (arch.absolute, arch.width))
+    params["positions"] = draw("positions", arch.absolute)
   if not arch.tied:
-    params["unembed"] = normal(k_out, (arch.vocab_size, arch.width))
+    params["unembed"] = draw("unembed", arch.vocab_size)
   return params
 
 

@@ -29,6 +29,7 @@ from rsrc_jax.lm import (
 )
 from rsrc_jax.lm.memory import Memory
 from rsrc_jax.lm.roles import joined
+from rsrc_jax.rl import numbers
 from rsrc_jax.types import (
   Batch,
   Constraints,
@@ -45,6 +46,10 @@ from rsrc_jax.types import (
 )
 
 LEVELS = 8  # in which CC is told V's score
+
+
+# Settings that a step can be given as arguments: see rl/numbers.py.
+NUMBERS = ("drift", "over_memory", "over_empty", "dropout", "length_price")
 
 
 class Parts(NamedTuple):
@@ -164,6 +169,7 @@ def play(
 ) -> tuple[Episode, jax.Array]:
   """types.Pattern.play; key: a step's, of which Step.STREAM is used."""
   n = _streams(p, batch)
+  p = numbers.replaced(p, controls.numbers, "patterns.cc")
   key = keys.child(key, keys.Step.STREAM)
   k_rounds = keys.child(key, keys.Stream.ROUNDS)
   cut = lambda x: x.reshape(n, p.rounds, p.pool, *x.shape[1:])

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from rsrc_jax.lm import keys, likelihood, rollout, tokens
 from rsrc_jax.lm.roles import Role, joined
 from rsrc_jax.patterns import cdv
-from rsrc_jax.rl import code_buffer
+from rsrc_jax.rl import code_buffer, numbers
 from rsrc_jax.rl.code_buffer import Buffer
 from rsrc_jax.types import (
   Batch,
@@ -35,6 +35,12 @@ from rsrc_jax.types import (
 
 TARGETS = ("none", "next", "final")
 PASSES = 3  # in which a chain of rewrites is followed at the end
+
+
+# Settings that a step can be given as arguments: see rl/numbers.py.
+NUMBERS = (
+  "length_price", "over_parent", *(f"fresh.{name}" for name in cdv.NUMBERS),
+)  # fmt: skip
 
 
 class Parts(NamedTuple):
@@ -135,6 +141,7 @@ def play(
 ) -> tuple[Episode, Buffer]:
   """types.Pattern.play; key: a step's, whose children are keys.Cdv too."""
   _check_batch(p, len(batch.row))
+  p = numbers.replaced(p, controls.numbers, "patterns.ccv")
   mine = keys.child(key, keys.Step.REWRITE)
   k_slots, k_parents, k_r, k_start = (keys.child(mine, x) for x in keys.Rewrite)
   episode, _ = p.fresh(params, frozen, (), batch, key, controls)
@@ -294,7 +301,8 @@ def examine(
   del carry
   s = batch.source
   base_log_lik = likelihood.without_code(p.policy, frozen["base"], p.text, s)
-  key, *k_pass = jax.random.split(key, PASSES + 1)
+  k_pass = [keys.child(key, i) for i in range(1, PASSES + 1)]
+  key = keys.child(key, keys.Chains.TRIES)
   read = lambda c: likelihood.of_source(p.policy, params, p.D, s, c)
   read_one = lambda c: read(tokens.expand(c))[:, 0]
   score = lambda name, c, log_lik: {

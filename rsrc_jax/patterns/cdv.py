@@ -10,7 +10,7 @@ from rsrc_jax.lm import keys, likelihood, rollout, tokens
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.metrics import compression
 from rsrc_jax.ops import rewards
-from rsrc_jax.rl import injection, verifier
+from rsrc_jax.rl import injection, numbers, verifier
 from rsrc_jax.types import (
   Batch,
   Context,
@@ -24,6 +24,11 @@ from rsrc_jax.types import (
   SupervisedBatch,
   Tokens,
 )
+
+# Settings that a step can be given as arguments: see rl/numbers.py.
+NUMBERS = (
+  "length_price", "dropout", *(f"gate.{name}" for name in injection.NUMBERS),
+)  # fmt: skip
 
 
 class Parts(NamedTuple):
@@ -42,6 +47,7 @@ class Parts(NamedTuple):
   dropout: float
   imitate: bool
   empty: bool
+  block: str  # of the config
 
 
 def make(
@@ -86,14 +92,14 @@ def make(
   """
   _check(field, group, decodes, lessons, context.verify)
   policy, roles = context.policy, context.roles
-  C = roles["C"]
+  C, block = roles["C"], field.removeprefix("config.")
   paid = gate and injection.make(
-    policy, C, length_price=length_price, monitor=monitor, **gate
+    policy, C, length_price=length_price, monitor=monitor, block=block, **gate
   )
   p = Parts(
     policy, C, roles["D"] if decodes > 1 else roles["D"].greedy(),
     roles["text"], context.verify, paid, group, decodes, length_price, lessons,
-    dropout, imitate, empty,
+    dropout, imitate, empty, block,
   )  # fmt: skip
 
   return Pattern(paid.init if paid else tuple, functools.partial(play, p))
@@ -109,7 +115,7 @@ def play(
   controls: Controls,
 ) -> tuple[Episode, Any]:
   """types.Pattern.play; key: a step's, whose children are keys.Cdv."""
-  s = batch.source
+  s, p = batch.source, numbers.replaced(p, controls.numbers, p.block)
   c = write(p, params, batch, keys.child(key, keys.Cdv.C), controls)
   code = tokens.without_end(c.output, p.C.end)  # [B, G, k]: ids, never text
   d = decoded = None
@@ -121,7 +127,9 @@ def play(
       :, None
     ]
     gain = likelihood.relative_gain(log_lik, base_log_lik)
-    fidelity, scores = p.verify.score(frozen["reader"], s, decoded, gain)
+    fidelity, scores = p.verify.score(
+      frozen["reader"], s, decoded, gain, controls.numbers
+    )
   reward, parts, carry = pay(
     p, params, carry, s, c, code, fidelity, log_lik, controls
   )

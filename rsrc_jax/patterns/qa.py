@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from rsrc_jax.lm import keys, rollout, tokens
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.ops import rewards
-from rsrc_jax.rl import questions
+from rsrc_jax.rl import numbers, questions
 from rsrc_jax.types import (
   Batch,
   Context,
@@ -27,6 +27,9 @@ from rsrc_jax.types import (
   SupervisedBatch,
   Tokens,
 )
+
+# Settings that a step can be given as arguments: see rl/numbers.py.
+NUMBERS = ("from_source", "dropout", "length_price")
 
 
 class Parts(NamedTuple):
@@ -113,6 +116,7 @@ def play(
   p: Parts, params: Params, batch: Batch, key: jax.Array, controls: Controls
 ) -> Episode:
   """types.Pattern.play; key: a step's, whose children are keys.Qa."""
+  p = numbers.replaced(p, controls.numbers, "patterns.qa")
   k_c, k_q, k_a, k_read = (keys.child(key, x) for x in keys.Qa)
   c = rollout.sample(
     p.policy, params, p.C, p.C.prompt(batch.source, controls.constraints),

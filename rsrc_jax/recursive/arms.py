@@ -49,16 +49,20 @@ def arm_of(
     explore=config.explore, ema=config.ema,
   )  # fmt: skip
 
-  def init(key):
+  @jax.jit
+  def state_of(key, items, seed):
     params = model.init(key)
     return TrainState(
       step=jnp.zeros((), jnp.int32),
       params=params,
       opt_state=tx.init(params),
-      carry=begin(params, items_of(config, data, 0)),
+      carry=begin(params, items),
       curriculum=None,
-      seed=jnp.asarray(config.seed, jnp.uint32),
+      seed=seed,
     )
+
+  def init(key):
+    return state_of(key, items_of(config, data, 0), np.uint32(config.seed))
 
   return Arm(name, model, own, init, jax.jit(step, donate_argnums=0))
 

@@ -137,7 +137,7 @@ def run_arm(
     keep_last=config.checkpoint.keep_last, keep_best=0, metric="nll",
   )  # fmt: skip
   log, host = run.log, {"window": [], "curve": [], "seconds": 0.0}
-  state = arm.init(keys.child(jax.random.key(config.seed), keys.Seed.RECURSIVE))
+  state = arm.init(keys.parameters(config.seed))
   if (found := checkpoint.restore(saver, state)) is not None:
     state, host = found
     ledger.carry(host.get("ledger"))

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rsrc_jax.lm.keys import step_key
+from rsrc_jax.lm import keys
 from rsrc_jax.models.recursive import Recursive
 from rsrc_jax.ops import distributions, stablemax
 from rsrc_jax.recursive import batch_slots, targets
@@ -113,7 +113,7 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
   """One superstep on all slots, and one update."""
   carry: Carry = state.carry
-  key = step_key(state.seed, state.step)
+  key = keys.step_key(state.seed, state.step)
   slots = batch_slots.refill(
     carry.slots,
     enter(how, key, fresh),
@@ -145,7 +145,7 @@ def train_step(
 
 def enter(how: Supervision, key: jax.Array, items: Items) -> Work:
   """What is drawn for items when they get a slot. items [N] -> Work [N]"""
-  k_due, k_some, k_least = jax.random.split(key, 3)
+  k_due, k_some, k_least = (keys.child(key, x) for x in keys.Entering)
   steps, shape = how.supersteps, (how.batch_size,)
   due = targets.target_schedule(
     how.scheme, k_due, items.question, items.answer, items.order, steps

@@ -88,8 +88,8 @@ def constrain(
   used, avoided, decoys = lists(how, keys, batch, schedule)
   shape = (batch.row.size, 1, how.code.size)
   banned = jnp.full((*shape[:2], 1), -1, jnp.int32)
-  if how.ban and how.force:
-    banned = jnp.broadcast_to(avoided[:, None], (*shape[:2], how.ban))
+  if how.ban:  # as wide in both forms, so that they share a program
+    banned = jnp.where(how.force, avoided[:, None], -1)
   if how.end is not None:
     pad = ((0, 0), (0, 0), (0, 1))
     banned = jnp.pad(banned, pad, constant_values=how.end)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from rsrc_jax.lm import rollout, tokens
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.ops import rewards
+from rsrc_jax.rl import numbers
 from rsrc_jax.types import Controls, Metrics, Params, Policy, Rollout, Tokens
 
 FLOOR = 1e-3  # of v0 and h0
@@ -46,6 +47,10 @@ class Gate(NamedTuple):
   pay: Callable[..., tuple[jax.Array, Metrics, Any]]
 
 
+# Those of Terms that a step can be given: see rl/numbers.py.
+NUMBERS = ("bonus", "share", "threshold", "nats_per_token", "decay")
+
+
 class Terms(NamedTuple):
   """The settings of the gate; see config.patterns.cdv.gate."""
 
@@ -64,6 +69,7 @@ class Terms(NamedTuple):
   decay: float  # of the running medians, each batch
   length_price: float  # see rewards.priced
   monitor: bool = False  # measure L even where it earns no bonus
+  block: str = "patterns.cdv"  # of the config, whose `gate` this is
 
 
 def make(policy: Policy, role: Role, **settings) -> Gate:
@@ -125,6 +131,7 @@ def pay(
   Returns:
     The reward of C [B, G], metrics of its components, and the new carry.
   """
+  terms = _given(terms, controls)
   injected = c.constraints.injected
   uses = rewards.first_uses(code.ids, code.mask, injected)
   carry = _observe(carry, c, code.mask & ~uses, controls.level, terms.decay)
@@ -160,6 +167,15 @@ def pay(
   metrics |= monitors(c, code, uses, gap, carry.tau, controls.decoys)
   metrics |= {"v0": carry.v0, "h0": carry.h0, "tau": carry.tau}
   return reward, metrics, carry
+
+
+def _given(terms: Terms, controls: Controls) -> Terms:
+  """The terms with the numbers of these controls."""
+  terms = numbers.replaced(terms, controls.numbers, f"{terms.block}.gate")
+  price = numbers.under(
+    controls.numbers, terms.block, {"length_price": terms.length_price}
+  )
+  return terms._replace(**price)
 
 
 def _load(

@@ -1,7 +1,7 @@
 """train_step: play -> advantages -> update."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,12 @@ from rsrc_jax.lm import rollout
 from rsrc_jax.lm.keys import step_key
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.ops import grpo
-from rsrc_jax.rl.curriculum import Curriculum
+from rsrc_jax.rl import numbers as settings
 from rsrc_jax.types import (
   Batch,
+  Controls,
   Episode,
+  Given,
   Metrics,
   Params,
   Pattern,
@@ -59,7 +61,6 @@ def make_step(
   policy: Policy,
   roles: dict[str, Role],
   pattern: Pattern,
-  curriculum: Curriculum,
   tx: optax.GradientTransformation,
   *,
   loss: Callable[..., tuple[jax.Array, Metrics]],
@@ -71,13 +72,14 @@ def make_step(
     params
   ),
 ) -> Callable[..., tuple[TrainState, Metrics]]:
-  """Builds train_step(state, frozen, batch, controls) -> (state, metrics).
+  """Builds train_step(state, frozen, batch, given) -> (state, metrics).
+
+  `given` is a types.Given. Of its numbers, those that it lacks are as here.
 
   Args:
     policy: the model's functions.
     roles: the roles that the pattern's rollouts and supervised batches name.
     pattern: C -> D -> V or another.
-    curriculum: of the constraints and the entropy bonus.
     tx: the optimizer.
     loss: from make_loss.
     updates: gradient steps on each batch of rollouts.
@@ -92,14 +94,17 @@ def make_step(
   the state.
   """
 
-  def train_step(state: TrainState, frozen, batch: Batch, controls):
+  def train_step(state: TrainState, frozen, batch: Batch, given: Given):
     key = step_key(state.seed, state.step)
-    relaxed = curriculum.update(state.curriculum, state.step)
-    schedule = relaxed.schedule
+    numbers, schedule = given.numbers or {}, given.curriculum.schedule
+    controls = given.controls
+    if isinstance(controls, Controls):
+      controls = controls._replace(numbers=numbers)
     episode, carry = pattern.play(
       bind(state.params, frozen), frozen, state.carry, batch, key, controls
     )
-    returns = _shaped(policy, roles, frozen, episode, kl)
+    price = numbers.get("kl", kl) if kl else 0.0
+    returns = _shaped(policy, roles, frozen, episode, price)
     credit = episode.credit or {}
     advantages = {
       role: grpo.advantages(r, normalize_std=normalize_std)
@@ -112,7 +117,7 @@ def make_step(
       old = _old_log_probs(policy, roles, full, episode, updates)
       work = jax.lax.stop_gradient((episode, advantages, old))
       params, opt_state = state.params, state.opt_state
-      of = lambda params, *rest: loss(bind(params, frozen), *rest)
+      of = lambda params, *rest: loss(bind(params, frozen), *rest, numbers)
       for _ in range(updates):
         value, watched, grads = _gradient(
           of, params, work, schedule.explore, micro_batches
@@ -129,7 +134,7 @@ def make_step(
     # metrics.jsonl stores the level under this key.
     metrics["curriculum_phase"] = metrics.pop("level")
     return TrainState(
-      state.step + 1, params, opt_state, carry, relaxed, state.seed
+      state.step + 1, params, opt_state, carry, given.curriculum, state.seed
     ), metrics
 
   return train_step
@@ -148,7 +153,7 @@ def make_loss(
   per_token: bool,
   entropy_per_code: bool = False,
 ) -> Callable[..., tuple[jax.Array, Metrics]]:
-  """Builds loss(params, work, counts, explore) -> (scalar, metrics).
+  """Builds loss(params, work, counts, explore, numbers) -> scalar, metrics.
 
   `work` is (episode, advantages, old), of a whole batch or of some of its rows.
   `counts` has the denominators of the whole batch, so that the losses of its
@@ -158,39 +163,60 @@ def make_loss(
   ratio is 1. `explore` scales the entropy bonus. The bonus sums over tokens or,
   with `entropy_per_code`, is the mean over the tokens of an output: it then
   does not grow with the budget, just as the credit for a reward does not.
+  `numbers` has the settings that a step is given, in the place of these; what
+  has the weight 0 here is left out of the gradient whatever they are.
   """
+  ratio = Ratio(clip_low, clip_high, importance_cap)
 
-  def loss(params: Params, work, counts, explore):
+  def loss(params: Params, work, counts, explore, numbers=None):
     episode, advantages, old = work
     total, metrics = 0.0, {}
+    clip = settings.replaced(ratio, numbers, "loss")._asdict()
+    by_role, by_lesson, bonuses = (
+      settings.under(numbers, f"loss.{name}", constants)
+      for name, constants in zip(
+        settings.WEIGHTS, (weights, lesson_weights, entropy_bonus), strict=True
+      )
+    )
     for role, r in episode.rollouts.items():
       logp, entropy = rollout.score(
         policy, params, roles[role], r.prompt, r.output, r.constraints
       )
       before = jax.lax.stop_gradient(logp) if old is None else old[role]
       surrogate, watched = grpo.policy_loss(
-        logp, before, r.log_probs, advantages[role], r.output.mask,
-        clip_low=clip_low, clip_high=clip_high, importance_cap=importance_cap,
-      )  # fmt: skip
+        logp, before, r.log_probs, advantages[role], r.output.mask, **clip
+      )
       sequences, sampled = counts[role]
-      spread = entropy
-      if entropy_per_code:
-        length = jnp.sum(r.output.mask, -1, keepdims=True)
-        spread = entropy / jnp.maximum(length, 1)
-      bonus = explore * entropy_bonus.get(role, 0.0) * jnp.sum(spread)
-      size = sampled if per_token else sequences
-      total += weights[role] * (surrogate - bonus) / size
+      value = surrogate
+      if entropy_bonus.get(role, 0.0):
+        spread = entropy
+        if entropy_per_code:
+          length = jnp.sum(r.output.mask, -1, keepdims=True)
+          spread = entropy / jnp.maximum(length, 1)
+        value = surrogate - explore * bonuses[role] * jnp.sum(spread)
+      if weights[role]:
+        size = sampled if per_token else sequences
+        total += by_role[role] * value / size
       metrics |= {f"{role}_{k}": v / sampled for k, v in watched.items()}
       metrics[f"{role}_entropy"] = jnp.sum(entropy) / sampled
     for role, batch in episode.sft_batches.items():
       nll = nll_loss(
         policy, params, roles[role], batch, counts[f"{role}_lesson"]
       )
-      total += lesson_weights[role] * nll
+      if lesson_weights[role]:
+        total += by_lesson[role] * nll
       metrics[f"{role}_nll"] = nll
     return total, metrics
 
   return loss
+
+
+class Ratio(NamedTuple):
+  """Limits of the ratio of new and old probabilities; see ops/grpo.py."""
+
+  clip_low: float
+  clip_high: float
+  importance_cap: float
 
 
 def nll_loss(
@@ -264,7 +290,7 @@ def _shaped(policy, roles, frozen, episode, kl):
   shaped = {}
   for role, r in episode.rollouts.items():
     reward = episode.rewards[role]
-    if kl:
+    if isinstance(kl, jax.Array) or kl:
       with jax.named_scope("reference"):
         reference, _ = rollout.score(
           policy, frozen["base"], roles[role], r.prompt, r.output, r.constraints

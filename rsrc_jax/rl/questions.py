@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsrc_jax.lm import tokens
-from rsrc_jax.lm.keys import row_keys
+from rsrc_jax.lm.keys import QuestionDraw, child, row_keys
 from rsrc_jax.lm.roles import Role, joined
 from rsrc_jax.types import Batch, SourceInfo, Tokens
 
@@ -150,7 +150,7 @@ def draw(facts: Facts, key: jax.Array, batch: Batch) -> QAPairs:
   kinds = jnp.asarray([*facts.single, *facts.double], jnp.int32)
 
   def one(key):
-    k_which, k_one, k_two = jax.random.split(key, 3)
+    k_which, k_one, k_two = (child(key, x) for x in QuestionDraw)
     one_fact = jax.random.randint(k_one, (each,), 0, single)
     two_facts = jax.random.randint(
       k_two, (each,), single, max(len(kinds), single + 1)

@@ -184,7 +184,7 @@ def noised(s: Tokens, key: jax.Array, rows: jax.Array) -> Tokens:
 
   The share is uniform in [0, 1], so that a reader sees decodes of any quality.
   """
-  k_share, k_which = jax.random.split(key)
+  k_share, k_which = (keys.child(key, x) for x in keys.Noise)
   share = jax.vmap(jax.random.uniform)(keys.row_keys(k_share, rows))
   draw = lambda k: jax.random.uniform(k, s.ids.shape[1:])
   hit = jax.vmap(draw)(keys.row_keys(k_which, rows)) < share[:, None]

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from rsrc_jax.lm import likelihood, rollout, tokens
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.metrics import compression
+from rsrc_jax.rl.numbers import Numbers, under
 from rsrc_jax.types import Metrics, Params, Policy, Tokens
 
 SCORERS = ("slots", "edit", "gain", "ratio", "reader")
@@ -25,9 +26,10 @@ SCORERS = ("slots", "edit", "gain", "ratio", "reader")
 class Verifier(NamedTuple):
   """V as a function, and whether it needs a decode d.
 
-  score(frozen, s [B, S], d [B, G, J, T], gain [B, G]) -> fidelity [B, G, J] in
-  [0, 1], and the mean of each scorer used. If V scores no decode, d is None and
-  J is 1.
+  score(frozen, s [B, S], d [B, G, J, T], gain [B, G], numbers) -> fidelity
+  [B, G, J] in [0, 1], and the mean of each scorer used. If V scores no decode,
+  d is None and J is 1. numbers: of types.Controls; they may hold other weights
+  of the scorers used.
   """
 
   score: Callable[..., tuple[jax.Array, Metrics]]
@@ -69,10 +71,13 @@ def make(
       "(config.data.source='facts'); for text set config.verifier.slots=0 and "
       "give a weight to edit, gain or reader."
     )
-  total = sum(used.values())
 
   def score(
-    frozen: Params, source: Tokens, decoded: Tokens | None, gain: jax.Array
+    frozen: Params,
+    source: Tokens,
+    decoded: Tokens | None,
+    gain: jax.Array,
+    numbers: Numbers = None,
   ) -> tuple[jax.Array, Metrics]:
     shape = (*gain.shape, 1) if decoded is None else decoded.ids.shape[:3]
     s = tokens.expand(tokens.expand(source))
@@ -85,7 +90,9 @@ def make(
       "reader": lambda: _reader_gain(policy, frozen, reader, s, decoded),
     }
     scores = {name: scorers[name]() for name in used}
-    fidelity = sum(used[name] / total * scores[name] for name in used)
+    share = under(numbers, "verifier", used)
+    total = sum(share.values())
+    fidelity = sum(share[name] / total * scores[name] for name in used)
     fidelity = jnp.broadcast_to(fidelity, shape)
     return fidelity, {f"v_{n}": jnp.mean(x) for n, x in scores.items()}
 

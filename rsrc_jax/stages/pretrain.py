@@ -28,14 +28,17 @@ def make(setup: Setup, name: str = "base") -> stage.Stage:
     demonstrate=settings.demonstrate,
   )
 
-  def init(params: Params) -> TrainState:
-    # Parameters that are not trained need no copy and no moments.
-    p, moments = (
-      (stage.copy_of(params), tx.init(params))
-      if settings.steps
-      else (params, ())
+  def begin(params: Params, seed: jax.Array) -> TrainState:
+    moments = tx.init(params)
+    return TrainState(
+      jnp.int32(0), stage.copy_of(params), moments, (), (), seed
     )
-    return TrainState(jnp.int32(0), p, moments, (), (), jnp.uint32(config.seed))
+
+  def untrained(params: Params) -> TrainState:
+    """Parameters that are not trained need no copy and no moments."""
+    return TrainState(jnp.int32(0), params, (), (), (), jnp.uint32(config.seed))
+
+  init = stage.jit_init(setup, begin) if settings.steps else untrained
 
   return stage.Stage(
     name=name,

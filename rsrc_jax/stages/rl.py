@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from rsrc_jax.build import writers
+from rsrc_jax.build.patterns import block_of, numbers_of
 from rsrc_jax.build.patterns import make as make_pattern
 from rsrc_jax.build.setup import Setup, arm_config
 from rsrc_jax.lm import keys
@@ -14,16 +15,18 @@ from rsrc_jax.rl import (
   curriculum,
   learner,
   mixing,
+  numbers,
 )
+from rsrc_jax.runtime import old_configs
 from rsrc_jax.stages import stage, watch
-from rsrc_jax.types import Params, Pattern, TrainState
+from rsrc_jax.types import Given, Params, Pattern, TrainState
 
 
 def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
   """The stage of the arm `config.arms[name]`.
 
-  programs: jitted steps of the arms made so far, by their settings: arms with
-    the same training share one. None: it shares none.
+  programs: jitted steps of the arms made so far, by what is constant in them:
+    arms whose steps differ in numbers alone share one. None: it shares none.
   """
   arm, config = setup.config.arms[name], arm_config(setup.config, name)
   writers.check_pattern(name, arm.pattern, arm.write)
@@ -36,20 +39,19 @@ def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
     steps=config.steps * config.updates, **config.optimizer
   )
   adapt, bind = stage.adapters(config)
-  init = make_init(
-    adapt, tx, mixing.init_carries(played) if levels else pattern.init, relax,
-    config.seed,
-  )  # fmt: skip
+  carry = mixing.init_carries(played) if levels else pattern.init
+  init = stage.jit_init(setup, make_init(adapt, tx, carry, relax))
+  flat = old_configs.flat(config.to_dict())
+  given = {block_of(kind): numbers_of(kind) for kind in played}
   programs = {} if programs is None else programs
-  overrides = tuple(arm.get("overrides", ()))
-  alike = (arm.pattern, overrides, arm.get("start"), levels)
+  # An arm that starts from another has that one's parameters as an argument.
+  later = start_of(setup.config, name) != "base"
+  alike = (*played, bool(levels), later, numbers.static(flat, given))
   if alike not in programs:
     programs[alike] = {
       kind: stage.jit_step(
         setup,
-        make_step(
-          setup, config, one, relax, tx, bind, kind if levels else None
-        ),
+        make_step(setup, config, one, tx, bind, kind if levels else None),
         init,
       )
       for kind, one in played.items()
@@ -68,7 +70,9 @@ def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
     data_seed=config.seed + 1,
     init=init,
     step=steps[arm.pattern],
-    controls=jax.jit(make_controls(config, relax, prepare)),
+    controls=jax.jit(
+      make_controls(config, relax, prepare, numbers.of_config(flat, given))
+    ),
     write=jax.jit(write),
     saved=writers.make_saved(setup, arm.write),
     english=writer.english,
@@ -88,32 +92,33 @@ def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
   )
 
 
-def make_init(adapt, tx, carry, relax, seed: int) -> Callable:
-  """init(params) -> the state before the first step."""
+def make_init(adapt, tx, carry, relax) -> Callable:
+  """init(params, seed) -> the state before the first step."""
 
-  def init(params: Params) -> TrainState:
-    trained = adapt(params)
+  def init(params: Params, seed: jax.Array) -> TrainState:
+    trained = adapt(params, keys.parameters(seed))
     return TrainState(
-      jnp.int32(0), trained, tx.init(trained), carry(), relax.init(),
-      jnp.uint32(seed),
-    )  # fmt: skip
+      jnp.int32(0), trained, tx.init(trained), carry(), relax.init(), seed
+    )
 
   return init
 
 
-def make_controls(config, relax, prepare) -> Callable:
-  """Builds controls(state, frozen, batch), or a rule's codes.
+def make_controls(config, relax, prepare, given) -> Callable:
+  """Builds controls(state, frozen, batch) -> types.Given.
 
   The draws are separate from those of the rollouts. With `config.augment.seed`
-  they have a seed of their own, so that arms share them.
+  they have a seed of their own, so that arms share them. given: the numbers of
+  the arm's step, rl/numbers.py.
   """
   own = config.augment.seed
 
   def controls(state, frozen, batch):
     seed = own if own >= 0 else state.seed
     key = keys.child(keys.step_key(seed, state.step), keys.Step.CONSTRAINTS)
-    schedule = relax.update(state.curriculum, state.step).schedule
-    return prepare(frozen, batch, key, schedule)
+    relaxed = relax.update(state.curriculum, state.step)
+    drawn = prepare(frozen, batch, key, relaxed.schedule)
+    return Given(drawn, relaxed, jax.tree.map(jnp.asarray, given))
 
   return controls
 
@@ -203,14 +208,13 @@ def make_curriculum(config) -> tuple[curriculum.Curriculum, int]:
   return kinds[name](**block), every
 
 
-def make_step(setup, config, pattern, relax, tx, bind, carry) -> Callable:
+def make_step(setup, config, pattern, tx, bind, carry) -> Callable:
   """The learner's step. carry: the pattern's name, if there are several."""
   roles = setup.roles | dict(pattern.roles)
   step = learner.make_step(
     setup.policy,
     roles,
     pattern,
-    relax,
     tx,
     loss=learner.make_loss(setup.policy, roles, **config.loss.to_dict()),
     updates=config.updates,

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rsrc_jax.build.setup import Setup
 from rsrc_jax.models import lora
@@ -79,17 +80,28 @@ def frozen_of(stage: Stage, trained: dict[str, Params]) -> dict[str, Params]:
 
 
 def adapters(config) -> tuple[Callable, Callable]:
-  """adapt: parameters -> trained parameters; and the way back (Stage.bind)."""
+  """adapt: parameters, key -> trained parameters; the way back (Stage.bind)."""
   block = config.get("lora")
   if not block or not block.rank:
-    return copy_of, as_trained
+    return lambda params, key: copy_of(params), as_trained
   scale = block.alpha / block.rank
-  key = jax.random.key(config.seed)
-  adapt = lambda params: lora.init(
+  adapt = lambda params, key: lora.init(
     key, params, rank=block.rank, targets=block.targets
   )
   attach = lambda params, frozen: lora.attach(frozen["base"], params, scale)
   return adapt, attach
+
+
+def jit_init(setup: Setup, init: Callable) -> Callable:
+  """Stage.init from init(params, seed [] uint32): one program, state placed.
+
+  The seed is an argument, so that all seeds find one program in the cache.
+  """
+  seed = np.uint32(setup.config.seed)
+  params = jax.eval_shape(setup.policy.init, jax.random.key(0))
+  where = sharding.shardings(setup.mesh, jax.eval_shape(init, params, seed))
+  jitted = jax.jit(init, out_shardings=where)
+  return lambda params: jitted(params, seed)
 
 
 def jit_step(setup: Setup, step: Callable, init: Callable) -> Callable:

@@ -1,8 +1,9 @@
 """The steps of several lanes as one program: seeds as an axis, and arms.
 
 Lanes are laid out as [S, A, ...]: S seeds, and A arms that have the same step
-and differ in their controls alone, which are arrays (rl/constraints.py). The
-program is the vmap of one lane's step over both axes. With a mesh, each of its
+and differ in what it is given alone, which is arrays (types.Given): in their
+constraints, their curriculum and their numbers (rl/numbers.py). The program is
+the vmap of one lane's step over both axes. With a mesh, each of its
 devices holds S / devices seeds and nothing passes between devices.
 """
 

@@ -1,6 +1,7 @@
 """keys.py: children have different numbers, and a split makes the same ones."""
 
 import enum
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,12 @@ SIBLINGS = (
   (keys.SupervisedConstraints,),
   (keys.Demonstration,),
   (keys.Row,),
-  (keys.Seed,),
+  (keys.Chains,),
+  (keys.DBatch,),
+  (keys.QuestionDraw,),
+  (keys.Noise,),
+  (keys.Entering,),
+  (keys.Examined,),
 )
 KEY = jax.random.key(7)
 
@@ -45,6 +51,11 @@ def test_no_two_children_of_a_key_have_one_number(group):
   names = [x for children in group for x in children.__members__]
   # An alias is a member that `for` passes over.
   assert len(numbers) == len(set(numbers)) == len(names)
+
+
+def test_nothing_draws_by_its_place_in_a_split():
+  for path in (Path(keys.__file__).parents[1]).rglob("*.py"):
+    assert "random.split(" not in path.read_text(), path
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5, 20])

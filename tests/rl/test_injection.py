@@ -20,6 +20,7 @@ from rsrc_jax.types import (
   Constraints,
   Context,
   Controls,
+  Given,
   Rollout,
   Tokens,
   TokenStats,
@@ -359,7 +360,7 @@ def test_a_gated_step():
     clip_high=0.28, importance_cap=2.0, per_token=False,
   )  # fmt: skip
   step = jax.jit(
-    learner.make_step(tiny.POLICY, ROLES, pattern(), relax, tx, loss=loss)
+    learner.make_step(tiny.POLICY, ROLES, pattern(), tx, loss=loss)
   )
   params = tiny.params()
   state = learner.TrainState(
@@ -370,6 +371,7 @@ def test_a_gated_step():
   for seed in range(3):
     batch = tiny.batch(seed)
     given = limit()(jax.random.key(seed), batch, tiny.schedule(hidden=0.5))
+    given = Given(given, relax.update(state.curriculum, state.step))
     state, metrics = step(state, frozen(), batch, given)
     assert all(np.isfinite(x) for x in jax.tree.leaves(metrics))
     carries.append(jax.device_get(state.carry))

@@ -17,6 +17,7 @@ from rsrc_jax.types import (
   Batch,
   Cache,
   Episode,
+  Given,
   Pattern,
   Policy,
   Rollout,
@@ -260,9 +261,7 @@ def test_v_is_read_and_never_trained():
     READER, roles, weights={"V": 1.0}, lesson_weights={}, entropy_bonus={},
     clip_low=0.2, clip_high=0.28, importance_cap=2.0, per_token=False,
   )  # fmt: skip
-  step = learner.make_step(
-    READER, roles, Pattern(tuple, play), relax, tx, loss=loss
-  )
+  step = learner.make_step(READER, roles, Pattern(tuple, play), tx, loss=loss)
   params = {"odds": jnp.float32(3.0)}
   state = TrainState(
     jnp.int32(0), params, tx.init(params), (), relax.init(), jnp.uint32(0)
@@ -270,7 +269,7 @@ def test_v_is_read_and_never_trained():
   batch = Batch(s, np.arange(2, dtype=np.int32))
 
   def after(frozen):
-    new, metrics = step(state, frozen, batch, ())
+    new, metrics = step(state, frozen, batch, Given((), state.curriculum))
     return jnp.stack([new.params["odds"], metrics["loss"], metrics["fidelity"]])
 
   values, gradient = jax.jit(lambda f: (after(f), jax.jacrev(after)(f)))(FROZEN)

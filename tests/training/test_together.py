@@ -19,11 +19,16 @@ STEPS = 50
 
 def lanes(folder, seeds, names, **changes):
   """[S][A] lanes at their beginning, without a ledger."""
+  configs = [shrunk(seed=seed, steps=STEPS, **changes) for seed in seeds]
+  return grid_of(folder, configs, names)
+
+
+def grid_of(folder, configs, names):
   grid = []
-  for seed in seeds:
-    own = folder / str(seed)
+  for config in configs:
+    own = folder / str(config.seed)
     own.mkdir(parents=True)
-    setup = make_setup(shrunk(seed=seed, steps=STEPS, **changes), folder)
+    setup = make_setup(config, folder)
     meter = SplitMeter(open_meter(), 1).of(0)
     log = run_log.Log(own, quiet=True)
     run = run_dir.Run(own, own, log, stop=lambda: False)
@@ -95,6 +100,30 @@ def test_two_seeds_of_a_small_step_end_as_alone(tmp_path):
   assert_as_alone(grid, alone, 6)
   one, two = (losses(row[0].window) for row in grid)
   assert np.abs(one - two).max() > 1e-3
+
+
+def test_arms_of_differing_weights_end_as_alone(tmp_path):
+  """One vmapped program of arms that learn with different weights."""
+
+  def start(folder):
+    config = shrunk(seed=3, steps=STEPS, only="", log_every=50)
+    half = (("loss.lesson_weights.D", 0.5), ("curriculum.steps", 7))
+    config.arms = {
+      "lead": {"pattern": "extract", "write": "lead", "overrides": ()},
+      "half": {"pattern": "extract", "write": "lead", "overrides": half},
+    }
+    return grid_of(folder, [config], ("lead", "half"))
+
+  alone = [
+    [lane.advance(x, 6, {}) for x in row] for row in start(tmp_path / "a")
+  ]
+  grid = start(tmp_path / "b")
+  assert together.groups([x.stage for x in grid[0]]) == [[0, 1]]
+  grid, _ = together.advance(grid, together.compile_grid(grid, None), 6)
+  assert_as_alone(grid, alone, 6)
+  one, two = (losses(x.window) for x in grid[0])
+  # Each has its own weight; AdamW moves both alike.
+  np.testing.assert_allclose(one, 2 * two, rtol=1e-4)
 
 
 @pytest.mark.slow
