@@ -34,6 +34,7 @@ class Cdv(enum.IntEnum):
   C = 0  # C's samples
   D_BATCH = 2  # which codes of D's supervised batch are cut, and their length
   D = 3  # D's samples
+  TAUGHT = 4  # the code of each source whose decodes D learns from
 
 
 @enum.unique

@@ -55,6 +55,7 @@ def sample(
   samples: int,
   constraints: Constraints | None = None,
   stats: bool = False,
+  of: jax.Array | None = None,
 ) -> Rollout:
   """Samples `samples` outputs of each prompt, until all have ended.
 
@@ -70,13 +71,19 @@ def sample(
       constraints; an output ends at its budget without an end token.
     stats: also record statistics of the distributions, with the mass on the
       injected ids: masked, but untempered and untruncated.
+    of: [M] int32, the prompt of each of M rows, for unequal numbers of outputs.
+      Each prompt is still computed once. All that has a row for each prompt has
+      one for each of the M then, the keys and the constraints among them.
 
   Returns:
     A Rollout with outputs [B, G, T].
   """
-  rows = prompt.ids.shape[0]
   with jax.named_scope("prefill"):
     prefix, last = _prefill(policy.apply, params, prompt)
+  if of is not None:
+    prefix, last = _of(prefix, of), last[of]
+    prompt = jax.tree.map(lambda x: x[of], prompt)
+  rows = prompt.ids.shape[0]
   w = _window(
     policy, params, role, prompt, prefix, keys, samples, constraints, stats
   )
@@ -377,6 +384,18 @@ def _prefill(
   one = tokens.expand(prompt)
   states, prefix = run(params, one, tokens.positions(one.mask))
   return prefix, states[..., -1, :]
+
+
+def _of(prefix: Cache, rows: jax.Array) -> Cache:
+  """The prompts' segments of these rows."""
+
+  def pick(kept):
+    if isinstance(kept, jax.Array):  # layers that a scan has stacked
+      return kept[:, rows]
+    return jax.tree.map(lambda x: x[rows], kept)
+
+  mask = jax.tree.map(lambda x: x[rows], prefix.mask)
+  return Cache(pick(prefix.k), pick(prefix.v), mask)
 
 
 def _blocked(policy, params, hidden, ids, allowed, temperature):

@@ -201,8 +201,8 @@ class Block(nn.Module):
   def __call__(self, x, rotation, prefix, own, own_mask, index):
     """Returns the new x [B, G, T, D] and the own segment's (k, v).
 
-    rotation: of the positions of x. prefix: None or (k, v, mask [B, 1, 1, P] or [B,
-    G, T, P]). own: None, to attend only among the tokens of x, or (k, v)
+    rotation: of the positions of x. prefix: None or (k, v, mask [B, 1, 1, P] or
+    [B, G, T, P]). own: None, to attend only among the tokens of x, or (k, v)
     buffers in the layout of `attend`, which are written at `index`.
     own_mask: [B, G, T, U].
     """

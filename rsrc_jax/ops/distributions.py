@@ -114,7 +114,7 @@ def _cumulative(mass: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _cumsum(x: jax.Array) -> jax.Array:
-  """jnp.cumsum as a product, where short sums make that several times faster."""
+  """jnp.cumsum; of short rows as a product, which is several times faster."""
   size = x.shape[-1]
   if size > 4 * BLOCK:
     return jnp.cumsum(x, -1)

@@ -42,6 +42,7 @@ class Parts(NamedTuple):
   gate: injection.Gate | None
   group: int
   decodes: int
+  taught: int
   length_price: float
   lessons: int
   dropout: float
@@ -62,6 +63,8 @@ def make(
   empty: bool = False,
   gate: dict[str, Any] | None = None,
   monitor: bool = False,
+  taught: int = 0,
+  shapes: int = 1,
   field: str = "config.patterns.cdv",
 ) -> Pattern:
   """Builds the pattern.
@@ -85,20 +88,27 @@ def make(
     gate: settings of injection.make, for an arm that injects ids; None: C is
       paid for fidelity and length alone.
     monitor: measure the use of injected ids even where it is not paid for.
+    taught: size of D's own group: decodes of one code of each source, drawn at
+      random, from which D learns by its policy gradient. Every code is decoded
+      once for V, in the same batch. 0: D's group are all decodes of all codes,
+      if there are several.
+    shapes: batch sizes at which D's decoding goes on as rows end; see
+      lm/compaction.py.
     field: the block of the config that these settings come from, for errors.
 
   Raises:
     ValueError: a setting is out of its range.
   """
-  _check(field, group, decodes, lessons, context.verify)
+  _check(field, group, decodes, taught, lessons, context.verify)
   policy, roles = context.policy, context.roles
   C, block = roles["C"], field.removeprefix("config.")
   paid = gate and injection.make(
     policy, C, length_price=length_price, monitor=monitor, block=block, **gate
   )
+  D = roles["D"]._replace(shapes=shapes)
   p = Parts(
-    policy, C, roles["D"] if decodes > 1 else roles["D"].greedy(),
-    roles["text"], context.verify, paid, group, decodes, length_price, lessons,
+    policy, C, D if max(decodes, taught) > 1 else D.greedy(), roles["text"],
+    context.verify, paid, group, decodes, taught, length_price, lessons,
     dropout, imitate, empty, block,
   )  # fmt: skip
 
@@ -118,9 +128,9 @@ def play(
   s, p = batch.source, numbers.replaced(p, controls.numbers, p.block)
   c = write(p, params, batch, keys.child(key, keys.Cdv.C), controls)
   code = tokens.without_end(c.output, p.C.end)  # [B, G, k]: ids, never text
-  d = decoded = None
+  d = decoded = own = None
   if p.verify.needs_decode:
-    d, decoded = decode(p, params, batch, code, keys.child(key, keys.Cdv.D))
+    d, decoded, own = decode(p, params, batch, code, key)
   with jax.named_scope("V"):
     log_lik = read(p, params, s, code)
     base_log_lik = likelihood.without_code(p.policy, frozen["base"], p.text, s)[
@@ -136,9 +146,9 @@ def play(
   metrics = scores | parts | measure(s, code, reward, fidelity, gain, log_lik)
   metrics |= rollout.passes((p.C, c), *([(p.D, d)] if d is not None else []))
   rollouts, returns = {"C": c}, {"C": reward}
-  if p.decodes > 1:
-    rollouts["D"] = d
-    returns["D"] = fidelity.reshape(-1, p.decodes)
+  if own is not None:
+    rollouts["D"] = own.rollout
+    returns["D"] = own.score(p, frozen, s, gain, fidelity, controls)
   sft_batches = {}
   if p.lessons:
     sft_batches["D"] = best_codes_batch(
@@ -160,16 +170,68 @@ def write(
   )  # fmt: skip
 
 
+class Group(NamedTuple):
+  """The decodes that D learns from by its policy gradient."""
+
+  rollout: Rollout  # outputs [N, J, T] of one code each
+  code: jax.Array | None  # [B]: which of a source's codes; None: all of them
+
+  def score(self, p, frozen, s, gain, fidelity, controls) -> jax.Array:
+    """V's word on each. gain [B, G], fidelity [B, G, J] -> [N, J]"""
+    if self.code is None:
+      return fidelity.reshape(-1, p.decodes)
+    decoded = tokens.without_end(self.rollout.output, p.D.end)
+    gain = jnp.take_along_axis(gain, self.code[:, None], 1)
+    with jax.named_scope("V"):
+      found, _ = p.verify.score(
+        frozen["reader"], s, tokens.expand(decoded), gain, controls.numbers
+      )
+    return found[:, 0]
+
+
 def decode(
   p: Parts, params: Params, batch: Batch, code: Tokens, key: jax.Array
-) -> tuple[Rollout, Tokens]:
-  """J decodes of each code [B, G, k]. -> their rollout, d [B, G, J, T]"""
-  d = rollout.sample(
-    p.policy, params, p.D, p.D.prompt(tokens.flatten(code)),
-    keys.prompt_keys(key, batch.row, p.group), samples=p.decodes,
+) -> tuple[Rollout, Tokens, Group | None]:
+  """Decodes each code [B, G, k], all in one batch; one prefill a code.
+
+  -> the rollout, what V hears, d [B, G, J, T], and D's own group, if any
+  """
+  each = keys.prompt_keys(keys.child(key, keys.Cdv.D), batch.row, p.group)
+  prompt = p.D.prompt(tokens.flatten(code))
+  sample = functools.partial(rollout.sample, p.policy, params, p.D, prompt)
+  heard = lambda d, j: tokens.reshape(
+    tokens.without_end(d.output, p.D.end), -1, p.group, j
+  )
+  if not p.taught:
+    d = sample(each, samples=p.decodes)
+    own = Group(d, None) if p.decodes > 1 else None
+    return d, heard(d, p.decodes), own
+  chosen = _one_of_each(p, batch, key)
+  rows = jnp.arange(batch.row.size) * p.group + chosen  # of all codes
+  more = jnp.repeat(rows, p.taught - 1)
+  again = jnp.tile(jnp.arange(1, p.taught), batch.row.size)
+  d = sample(
+    jnp.concatenate([each, jax.vmap(keys.child)(each[more], again)]),
+    samples=1, of=jnp.concatenate([jnp.arange(each.size), more]),
   )  # fmt: skip
-  decoded = tokens.without_end(d.output, p.D.end)
-  return d, tokens.reshape(decoded, -1, p.group, p.decodes)
+  first, others = (
+    jax.tree.map(lambda x, at=at: x[at], d)
+    for at in (slice(each.size), slice(each.size, None))
+  )
+  group = jax.tree.map(
+    lambda a, b: jnp.concatenate(
+      [a[rows], b.reshape(rows.size, -1, *b.shape[2:])], 1
+    ),
+    first._replace(prompt=None), others._replace(prompt=None),
+  )  # fmt: skip
+  group = group._replace(prompt=jax.tree.map(lambda x: x[rows], prompt))
+  return d, heard(first, 1), Group(group, chosen)
+
+
+def _one_of_each(p: Parts, batch: Batch, key: jax.Array) -> jax.Array:
+  """Draws one of each source's codes. -> [B] int32"""
+  each = keys.row_keys(keys.child(key, keys.Cdv.TAUGHT), batch.row)
+  return jax.vmap(lambda k: jax.random.randint(k, (), 0, p.group))(each)
 
 
 def read(p: Parts, params: Params, s: Tokens, code: Tokens) -> jax.Array:
@@ -240,12 +302,20 @@ def imitation_batch(c: Rollout, best: jax.Array) -> SupervisedBatch:
   return SupervisedBatch(c.prompt, target, jnp.ones(target.ids.shape[:2]))
 
 
-def _check(field: str, group, decodes, lessons, verify) -> None:
+def _check(field: str, group, decodes, taught, lessons, verify) -> None:
   if not 0 <= lessons <= group:
     raise ValueError(f"{field}.lessons={lessons} must be 0 to group={group}.")
-  if decodes > 1 and not verify.needs_decode:
+  if taught == 1 or taught < 0 or (taught and decodes > 1):
     raise ValueError(
-      f"{field}.decodes={decodes}: a V that does not score the decode rewards "
-      "all decodes alike, so that their advantages are zero and D learns "
-      "nothing. Set it to 1, or weigh config.verifier.slots, edit or reader."
+      f"{field}.taught={taught}: D's own group needs at least 2 decodes of a "
+      f"code, and decodes=1 instead of {decodes} for the others; 0 turns it "
+      "off."
+    )
+  if max(decodes, taught) > 1 and not verify.needs_decode:
+    name = "taught" if taught else "decodes"
+    raise ValueError(
+      f"{field}.{name}={max(decodes, taught)}: a V that does not score the "
+      "decode rewards all decodes alike, so that their advantages are zero and "
+      f"D learns nothing. Set it to {0 if taught else 1}, or weigh "
+      "config.verifier.slots, edit or reader."
     )

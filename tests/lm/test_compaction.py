@@ -1,4 +1,4 @@
-"""compaction.py: batches that shrink write what whole ones do, and cost less."""
+"""compaction.py: what shrinking batches write, and what they cost."""
 
 import functools
 

@@ -10,6 +10,7 @@ from helpers import scripted, tiny
 
 from rsrc_jax.data import tokenizer
 from rsrc_jax.lm import likelihood as lm_likelihood
+from rsrc_jax.lm import tokens
 from rsrc_jax.patterns import cdv
 from rsrc_jax.rl import verifier
 from rsrc_jax.types import (
@@ -388,6 +389,52 @@ def test_keys_decide_what_is_written():
   # (A text of a token or two can be drawn twice by chance.)
   texts = [t for t in output[empty].reshape(-1, S + 1).tolist() if t[2]]
   assert len(texts) > 4 and len({tuple(t) for t in texts}) == len(texts)
+
+
+def test_d_has_a_group_of_one_code_of_each_source():
+  """Every code is decoded once for V; one of them as often as D's group."""
+  pattern, found = make(taught=3, imitate=False), batch()
+  episode = play(pattern, UNSURE, found)
+  out, written = episode.rollouts["D"], codes(episode)
+  assert out.output.ids.shape == (B, 3, S + 1)
+  read = [
+    row[mask][1:-1].tolist()
+    for row, mask in zip(out.prompt.ids, out.prompt.mask, strict=True)
+  ]
+  assert all(r in group for r, group in zip(read, written, strict=True))
+  # Drawn among the codes, not always the first or the best.
+  places = [g.index(r) for r, g in zip(read, written, strict=True)]
+  assert len(set(places)) > 1
+  # What they are paid is V's word on each of them.
+  decoded = tokens.without_end(Tokens(*map(jnp.asarray, out.output)), END)
+  likely = lm_likelihood.of_source(
+    POLICY, UNSURE, tiny.ROLES["D"], found.source,
+    Tokens(out.prompt.ids[:, None, 1:-1], out.prompt.mask[:, None, 1:-1]),
+  )  # fmt: skip
+  alone = lm_likelihood.without_code(
+    POLICY, UNSURE, tiny.ROLES["text"], found.source
+  )
+  gain = lm_likelihood.relative_gain(likely, alone[:, None])
+  said, _ = VERIFY.score(UNSURE, found.source, tokens.expand(decoded), gain)
+  np.testing.assert_allclose(episode.rewards["D"], said[:, 0], atol=1e-5)
+  assert np.std(episode.rewards["D"], -1).max() > 0
+  # Its decodes differ where D knows nothing, so they share no noise.
+  plain = play(make(imitate=False), UNSURE, found)
+  np.testing.assert_array_equal(
+    plain.rollouts["C"].output.ids, episode.rollouts["C"].output.ids
+  )
+
+
+@pytest.mark.parametrize(
+  "changes, message",
+  [
+    ({"taught": 1}, "taught=1"),
+    ({"taught": 4, "decodes": 2}, "taught=4"),
+  ],
+)
+def test_a_group_of_d_that_cannot_be_is_refused(changes, message):
+  with pytest.raises(ValueError, match=message):
+    make(**changes)
 
 
 @pytest.mark.parametrize("empty", [False, True])
