@@ -13,8 +13,10 @@ out and once in. A decoding step: the weights and what is seen of the cache
 once, what is written of it once. "share" is floor / measured. A Llama of 4
 layers, width 256, tied; one size changes at a time. Devices: the rows over all
 of them, where there are more than one; devices that a CPU is told to have share
-its cores, so that nothing can be learnt of them there. Last, the time inside
-one update, by what it is spent on, from the profiler. Written to floor.md.
+its cores, so that nothing can be learnt of them there. Then the growth of both
+with each size: the exponent b of seconds ~ size ** b, fitted to the rows by
+least squares of logarithms. Last, the time inside one update, by what it is
+spent on, from the profiler. Written to floor.md.
 """
 
 import argparse
@@ -206,6 +208,23 @@ def line(x: dict) -> str:
   )
 
 
+def growth(rows: list[dict]) -> list[str]:
+  """Lines of a table: exponents over the rows in which one size changes."""
+  lines = []
+  for size in USUAL:
+    own = [x for x in rows if set(x["change"]) <= {size}]
+    x = np.log([r["sizes"][size] for r in own])
+    fit = lambda values, x=x: np.polyfit(x, np.log(values), 1)[0]
+    cells = [
+      fit([r[what] if isinstance(r[what], float) else r[what][0] for r in own])
+      for what in ("update", "update_floor", "step", "step_floor")
+    ]
+    sizes = ", ".join(f"{n:,}" for n in sorted(r["sizes"][size] for r in own))
+    shown = " | ".join(f"{b:.2f}" for b in cells)
+    lines.append(f"| {size} ({sizes}) | {shown} |")
+  return lines
+
+
 def profile(asked) -> list[tuple[str, float]]:
   """-> (what, share) of the time inside the usual update."""
   case = build(USUAL, asked.dtype)
@@ -252,6 +271,10 @@ def table(asked, rate: float, rows: list[dict], spent: list) -> str:
     "|---|---|---|---|---|---|---|",
     *map(line, rows),
     *(["| several devices | not run | | | | | |"] * (jax.device_count() == 1)),
+    "",
+    "| growth with | update | its floor | decoding step | its floor |",
+    "|---|---|---|---|---|",
+    *growth(rows),
     "",
     "| inside an update | share of its time |",
     "|---|---|",

@@ -49,6 +49,10 @@ def step_flops(setup: Setup, name: str) -> float | None:
     return None
   G, J, M = settings.group, settings.decodes, settings.lessons
   write, decode = read(B, prompt["C"], k, G), read(B * G, prompt["D"], S, J)
+  taught, learnt = settings.get("taught", 0), decode * (J > 1)
+  if taught:
+    learnt = read(B, prompt["D"], S, taught)
+    decode += learnt - read(B, prompt["D"], S)  # the first is V's
   needs_decode = J > 1 or any(
     weight > 0 and name not in ("gain", "ratio")
     for name, weight in config.verifier.items()
@@ -58,10 +62,10 @@ def step_flops(setup: Setup, name: str) -> float | None:
   update = 3 * write
   update += 3 * read(B, prompt["C"], k) * settings.get("imitate", False)
   update += 3 * read(B * M, prompt["D"], S) * (M > 0)
-  update += 3 * decode * (J > 1)
-  reference = (write + decode * (J > 1)) * (config.kl > 0)
+  update += 3 * learnt
+  reference = (write + learnt) * (config.kl > 0)
   # Several updates need the log-probs of the samples before the first one.
-  old = (write + decode * (J > 1)) * (config.updates > 1)
+  old = (write + learnt) * (config.updates > 1)
   update = config.updates * update + old
   return write + decode * needs_decode + verify + update + reference
 
