@@ -13,7 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import ml_collections
+from rich.console import Console
 
 from rsrc_jax import runs
 from rsrc_jax.accounting import account, energy, energy_sources, metering
@@ -75,8 +77,10 @@ def train(
   """
   meter = open_meter()
   since = meter.read()
-  setup = make_setup(config, cache.tokenizers(workdir))
-  stages = plan.make_stages(setup)
+  console = Console(stderr=True, quiet=not processes.first())
+  with run_log.waiting("reading the corpus", log.console if log else console):
+    setup = make_setup(config, cache.tokenizers(workdir))
+    stages = plan.make_stages(setup)
   return run(setup, stages, workdir, log=log, meter=meter, since=since)
 
 
@@ -212,7 +216,8 @@ def train_stages(
   """Trains all stages in turn. params: see `run`."""
   with shared.ledger.phase("compile") as spend:
     if params is None:
-      params = runs.initial_params(shared.setup)
+      with run_log.waiting("making parameters", shared.run.log.console):
+        params = jax.block_until_ready(runs.initial_params(shared.setup))
     untrained = spend(params)
   trained = Trained({}, {}, {})
   for number, stage in enumerate(stages, 1):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 CACHE = Path(__file__).resolve().parent.parent / ".cache"
+PROGRAMS = 1 << 30  # bytes of compiled programs that are kept from run to run
 
 flags = os.environ.get("XLA_FLAGS", "")
 if "host_platform_device_count" not in flags:
@@ -44,6 +45,25 @@ compiled = []
 jax.monitoring.register_event_duration_secs_listener(
   lambda name, *_, **__: "backend_compile" in name and compiled.append(name)
 )
+
+
+def pytest_sessionfinish(session):
+  """Keeps the cache bounded: the oldest programs go.
+
+  jax's own bound reads the whole folder at every entry that it writes.
+  """
+  if hasattr(session.config, "workerinput"):
+    return
+  kept = sorted(
+    (x.stat().st_mtime, x.stat().st_size, x)
+    for x in (CACHE / "jax-tests").glob("*-cache")
+  )
+  excess = sum(size for _, size, _ in kept) - PROGRAMS
+  for _, size, path in kept:
+    if excess <= 0:
+      break
+    path.unlink(missing_ok=True)
+    excess -= size
 
 
 def pytest_collectreport(report):

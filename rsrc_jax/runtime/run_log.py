@@ -1,8 +1,9 @@
 """What a run writes while it runs: JSON lines, TensorBoard, a live display."""
 
+import contextlib
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,20 @@ from rich.progress import (
 from tensorboardX import SummaryWriter
 
 PLAIN_SECONDS = 10.0  # between lines where there is no terminal to redraw
+
+
+@contextlib.contextmanager
+def waiting(what: str, console: Console) -> Iterator[None]:
+  """Shows one line: what a run waits for, and the seconds when it is over."""
+  begun = time.monotonic()
+  console.print(f"{what} ...", end="", highlight=False)
+  try:
+    yield
+  except BaseException:
+    console.print()
+    raise
+  seconds = time.monotonic() - begun
+  console.print(f" {seconds:.1f} s", highlight=False)
 
 
 class Log:
@@ -53,6 +68,7 @@ class Log:
     folder = self.workdir / "tensorboard" / stage
     self._board = SummaryWriter(str(folder), purge_step=step or None)
     self._first, self._since = step, None
+    self._begun = time.monotonic()
     if self.console.is_terminal:
       self._progress = Progress(
         TextColumn("[bold]{task.description}"),
@@ -71,8 +87,10 @@ class Log:
       self._say(f"{title}: step {step} of {steps}, compiling")
 
   def compiled(self, step: int) -> None:
-    """The first step is over: the rate is measured from here on."""
+    """The step is compiled: the rate is measured from here on."""
     self._first, self._since = step, time.monotonic()
+    seconds = self._since - self._begun
+    self.note(f"compiling the step of {self.stage}: {seconds:.1f} s")
 
   def rate(self, step: int) -> float:
     """Steps per second since the program was compiled; 0 before that."""

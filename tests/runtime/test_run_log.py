@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 import types
 
 import pytest
@@ -139,7 +140,8 @@ def test_plain_output(make, monkeypatch):
   clock.now += 1.0
   log.train(56, {"loss": 0.125})  # a second later
   # 50 steps in 10 seconds; 49 are left: 9.8 s.
-  _, line, *more = said(log).splitlines()
+  _, compiled, line, *more = said(log).splitlines()
+  assert compiled == "compiling the step of code: 30.0 s"
   assert line == (
     "code (5/5): 51/100  5.0 steps/s  reward 0.5 length 3 loss 0.125  10 s left"
   )
@@ -194,3 +196,13 @@ def test_write_json(tmp_path):
   run_log.write_json(tmp_path / "a.json", value)
   text = (tmp_path / "a.json").read_text()
   assert json.loads(text) == value and "Ω ⊕" in text and text.endswith("}\n")
+
+
+def test_what_is_waited_for_is_one_line(capsys, monkeypatch):
+  console = Console(file=sys.stdout, width=80)
+  with run_log.waiting("reading the corpus", console):
+    assert capsys.readouterr().out == "reading the corpus ..."
+  assert capsys.readouterr().out == " 0.0 s\n"
+  with pytest.raises(ValueError), run_log.waiting("making", console):
+    raise ValueError
+  assert capsys.readouterr().out == "making ...\n"
