@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import jax
 import ml_collections
 
 from rsrc_jax import __version__
@@ -114,6 +113,8 @@ def stored_identity(workdir: Path) -> str | None:
 
 def environment() -> dict:
   """Versions, git revision and devices, as JSON values."""
+  import jax  # not before: ids are made without it
+
   versions = {"rsrc-jax": __version__}  # of the code itself, installed or not
   for name in PACKAGES:
     try:

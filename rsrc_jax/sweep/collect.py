@@ -152,7 +152,7 @@ def shown(found: Collected) -> str:
   head = ["run", *fields, *found.scores, "seconds", "joules", "attempts",
           "revision"]  # fmt: skip
   rows = [
-    [row.get(x) for x in head[:-1]] + [(row["revision"] or "-")[:12]]
+    [row.get(x) for x in head[:-1]] + [_short(row["revision"])]
     for row in found.rows
   ]
   parts = [tables.aligned(head, rows)]
@@ -168,6 +168,12 @@ def shown(found: Collected) -> str:
     more = f" and {len(found.missing) - 8} more" if found.missing[8:] else ""
     parts.append(f"Missing, {len(found.missing)} runs: {few}{more}.")
   return "\n\n".join(parts)
+
+
+def _short(revision: str | None) -> str:
+  """The first digits, and a "+" where files of it had changed."""
+  text = revision or "-"
+  return text.rstrip("+")[:9] + ("+" if text.endswith("+") else "")
 
 
 def _group(line: dict, head: list[str]) -> list:

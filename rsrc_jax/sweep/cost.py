@@ -7,6 +7,7 @@ makes such a run, of SHORT steps, where there is none.
 """
 
 import json
+import re
 import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,9 +19,8 @@ from rsrc_jax.sweep.plan import Plan, Run
 
 SHORT = 12  # steps of a run that is made to be measured
 BASE = "base"  # the stage of config.pretrain.steps; the others have `steps`
-STEPS = {"pretrain.steps": BASE, "steps": ""}
-# Not of a shape: the counts of steps, and what is a part of one.
-COUNTS = (*STEPS, "pretrain.warmup_from")
+WARMUP = "pretrain.warmup_from"  # a part of the base's steps
+STEPS = re.compile(r"(pretrain\.|arms\.\w+\.)?steps")  # of a stage, or of all
 
 
 class Measured(NamedTuple):
@@ -48,11 +48,11 @@ class Cost(NamedTuple):
 
 def key(values: dict[str, Any], *, shape: bool = False) -> str:
   """The id of a run without its seeds; of a shape, without counts of steps."""
-  out = COUNTS if shape else ()
+  count = lambda name: STEPS.fullmatch(name) or name == WARMUP
   return provenance.identity_of({
     name: value
     for name, value in values.items()
-    if name not in out and name.rpartition(".")[2] != "seed"
+    if name.rpartition(".")[2] != "seed" and not (shape and count(name))
   })  # fmt: skip
 
 
@@ -72,10 +72,10 @@ def _measured(workdir: Path) -> Measured | None:
   try:
     summary = json.loads((workdir / "summary.json").read_text())
     config = json.loads((workdir / "config.json").read_text())
-    seconds = float(summary["seconds"])
     values = old_configs.flat(old_configs.upgraded(config))
     cores = summary.get("ledger", {}).get("machine", {}).get("vcpus")
     attempt = files.read(workdir / "attempts" / "1.json") or {}
+    seconds = float(summary.get("seconds") or attempt["seconds"])
     steps, rates = {}, {}
     metrics = workdir / "metrics.jsonl"
     for line in run_log.read_jsonl(metrics) if metrics.is_file() else ():
@@ -121,11 +121,10 @@ def _scaled(values: dict[str, Any], near: Sequence[Measured]) -> Cost | None:
   for other in near:
     seconds = other.seconds
     for stage, had in other.steps.items():
-      field = "pretrain.steps" if stage == BASE else "steps"
-      rate = other.rates.get(stage)
-      if not rate or field not in values:
+      want, rate = steps_of(values, stage), other.rates.get(stage)
+      if not rate or want is None:
         break
-      seconds += (values[field] - had) / rate
+      seconds += (want - had) / rate
     else:
       if other.steps and seconds > 0:
         found.append(seconds)
@@ -136,6 +135,13 @@ def _scaled(values: dict[str, Any], near: Sequence[Measured]) -> Cost | None:
   return Cost(statistics.median(found), near[0].cores, basis)
 
 
+def steps_of(values: dict[str, Any], stage: str) -> int | None:
+  """How long a stage is trained; None where the config doesn't say."""
+  fields = ["pretrain.steps"] if stage == BASE else []
+  fields += [f"arms.{stage}.steps", "steps"]
+  return next((values[x] for x in fields if x in values), None)
+
+
 def _count(of: Sequence[Measured]) -> str:
   return f"{len(of)} finished run{'s' if len(of) > 1 else ''}"
 
@@ -143,11 +149,15 @@ def _count(of: Sequence[Measured]) -> str:
 def short(plan: Plan, run: Run) -> dict[str, Any]:
   """Settings that make a run short, and leave its shape."""
   values = plan.settings | run.changes
-  found = {name: min(values[name], SHORT) for name in STEPS if name in values}
+  found = {
+    name: min(value, SHORT)
+    for name, value in values.items()
+    if STEPS.fullmatch(name)
+  }
   # The share of the base's steps that the roles are taught in stays.
-  if values.get("pretrain.warmup_from") and values.get("pretrain.steps"):
-    share = values["pretrain.warmup_from"] / values["pretrain.steps"]
-    found["pretrain.warmup_from"] = round(share * found["pretrain.steps"])
+  if values.get(WARMUP) and values.get("pretrain.steps"):
+    share = values[WARMUP] / values["pretrain.steps"]
+    found[WARMUP] = round(share * found["pretrain.steps"])
   if "log_every" in values:
     found["log_every"] = SHORT // 3
   return found

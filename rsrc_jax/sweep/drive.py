@@ -180,7 +180,8 @@ def _unstarted(path: Path) -> None:
   """Ends the record of an attempt that has not been started."""
   record = files.read(path)
   if record.get("code") is None and "wrapper" not in record:
-    files.write(path, record | {"code": 1, "last": "was not started"})
+    last = files.last_line(Path(record["log"])) or "was not started"
+    files.write(path, record | {"code": 1, "last": last})
 
 
 def _settle(work: _Work, *, again: bool) -> None:

@@ -100,6 +100,6 @@ def step(workdir: Path) -> list[Any] | None:
   """[stage, step] of the last line of a run's metrics; None before any."""
   try:
     found = json.loads(last_line(workdir / "metrics.jsonl", 1 << 16))
-    return [found["phase"], found["step"]]
+    return [found["phase"], int(found["step"])]
   except (ValueError, KeyError, TypeError):
     return None

@@ -110,8 +110,11 @@ def _start(
   paths = [str(places.PACKAGE.parent), environment.get("PYTHONPATH", "")]
   env = {**environment, **dict.fromkeys(THREADS, count)}
   env["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-  return subprocess.Popen(
-    [sys.executable, "-m", "rsrc_jax.sweep.attempt", json.dumps(options),
-     *map(str, task.attempts)],
-    env=env, stdin=subprocess.DEVNULL, start_new_session=True,
-  )  # fmt: skip
+  # What goes wrong around a run is found in its log.
+  with open(files.read(task.attempts[0])["log"], "ab") as log:
+    return subprocess.Popen(
+      [sys.executable, "-m", "rsrc_jax.sweep.attempt", json.dumps(options),
+       *map(str, task.attempts)],
+      env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+      start_new_session=True,
+    )  # fmt: skip
