@@ -112,7 +112,7 @@ sys.exit(drive.unfinished(found) or 0)
 
 
 def start(folder, count=3, slots=2, executor=(), before="", **asked):
-  """Drives such runs in a process of its own. before: code that it begins with."""
+  """Drives such runs in a process of its own, which begins with `before`."""
   script = DRIVER.format(
     root=str(ROOT), folder=str(folder), count=count, slots=slots,
     asked=json.dumps(asked), executor=json.dumps(dict(executor)),

@@ -76,13 +76,7 @@ def test_collecting_twice_gives_the_same_bytes(of, tmp_path):
   first = written()
   assert written() == first
   rows = list(csv.DictReader(first[0].decode().splitlines()))
-  assert [x["bits_conveyed"] for x in rows] == [
-    "1.0",
-    "2.0",
-    "6.0",
-    "4.0",
-    "8.0",
-  ]
+  assert [float(x["bits_conveyed"]) for x in rows] == [1, 2, 6, 4, 8]
   assert json.loads(first[1])["missing"] == ["b-2"]
 
 

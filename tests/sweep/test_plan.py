@@ -168,7 +168,7 @@ def test_a_field_that_follows_another_is_refused(tmp_path):
     "  config.explore = config.get_oneway_ref('steps')\n  return config\n"
   )
   assert plan.plan(config, tmp_path, seeds=(0, 1)).runs
-  with pytest.raises(ValueError, match="config.explore follows another"):
+  with pytest.raises(ValueError, match=r"config\.explore follows another"):
     plan.plan(config, tmp_path, variants=[{"steps": 4}])
 
 
