@@ -326,3 +326,35 @@ def test_a_cancelled_run_is_stopped_and_stays_so(tmp_path, play):
   for run in of.runs:
     state.cancel(run, False)
   assert set(words(play(2)[1]).values()) == {"done"}
+
+
+SHARED = """
+import json, pathlib, sys
+for folder, config in json.loads(sys.argv[1])[:2]:
+  folder = pathlib.Path(folder)
+  (folder / "config.json").write_text(json.dumps(config))
+  (folder / "summary.json").write_text("{}")
+print("two at a time")
+sys.exit(3)
+"""
+
+
+def test_runs_of_one_process_are_each_claimed_and_told(tmp_path, monkeypatch):
+  """Of three, a process ends two and is stopped; the next one ends the third."""
+  of = made(tmp_path, 3)
+
+  def joined(runs, together):
+    assert together == "loop"
+    what = [(str(x.workdir), of.settings | x.changes) for x in runs]
+    command = (sys.executable, "-S", "-c", SHARED, json.dumps(what))
+    return [plan.Process("r", command, tuple(runs))] if runs else []
+
+  monkeypatch.setattr(plan, "processes", joined)
+  found = driven(of, together="loop")
+  assert set(words(found).values()) == {"done"}
+  records = [state.attempts(x) for x in of.runs]
+  assert [len(x) for x in records] == [1, 1, 2]
+  first = {x[0]["log"] for x in records}
+  assert first == {str(state.path(of.runs[0], 1).with_suffix(".log"))}
+  assert Path(first.pop()).read_text() == "two at a time\n"
+  assert [x["code"] for x in records[2]] == [3, 3]
