@@ -105,7 +105,6 @@ def test_a_killed_sweep_gives_the_table_of_one_left_alone(tmp_path):
   config, whole, cut = (tmp_path / x for x in ("mini.py", "whole", "cut"))
   config.write_text(CONFIG.format(trm=str(ROOT / "configs" / "trm.py")))
   rng = random.Random(7)
-  # At once, one after another: two cores are the most that there are.
   subprocess.run(command(config, whole), check=True, timeout=900)
   driver = subprocess.Popen(command(config, cut))
   wait_for((cut / "plan.json").is_file)
@@ -123,8 +122,10 @@ def test_a_killed_sweep_gives_the_table_of_one_left_alone(tmp_path):
 
   assert table(cut) == table(whole)
   after = ends(of)
+  # A run can be done, and be told to stop while it draws its report.
   for name, codes in after.items():
-    assert codes[-1] == 0 and 0 not in codes[:-1], (name, codes)
+    assert codes[-1] == 0 or name in done, (name, codes)
+    assert 0 not in codes[:-1], (name, codes)
   # Nothing finished was started again, and each death cost one attempt.
   assert {x: after[x] for x in done} == {x: before[x] for x in done}
   assert all(137 in after[name] for name in killed)

@@ -340,7 +340,7 @@ sys.exit(3)
 
 
 def test_runs_of_one_process_are_each_claimed_and_told(tmp_path, monkeypatch):
-  """Of three, a process ends two and is stopped; the next one ends the third."""
+  """Of three, a process ends two and is stopped; the next ends the third."""
   of = made(tmp_path, 3)
 
   def joined(runs, together):
