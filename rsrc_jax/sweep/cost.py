@@ -216,10 +216,12 @@ def _total(plan: Plan, costs, done: set[str], slots: int) -> str:
   known = [costs[x.id] for x in left if costs[x.id] is not None]
   said = f"{len(plan.runs)} runs, {len(plan.runs) - len(left)} done."
   if known:
-    hours = sum(x.seconds * (x.cores or 1) for x in known) / 3600
+    hours = "an unknown number of"
+    if all(x.cores for x in known):
+      hours = f"{sum(x.seconds * x.cores for x in known) / 3600:.3g}"
     wall = sum(x.seconds for x in known) / slots / 3600
     said += (
-      f" {len(known)} of the {len(left)} left take {hours:.3g} core-hours by "
+      f" {len(known)} of the {len(left)} left take {hours} core-hours by "
       f"measurement, {wall:.3g} hours at {slots} at a time."
     )
   if missing := len(left) - len(known):

@@ -14,11 +14,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from rsrc_jax.sweep import files, owner, plan, state
+from rsrc_jax.sweep import files, machine, owner, plan, state
 from rsrc_jax.sweep.executor import Executor, Task
 from rsrc_jax.sweep.plan import Process, Run
 
 LOOK, SHOW = 0.1, 30.0  # seconds between two looks, and two lines of progress
+MOST = 30  # lines on runs that are not done
 
 
 class How(NamedTuple):
@@ -86,20 +87,24 @@ def _begin(work: _Work, runs: Sequence[Run]) -> None:
   for run in runs:
     found = _state(work.how, run)
     work.done += found.word == "done"
-    if found.word == "running":
+    around = (found.attempt or {}).get("wrapper")
+    if found.word == "running" and around:
       work.how.say(f"{run.name}: still runs, from an earlier start")
       work.running[run.id] = _adopted(run, found)
-    elif not found.final:
+      continue
+    if around and machine.here(around) and "code" not in found.attempt:
+      # What a killed one has left.
+      path = state.path(run, found.attempts)
+      machine.end_session(around, str(path))
+    if not found.final:
       left.append(run)
   work.waiting = plan.processes(left, work.how.together)
 
 
 def _adopted(run: Run, found: state.State) -> tuple[Process, Any]:
   record = found.attempt
-  handle = {
-    "wrapper": record.get("wrapper") or record["driver"],
-    "attempt": str(state.path(run, record["number"])),
-  }
+  attempt = str(state.path(run, record["number"]))
+  handle = {"wrapper": record["wrapper"], "attempt": attempt}
   return Process(run.name, tuple(record["command"]), (run,)), handle
 
 
@@ -243,6 +248,8 @@ def unfinished(found: dict[str, state.State]) -> str:
     last = f": {of.last}" if of.last else ""
     lines.append(f"{name} {of.word}{last}")
     anew, same = anew or of.final, same or not of.final
+  if len(lines) > MOST:
+    lines[MOST:] = [f"... and {len(lines) - MOST} more; see `status`."]
   if same:
     lines.append("The same command goes on.")
   if anew:

@@ -86,7 +86,7 @@ def make(
         free.append(children.pop(key)[1])
       ended = ended and not machine.alive(handle["wrapper"])
       if ended:  # killed itself, it leaves what the run has started
-        machine.end_session(handle["wrapper"])
+        machine.end_session(handle["wrapper"], handle["attempt"])
       found[key] = "gone" if ended else "running"
     return found
 
@@ -110,6 +110,7 @@ def _start(
   paths = [str(places.PACKAGE.parent), environment.get("PYTHONPATH", "")]
   env = {**environment, **dict.fromkeys(THREADS, count)}
   env["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+  env[machine.MARK] = str(task.attempts[0])
   # What goes wrong around a run is found in its log.
   with open(files.read(task.attempts[0])["log"], "ab") as log:
     return subprocess.Popen(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 PR_SET_PDEATHSIG = 1
+MARK = "RSRC_ATTEMPT"  # in the environment of a run: the file of its attempt
 PROC = Path("/proc")
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -151,14 +152,24 @@ def session(leader: int) -> list[int]:
   return found
 
 
-def end_session(who: dict[str, Any]) -> None:
-  """Kills what a session's leader, of `me`, has left behind."""
+def end_session(who: dict[str, Any], mark: str) -> None:
+  """Kills what a session's leader, of `me`, has left behind.
+
+  mark: a value that its processes have in their environment as MARK, so that
+    no other session is meant that has got the same number since.
+  """
   there = stat(who["pid"])
   if who["boot"] != boot() or (there and there.start != who["start"]):
-    return  # the number is another process's by now
+    return
   for pid in session(who["pid"]):
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-      os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(OSError):
+      if f"{MARK}={mark}".encode() in environment(pid):
+        os.kill(pid, signal.SIGKILL)
+
+
+def environment(pid: int) -> list[bytes]:
+  """The environment that a process was started with."""
+  return (PROC / str(pid) / "environ").read_bytes().split(b"\0")
 
 
 def resident(leader: int) -> int:

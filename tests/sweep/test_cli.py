@@ -29,7 +29,15 @@ def sweep(tmp_path, monkeypatch, capsys):
       started.append(run.name)
       values = provenance.settings(configs.from_flags(run.argv))
       files.write(run.workdir / "config.json", values)
-      files.write(run.workdir / "summary.json", {"name": run.name})
+      files.write(
+        run.workdir / "summary.json", {"name": run.name, "seconds": 60}
+      )
+      lines = [
+        {"phase": x, "split": "train", "step": 12, "steps_per_second": 2.0}
+        for x in ("base", "code")
+      ]
+      text = "".join(json.dumps(x) + "\n" for x in lines)
+      (run.workdir / "metrics.jsonl").write_text(text)
     return {run.name: state.of(run) for run in of}
 
   def call(*words):
@@ -66,7 +74,7 @@ def test_the_command_can_be_repeated_and_keeps_summaries(
   said = sweep(*command[1:])  # without a word it is `run`
   assert said.splitlines()[-1] == "4 runs have ended, 0 of them now."
   results = tmp_path / "experiments" / "claim" / "results"
-  assert json.loads((results / "b-1.json").read_text()) == {"name": "b-1"}
+  assert json.loads((results / "b-1.json").read_text())["name"] == "b-1"
   folder = tmp_path / "runs" / "claim"
   assert runs.find(folder, "b-1").name.startswith("b-1-")
   with pytest.raises(ValueError, match=r"one ended run called c-1, .* none"):
@@ -110,6 +118,24 @@ def test_a_plan_starts_nothing_and_partial_tables_are_asked_for(
   with pytest.raises(SystemExit, match="1 runs are missing; --partial"):
     sweep("collect", "two")
   assert "Missing, 1 runs: b-0." in sweep("collect", "two", "--partial")
+
+
+def test_a_plan_measures_one_short_run_of_each_shape(sweep, config, tmp_path):
+  words = ("plan", config, "--seeds=0,1", "--measure")
+  said = sweep(*words)
+  # a and b differ in steps alone: one shape, of which one run is made.
+  assert sweep.started == ["a-0"]
+  [short] = (tmp_path / "runs" / "two" / "measured").iterdir()
+  made = files.read(short / "config.json")
+  assert made["steps"] == made["pretrain.steps"] == 12
+  assert made["log_every"] == 4 and made["seed"] == 0
+  # The minute that it took, then 488 and 1488 steps at two a second.
+  rows = {x.split()[0]: x.split() for x in said.splitlines()[1:3]}
+  assert float(rows["a"][3]) == pytest.approx((60 + 1976 / 2) / 60, rel=1e-3)
+  assert float(rows["b"][3]) == pytest.approx((60 + 479 / 2) / 60, rel=1e-3)
+  assert "the rates of 1 finished run of 12 steps" in said
+  sweep(*words)
+  assert sweep.started == ["a-0"]  # it is known now
 
 
 @pytest.mark.parametrize(

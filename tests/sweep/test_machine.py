@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers.fake_runs import wait_for
 
 from rsrc_jax.sweep import local, machine
 
@@ -48,6 +49,7 @@ def test_a_process_is_known_by_its_start_and_its_boot():
   child = subprocess.Popen(
     [sys.executable, "-S", "-c", "import time; time.sleep(60)"],
     start_new_session=True,
+    env={machine.MARK: "this one"},
   )
   try:
     who = machine.me(child.pid)
@@ -56,9 +58,13 @@ def test_a_process_is_known_by_its_start_and_its_boot():
     assert not machine.alive(who | {"boot": "another"})
     assert machine.session(child.pid) == [child.pid]
     assert machine.resident(child.pid) > 1 << 20
-    machine.end_session(who | {"start": who["start"] + 1})
-    assert machine.alive(who)  # another process than was meant
-    machine.end_session(who)
+    mark = f"{machine.MARK}=this one".encode()
+    wait_for(lambda: mark in machine.environment(child.pid))
+    # Another process than was meant, and another session.
+    machine.end_session(who | {"start": who["start"] + 1}, "this one")
+    machine.end_session(who, "another")
+    assert machine.alive(who)
+    machine.end_session(who, "this one")
     child.wait(10)
     assert not machine.alive(who)
   finally:
