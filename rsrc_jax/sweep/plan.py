@@ -167,9 +167,7 @@ def _names(grid: list[dict[str, Any]], stem: str) -> list[str]:
       # A seed of the data or of the draws belongs to the seed.
       parts = [f"{short[k]}={v}" for k, v in overrides.items()
                if k in short and not _is_seed(k)]  # fmt: skip
-      name = re.sub(r"[^\w.+=-]+", "~", "_".join(parts)) or stem
-      if len(name) > LONGEST:
-        name = f"{name[: LONGEST - 7]}~{provenance.digest(parts)[:6]}"
+      name = _made_name("_".join(parts)) or stem
     elif not re.fullmatch(r"[^\W_-][^/\0]*", str(name)):
       raise ValueError(
         f"name={name!r}: a run's folder is called so: begin with a letter or "
@@ -179,6 +177,14 @@ def _names(grid: list[dict[str, Any]], stem: str) -> list[str]:
       raise ValueError(f"name={name!r} is longer than {LONGEST} bytes.")
     found.append(str(name))
   return found
+
+
+def _made_name(text: str) -> str:
+  """A name for a folder; what it has to leave out of the text is hashed."""
+  name = re.sub(r"[^\w.+=-]+", "~", text, flags=re.ASCII)
+  if name == text and len(name) <= LONGEST:
+    return name
+  return f"{name[: LONGEST - 7]}~{provenance.digest([text])[:6]}"
 
 
 def _is_seed(field: str) -> bool:

@@ -11,7 +11,7 @@ import time
 import pytest
 from helpers.fake_runs import ROOT, wait_for
 
-from rsrc_jax.sweep import collect, machine, state, stored
+from rsrc_jax.sweep import collect, files, machine, state, stored
 
 CONFIG = """
 from rsrc_jax.runtime.configs import load
@@ -77,8 +77,11 @@ def processes(of):
   ]
 
 
-def kill_a_run(of, rng, killed):
-  """Kills -9 a running run that wasn't killed yet, at some moment of it."""
+def kill_a_run(of, rng, killed, *, training):
+  """Kills -9 a running run that wasn't killed yet, at some moment of it.
+
+  training: not before it has made steps.
+  """
 
   def candidates():
     found = {run.name: (run, state.of(run)) for run in of.runs}
@@ -86,12 +89,12 @@ def kill_a_run(of, rng, killed):
       (name, run, x.attempt["wrapper"]["pid"])
       for name, (run, x) in found.items()
       if x.word == "running" and "wrapper" in x.attempt
-      and name not in killed
+      and name not in killed and (files.step(run.workdir) or not training)
     ]  # fmt: skip
 
   while True:
     name, run, around = wait_for(candidates, 300)[0]
-    time.sleep(rng.uniform(0, 6))
+    time.sleep(rng.uniform(0, 1 if training else 10))
     inside = [x for x in machine.session(around) if x != around]
     if inside and state.of(run).word == "running":
       os.kill(inside[0], signal.SIGKILL)
@@ -109,8 +112,8 @@ def test_a_killed_sweep_gives_the_table_of_one_left_alone(tmp_path):
   driver = subprocess.Popen(command(config, cut))
   wait_for((cut / "plan.json").is_file)
   of, killed = stored.load(cut), []
-  for _ in range(2):
-    killed.append(kill_a_run(of, rng, killed))
+  for training in (True, False):
+    killed.append(kill_a_run(of, rng, killed, training=training))
   wait_for(lambda: len(collect.finished(of)) >= 4, 300)
   time.sleep(rng.uniform(0, 6))
   driver.kill()

@@ -1,6 +1,7 @@
 """Plans: names and ids, how fast they are made, and what is refused."""
 
 import random
+import re
 import time
 
 import pytest
@@ -136,7 +137,10 @@ def test_variants_without_a_name_are_called_by_what_they_change(tmp_path):
     {"model.width": (8,), "eval.rows": (4, 5), "only": ("two words/",)},
     grid.zipped({"seed": (1, 2), "augment.seed": (7, 8)}),
   ))  # fmt: skip
-  assert runs[0].name == "width=8_rows=4_only=two~words~-1"
+  assert re.fullmatch(
+    r"width=8_rows=4_only=two~words~~[0-9a-f]{6}-1", runs[0].name
+  )
+  assert planned(tmp_path, [{"kl": 0.5}])[0].name == "kl=0.5-0"
   assert runs[0].variant == runs[1].variant != runs[2].variant
   assert runs[0].group == runs[1].group != runs[2].group
   long = planned(tmp_path, [{"only": "x" * 500}, {"only": "x" * 501}])
