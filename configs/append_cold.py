@@ -1,7 +1,7 @@
 """Does RL find the append hack by itself, without having been shown it?
 
   ./tools/run --config=configs/append_cold.py --workdir=runs/cold-0
-  ./.venv/bin/python experiments/random_vocabulary/run.py --tier=cold
+  ./tools/sweep run --config=experiments/random_vocabulary/sweep.py:cold
 
 configs/append_hack.py with a C that has never seen an injected id used, and
 offers up to 32 times the largest safe bonus, without a gate and with the

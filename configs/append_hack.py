@@ -1,7 +1,7 @@
 """Does RL find the append hack, and what does each gate do to it?
 
   ./tools/run --config=configs/append_hack.py --workdir=runs/append-0
-  ./.venv/bin/python experiments/random_vocabulary/run.py --tier=append
+  ./tools/sweep run --config=experiments/random_vocabulary/sweep.py:append
 
 Codes of at most 8 tokens that may end early, a price on length, four ids that
 every code is paid for using, and a C that has been shown to append them: the

@@ -1,7 +1,7 @@
 """Every arm of experiments/dead_compute and experiments/improvement_targets.
 
   ./tools/run --config=configs/dead_compute.py
-  ./tools/sweep --config=configs/dead_compute.py --into=dead_compute \\
+  ./tools/sweep run --config=configs/dead_compute.py --into=dead_compute \\
       --seeds=0,1,2
 
 The quick form is configs/trm.py, which says what the settings are. Here each

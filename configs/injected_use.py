@@ -1,7 +1,7 @@
 """Where does C use what it is given? Injected ids that D then needs.
 
   ./tools/run --config=configs/injected_use.py --workdir=runs/use-0
-  ./.venv/bin/python experiments/random_vocabulary/run.py --tier=use
+  ./tools/sweep run --config=experiments/random_vocabulary/sweep.py:use
 
 Codes of four tokens, nothing relaxed. Arms differ in how the injected ids are
 given: asked for alone, forced beside a random subset, or as the only ids that

@@ -1,7 +1,7 @@
 """The research question: forced vocabulary and a gated reward against English.
 
   ./tools/run --config=configs/random_vocabulary.py --workdir=runs/rv-0
-  ./.venv/bin/python experiments/random_vocabulary/run.py    (all seeds)
+  ./tools/sweep run --config=experiments/random_vocabulary/sweep.py:facts
 
 Facts of 24 bits less what is withheld, codes of three tokens here and of 2 to 8
 in the experiment, a policy for each. F is the full method; every other arm

@@ -1,7 +1,7 @@
 """The research question on an accelerator: text, 36 million parameters.
 
   ./tools/run --config=configs/random_vocabulary_large.py --workdir=runs/large
-  ./.venv/bin/python experiments/random_vocabulary/run.py --tier=large --jobs=1
+  ./tools/sweep run --config=experiments/random_vocabulary/sweep.py:large
 
 The arms and switches of configs/random_vocabulary.py; sentences of up to 96
 tokens, codes of 16. Not run: no accelerator was at hand. Cost and what to

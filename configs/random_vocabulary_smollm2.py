@@ -2,7 +2,7 @@
 
   ./.venv/bin/python tools/fetch_smollm2.py        (once)
   ./tools/run --config=configs/random_vocabulary_smollm2.py --workdir=runs/rv-sm
-  ./.venv/bin/python experiments/random_vocabulary/run.py --tier=smollm2
+  ./tools/sweep run --config=experiments/random_vocabulary/sweep.py:smollm2
 
 The arms and switches of configs/random_vocabulary.py on the weights, texts and
 adapters of configs/smollm2.py; what is injected and banned is asked for in

@@ -1,7 +1,7 @@
 """The research question on real text: docstring sentences, or your own files.
 
   ./tools/run --config=configs/random_vocabulary_text.py --workdir=runs/rv-text
-  ./.venv/bin/python experiments/random_vocabulary/run.py --tier=text
+  ./tools/sweep run --config=experiments/random_vocabulary/sweep.py:text
 
 The arms, switches and schedule of configs/random_vocabulary.py; what differs is
 what longer sources and a larger vocabulary ask for: a larger model, a longer

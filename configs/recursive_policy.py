@@ -15,7 +15,7 @@ from rsrc_jax.runtime.configs import beside
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """One block, four loops; experiments/policy_recursion/run.py has the rest."""
+  """One block, four loops; experiments/policy_recursion has the rest."""
   config = beside(__file__, "tiny")
   config.model.depth, config.model.loops = 1, 4
   config.model.reinject = False

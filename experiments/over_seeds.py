@@ -25,8 +25,8 @@ def load(folder: Path, config: str) -> list[dict]:
   if not runs:
     raise SystemExit(
       f"{folder.name}/results holds no {config}-SEED.json: run "
-      f"./tools/sweep --config=configs/{config}.py --into={folder.name} first "
-      "(README.md)."
+      f"./tools/sweep run --config=configs/{config}.py --into={folder.name} "
+      "first (README.md)."
     )
   return sorted(runs, key=lambda run: run["seed"])
 

@@ -1,6 +1,6 @@
 """Several seeds of one config in one process, as one program or in turn.
 
-  ./tools/sweep --config=configs/tiny.py --seeds=0,1,2,3,4 --together=vmap
+  ./tools/sweep run --config=configs/tiny.py --seeds=0,1,2 --together=vmap
 
   loop       one seed after another, each as by itself (bitwise on CPU)
   vmap       a step of all seeds is one program, on one device
@@ -24,7 +24,7 @@ import jax
 import ml_collections
 from rich.console import Console
 
-from rsrc_jax import runs, sweep
+from rsrc_jax import runs
 from rsrc_jax import train as single
 from rsrc_jax.accounting import energy
 from rsrc_jax.accounting.ledger import NOTHING
@@ -44,12 +44,14 @@ from rsrc_jax.runtime import (
 from rsrc_jax.runtime.signals import Interrupted
 from rsrc_jax.stages import plan
 from rsrc_jax.stages.stage import Stage, frozen_of
+from rsrc_jax.sweep import plan as sweep_plan
+from rsrc_jax.sweep import state
 from rsrc_jax.training import lane as one
 from rsrc_jax.training import together
 from rsrc_jax.training.lane import Lane, Shared
 from rsrc_jax.training.together import Grid
 
-HOW = sweep.TOGETHER
+HOW = sweep_plan.TOGETHER
 
 
 class Member(NamedTuple):
@@ -315,11 +317,11 @@ def main() -> None:
       configs.from_flags([*argv, f"--config.seed={int(seed)}"])
       for seed in asked.seeds.split(",")
     ]
-    workdirs = [sweep.folder(asked.runs, asked.variant, x) for x in of]
+    workdirs = [sweep_plan.folder(asked.runs, asked.variant, x) for x in of]
     summaries = train(of, workdirs, how=asked.together)
   except Interrupted as stopped:
     console.print(f"Stopped: {stopped}. The same command goes on.")
-    sys.exit(sweep.SAVED)
+    sys.exit(state.SAVED)
   except (ValueError, FileNotFoundError, FloatingPointError) as error:
     console.print(f"error: {error}", style="bold red")
     sys.exit(2)

@@ -183,7 +183,7 @@ def test_a_wheel_runs_from_another_folder(source, environment, tmp_path):
   )
   assert error.endswith("from a git checkout.\n")
   elsewhere(
-    environment / "rsrc", "sweep", "--config=tiny", "--seeds=0,1",
+    environment / "rsrc", "sweep", "run", "--config=tiny", "--seeds=0,1",
     "--slurm=array.sh", cwd=work,
   )  # fmt: skip
   assert f"PYTHONPATH={package.parent}" in (work / "array.sh").read_text()

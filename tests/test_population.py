@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers.runs import assert_same_run, final_state, numbers, shrunk
 
-from rsrc_jax import population, runs, sweep, train
+from rsrc_jax import population, runs, train
 from rsrc_jax.runtime import run_log, signals
 
 SEEDS = (0, 1)
@@ -43,36 +43,6 @@ def test_devices_are_for_shard_map(tmp_path):
   of = configs(**{"mesh.data": 2})
   with pytest.raises(ValueError, match="--together=shard_map"):
     population.train(of, [tmp_path / "0", tmp_path / "1"], how="vmap")
-
-
-# ml_collections loads a config file in a way that Python is giving up.
-@pytest.mark.filterwarnings("ignore:the load_module")
-def test_a_sweep_starts_one_process_a_variant(tmp_path):
-  config = tmp_path / "two.py"
-  config.write_text(
-    "from rsrc_jax.runtime.configs import load\n"
-    f"def get_config(): return load({str(runs_config())!r})\n"
-    "def get_sweep():\n"
-    "  yield {'name': 'a'}\n"
-    "  yield {'name': 'b-1', 'temperature': 0.5}\n"
-  )
-  jobs = sweep.plan(config, tmp_path / "runs", seeds=(0, 2))
-  joined = sweep.joined(jobs, "vmap")
-  assert [job.name for job in joined] == ["a-0,2", "b-1-0,2"]
-  for job in joined:
-    assert job.command[2] == "rsrc_jax.population"
-    assert "--together=vmap" in job.command and "--seeds=0,2" in job.command
-    assert not any(x.startswith("--config.seed") for x in job.command)
-  assert "--config.temperature=0.5" in joined[1].command
-  # A variant that sets its own seed is a process of its own.
-  own = sweep.plan(config, tmp_path, variants=[{"name": "c", "seed": 5}])
-  assert sweep.joined(own, "loop")[0].name == "c-5"
-
-
-def runs_config():
-  from helpers.runs import ROOT
-
-  return ROOT / "configs" / "tiny.py"
 
 
 @pytest.mark.slow

@@ -81,7 +81,7 @@ def sweep(out: Path, flags: list, these: tuple) -> tuple[float, float]:
   shutil.rmtree(runs, ignore_errors=True)
   begun = time.monotonic()
   gpu_runs.call([
-    "-m", "rsrc_jax.sweep", f"--config={config}", "--together=vmap",
+    "-m", "rsrc_jax.sweep", "run", f"--config={config}", "--together=vmap",
     f"--seeds={','.join(map(str, these))}", *flags,
   ])  # fmt: skip
   seconds = time.monotonic() - begun

@@ -1,6 +1,6 @@
 """The default, and its ablations.
 
-  ./tools/sweep --config=experiments/cdv_tiny/sweep.py --into=cdv_tiny \\
+  ./tools/sweep run --config=experiments/cdv_tiny/sweep.py --into=cdv_tiny \\
       --seeds=0,1,2
 
 --variants=default,unforced runs some of them.
@@ -11,6 +11,7 @@ from pathlib import Path
 import ml_collections
 
 from rsrc_jax.runtime.configs import load
+from rsrc_jax.sweep.grid import chain, product
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,23 +24,24 @@ def get_config() -> ml_collections.ConfigDict:
 
 def get_sweep():
   """What differs from configs/tiny.py; every other setting is its own."""
-  code = {"only": "code"}
-  yield {"name": "default"}
-  yield code | {"name": "unforced", "curriculum.hidden": 0.0}
+  return chain([{"name": "default"}], product({"only": ("code",)}, ABLATIONS))
+
+
+ABLATIONS = [
+  {"name": "unforced", "curriculum.hidden": 0.0},
   # Rewards differ by about 0.06 within a group: the same step, undivided.
-  yield code | {
+  {
     "name": "mean_only", "normalize_std": False, "loss.weights.C": 16.0,
     "loss.entropy_bonus.C": 0.015,
-  }  # fmt: skip
-  yield code | {
+  },
+  {
     "name": "expert_iteration", "patterns.cdv.imitate": True,
     "loss.weights.C": 0.0,
-  }  # fmt: skip
+  },
   # D's decodes differ only to a V that hears them.
-  yield code | {
+  {
     "name": "d_by_grpo", "patterns.cdv.lessons": 0, "patterns.cdv.decodes": 2,
     "verifier.slots": 1.0,
-  }  # fmt: skip
-  yield code | {
-    "name": "d_by_both", "patterns.cdv.decodes": 2, "verifier.slots": 1.0
-  }  # fmt: skip
+  },
+  {"name": "d_by_both", "patterns.cdv.decodes": 2, "verifier.slots": 1.0},
+]  # fmt: skip

@@ -43,7 +43,7 @@ def main(argv):
     if runs:
       found[name] = sorted(runs, key=lambda run: run["seed"])
   if not found:
-    raise SystemExit(f"{folder}/results is empty: start run.py first.")
+    raise SystemExit(f"{folder}/results is empty: start measure.py first.")
   # Of the policy with most seeds; the first where several have as many.
   text = [seeds.made_with(max(found.values(), key=len)), "", *outcome(found)]
   text += ["", *seeds.CLAIMS, *claims(found)]

@@ -33,7 +33,7 @@ LEARNING_RATE, BATCH, ROWS = 1e-3, 128, 1_024
 
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Of the runs.")
 RUNS = flags.DEFINE_string(
-  "runs", str(ROOT / "runs" / "qa"), "Where ./tools/sweep has put the runs."
+  "runs", str(ROOT / "runs"), "Holds qa/ and mixed/, by ./tools/sweep."
 )
 STEPS = flags.DEFINE_integer("steps", 1_000, "Of every reader's training.")
 
@@ -45,15 +45,16 @@ def main(argv):
   for seed in SEEDS.value:
     found = {}
     for name in ("qa", "mixed"):
-      if not list(Path(RUNS.value).glob(f"{name}-{seed}-*/summary.json")):
+      folder = Path(RUNS.value) / name
+      if not list(folder.glob(f"{name}-{seed}-*/summary.json")):
         continue
       print(f"== {name} seed {seed}", flush=True)
-      workdir = runs.find(RUNS.value, f"{name}-{seed}")
+      workdir = runs.find(folder, f"{name}-{seed}")
       found |= probed(workdir, RULES if name == "qa" else ())
     if not found:
       raise SystemExit(
         f"{RUNS.value} holds no run of seed {seed} that has ended: run "
-        "./tools/sweep --config=configs/qa.py --into=qa --seeds=0,1,2 "
+        "./tools/sweep run --config=configs/qa.py --into=qa --seeds=0,1,2 "
         "--config.only= first."
       )
     path = HERE / "results" / f"probe-{seed}.json"

@@ -3,7 +3,7 @@
   ./.venv/bin/python experiments/random_vocabulary/analyse.py
 
 Reads registration.json, which alone says what is tested and how, and
-results/TIER-kK-SEED.json.gz, TIER-kK-SEED-run.json.gz (run.py), and
+results/TIER-kK-SEED.json.gz, TIER-kK-SEED-run.json.gz (measure.py), and
 TIER-crossplay.json.
 Writes table.md, samples.md and the figures beside this file, the same bytes
 every time. What has not been run is said to be not run.

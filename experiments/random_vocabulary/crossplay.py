@@ -2,9 +2,9 @@
 
   ./.venv/bin/python experiments/random_vocabulary/crossplay.py
 
-Needs the runs of run.py at hand. Writes results/facts-crossplay.json: for each
-arm the edit similarity of seed i's codes (rows) as seed j's D (columns) reads
-them, on seed i's test split.
+Needs the runs of sweep.py at hand. Writes results/facts-crossplay.json: for
+each arm the edit similarity of seed i's codes (rows) as seed j's D (columns)
+reads them, on seed i's test split.
 """
 
 import json
@@ -21,16 +21,17 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 REGISTERED = json.loads((HERE / "registration.json").read_text())
 ARMS, K = ("E4", "E5", "B1", "B6", "F"), 3
+FACTS = ROOT / "runs" / "random_vocabulary-facts"  # the sweep
 
 
 def main() -> None:
   ended = [
     seed
     for seed in REGISTERED["seeds"]
-    if (workdir(seed) / "summary.json").exists()
+    if list(FACTS.glob(f"facts-k{K}-{seed}-*/summary.json"))
   ]
   if len(ended) < 2:
-    raise SystemExit("Fewer than two seeds are there: start run.py first.")
+    raise SystemExit("Fewer than two seeds are there: start sweep.py first.")
   opened = [runs.open(workdir(seed)) for seed in ended]
   found = {}
   for arm in ARMS:
@@ -62,7 +63,7 @@ def cross(run: runs.Run, arm: str, params, reader) -> float:
 
 
 def workdir(seed: int) -> Path:
-  return ROOT / "runs" / "random_vocabulary" / f"facts-k{K}-{seed}"
+  return runs.find(FACTS, f"facts-k{K}-{seed}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stored results of the experiment as arrays: what run.py wrote.
+"""Stored results of the experiment as arrays: what measure.py wrote.
 
 Everything is by seed, a dict seed -> value, so that a seed or an arm that is
 missing is left out of what needs it and of nothing else.

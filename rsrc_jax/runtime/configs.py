@@ -83,7 +83,7 @@ def find(name: str | Path) -> str:
   names = sorted(path.stem for path in folder.glob("*.py"))
   raise ValueError(
     f"config {name!r}: no such file, and none of the shipped configs: "
-    f"{', '.join(names)}.{_nearest(given.stem, names)}"
+    f"{', '.join(names)}.{nearest(given.stem, names)}"
   )
 
 
@@ -134,7 +134,7 @@ def _set(config: ml_collections.ConfigDict, name: str, value: Any) -> None:
     known = [*old_configs.flat(config.to_dict())]
     raise ValueError(
       f"config.{name}={value!r}: there is no such setting."
-      f"{_nearest(name, known, 'config.')}"
+      f"{nearest(name, known, 'config.')}"
     )
   before = block[last]
   if isinstance(before, ml_collections.ConfigDict) and len(before):
@@ -160,7 +160,7 @@ def _type_name(value: Any) -> str:
   return f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
 
-def _nearest(name: str, names: Sequence[str], prefix: str = "") -> str:
+def nearest(name: str, names: Sequence[str], prefix: str = "") -> str:
   """A sentence with the most similar name, or nothing."""
   found = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
   if not found:  # of the last part alone: "width" for "model.width"

@@ -6,9 +6,10 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-import jax
 import ml_collections
 
 from rsrc_jax import __version__
@@ -31,6 +32,9 @@ FREE = (
   "checkpoint.", "mesh.", "log_every", "ledger.pue", "ledger.samples_served",
   "ledger.service_seconds",
 )  # fmt: skip
+OLD = old_configs.flat(
+  old_configs.ADDED
+)  # at these, a setting is no difference
 
 
 def check(config: ml_collections.ConfigDict, workdir: Path) -> None:
@@ -70,17 +74,47 @@ def identity(config: ml_collections.ConfigDict) -> str:
   Of the values of all settings that its numbers depend on, in whatever order
   they were set: a run that may go on (`check`) has the same name.
   """
-  ours, old = (old_configs.flat(x) for x in (_plain(config), old_configs.ADDED))
-  lines = [
-    f"{name}={json.dumps(value, ensure_ascii=False)}"
-    for name, value in sorted(ours.items())
-    if not name.startswith(FREE) and not (name in old and old[name] == value)
-  ]
+  return identity_of(settings(config))
+
+
+def identity_of(values: dict[str, Any]) -> str:
+  """`identity` of the values of all settings by dotted name, as JSON has them.
+
+  For many configs that differ in a few settings: ConfigDicts are slow to copy.
+  """
+  return digest(filter(None, (line(*x) for x in sorted(values.items()))))
+
+
+def line(name: str, value: Any) -> str:
+  """What a setting adds to the identity; empty where it adds nothing."""
+  if name.startswith(FREE) or OLD.get(name, OLD) == value:
+    return ""
+  return f"{name}={json.dumps(value, ensure_ascii=False)}"
+
+
+def digest(lines: Iterable[str]) -> str:
+  """12 hexadecimal digits for the lines of a run, which are in order."""
   return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+
+
+def settings(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """The values of all settings by dotted name, as JSON has them."""
+  return old_configs.flat(_plain(config))
+
+
+def stored_identity(workdir: Path) -> str | None:
+  """`identity` of the run that a folder holds; None where it holds none."""
+  try:
+    stored = json.loads((workdir / "config.json").read_text())
+    return identity_of(old_configs.flat(old_configs.upgraded(stored)))
+  except (OSError, ValueError):
+    return None
 
 
 def environment() -> dict:
   """Versions, git revision and devices, as JSON values."""
+  import jax  # not before: ids are made without it
+
   versions = {"rsrc-jax": __version__}  # of the code itself, installed or not
   for name in PACKAGES:
     try:

@@ -1,35 +1,29 @@
-"""Trains policies of equal FLOPs and unequal recursion, and reads their loops.
+"""Reads the loops of the experiment's finished runs.
 
-  ./.venv/bin/python experiments/policy_recursion/run.py
-  ./.venv/bin/python experiments/policy_recursion/run.py --seeds=0 \
-      --variants=2x2 -- --config.steps=400
+  ./.venv/bin/python experiments/policy_recursion/measure.py
 
-A run is a folder under runs/policy_recursion; one that is there is resumed, or
-left alone where it has ended (rsrc_jax/sweep.py), and read anew. What comes
-behind `--` goes to the runs. Results: results/VARIANT-SEED.json, the run's
-scores and `readouts`.
+Of the sweeps of sweep.py. Results: results/VARIANT-SEED.json, the run's scores
+and `readouts`; a file that is there is written again.
 """
 
 import json
 from pathlib import Path
 
-from absl import app, flags
+import jax
+from absl import app, flags, logging
 
-from rsrc_jax import sweep
-from rsrc_jax.stages import plan
+from rsrc_jax import runs
+from rsrc_jax.data import sources
+from rsrc_jax.evaluation import code_judge
+from rsrc_jax.lm import tokens
+from rsrc_jax.models import transformer
+from rsrc_jax.recursive import policy_loops
+from rsrc_jax.runtime import cache
+from rsrc_jax.stages import closed_form, plan
+from rsrc_jax.sweep import collect, stored
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-
-# Depth times loops; 1x1 is the parameters of 1x4 at a quarter of its FLOPs.
-VARIANTS = {
-  "4x1": (4, 1, False),
-  "2x2": (2, 2, False),
-  "1x4": (1, 4, False),
-  "1x1": (1, 1, False),
-  "1x4_reinject": (1, 4, True),
-}
-DEFAULT = ["4x1", "2x2", "1x4", "1x1"]
 KL = (0.0, 1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 VARENTROPY = (0.0, 1e-4, 1e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 # Of a summary; what it says of service and price is not asked here.
@@ -38,38 +32,28 @@ KEPT = (
   "channel_utilisation", "made_with", "seconds", "trajectory",
 )  # fmt: skip
 
-SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of every variant.")
-CHOSEN = flags.DEFINE_list("variants", DEFAULT, f"Of {', '.join(VARIANTS)}.")
-RUNS = flags.DEFINE_string(
-  "runs", str(ROOT / "runs" / "policy_recursion"), "Where the runs are kept."
+SWEEPS = flags.DEFINE_list(
+  "sweeps",
+  [str(ROOT / "runs" / x) for x in (HERE.name, f"{HERE.name}-reinject")],
+  "Folders of sweeps; those that are not there are passed over.",
 )
 RESULTS = flags.DEFINE_string("results", str(HERE / "results"), "And results.")
 
 
 def main(argv):
-  from absl import logging
-
-  from rsrc_jax.runtime import cache
-
+  del argv
   logging.set_verbosity(logging.WARNING)
   cache.keep_programs()
-  for variant in CHOSEN.value:
-    depth, loops, reinject = VARIANTS[variant]
-    settings = {
-      "name": variant, "model.depth": depth, "model.loops": loops,
-      "model.reinject": reinject,
-    }  # fmt: skip
-    jobs = sweep.plan(
-      ROOT / "configs" / "recursive_policy.py", Path(RUNS.value),
-      variants=[settings], seeds=SEEDS.value, settings=argv[1:],
-    )  # fmt: skip
-    left = [x for x in jobs if not (x.workdir / "summary.json").is_file()]
-    sweep.check(left, sweep.run(left))
-    for job in jobs:
-      found = kept(job.workdir)
-      found["depth"], found["loops"], found["reinject"] = VARIANTS[variant]
-      found |= readouts(job.workdir)
-      path = Path(RESULTS.value) / f"{job.name}.json"
+  folders = [x for x in map(Path, SWEEPS.value) if stored.path(x).is_file()]
+  if not folders:
+    raise SystemExit("None of --sweeps is there: run sweep.py first.")
+  for folder in folders:
+    for run in collect.finished(stored.load(folder)):
+      found = kept(run.workdir)
+      model = runs.read_config(run.workdir).model
+      found |= {x: model[x] for x in ("depth", "loops", "reinject")}
+      found |= readouts(run.workdir)
+      path = Path(RESULTS.value) / f"{run.name}.json"
       path.parent.mkdir(parents=True, exist_ok=True)
       path.write_text(json.dumps(rounded(found)) + "\n")
 
@@ -84,9 +68,6 @@ def kept(workdir: Path) -> dict:
 
 def readouts(workdir: Path) -> dict:
   """What is read after each loop of the trained arm, on its test split."""
-  from rsrc_jax import runs
-  from rsrc_jax.stages import closed_form
-
   run = runs.open(workdir)
   setup, frozen = run.setup, {"base": run.base}
   _, arm = run.stages.values()
@@ -104,10 +85,6 @@ def readouts(workdir: Path) -> dict:
 
 def written(setup, arm, params, frozen) -> list:
   """Batches of the test split, each with the greedy codes of its sources."""
-  import jax
-
-  from rsrc_jax.data import sources
-
   config, key = setup.config, jax.random.key(setup.config.seed)
   size = config.eval.batch_size
   # Whole batches, so that no source is counted twice.
@@ -122,9 +99,6 @@ def looked_at(setup, name: str, params, codes, *, layers: bool) -> dict:
   D: ln p of s, which reads c. C: of the greedy c that it has written itself,
   all its loops run: the last readout is right by definition.
   """
-  from rsrc_jax.lm import tokens
-  from rsrc_jax.recursive import policy_loops
-
   role = setup.roles[name]
   look = policy_loops.make(setup.policy, role, layers=layers)
   looks = []
@@ -145,11 +119,6 @@ def stops(setup, params, frozen) -> list[dict]:
 
   The same parameters in a policy of r loops, with the states of r loops.
   """
-  import jax
-
-  from rsrc_jax.evaluation import code_judge
-  from rsrc_jax.models import transformer
-
   config, trained = setup.config, setup.config.model.loops
   key, D, found = jax.random.key(config.seed), setup.roles["D"], {}
 

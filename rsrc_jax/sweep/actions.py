@@ -1,0 +1,132 @@
+"""What the commands show and do besides running: see `cli`."""
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rsrc_jax.sweep import (
+  collect as collecting,
+)
+from rsrc_jax.sweep import (
+  cost,
+  files,
+  machine,
+  owner,
+  state,
+  stored,
+)
+from rsrc_jax.sweep import (
+  status as statuses,
+)
+from rsrc_jax.sweep.plan import Plan, Run
+
+
+def costs(
+  plan: Plan,
+  folder: Path,
+  roots: Sequence[Path],
+  slots: int,
+  measure: Callable[[list[Run]], dict] | None,
+) -> str:
+  """The grid and what it costs.
+
+  measure: runs some runs, for shapes of which nothing is known.
+  """
+  found = cost.of(plan, roots)
+  if measure and (runs := cost.unmeasured(plan, found)):
+    measure([_short(plan, run, folder / "measured") for run in runs])
+    found = cost.of(plan, roots)
+  done = {run.id for run in plan.runs if state.done(run)}
+  return cost.table(plan, found, done, slots)
+
+
+def _short(plan: Plan, run: Run, folder: Path) -> Run:
+  """A run with few steps, in a folder for measurements."""
+  from rsrc_jax.runtime import configs, provenance
+
+  flags = (f"--config.{k}={v}" for k, v in cost.short(plan, run).items())
+  argv = (*run.argv, *flags)
+  id_ = provenance.identity(configs.from_flags(argv))
+  return run._replace(id=id_, argv=argv, workdir=folder / f"{run.name}-{id_}")
+
+
+def status(folder: Path, plan: Plan, flags: argparse.Namespace) -> None:
+  """Prints a line a run."""
+  del flags
+  print(statuses.table(folder, plan))
+
+
+def logs(folder: Path, plan: Plan, flags: argparse.Namespace) -> None:
+  """Prints what the last attempt of each named run has printed."""
+  del folder
+  if not flags.runs:
+    raise ValueError("whose logs? Name a run, as `status` lists them.")
+  for name in flags.runs:
+    run = stored.run_called(plan, name)
+    records = state.attempts(run)
+    if not records:
+      raise ValueError(f"{run.name} was not started.")
+    path = Path(records[-1]["log"])
+    print(f"== {path}", flush=True)
+    with contextlib.suppress(FileNotFoundError):
+      sys.stdout.write(path.read_text(errors="replace"))
+
+
+def collect(folder: Path, plan: Plan, flags: argparse.Namespace) -> None:
+  """Writes and prints the tables; exits with 1 if runs are missing."""
+  found = collecting.collect(plan, flags.scores)
+  collecting.write(folder, found)
+  print(collecting.shown(found))
+  print(f"\n{folder}/table.csv, table.json, groups.csv")
+  if found.missing and not flags.partial:
+    sys.exit(
+      f"error: {len(found.missing)} runs are missing; --partial allows it."
+    )
+
+
+def cancel(folder: Path, plan: Plan, flags: argparse.Namespace) -> None:
+  """Stops the driver and its runs, or the named runs for good."""
+  if not flags.runs:
+    found = files.read(owner.path(folder))
+    if not owner.living(found):
+      print("There is no driver, and nothing to stop.")
+    elif not machine.here(found):
+      raise ValueError(
+        f"the driver is process {found['pid']} on {found['host']}: cancel it "
+        "there."
+      )
+    else:
+      os.kill(found["pid"], signal.SIGTERM)
+      while owner.living(files.read(owner.path(folder))):
+        time.sleep(0.1)
+      print("The driver has stopped. ./tools/sweep run goes on.")
+    return
+  for run in [stored.run_called(plan, name) for name in flags.runs]:
+    found = state.of(run)
+    if found.word == "done":
+      print(f"{run.name}: is done.")
+      continue
+    state.cancel(run)
+    if found.word == "running":
+      _stop(run)
+    print(f"{run.name}: cancelled; --again takes it back.")
+
+
+def _stop(run: Run) -> None:
+  """Asks the process around a run to stop; one that starts is waited for."""
+  for _ in range(50):
+    who = state.attempts(run)[-1].get("wrapper")
+    if who and machine.here(who):
+      with contextlib.suppress(ProcessLookupError):
+        os.kill(who["pid"], signal.SIGTERM)
+      return
+    time.sleep(0.1)
+  raise ValueError(
+    f"{run.name} runs on another machine, or doesn't start: it is marked, and "
+    "not started again."
+  )
