@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All that this project wants to know of one data-centre GPU, in eight minutes:
+# All that this project wants to know of one data-centre GPU, in a quarter of an hour:
 # benchmarks/gpu/run.py, with the interpreter that the launchers of tools/ take.
 #   ./benchmarks/gpu.sh                      all steps; again: what is left
 #   RSRC_ENV=image ./benchmarks/gpu.sh       on an image that brings its own jax

@@ -46,7 +46,7 @@ def head_row(rows: int, width: int, vocab: int, dtype: str, which: str) -> str:
 
 STEPS = {
   "device": Step(
-    14, 60, "start 6 s, five programs",
+    18, 60, "measured on an H200",
     "The card and its rates", ("value",),
     (
       "card", "memory", "driver", "CUDA", "power limit", "jax, jaxlib",
@@ -58,7 +58,7 @@ STEPS = {
     "highest is asked for. These rates are the floors of the other steps.",
   ),
   "kernels": Step(
-    46, 110, "24 programs at 2 s",
+    93, 150, "measured on an H200",
     "Token statistics: the Pallas kernel beside XLA",
     (
       "lowered", "Pallas, ms", "plain, ms", "blocked, ms", "floor, ms",
@@ -71,7 +71,7 @@ STEPS = {
     "highest by all three, and its floor takes that rate.",
   ),
   "parity": Step(
-    20, 60, "three models of three layers, torch loads in 8 s",
+    60, 120, "measured on an H200",
     "Logits beside transformers",
     (
       "against", "largest logit", "float32", "float32 highest", "bfloat16",
@@ -82,7 +82,7 @@ STEPS = {
     "float32 on the CPU. their bfloat16: its own, as a yardstick of ours.",
   ),
   "speed": Step(
-    124, 190, "six pairs of programs: 30 layers unrolled in 20 s, 16 in 12 s",
+    160, 300, "six pairs of programs: 30 layers unrolled in 20 s, 16 in 12 s",
     "Update and decoding against the floor",
     (
       "ms", "tokens a second", "floor, ms", "bound by", "share of the floor",
@@ -102,7 +102,7 @@ STEPS = {
     "cache.",
   ),
   "mismatch": Step(
-    36, 100, "18 programs of four layers at 2 s",
+    250, 300, "a third took 80 s on an H200",
     "Sampler and learner",
     (
       "KL a token, nats", "the same, estimated directly",
@@ -120,7 +120,7 @@ STEPS = {
     "setting for it.",
   ),
   "energy": Step(
-    68, 110, "three windows of 20 s, programs from the cache of speed",
+    90, 150, "three windows of 20 s, programs from the cache of speed",
     "Joules",
     (
       "seconds", "times", "accelerator, J", "accelerator, W", "J each",
@@ -133,7 +133,7 @@ STEPS = {
     "is beside the counter (median, 5 to 95 %).",
   ),
   "default": Step(
-    85, 170, "compiling 50 s, 8,000 steps of 3 to 6 ms",
+    85, 240, "compiling 50 s, 8,000 steps of 3 to 6 ms",
     "The default run, configs/tiny.py", ("value",),
     (
       "code, bits", "best English arm", "best English arm, bits",
@@ -147,7 +147,7 @@ STEPS = {
     "278 s.",
   ),
   "text": Step(
-    30, 70, "compiling 22 s, 120 steps",
+    45, 150, "compiling 22 s, 120 steps",
     "A text run, configs/cdv_text.py", ("value",),
     (
       "code, bits of loss", "seconds", "compiling, s",
@@ -157,7 +157,7 @@ STEPS = {
     "library: it shows that text trains, not how well.",
   ),
   "seeds": Step(
-    40, 110, "compiling 30 s, 600 steps of 5 to 15 ms",
+    60, 200, "compiling 30 s, 600 steps of 5 to 15 ms",
     "Five seeds as one program", ("value",),
     (
       "steps of an arm", "seconds", "code, steps a second, all seeds",
