@@ -35,12 +35,7 @@ from rsrc_jax.types import (
 
 TARGETS = ("none", "next", "final")
 PASSES = 3  # in which a chain of rewrites is followed at the end
-
-
-# Settings that a step can be given as arguments: see rl/numbers.py.
-NUMBERS = (
-  "length_price", "over_parent", *(f"fresh.{name}" for name in cdv.NUMBERS),
-)  # fmt: skip
+NUMBERS = ("length_price", "over_parent", *(f"fresh.{x}" for x in cdv.NUMBERS))
 
 
 class Parts(NamedTuple):
@@ -302,7 +297,6 @@ def examine(
   s = batch.source
   base_log_lik = likelihood.without_code(p.policy, frozen["base"], p.text, s)
   k_pass = [keys.child(key, i) for i in range(1, PASSES + 1)]
-  key = keys.child(key, keys.Chains.TRIES)
   read = lambda c: likelihood.of_source(p.policy, params, p.D, s, c)
   read_one = lambda c: read(tokens.expand(c))[:, 0]
   score = lambda name, c, log_lik: {
@@ -310,7 +304,8 @@ def examine(
     f"{name}_tokens": jnp.sum(c.mask, -1) * 1.0,
   }
   start = write_at_start(p, frozen, s)
-  resamples = _resample(p, params, batch, key, read, base_log_lik)
+  k_tries = keys.child(key, keys.Chains.TRIES)
+  resamples = _resample(p, params, batch, k_tries, read, base_log_lik)
   start_log_lik = read_one(start)
   scores = score("old", start, start_log_lik)
   scores |= score("once", code, read_one(code))
@@ -392,10 +387,7 @@ def _check(
       f"{field}.fresh.gate: injection is paid for by cdv alone; set it to None."
     )
   if not 0.0 <= left < 1.0 or warmup < 0:
-    raise ValueError(
-      f"{field}: left={left} is a share below 1, warmup={warmup} a number of "
-      "steps."
-    )
+    raise ValueError(f"{field}: left={left} in [0, 1), warmup={warmup} >= 0.")
 
 
 def _check_batch(p: Parts, rows: int) -> None:
