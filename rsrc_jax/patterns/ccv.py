@@ -304,8 +304,7 @@ def examine(
     f"{name}_tokens": jnp.sum(c.mask, -1) * 1.0,
   }
   start = write_at_start(p, frozen, s)
-  k_tries = keys.child(key, keys.Chains.TRIES)
-  resamples = _resample(p, params, batch, k_tries, read, base_log_lik)
+  resamples = _resample(p, params, batch, key, read, base_log_lik)
   start_log_lik = read_one(start)
   scores = score("old", start, start_log_lik)
   scores |= score("once", code, read_one(code))
@@ -329,6 +328,7 @@ def examine(
 
 def _resample(p: Parts, params, batch: Batch, key, read, base_log_lik):
   """-> best(n): of n samples of C from s the best code, its likelihood [B]."""
+  key = keys.child(key, keys.Chains.TRIES)
   found = rollout.sample(
     p.policy, params, p.C, p.C.prompt(batch.source),
     keys.row_keys(key, batch.row), samples=PASSES * p.group,
@@ -365,9 +365,7 @@ def _at(x: jax.Array, index: jax.Array) -> jax.Array:
   return jnp.take_along_axis(x, index[:, None], 1)[:, 0]
 
 
-def _check(
-  buffer, parents, group, targets, over_parent, left, warmup, fresh
-) -> None:
+def _check(buffer, parents, group, targets, over_parent, left, warmup, fresh):
   field = "config.patterns.ccv"
   if buffer < 1:
     raise ValueError(f"{field}.buffer={buffer} keeps no code: at least 1.")
@@ -387,7 +385,10 @@ def _check(
       f"{field}.fresh.gate: injection is paid for by cdv alone; set it to None."
     )
   if not 0.0 <= left < 1.0 or warmup < 0:
-    raise ValueError(f"{field}: left={left} in [0, 1), warmup={warmup} >= 0.")
+    raise ValueError(
+      f"{field}: left={left} is a share below 1, warmup={warmup} a number of "
+      "steps."
+    )
 
 
 def _check_batch(p: Parts, rows: int) -> None:
