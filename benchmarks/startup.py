@@ -42,6 +42,7 @@ def main() -> None:
   flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   flags.add_argument("--before", type=Path, help="a former tree")
   flags.add_argument("--rounds", type=int, default=3)
+  flags.add_argument("--cases", default=",".join(CASES), help="the steps")
   flags.add_argument("--shares", action="store_true")
   flags.add_argument("--child", help=argparse.SUPPRESS)
   asked, rest = flags.parse_known_args()
@@ -54,9 +55,9 @@ def main() -> None:
   if asked.shares:
     print("\n".join(share_table(trees)))
     return
-  found = {}
+  found, cases = {}, asked.cases.split(",")
   for number in range(asked.rounds):
-    for kind, name in (("start", ""), *(("step", x) for x in CASES)):
+    for kind, name in (("start", ""), *(("step", x) for x in cases)):
       for tree, folder in trees.items():
         for key, values in measured(folder, kind, name).items():
           found.setdefault(key, {}).setdefault(tree, []).append(values)

@@ -141,7 +141,8 @@ def _together(of, workdirs, how: str) -> list[dict[str, Any]]:
     outer.callback(meter.close)
     setups = []
     for number, (config, workdir) in enumerate(zip(of, workdirs, strict=True)):
-      with meter.only(number):
+      what = f"reading the corpus of seed {config.seed}"
+      with meter.only(number), run_log.waiting(what, Console(stderr=True)):
         setups.append(make_setup(config, cache.tokenizers(workdir)))
     with contextlib.ExitStack() as ledgers:
       members = []
@@ -176,7 +177,10 @@ def _member(
   shared = single.share(setup, opened, meter.of(number), NOTHING)
   stages = [single.charged(x, shared) for x in plan.make_stages(setup)]
   trained = single.Trained({}, {}, {})
-  with shared.ledger.phase("compile") as spend:
+  with (
+    shared.ledger.phase("compile") as spend,
+    run_log.waiting("making parameters", opened.log.console),
+  ):
     trained.params["untrained"] = spend(runs.initial_params(setup))
   return Member(number, shared, stages, trained, provenance.environment())
 

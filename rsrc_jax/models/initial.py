@@ -7,6 +7,7 @@ import math
 import zlib
 from collections.abc import Callable, Mapping
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +15,12 @@ import numpy as np
 from rsrc_jax.types import Params
 
 Draw = Callable[..., jax.Array]  # key, shape -> values
+# How the leaves of a block are drawn.
+BLOCK: Mapping[str, Draw] = {
+  "kernel": nn.initializers.lecun_normal(),
+  "bias": nn.initializers.zeros,
+  "scale": nn.initializers.ones,
+}
 
 
 def named(key: jax.Array, name: str) -> jax.Array:

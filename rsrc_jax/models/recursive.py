@@ -149,7 +149,7 @@ def init(arch: Architecture, key: jax.Array) -> Params:
   x = jnp.zeros((arch.cells, 1, width), arch.dtype)
   count = (_calls(arch), arch.depth) if arch.untied else (arch.depth,)
   block = jax.eval_shape(_block(arch).init, key, x)["params"]
-  draws = {"kernel": nn.initializers.lecun_normal()}
+  draws = dict(initial.BLOCK)
   for name in ("cell_gate", "cell_up", "cell_down"):
     draws[name] = lambda k, shape: cells(shape[1] ** -0.5)(k, shape)
   normal = cells(width**-0.5)

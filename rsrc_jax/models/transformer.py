@@ -123,13 +123,6 @@ def resolved(arch: Architecture) -> Architecture:
   )
 
 
-# How the leaves of a block are drawn.
-DRAWS = {
-  "kernel": nn.initializers.lecun_normal(),
-  "bias": nn.initializers.zeros,
-  "scale": nn.initializers.ones,
-}
-
 # The functions of the policy. `arch` is resolved.
 
 
@@ -146,7 +139,7 @@ def init(arch: Architecture, key: jax.Array) -> Params:
   draw = lambda name, rows: normal(initial.named(key, name), (rows, arch.width))
   params = {
     "embed": draw("embed", arch.vocab_size),
-    "blocks": initial.stack(key, block, DRAWS, (arch.depth,), "blocks"),
+    "blocks": initial.stack(key, block, initial.BLOCK, (arch.depth,), "blocks"),
     "norm": {"scale": jnp.ones(arch.width)},
   }
   if arch.absolute:

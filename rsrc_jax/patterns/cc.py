@@ -19,14 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsrc_jax.lm import (
-  extracts,
-  keys,
-  likelihood,
-  memory,
-  rollout,
-  tokens,
-)
+from rsrc_jax.lm import extracts, keys, likelihood, memory, rollout, tokens
 from rsrc_jax.lm.memory import Memory
 from rsrc_jax.lm.roles import joined
 from rsrc_jax.rl import numbers
@@ -46,9 +39,6 @@ from rsrc_jax.types import (
 )
 
 LEVELS = 8  # in which CC is told V's score
-
-
-# Settings that a step can be given as arguments: see rl/numbers.py.
 NUMBERS = ("drift", "over_memory", "over_empty", "dropout", "length_price")
 
 

@@ -35,12 +35,7 @@ from rsrc_jax.types import (
 
 TARGETS = ("none", "next", "final")
 PASSES = 3  # in which a chain of rewrites is followed at the end
-
-
-# Settings that a step can be given as arguments: see rl/numbers.py.
-NUMBERS = (
-  "length_price", "over_parent", *(f"fresh.{name}" for name in cdv.NUMBERS),
-)  # fmt: skip
+NUMBERS = ("length_price", "over_parent", *(f"fresh.{x}" for x in cdv.NUMBERS))
 
 
 class Parts(NamedTuple):
@@ -302,7 +297,6 @@ def examine(
   s = batch.source
   base_log_lik = likelihood.without_code(p.policy, frozen["base"], p.text, s)
   k_pass = [keys.child(key, i) for i in range(1, PASSES + 1)]
-  key = keys.child(key, keys.Chains.TRIES)
   read = lambda c: likelihood.of_source(p.policy, params, p.D, s, c)
   read_one = lambda c: read(tokens.expand(c))[:, 0]
   score = lambda name, c, log_lik: {
@@ -334,6 +328,7 @@ def examine(
 
 def _resample(p: Parts, params, batch: Batch, key, read, base_log_lik):
   """-> best(n): of n samples of C from s the best code, its likelihood [B]."""
+  key = keys.child(key, keys.Chains.TRIES)
   found = rollout.sample(
     p.policy, params, p.C, p.C.prompt(batch.source),
     keys.row_keys(key, batch.row), samples=PASSES * p.group,
@@ -370,9 +365,7 @@ def _at(x: jax.Array, index: jax.Array) -> jax.Array:
   return jnp.take_along_axis(x, index[:, None], 1)[:, 0]
 
 
-def _check(
-  buffer, parents, group, targets, over_parent, left, warmup, fresh
-) -> None:
+def _check(buffer, parents, group, targets, over_parent, left, warmup, fresh):
   field = "config.patterns.ccv"
   if buffer < 1:
     raise ValueError(f"{field}.buffer={buffer} keeps no code: at least 1.")

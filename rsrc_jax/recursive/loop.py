@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import ml_collections
+from rich.console import Console
 from rich.table import Table
 
 from rsrc_jax.accounting import energy_sources, metering
@@ -65,7 +66,9 @@ def train(
   if (done := run_dir.summary_of(config, workdir)) is not None:
     return done
   made = provenance.environment()  # before: the source tree may change
-  data = puzzles.load(**config.data, seed=config.seed)
+  console = log.console if log else Console(stderr=True)
+  with run_log.waiting("reading the puzzles", console):
+    data = puzzles.load(**config.data, seed=config.seed)
   built = [arms.arm_of(config, name, data) for name in arms.names(config)]
   with run_dir.open_run(config, workdir, log) as run:
     ledger = Ledger(workdir / "ledger.jsonl", meter, since=begun)
@@ -137,7 +140,8 @@ def run_arm(
     keep_last=config.checkpoint.keep_last, keep_best=0, metric="nll",
   )  # fmt: skip
   log, host = run.log, {"window": [], "curve": [], "seconds": 0.0}
-  state = arm.init(keys.parameters(config.seed))
+  with run_log.waiting("making parameters", log.console):
+    state = arm.init(keys.parameters(config.seed))
   if (found := checkpoint.restore(saver, state)) is not None:
     state, host = found
     ledger.carry(host.get("ledger"))
