@@ -1,4 +1,4 @@
-"""Everything about one GPU in a quarter of an hour: nine steps, each with its result.
+"""Everything about one GPU: nine steps, each with its result.
 
   ./benchmarks/gpu.sh                            all; again: what is left
   ./benchmarks/gpu.sh --only=device,kernels --out=DIR --seconds=300

@@ -48,7 +48,10 @@ def main(argv):
   if not folders:
     raise SystemExit("None of --sweeps is there: run sweep.py first.")
   for folder in folders:
-    for run in collect.finished(stored.load(folder)):
+    whole = stored.load(folder)
+    ended = collect.finished(whole)
+    print(f"{folder}: {len(ended)} of {len(whole.runs)} runs have ended.")
+    for run in ended:
       found = kept(run.workdir)
       model = runs.read_config(run.workdir).model
       found |= {x: model[x] for x in ("depth", "loops", "reinject")}

@@ -40,7 +40,10 @@ def main(argv):
   if not folders:
     raise SystemExit("None of --sweeps is there: run sweep.py first.")
   for folder in folders:
-    for run in collect.finished(stored.load(folder)):
+    whole = stored.load(folder)
+    ended = collect.finished(whole)
+    print(f"{folder}: {len(ended)} of {len(whole.runs)} runs have ended.")
+    for run in ended:
       measured(run.name, run.workdir, Path(RESULTS.value))
 
 

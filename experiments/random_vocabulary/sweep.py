@@ -75,8 +75,9 @@ def shrink(config) -> None:
   config.pretrain.batch_size, config.batch_size = 16, 8
   config.patterns.cdv.group = 4
   config.eval.test_rows = config.eval.rows = config.eval.batch_size = 64
-  config.curriculum.every, config.curriculum.min_steps = 2, 2
-  config.curriculum.max_steps = 6
+  config.curriculum.every = 2
+  if config.curriculum.name == "plateau":
+    config.curriculum.min_steps, config.curriculum.max_steps = 2, 6
   config.ledger.service_seconds = 0.02
   if config.data.source == "facts":
     config.data.sentences, config.data.heldout = 4_000, 600

@@ -119,10 +119,12 @@ def loops(output: Tokens, role: Role) -> jax.Array:
   going = jnp.sum(output.mask, (0, 1))[1:]  # rows that write the t-th token
   sizes = compaction.sizes(output.mask[..., 0].size, role.shapes)
   ends = (*sizes[1:], 0)
-  return jnp.stack([
-    jnp.sum((going > end) & (going <= start)) * 1.0
-    for start, end in zip(sizes, ends, strict=True)
-  ])
+  return jnp.stack(
+    [
+      jnp.sum((going > end) & (going <= start)) * 1.0
+      for start, end in zip(sizes, ends, strict=True)
+    ]
+  )
 
 
 def loops_at_most(code: Tokens) -> jax.Array:

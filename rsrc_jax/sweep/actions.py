@@ -9,19 +9,16 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from rsrc_jax.runtime import configs, provenance
 from rsrc_jax.sweep import (
-  collect as collecting,
-)
-from rsrc_jax.sweep import (
+  collect,
   cost,
   files,
   machine,
   owner,
   state,
+  status,
   stored,
-)
-from rsrc_jax.sweep import (
-  status as statuses,
 )
 from rsrc_jax.sweep.plan import Plan, Run
 
@@ -47,21 +44,19 @@ def costs(
 
 def _short(plan: Plan, run: Run, folder: Path) -> Run:
   """A run with few steps, in a folder for measurements."""
-  from rsrc_jax.runtime import configs, provenance
-
   flags = (f"--config.{k}={v}" for k, v in cost.short(plan, run).items())
   argv = (*run.argv, *flags)
   id_ = provenance.identity(configs.from_flags(argv))
   return run._replace(id=id_, argv=argv, workdir=folder / f"{run.name}-{id_}")
 
 
-def status(folder: Path, plan: Plan, flags: argparse.Namespace) -> None:
+def on_status(folder: Path, plan: Plan, flags: argparse.Namespace) -> None:
   """Prints a line a run."""
   del flags
-  print(statuses.table(folder, plan))
+  print(status.table(folder, plan))
 
 
-def logs(folder: Path, plan: Plan, flags: argparse.Namespace) -> None:
+def on_logs(folder: Path, plan: Plan, flags: argparse.Namespace) -> None:
   """Prints what the last attempt of each named run has printed."""
   del folder
   if not flags.runs:
@@ -77,11 +72,11 @@ def logs(folder: Path, plan: Plan, flags: argparse.Namespace) -> None:
       sys.stdout.write(path.read_text(errors="replace"))
 
 
-def collect(folder: Path, plan: Plan, flags: argparse.Namespace) -> None:
+def on_collect(folder: Path, plan: Plan, flags: argparse.Namespace) -> None:
   """Writes and prints the tables; exits with 1 if runs are missing."""
-  found = collecting.collect(plan, flags.scores)
-  collecting.write(folder, found)
-  print(collecting.shown(found))
+  found = collect.collect(plan, flags.scores)
+  collect.write(folder, found)
+  print(collect.shown(found))
   print(f"\n{folder}/table.csv, table.json, groups.csv")
   if found.missing and not flags.partial:
     sys.exit(
@@ -89,7 +84,7 @@ def collect(folder: Path, plan: Plan, flags: argparse.Namespace) -> None:
     )
 
 
-def cancel(folder: Path, plan: Plan, flags: argparse.Namespace) -> None:
+def on_cancel(folder: Path, plan: Plan, flags: argparse.Namespace) -> None:
   """Stops the driver and its runs, or the named runs for good."""
   if not flags.runs:
     found = files.read(owner.path(folder))

@@ -36,6 +36,7 @@ def main(options: dict[str, Any], paths: list[Path]) -> int:
   # Until the handlers are there, the end of the driver ends this process.
   if not machine.die_with_parent(signal.SIGTERM, options["driver"]):
     return ORPHANED
+  machine.adopt_orphans()
   if options["cores"]:
     os.sched_setaffinity(0, options["cores"])
   records = {path: files.read(path) for path in paths}
@@ -96,10 +97,7 @@ def _run(record: dict, options: dict, asked: list[int]) -> dict[str, Any]:
       _signal(child.pid, signal.SIGKILL)
     with contextlib.suppress(subprocess.TimeoutExpired):
       child.wait(LOOK)
-  for pid in machine.session(me):  # what it has left behind
-    if pid != me:
-      with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+  machine.end_children()  # what it has left behind
   # As a shell has it: 128 and the signal.
   code = child.returncode if child.returncode >= 0 else 128 - child.returncode
   peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024

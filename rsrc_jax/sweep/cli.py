@@ -36,7 +36,7 @@ UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 def main() -> None:
   """The command line of tools/sweep, and of `rsrc sweep`."""
   words = sys.argv[1:]
-  if words and words[0].startswith("--config"):
+  if words and words[0].startswith("--") and words[0] != "--help":
     words = ["run", *words]
   flags, settings = _parser().parse_known_args(words)
   settings = [x for x in settings if x != "--"]
@@ -46,9 +46,13 @@ def main() -> None:
       return
     if settings:
       raise ValueError(f"unknown argument {settings[0]!r}")
+    named = flags.config or flags.into or flags.workdir
+    if named and flags.folder and flags.command in ("logs", "cancel"):
+      # The sweep is named by a flag: the first word is a run, too.
+      flags.runs, flags.folder = [flags.folder, *flags.runs], None
     folder = _folder(flags)
     of = stored.load(folder)
-    getattr(actions, flags.command)(folder, of, flags)
+    getattr(actions, f"on_{flags.command}")(folder, of, flags)
   except (ValueError, owner.Lost) as error:
     sys.exit(f"error: {error}")
   except OSError as error:

@@ -94,8 +94,7 @@ def _begin(work: _Work, runs: Sequence[Run]) -> None:
       continue
     if around and machine.here(around) and "code" not in found.attempt:
       # What a killed one has left.
-      path = state.path(run, found.attempts)
-      machine.end_session(around, str(path))
+      machine.end_marked(str(state.path(run, found.attempts)))
     if not found.final:
       left.append(run)
   work.waiting = plan.processes(left, work.how.together)

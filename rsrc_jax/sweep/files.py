@@ -77,11 +77,14 @@ def _part(path: Path, text: str) -> Iterator[Path]:
 
 
 def said(error: OSError) -> str:
-  """A line on why a file could not be written, with the remedy."""
-  full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-  remedy = "free some space" if full else "make it writable"
+  """A line on what is wrong with a file, with the remedy that is known."""
   where = error.filename or "a file of the sweep"
-  return f"{where}: {error.strerror or error}: {remedy}"
+  text = f"{where}: {error.strerror or error}"
+  if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    return f"{text}: free some space"
+  if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    return f"{text}: make it writable"
+  return text
 
 
 def last_line(path: Path, longest: int = 300) -> str:

@@ -86,7 +86,7 @@ def make(
         free.append(children.pop(key)[1])
       ended = ended and not machine.alive(handle["wrapper"])
       if ended:  # killed itself, it leaves what the run has started
-        machine.end_session(handle["wrapper"], handle["attempt"])
+        machine.end_marked(handle["attempt"])
       found[key] = "gone" if ended else "running"
     return found
 

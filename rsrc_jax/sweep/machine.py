@@ -12,7 +12,7 @@ import socket
 from pathlib import Path
 from typing import Any, NamedTuple
 
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 MARK = "RSRC_ATTEMPT"  # in the environment of a run: the file of its attempt
 PROC = Path("/proc")
 CGROUP = Path("/sys/fs/cgroup")
@@ -22,7 +22,7 @@ class Stat(NamedTuple):
   """Of /proc/PID/stat."""
 
   state: str
-  group: int
+  parent: int
   session: int
   start: int  # clock ticks after the boot
 
@@ -89,9 +89,33 @@ def die_with_parent(number: int, parent: int) -> bool:
     parent: the id that the parent should have; another one says that it has
       ended already.
   """
-  with contextlib.suppress(OSError, AttributeError):
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number)
+  _prctl(PR_SET_PDEATHSIG, number)
   return os.getppid() == parent
+
+
+def adopt_orphans() -> None:
+  """Makes this process the parent of what its children leave behind."""
+  _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _prctl(option: int, value: int) -> None:
+  with contextlib.suppress(OSError, AttributeError):  # Linux has it
+    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def end_children() -> None:
+  """Kills all that this process has started or adopted, and waits for it."""
+  me = os.getpid()
+  while True:
+    for folder in PROC.glob("[0-9]*"):
+      pid = int(folder.name)
+      if pid != me and (of := stat(pid)) and me in (of.parent, of.session):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+          os.kill(pid, signal.SIGKILL)
+    try:
+      os.waitpid(-1, 0)
+    except ChildProcessError:
+      return
 
 
 def me(pid: int | None = None) -> dict[str, Any]:
@@ -139,7 +163,7 @@ def stat(pid: int) -> Stat | None:
   except OSError:
     return None
   fields = text[text.rindex(")") + 2 :].split()  # a name may hold anything
-  return Stat(fields[0], int(fields[2]), int(fields[3]), int(fields[19]))
+  return Stat(fields[0], int(fields[1]), int(fields[3]), int(fields[19]))
 
 
 def session(leader: int) -> list[int]:
@@ -152,19 +176,16 @@ def session(leader: int) -> list[int]:
   return found
 
 
-def end_session(who: dict[str, Any], mark: str) -> None:
-  """Kills what a session's leader, of `me`, has left behind.
+def end_marked(mark: str) -> None:
+  """Kills all processes that have the value as MARK in their environment.
 
-  mark: a value that its processes have in their environment as MARK, so that
-    no other session is meant that has got the same number since.
+  It is what an attempt has started, whatever session and parent it has got; a
+  number of a process could be another one's by now.
   """
-  there = stat(who["pid"])
-  if who["boot"] != boot() or (there and there.start != who["start"]):
-    return
-  for pid in session(who["pid"]):
+  for folder in PROC.glob("[0-9]*"):
     with contextlib.suppress(OSError):
-      if f"{MARK}={mark}".encode() in environment(pid):
-        os.kill(pid, signal.SIGKILL)
+      if f"{MARK}={mark}".encode() in environment(int(folder.name)):
+        os.kill(int(folder.name), signal.SIGKILL)
 
 
 def environment(pid: int) -> list[bytes]:

@@ -35,7 +35,7 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN if asked.get("deaf") else save)
 signal.signal(signal.SIGINT, lambda *_: sys.exit(9))
 (folder / "config.json").write_text(json.dumps(asked["config"]))
 if asked.get("child"):
-  child = subprocess.Popen(["sleep", "600"])
+  child = subprocess.Popen(["sleep", "600"], start_new_session=True)
   (folder / "child").write_text(str(child.pid))
 held = bytearray(asked.get("bytes", 0))
 held[::4096] = b"x" * len(held[::4096])

@@ -102,7 +102,10 @@ def test_what_is_looked_at_is_found_by_folder_or_by_config(
     sweep("logs", "two", "c-0")
   with pytest.raises(SystemExit, match="a-0 was not started"):
     sweep("logs", "two", "a-0")
+  with pytest.raises(SystemExit, match="b-0 was not started"):
+    sweep("logs", config, "b-0")
   assert "nothing to stop" in sweep("cancel", "two")
+  assert "a-0: is done" in sweep("cancel", config, "a-0")
   said = sweep("collect", "two")
   assert "No scores" in said and (tmp_path / "runs/two/table.csv").is_file()
 

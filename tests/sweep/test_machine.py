@@ -49,7 +49,7 @@ def test_a_process_is_known_by_its_start_and_its_boot():
   child = subprocess.Popen(
     [sys.executable, "-S", "-c", "import time; time.sleep(60)"],
     start_new_session=True,
-    env={machine.MARK: "this one"},
+    env={machine.MARK: "of test_machine, this one"},
   )
   try:
     who = machine.me(child.pid)
@@ -58,13 +58,11 @@ def test_a_process_is_known_by_its_start_and_its_boot():
     assert not machine.alive(who | {"boot": "another"})
     assert machine.session(child.pid) == [child.pid]
     assert machine.resident(child.pid) > 1 << 20
-    mark = f"{machine.MARK}=this one".encode()
+    mark = f"{machine.MARK}=of test_machine, this one".encode()
     wait_for(lambda: mark in machine.environment(child.pid))
-    # Another process than was meant, and another session.
-    machine.end_session(who | {"start": who["start"] + 1}, "this one")
-    machine.end_session(who, "another")
+    machine.end_marked("another")
     assert machine.alive(who)
-    machine.end_session(who, "this one")
+    machine.end_marked("of test_machine, this one")
     child.wait(10)
     assert not machine.alive(who)
   finally:
