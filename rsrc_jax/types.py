@@ -114,9 +114,6 @@ class Policy(NamedTuple):
   init_cache: Callable[..., Cache]  # batch, group, length -> Cache
   # params -> [V, D], where logits are hidden @ table.T and nothing more
   table: Callable[..., jax.Array] | None = None
-  # prompts' segment [B, 1, P], length -> a Cache that goes on with `length`
-  # empty slots, so that outputs of prompts of their own need no prefix
-  extended: Callable[..., Cache] | None = None
   # params -> params, prepared once for many cached passes
   unrolled: Callable[..., Params] = lambda params: params
   # token_stats.over(mesh, ...) where the table is cut over a mesh

@@ -76,7 +76,7 @@ def flags() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--only", default="", help=",".join(STEPS))
   parser.add_argument("--out", type=Path, help="folder of the results")
-  parser.add_argument("--seconds", type=float, default=480.0, help="in all")
+  parser.add_argument("--seconds", type=float, default=1300.0, help="in all")
   parser.add_argument("--again", action="store_true", help="stored ones too")
   parser.add_argument("--toy", action="store_true", help="small, on the CPU")
   parser.add_argument("--list", action="store_true", help="show the steps")

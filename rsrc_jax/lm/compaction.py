@@ -40,10 +40,47 @@ class Window(NamedTuple):
 def opened(w: Window, samples: int) -> tuple[Window, Cache]:
   """The empty cache; of prompts with one output each, it begins with them."""
   rows, length = len(w.uniform), max(w.role.length - 1, 1)
-  if samples > 1 or w.policy.extended is None:
+  if samples > 1 or not jax.tree.leaves(w.prefix.mask):
     return w, w.policy.init_cache(rows, samples, length)
-  cache = w.policy.extended(w.prefix, length)
+  cache = extended(w.prefix, length)
   return w._replace(prefix=None, offset=w.prefix.mask.shape[-1]), cache
+
+
+def extended(segment: Cache, length: int) -> Cache:
+  """A segment followed by `length` empty slots, to be written from its end on.
+
+  One product a layer then covers both, which a decoding step of small heads
+  spends half its time on.
+  """
+  more = lambda x, axis: jnp.pad(
+    x, [(0, length if n == axis else 0) for n in range(x.ndim)]
+  )
+  return Cache(
+    tuple(more(k, 4) for k in segment.k),
+    tuple(more(v, 3) for v in segment.v),
+    more(segment.mask, 2),
+  )
+
+
+def prompts_of(prefix: Cache, rows: jax.Array) -> Cache:
+  """The prompts' segments of these rows."""
+
+  def pick(kept):
+    if isinstance(kept, jax.Array):  # layers that a scan has stacked
+      return kept[:, rows]
+    return jax.tree.map(lambda x: x[rows], kept)
+
+  mask = jax.tree.map(lambda x: x[rows], prefix.mask)
+  return Cache(pick(prefix.k), pick(prefix.v), mask)
+
+
+def uniform(keys: jax.Array, samples: int, length: int) -> jax.Array:
+  """[B] keys -> [B, G, T]; a number depends on its key, sample and place."""
+  sample = lambda key, g: jax.random.uniform(
+    jax.random.fold_in(key, g), (length,)
+  )
+  of_row = lambda key: jax.vmap(lambda g: sample(key, g))(jnp.arange(samples))
+  return jax.vmap(of_row)(keys)
 
 
 def sizes(rows: int, shapes: int) -> tuple[int, ...]:

@@ -81,7 +81,7 @@ def sample(
   with jax.named_scope("prefill"):
     prefix, last = _prefill(policy.apply, params, prompt)
   if of is not None:
-    prefix, last = _of(prefix, of), last[of]
+    prefix, last = compaction.prompts_of(prefix, of), last[of]
     prompt = jax.tree.map(lambda x: x[of], prompt)
   rows = prompt.ids.shape[0]
   w = _window(
@@ -269,18 +269,9 @@ def _window(
     injected=_injected(constraints, prompt.ids.shape[0], samples),
     budget=budget,
     start=jnp.sum(prompt.mask, -1, dtype=jnp.int32)[:, None, None],
-    uniform=_uniform(keys, samples, role.length),
+    uniform=compaction.uniform(keys, samples, role.length),
     stats=stats,
   )
-
-
-def _uniform(keys: jax.Array, samples: int, length: int) -> jax.Array:
-  """[B] keys -> [B, G, T]; a number depends on its key, sample and place."""
-  sample = lambda key, g: jax.random.uniform(
-    jax.random.fold_in(key, g), (length,)
-  )
-  of_row = lambda key: jax.vmap(lambda g: sample(key, g))(jnp.arange(samples))
-  return jax.vmap(of_row)(keys)
 
 
 def _nothing_written(w: Window, rows: int, samples: int) -> tuple:
@@ -386,18 +377,6 @@ def _prefill(
   one = tokens.expand(prompt)
   states, prefix = run(params, one, tokens.positions(one.mask))
   return prefix, states[..., -1, :]
-
-
-def _of(prefix: Cache, rows: jax.Array) -> Cache:
-  """The prompts' segments of these rows."""
-
-  def pick(kept):
-    if isinstance(kept, jax.Array):  # layers that a scan has stacked
-      return kept[:, rows]
-    return jax.tree.map(lambda x: x[rows], kept)
-
-  mask = jax.tree.map(lambda x: x[rows], prefix.mask)
-  return Cache(pick(prefix.k), pick(prefix.v), mask)
 
 
 def _blocked(policy, params, hidden, ids, allowed, temperature):

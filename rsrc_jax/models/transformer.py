@@ -82,7 +82,6 @@ def make(**settings) -> Policy:
     of(unembed),
     of(init_cache),
     None if arch.logit_cap else of(table),
-    extended,
     of(unrolled),
     trace=of(trace),
   )
@@ -211,22 +210,6 @@ def init_cache(
   mask = jnp.zeros((batch, group, length), bool)
   count = arch.depth * arch.loops
   return Cache((k,) * count, (k.mT,) * count, mask)
-
-
-def extended(segment: Cache, length: int) -> Cache:
-  """A segment followed by `length` empty slots, to be written from its end on.
-
-  One product a layer then covers both, which a decoding step of small heads
-  spends half its time on.
-  """
-  more = lambda x, axis: jnp.pad(
-    x, [(0, length if n == axis else 0) for n in range(x.ndim)]
-  )
-  return Cache(
-    tuple(more(k, 4) for k in segment.k),
-    tuple(more(v, 3) for v in segment.v),
-    more(segment.mask, 2),
-  )
 
 
 def unrolled(arch: Architecture, params: Params) -> Params:

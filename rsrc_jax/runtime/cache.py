@@ -16,13 +16,11 @@ from pathlib import Path
 PROGRAMS = 1 << 30
 # Bytes that must be free on their disk.
 FREE = 64 << 20
-# What XLA does on a CPU by default and makes compiling twice as slow. Steps are
-# 3 to 14 % slower without it (benchmarks/startup.md). Options that a
+# What XLA does on a CPU by default and lengthens compiling, without a faster
+# step here. Its new fusion emitters are the larger part of compiling and stay:
+# without them steps took 3 to 14 % longer (LOG.md, 2026-11-26). Options that a
 # version of XLA does not know are passed over by it.
-OPTIONS = (
-  "xla_cpu_disable_new_fusion_emitters", "xla_cpu_disable_loop_unrolling",
-  "xla_cpu_disable_slp_vectorizer",
-)  # fmt: skip
+OPTIONS = ("xla_cpu_disable_loop_unrolling", "xla_cpu_disable_slp_vectorizer")
 
 
 def keep_programs(environment: dict[str, str] | None = None) -> None:

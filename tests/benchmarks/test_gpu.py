@@ -81,23 +81,23 @@ def test_what_is_left_runs_and_what_does_not_fit_is_named(
   monkeypatch.setattr(gpu, "run_step", run_step)
   gpu.store(tmp_path / "device.json", result())
   now = time.time()
-  # 60 seconds are left: enough for parity and text, not for the default run.
+  # 120 seconds are left: enough for parity and text, not for the default run.
   names = ["device", "parity", "default", "text"]
-  left = gpu.run_all(names, tmp_path, CARD, asked(seconds=90), now - 30)
+  left = gpu.run_all(names, tmp_path, CARD, asked(seconds=150), now - 30)
   assert [name for name, _ in ran] == ["parity", "text"]
   assert left == ["parity", "default"]
-  assert all(limit <= 60 for _, limit in ran)
+  assert all(limit <= 120 for _, limit in ran)
   said = capsys.readouterr().out
   assert "device: stored already" in said
-  assert "default: skipped, since it takes 85 s" in said
+  assert "default: skipped, since it takes 300 s" in said
   # Again, with time: only what failed or was skipped.
   ran.clear()
   gpu.run_all(names, tmp_path, CARD, asked(), time.time())
   assert [name for name, _ in ran] == ["parity", "default"]
 
 
-def test_the_steps_fit_into_eight_minutes():
-  assert gpu.START + sum(x.seconds for x in STEPS.values()) <= 480
+def test_the_steps_fit_into_the_time_that_is_given():
+  assert gpu.START + sum(x.seconds for x in STEPS.values()) <= 1_300
   assert all(x.seconds < x.limit for x in STEPS.values())
   assert gpu_energy.SECONDS >= 20
   assert f"{gpu.START + sum(x.seconds for x in STEPS.values())} s in all" in (
