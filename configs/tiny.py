@@ -37,6 +37,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.model_name = "transformer"
   # Log-probabilities of a large vocabulary without storing its logits: "", or
   # "pallas", the kernel of rsrc_jax/ops/token_stats_pallas.py on TPU and GPU.
+  # On an H200 that is far slower than plain XLA (docs/forced_vocabulary.md).
   config.head = ""
   config.model = {
     "width": 64,

@@ -1,6 +1,5 @@
 """Builds a pattern from the config of an arm."""
 
-import sys
 from pathlib import Path
 
 from rsrc_jax.build.setup import Setup, make_info
@@ -52,4 +51,4 @@ def block_of(name: str) -> str:
 def numbers_of(name: str) -> tuple[str, ...]:
   """The settings of a pattern that are arguments of its step: its NUMBERS."""
   make_it = named.find("patterns", name, "make", "config.arms: pattern")
-  return getattr(sys.modules[make_it.__module__], "NUMBERS", ())
+  return getattr(make_it, "__globals__", {}).get("NUMBERS", ())

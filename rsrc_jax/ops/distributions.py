@@ -6,6 +6,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 NEG_INF = -1e30
 BLOCK = 64  # ids in a block of `draw`; twice as many of a large vocabulary
+SHORT = 256  # entries; longer sums are no products
 
 
 def log_probs(
@@ -78,18 +79,18 @@ def draw(
   the distribution is never stored.
   """
   size = logits.shape[-1]
-  width = BLOCK if size < 16 * BLOCK else 2 * BLOCK
+  width = block_width(size)
   pad = [(0, 0)] * (logits.ndim - 1) + [(0, -size % width)]
   largest = jnp.max(logits, -1, keepdims=True)
   blocks = jnp.pad(logits, pad, constant_values=NEG_INF)
   blocks = blocks.reshape(*logits.shape[:-1], -1, width)
   sums = jnp.sum(_mass(blocks, largest[..., None]), -1)
-  cdf, total = _cumulative(sums)
+  up_to, cdf, total = _cumulative(sums)
   target = jnp.minimum(uniform[..., None] * total, jnp.nextafter(total, 0.0))
   block = jnp.argmax(cdf > target, -1)[..., None]
-  before = jnp.take_along_axis(_cumsum(sums) - sums, block, -1)
+  before = jnp.take_along_axis(up_to - sums, block, -1)
   inside = jnp.take_along_axis(blocks, block[..., None], -2)[..., 0, :]
-  cdf, most = _cumulative(_mass(inside, largest))
+  _, cdf, most = _cumulative(_mass(inside, largest))
   target = jnp.clip(target - before, 0.0, jnp.nextafter(most, 0.0))
   place = jnp.argmax(cdf > target, -1)[..., None]
   picked = jnp.take_along_axis(inside, place, -1)
@@ -103,23 +104,33 @@ def _mass(logits: jax.Array, largest: jax.Array) -> jax.Array:
   return jnp.where(logits > NEG_INF / 2, jnp.exp(logits - largest), 0.0)
 
 
-def _cumulative(mass: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Cumulative sums where there is mass, else 0; and the largest [..., 1].
+def _cumulative(mass: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Cumulative sums; the same where there is mass, else 0; the largest.
 
   XLA's cumsum is not monotone in its last digits. So only entries with mass
   count, and a target below the largest sum finds one whatever the rounding.
+  Short sums are products, which are several times faster.
   """
-  cdf = jnp.where(mass > 0, _cumsum(mass), 0.0)
-  return cdf, jnp.max(cdf, -1, keepdims=True)
+  size = mass.shape[-1]
+  if size > SHORT:
+    sums = jnp.cumsum(mass, -1)
+  else:
+    before = jnp.tri(size, dtype=mass.dtype).T
+    sums = jnp.matmul(mass, before, precision=jax.lax.Precision.HIGHEST)
+  cdf = jnp.where(mass > 0, sums, 0.0)
+  return sums, cdf, jnp.max(cdf, -1, keepdims=True)
 
 
-def _cumsum(x: jax.Array) -> jax.Array:
-  """jnp.cumsum; of short rows as a product, which is several times faster."""
-  size = x.shape[-1]
-  if size > 4 * BLOCK:
-    return jnp.cumsum(x, -1)
-  before = jnp.tri(size, dtype=x.dtype).T
-  return jnp.matmul(x, before, precision=jax.lax.Precision.HIGHEST)
+def block_width(size: int) -> int:
+  """Ids in a block of `draw`, for a vocabulary of this size."""
+  return BLOCK if size < 16 * BLOCK else 2 * BLOCK
+
+
+def draw_flops(size: int) -> float:
+  """FLOPs of the products in `draw`, for each id that is drawn."""
+  width = block_width(size)
+  sums = (width, -(-size // width))
+  return 2.0 * sum(n * n for n in sums if n <= SHORT)
 
 
 def entropy(logp: Float[Array, "*lead V"]) -> Float[Array, "*lead"]:

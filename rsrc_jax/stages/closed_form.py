@@ -12,6 +12,7 @@ import jax
 
 from rsrc_jax.accounting import flops
 from rsrc_jax.build.setup import Setup
+from rsrc_jax.ops import distributions
 
 
 def step_flops(setup: Setup, name: str) -> float | None:
@@ -50,24 +51,32 @@ def step_flops(setup: Setup, name: str) -> float | None:
   G, J, M = settings.group, settings.decodes, settings.lessons
   write, decode = read(B, prompt["C"], k, G), read(B * G, prompt["D"], S, J)
   taught, learnt = settings.get("taught", 0), decode * (J > 1)
+  decodes = B * G * J
   if taught:
     learnt = read(B, prompt["D"], S, taught)
     decode += learnt - read(B, prompt["D"], S)  # the first is V's
+    decodes += B * (taught - 1)
   needs_decode = J > 1 or any(
     weight > 0 and name not in ("gain", "ratio")
     for name, weight in config.verifier.items()
   )
+  drawn = B * G * k + decodes * S * (max(J, taught) > 1)  # else greedily
+  sample = drawn * distributions.draw_flops(setup.corpus.vocab.size)
   # V: the likelihood of s under D with each code, and under the base without.
   verify = read(B * G, prompt["D"], S) + read(B, prompt["text"], S)
-  update = 3 * write
-  update += 3 * read(B, prompt["C"], k) * settings.get("imitate", False)
-  update += 3 * read(B * M, prompt["D"], S) * (M > 0)
-  update += 3 * learnt
+  # Without weight a loss is a metric: there is no gradient of it.
+  passes = lambda block, role: 3 if config.loss[block][role] else 1
+  update = passes("weights", "C") * write
+  update += passes("weights", "D") * learnt
+  if settings.get("imitate", False):
+    update += passes("lesson_weights", "C") * read(B, prompt["C"], k)
+  if M:
+    update += passes("lesson_weights", "D") * read(B * M, prompt["D"], S)
   reference = (write + learnt) * (config.kl > 0)
   # Several updates need the log-probs of the samples before the first one.
   old = (write + learnt) * (config.updates > 1)
   update = config.updates * update + old
-  return write + decode * needs_decode + verify + update + reference
+  return write + decode * needs_decode + sample + verify + update + reference
 
 
 def _read(setup: Setup) -> Callable[..., float]:

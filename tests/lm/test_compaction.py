@@ -101,3 +101,39 @@ def test_the_ledger_counts_each_size_by_its_own_loop():
   lengths = np.sum(np.asarray(out.output.mask), -1)
   # Whole: all rows up to the longest. Three sizes: near the mean length.
   assert spent[3] / spent[1] < 2.2 * lengths.mean() / lengths.max()
+
+
+def test_a_length_is_no_other_program_and_no_other_draw():
+  """One program for all budgets and prompt lengths, up to its own length."""
+  rng, key = np.random.default_rng(0), jax.random.key(0)
+  role, rows = ROLES[1], jnp.arange(8)
+  compiled = []
+
+  @jax.jit
+  def sample(params, prompt, budget):
+    compiled.append(1)
+    none = jnp.full((8, 1, 1), -1, jnp.int32)
+    return rollout.sample(
+      tiny.POLICY, params, role, prompt, row_keys(key, rows), samples=2,
+      constraints=Constraints(none, none, budget=budget[:, None]),
+    )  # fmt: skip
+
+  whole = {}
+  for longest in (2, 6):  # of the prompts, padded to one shape
+    text = tiny.tokens(rng, 8, tiny.SOURCE, lengths=np.full(8, longest))
+    for budget in (5, 9, LONG):
+      out = sample(tiny.params(), role.prompt(text), jnp.full(8, budget))
+      assert out.output.mask.sum(-1).max() <= budget
+      whole[longest, budget] = np.asarray(out.output.ids)
+  assert len(compiled) == 1
+  # What a row draws at a place does not depend on how far it may go on.
+  for longest in (2, 6):
+    np.testing.assert_array_equal(
+      whole[longest, 5][..., :5], whole[longest, LONG][..., :5]
+    )
+  short = jax.jit(
+    lambda p, x: rollout.sample(
+      tiny.POLICY, p, role._replace(length=5), x, row_keys(key, rows), samples=2
+    )
+  )(tiny.params(), role.prompt(text))
+  np.testing.assert_array_equal(short.output.ids, whole[6, 5][..., :5])

@@ -46,6 +46,7 @@ def counted(setup, name) -> float:
         "verifier.slots": 1.0,
       },
     ),
+    ("code", {"patterns.cdv.taught": 3, "verifier.slots": 1.0}),
   ],
 )
 def test_paper_and_program_agree(tiny_runs, tmp_path, name, changes):
