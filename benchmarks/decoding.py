@@ -1,11 +1,13 @@
 """Decoding against its floor, and what decoding D adds to a training step.
 
-  ./.venv/bin/python benchmarks/decoding.py                 (12 minutes)
-  ./.venv/bin/python benchmarks/decoding.py --before=FOLDER --only=steps
+  ./.venv/bin/python benchmarks/decoding.py --before=FOLDER      (15 minutes)
+  ./.venv/bin/python benchmarks/decoding.py --only=steps --rounds=5
+  ./.venv/bin/python benchmarks/decoding.py --only=cores
 
 1. A decoding step of the default's C and D and of the 4.3M Llama of floor.py,
    at 64 to 4,096 rows, beside its floor, as floor.py defines it. No id ends an
-   output. On one core, as sweeps pin their runs, and on all.
+   output. On one core, as sweeps pin their runs ("decode"), and on all, the
+   default's alone ("cores").
 2. Outputs of geometric length: batches that shrink (lm/compaction.py).
 3. The default's training step without decoding, with each code decoded once,
    and with a group of six decodes of one code a source that D learns from.
@@ -13,13 +15,14 @@
 --before: another checkout, whose code takes turns with this one's, round by
 round; a ratio is of two neighbours, and its spread over the rounds is shown.
 Each tree is measured in a process of its own, and they never run at once.
-Written to decoding.md.
+Each part is written to its section of decoding.md.
 """
 
 import argparse
 import functools
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -47,7 +50,7 @@ def main():
   flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   flags.add_argument("--before", type=Path, help="another checkout")
   flags.add_argument("--rounds", type=int, default=3)
-  flags.add_argument("--only", default="", help="decode,lengths,steps")
+  flags.add_argument("--only", default="", help="decode,cores,lengths,steps")
   flags.add_argument("--pin", default="", help=argparse.SUPPRESS)
   asked = flags.parse_args()
   if asked.pin:
@@ -55,14 +58,22 @@ def main():
     os.sched_setaffinity(0, [int(x) for x in asked.pin.split(",")])
     sys.path.append(str(HERE.parent))  # benchmarks; rsrc_jax is the tree's
     return child()
-  parts = {"decode": decode_table, "lengths": length_table, "steps": step_table}
-  wanted = asked.only.split(",") if asked.only else [*parts]
-  text = "\n".join(
-    [*header(asked), *(x for name in wanted for x in parts[name](asked))]
-  )
-  print(text)
-  if not asked.only:
-    (HERE / "decoding.md").write_text(text + "\n")
+  parts = {
+    "decode": decode_table, "cores": cores_table, "lengths": length_table,
+    "steps": step_table,
+  }  # fmt: skip
+  for name in asked.only.split(",") if asked.only else parts:
+    store("\n".join([*parts[name](asked), "", *made_by(asked)]))
+  print((HERE / "decoding.md").read_text())
+
+
+def store(section: str) -> None:
+  """Puts a section in its place in decoding.md, or at its end."""
+  path, title = HERE / "decoding.md", section.partition("\n")[0]
+  old = path.read_text() if path.is_file() else "# Decoding\n"
+  kept = {x.partition("\n")[0]: x for x in re.split(r"\n(?=## )", old)}
+  kept[title] = section + "\n"
+  path.write_text("\n".join(x.rstrip("\n") + "\n" for x in kept.values()))
 
 
 # The parent: asks children in turn.
@@ -114,41 +125,46 @@ def ratio(ours: list[dict], before: list[dict], name: str) -> str:
   return f"{statistics.median(each):.2f} ({min(each):.2f} to {max(each):.2f})"
 
 
-def core_counts() -> list[list[int]]:
-  cores = sorted(os.sched_getaffinity(0))
-  return [cores[-1:], cores] if len(cores) > 1 else [cores]
-
-
 def decode_table(asked) -> list[str]:
+  """All cases on one core."""
+  return _decoding("## A decoding step, one core", asked, 1, GROUPS)
+
+
+def cores_table(asked) -> list[str]:
+  """The default's on all cores."""
+  cores = len(os.sched_getaffinity(0))
+  return _decoding(f"## A decoding step, {cores} cores", asked, cores, "CD")
+
+
+def _decoding(title: str, asked, count: int, cases) -> list[str]:
   last = " before / now |" if asked.before else ""
   lines = [
-    "", "## A decoding step", "",
-    f"| | rows | cores | a step, ms | its floor, ms | share |{last}",
-    f"|---|---|---|---|---|---|{'---|' * bool(last)}",
+    title, "",
+    f"| | rows | a step, ms | its floor, ms | share |{last}",
+    f"|---|---|---|---|---|{'---|' * bool(last)}",
   ]  # fmt: skip
-  for cores in core_counts():
-    found = trees(asked, cores)
-    for case in GROUPS:
-      for rows in ROWS:
-        ours, *old = in_turn(
-          found, asked.rounds, what="decode", case=case, rows=rows
-        )
-        step, floor = median(ours, "step"), median(ours, "floor")
-        more = f" {ratio(ours, old[0], 'step')} |" if old else ""
-        lines.append(
-          f"| {case} | {rows:,} | {len(cores)} | {1e3 * step:.3f} "
-          f"| {1e3 * floor:.3f} | **{100 * floor / step:.0f} %** |{more}"
-        )
-        print(lines[-1], file=sys.stderr, flush=True)
-    for tree in found:
-      tree.close()
+  found = trees(asked, sorted(os.sched_getaffinity(0))[-count:])
+  for case in cases:
+    for rows in ROWS:
+      ours, *old = in_turn(
+        found, asked.rounds, what="decode", case=case, rows=rows
+      )
+      step, floor = median(ours, "step"), median(ours, "floor")
+      more = f" {ratio(ours, old[0], 'step')} |" if old else ""
+      lines.append(
+        f"| {case} | {rows:,} | {1e3 * step:.3f} | {1e3 * floor:.3f} "
+        f"| **{100 * floor / step:.0f} %** |{more}"
+      )
+      print(lines[-1], file=sys.stderr, flush=True)
+  for tree in found:
+    tree.close()
   return lines
 
 
 def length_table(asked) -> list[str]:
-  tree = Tree(HERE.parent, core_counts()[0])
+  tree = Tree(HERE.parent, [max(os.sched_getaffinity(0))])
   lines = [
-    "", "## Outputs of geometric length", "",
+    "## Outputs of geometric length", "",
     f"The Llama, 512 rows of prompts of their own, at most {LONG} tokens, on "
     "one core. row-steps: rows that the loops ran, for each token written.",
     "",
@@ -173,7 +189,7 @@ def length_table(asked) -> list[str]:
 
 def step_table(asked) -> list[str]:
   lines = [
-    "", "## The default's training step", "",
+    "## The default's training step", "",
     "32 sources x 16 codes, on one core. The parts are programs of their own: "
     "D's decoding, V (the likelihood of s with each code, the slots of d), and "
     "D's update from its own group.", "",
@@ -181,7 +197,7 @@ def step_table(asked) -> list[str]:
     "| D's update, ms |",
     "|---|---|---|---|---|---|",
   ]  # fmt: skip
-  found = trees(asked, core_counts()[0])
+  found = trees(asked, [max(os.sched_getaffinity(0))])
   names = [*STEPS]
   made = [
     [found[0].ask(what="step", name=name) for name in names]
@@ -209,19 +225,13 @@ def step_table(asked) -> list[str]:
   return lines
 
 
-def header(asked) -> list[str]:
+def made_by(asked) -> list[str]:
   import jax
 
-  from benchmarks import floor
-
-  rate = floor.product_rate("float32")
-  before = f" before: {asked.before.name}." if asked.before else ""
+  before = f"; before: {asked.before.name}" if asked.before else ""
   return [
-    "# Decoding",
-    "",
     f"Printed by benchmarks/decoding.py. {jax.devices()[0].device_kind}, jax "
-    f"{jax.__version__}; {rate / 1e9:,.0f} GFLOP/s in products on all cores. "
-    f"Medians of {asked.rounds} rounds.{before}",
+    f"{jax.__version__}; medians of {asked.rounds} rounds{before}."
   ]
 
 
