@@ -98,7 +98,10 @@ class TokenStats(NamedTuple):
 
 
 class Cache(NamedTuple):
-  """Keys and values of a segment. A prompt's segment has G = 1."""
+  """Keys and values of a segment. A prompt's segment has G = 1.
+
+  The cache of prompts with one output each has no axis G in `k` and `v`.
+  """
 
   k: jax.Array | tuple[jax.Array, ...]  # [B, H, G, D/H, T] a layer
   v: jax.Array | tuple[jax.Array, ...]  # [B, H, G, T, D/H]

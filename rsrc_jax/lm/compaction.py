@@ -42,8 +42,24 @@ def opened(w: Window, samples: int) -> tuple[Window, Cache]:
   rows, length = len(w.uniform), max(w.role.length - 1, 1)
   if samples > 1 or not jax.tree.leaves(w.prefix.mask):
     return w, w.policy.init_cache(rows, samples, length)
-  cache = extended(w.prefix, length)
+  cache = folded(extended(w.prefix, length))
   return w._replace(prefix=None, offset=w.prefix.mask.shape[-1]), cache
+
+
+def folded(cache: Cache) -> Cache:
+  """A cache of prompts with one output each, without the axis of outputs.
+
+  With an axis of length one XLA writes each layer twice, once for its product
+  and once for the next step, and copies it for that.
+  """
+  drop = lambda kept: tuple(jnp.squeeze(x, 2) for x in kept)
+  return Cache(drop(cache.k), drop(cache.v), cache.mask)
+
+
+def unfolded(cache: Cache) -> Cache:
+  """Back from `folded`."""
+  add = lambda kept: tuple(x[:, :, None] for x in kept)
+  return Cache(add(cache.k), add(cache.v), cache.mask)
 
 
 def extended(segment: Cache, length: int) -> Cache:
@@ -113,7 +129,7 @@ def run(w: Window, loop: tuple, step: Callable, sizes: tuple) -> tuple:
   # Rows that go on come first; if there are fewer, ended ones fill the batch.
   rows = jnp.argsort(~active.reshape(-1), stable=True)[:fits]
   few = Few(rows, *active.shape)
-  small = (t, few.of(token), few.of(active), few.cache(w, cache),
+  small = (t, few.of(token), few.of(active), folded(few.cache(w, cache)),
            tuple(map(few.of, out)))  # fmt: skip
   done = run(few.window(w), small, step, sizes[1:])
   return tuple(
@@ -145,6 +161,7 @@ class Few(NamedTuple):
     heads_first = lambda x: jnp.moveaxis(x, 2, 1)  # [B, G, H, ...]
     of = lambda x: jnp.moveaxis(self.of(heads_first(x)), 1, 2)
     if w.prefix is None:
+      cache = unfolded(cache)
       return Cache(
         tuple(map(of, cache.k)), tuple(map(of, cache.v)), self.of(cache.mask)
       )

@@ -175,6 +175,14 @@ def soft_cap(x: jax.Array, cap: float) -> jax.Array:
   return cap * jnp.tanh(x / cap) if cap else x
 
 
+def _written(own, k: jax.Array, v: jax.Array, index) -> tuple:
+  """Buffers with new keys and values at `index`, in the buffers' own shape."""
+  if own[0].ndim < k.ndim:
+    k, v = k[:, :, 0], v[:, :, 0]
+  put = jax.lax.dynamic_update_slice_in_dim
+  return put(own[0], k, index, k.ndim - 1), put(own[1], v, index, v.ndim - 2)
+
+
 class Block(nn.Module):
   """One decoder layer over a prefix segment and its own segment.
 
@@ -203,16 +211,18 @@ class Block(nn.Module):
 
     rotation: of the positions of x. prefix: None or (k, v, mask [B, 1, 1, P] or
     [B, G, T, P]). own: None, to attend only among the tokens of x, or (k, v)
-    buffers in the layout of `attend`, which are written at `index`.
+    buffers in the layout of `attend`, which are written at `index`; those of
+    a group of one may lack the axis of the group.
     own_mask: [B, G, T, U].
     """
     h = self._norm("attention_norm")(x)
     q, k, v = self._heads(h)
     q, k = (rope(y, rotation) for y in (q, k))
     k, v = k.transpose(0, 3, 1, 4, 2), v.transpose(0, 3, 1, 2, 4)
+    kept = (k, v)
     if own is not None:
-      k = jax.lax.dynamic_update_slice_in_dim(own[0], k, index, 4)
-      v = jax.lax.dynamic_update_slice_in_dim(own[1], v, index, 3)
+      kept = _written(own, k, v, index)
+      k, v = (x if x.ndim == k.ndim else x[:, :, None] for x in kept)
     q = q.reshape(*q.shape[:3], self.kv_heads, -1, self.size)
     segments = [] if prefix is None else [prefix]
     out = attend(
@@ -223,7 +233,7 @@ class Block(nn.Module):
     x = x + (self._norm("attention_post")(out) if self.post_norms else out)
     out = self._mlp(self._norm("mlp_norm")(x))
     x = x + (self._norm("mlp_post")(out) if self.post_norms else out)
-    return x, (k, v)
+    return x, kept
 
   def _heads(self, h):
     split = lambda y: y.reshape(*y.shape[:-1], -1, self.size)
