@@ -40,6 +40,7 @@ from rsrc_jax.accounting import flops
 from rsrc_jax.lm import rollout
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.models import transformer
+from rsrc_jax.ops import distributions
 from rsrc_jax.runtime import sharding
 from rsrc_jax.types import Tokens
 
@@ -180,6 +181,8 @@ def one(sizes: dict, change: dict, asked, rate: float) -> dict:
     2 * n * HEADS * (WIDTH // HEADS) * DEPTH * jnp.dtype(asked.dtype).itemsize
   )
   work = (most["hardware"] - least["hardware"]) / (length - 1)
+  # How ids are drawn is ours, and no part of the floor.
+  work -= n * distributions.draw_flops(sizes["vocabulary"])
   seen = kv_cache * (length / 2) + kv_cache / GROUP * PROMPT
   return {
     "sizes": sizes, "change": change, "update": updating, "step": step,

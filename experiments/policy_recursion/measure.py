@@ -20,7 +20,7 @@ from rsrc_jax.models import transformer
 from rsrc_jax.recursive import policy_loops
 from rsrc_jax.runtime import cache
 from rsrc_jax.stages import closed_form, plan
-from rsrc_jax.sweep import collect, stored
+from rsrc_jax.sweep import collect
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -44,21 +44,23 @@ def main(argv):
   del argv
   logging.set_verbosity(logging.WARNING)
   cache.keep_programs()
-  folders = [x for x in map(Path, SWEEPS.value) if stored.path(x).is_file()]
-  if not folders:
-    raise SystemExit("None of --sweeps is there: run sweep.py first.")
-  for folder in folders:
-    whole = stored.load(folder)
-    ended = collect.finished(whole)
-    print(f"{folder}: {len(ended)} of {len(whole.runs)} runs have ended.")
-    for run in ended:
-      found = kept(run.workdir)
-      model = runs.read_config(run.workdir).model
-      found |= {x: model[x] for x in ("depth", "loops", "reinject")}
-      found |= readouts(run.workdir)
-      path = Path(RESULTS.value) / f"{run.name}.json"
-      path.parent.mkdir(parents=True, exist_ok=True)
-      path.write_text(json.dumps(rounded(found)) + "\n")
+  try:
+    ended = collect.ended(SWEEPS.value)
+  except ValueError as error:
+    raise SystemExit(f"error: {error}") from None
+  for run in ended:
+    measured(run, Path(RESULTS.value))
+
+
+def measured(run, results: Path) -> None:
+  """Stores what is kept of a run's summary, and what its loops can do."""
+  found = kept(run.workdir)
+  model = runs.read_config(run.workdir).model
+  found |= {x: model[x] for x in ("depth", "loops", "reinject")}
+  found |= readouts(run.workdir)
+  path = results / f"{run.name}.json"
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text(json.dumps(rounded(found)) + "\n")
 
 
 def kept(workdir: Path) -> dict:

@@ -19,7 +19,7 @@ from absl import app, flags, logging
 from experiments.random_vocabulary import measure_arms, sweep
 from rsrc_jax import runs
 from rsrc_jax.runtime import cache
-from rsrc_jax.sweep import collect, stored
+from rsrc_jax.sweep import collect
 
 ROOT = sweep.ROOT
 SWEEPS = flags.DEFINE_list(
@@ -36,15 +36,12 @@ def main(argv):
   del argv
   logging.set_verbosity(logging.WARNING)  # orbax is talkative
   cache.keep_programs()
-  folders = [x for x in map(Path, SWEEPS.value) if stored.path(x).is_file()]
-  if not folders:
-    raise SystemExit("None of --sweeps is there: run sweep.py first.")
-  for folder in folders:
-    whole = stored.load(folder)
-    ended = collect.finished(whole)
-    print(f"{folder}: {len(ended)} of {len(whole.runs)} runs have ended.")
-    for run in ended:
-      measured(run.name, run.workdir, Path(RESULTS.value))
+  try:
+    ended = collect.ended(SWEEPS.value)
+  except ValueError as error:
+    raise SystemExit(f"error: {error}") from None
+  for run in ended:
+    measured(run.name, run.workdir, Path(RESULTS.value))
 
 
 def measured(name: str, workdir: Path, results: Path) -> None:

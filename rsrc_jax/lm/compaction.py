@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rsrc_jax.lm import caches
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.types import Cache, Constraints, Params, Policy
 
@@ -42,61 +43,8 @@ def opened(w: Window, samples: int) -> tuple[Window, Cache]:
   rows, length = len(w.uniform), max(w.role.length - 1, 1)
   if samples > 1 or not jax.tree.leaves(w.prefix.mask):
     return w, w.policy.init_cache(rows, samples, length)
-  cache = folded(extended(w.prefix, length))
+  cache = caches.folded(caches.extended(w.prefix, length))
   return w._replace(prefix=None, offset=w.prefix.mask.shape[-1]), cache
-
-
-def folded(cache: Cache) -> Cache:
-  """A cache of prompts with one output each, without the axis of outputs.
-
-  With an axis of length one XLA writes each layer twice, once for its product
-  and once for the next step, and copies it for that.
-  """
-  drop = lambda kept: tuple(jnp.squeeze(x, 2) for x in kept)
-  return Cache(drop(cache.k), drop(cache.v), cache.mask)
-
-
-def unfolded(cache: Cache) -> Cache:
-  """Back from `folded`."""
-  add = lambda kept: tuple(x[:, :, None] for x in kept)
-  return Cache(add(cache.k), add(cache.v), cache.mask)
-
-
-def extended(segment: Cache, length: int) -> Cache:
-  """A segment followed by `length` empty slots, to be written from its end on.
-
-  One product a layer then covers both, which a decoding step of small heads
-  spends half its time on.
-  """
-  more = lambda x, axis: jnp.pad(
-    x, [(0, length if n == axis else 0) for n in range(x.ndim)]
-  )
-  return Cache(
-    tuple(more(k, 4) for k in segment.k),
-    tuple(more(v, 3) for v in segment.v),
-    more(segment.mask, 2),
-  )
-
-
-def prompts_of(prefix: Cache, rows: jax.Array) -> Cache:
-  """The prompts' segments of these rows."""
-
-  def pick(kept):
-    if isinstance(kept, jax.Array):  # layers that a scan has stacked
-      return kept[:, rows]
-    return jax.tree.map(lambda x: x[rows], kept)
-
-  mask = jax.tree.map(lambda x: x[rows], prefix.mask)
-  return Cache(pick(prefix.k), pick(prefix.v), mask)
-
-
-def uniform(keys: jax.Array, samples: int, length: int) -> jax.Array:
-  """[B] keys -> [B, G, T]; a number depends on its key, sample and place."""
-  sample = lambda key, g: jax.random.uniform(
-    jax.random.fold_in(key, g), (length,)
-  )
-  of_row = lambda key: jax.vmap(lambda g: sample(key, g))(jnp.arange(samples))
-  return jax.vmap(of_row)(keys)
 
 
 def sizes(rows: int, shapes: int) -> tuple[int, ...]:
@@ -129,7 +77,7 @@ def run(w: Window, loop: tuple, step: Callable, sizes: tuple) -> tuple:
   # Rows that go on come first; if there are fewer, ended ones fill the batch.
   rows = jnp.argsort(~active.reshape(-1), stable=True)[:fits]
   few = Few(rows, *active.shape)
-  small = (t, few.of(token), few.of(active), folded(few.cache(w, cache)),
+  small = (t, few.of(token), few.of(active), caches.folded(few.cache(w, cache)),
            tuple(map(few.of, out)))  # fmt: skip
   done = run(few.window(w), small, step, sizes[1:])
   return tuple(
@@ -161,7 +109,7 @@ class Few(NamedTuple):
     heads_first = lambda x: jnp.moveaxis(x, 2, 1)  # [B, G, H, ...]
     of = lambda x: jnp.moveaxis(self.of(heads_first(x)), 1, 2)
     if w.prefix is None:
-      cache = unfolded(cache)
+      cache = caches.unfolded(cache)
       return Cache(
         tuple(map(of, cache.k)), tuple(map(of, cache.v)), self.of(cache.mask)
       )

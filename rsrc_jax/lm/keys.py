@@ -213,3 +213,12 @@ def prompt_keys(key: jax.Array, rows: jax.Array, count: int) -> jax.Array:
     jnp.arange(count)
   )
   return jax.vmap(each)(row_keys(key, rows)).reshape(-1)
+
+
+def uniform(keys: jax.Array, samples: int, length: int) -> jax.Array:
+  """[B] keys -> [B, G, T]; a number depends on its key, sample and place."""
+  sample = lambda key, g: jax.random.uniform(
+    jax.random.fold_in(key, g), (length,)
+  )
+  of_row = lambda key: jax.vmap(lambda g: sample(key, g))(jnp.arange(samples))
+  return jax.vmap(of_row)(keys)

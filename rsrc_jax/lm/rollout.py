@@ -12,8 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rsrc_jax.lm import compaction, tokens
+from rsrc_jax.lm import caches, compaction, tokens
 from rsrc_jax.lm.compaction import Window
+from rsrc_jax.lm.keys import uniform
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.ops import distributions, token_stats
 from rsrc_jax.types import (
@@ -81,7 +82,7 @@ def sample(
   with jax.named_scope("prefill"):
     prefix, last = _prefill(policy.apply, params, prompt)
   if of is not None:
-    prefix, last = compaction.prompts_of(prefix, of), last[of]
+    prefix, last = caches.prompts_of(prefix, of), last[of]
     prompt = jax.tree.map(lambda x: x[of], prompt)
   rows = prompt.ids.shape[0]
   w = _window(
@@ -269,7 +270,7 @@ def _window(
     injected=_injected(constraints, prompt.ids.shape[0], samples),
     budget=budget,
     start=jnp.sum(prompt.mask, -1, dtype=jnp.int32)[:, None, None],
-    uniform=compaction.uniform(keys, samples, role.length),
+    uniform=uniform(keys, samples, role.length),
     stats=stats,
   )
 

@@ -9,12 +9,13 @@ import fnmatch
 import io
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rsrc_jax.metrics import statistics
 from rsrc_jax.runtime import old_configs
-from rsrc_jax.sweep import files, state, tables
+from rsrc_jax.sweep import files, state, stored, tables
 from rsrc_jax.sweep.plan import Plan, Run
 
 # Of the headline arm, where no scores are asked for.
@@ -39,6 +40,26 @@ class Collected(NamedTuple):
 def finished(plan: Plan) -> list[Run]:
   """The runs of a plan that are done."""
   return [run for run in plan.runs if state.done(run)]
+
+
+def ended(folders: Iterable[str | Path]) -> list[Run]:
+  """The finished runs of sweeps, whose number is shown for each.
+
+  Folders that are not there are passed over.
+
+  Raises:
+    ValueError: none of them is there.
+  """
+  there = [x for x in map(Path, folders) if stored.path(x).is_file()]
+  if not there:
+    raise ValueError("none of --sweeps is there: run the sweep first.")
+  every = []
+  for folder in there:
+    plan = stored.load(folder)
+    found = finished(plan)
+    print(f"{folder}: {len(found)} of {len(plan.runs)} runs have ended.")
+    every += found
+  return every
 
 
 def collect(plan: Plan, scores: str = "") -> Collected:
