@@ -391,6 +391,18 @@ def test_keys_decide_what_is_written():
   assert len(texts) > 4 and len({tuple(t) for t in texts}) == len(texts)
 
 
+@jax.jit
+def said_of_d(source, codes, output):
+  """V's word [B, 1, J] on D's outputs [B, J, S + 1] of one code a source."""
+  likely = lm_likelihood.of_source(
+    POLICY, UNSURE, tiny.ROLES["D"], source, codes
+  )
+  alone = lm_likelihood.without_code(POLICY, UNSURE, tiny.ROLES["text"], source)
+  gain = lm_likelihood.relative_gain(likely, alone[:, None])
+  decoded = tokens.expand(tokens.without_end(output, END))
+  return VERIFY.score(UNSURE, source, decoded, gain)[0]
+
+
 def test_d_has_a_group_of_one_code_of_each_source():
   """Every code is decoded once for V; one of them as often as D's group."""
   pattern, found = make(taught=3, imitate=False), batch()
@@ -406,20 +418,15 @@ def test_d_has_a_group_of_one_code_of_each_source():
   places = [g.index(r) for r, g in zip(read, written, strict=True)]
   assert len(set(places)) > 1
   # What they are paid is V's word on each of them.
-  decoded = tokens.without_end(Tokens(*map(jnp.asarray, out.output)), END)
-  likely = lm_likelihood.of_source(
-    POLICY, UNSURE, tiny.ROLES["D"], found.source,
+  said = said_of_d(
+    found.source,
     Tokens(out.prompt.ids[:, None, 1:-1], out.prompt.mask[:, None, 1:-1]),
-  )  # fmt: skip
-  alone = lm_likelihood.without_code(
-    POLICY, UNSURE, tiny.ROLES["text"], found.source
+    Tokens(*out.output),
   )
-  gain = lm_likelihood.relative_gain(likely, alone[:, None])
-  said, _ = VERIFY.score(UNSURE, found.source, tokens.expand(decoded), gain)
   np.testing.assert_allclose(episode.rewards["D"], said[:, 0], atol=1e-5)
   assert np.std(episode.rewards["D"], -1).max() > 0
   # Its decodes differ where D knows nothing, so they share no noise.
-  plain = play(make(imitate=False), UNSURE, found)
+  plain = play(TWO, UNSURE, found)
   np.testing.assert_array_equal(
     plain.rollouts["C"].output.ids, episode.rollouts["C"].output.ids
   )
