@@ -70,6 +70,12 @@ def make_step(loss=LOSS, pattern=None, **kwargs):
   return run
 
 
+@functools.cache
+def default_step():
+  """One program for all tests that need no other."""
+  return jax.jit(make_step())
+
+
 def make_state(tx=None, seed=0):
   params = tiny.params(seed)
   tx = tx or optax.sgd(1.0)
@@ -289,9 +295,8 @@ def test_a_policy_that_moves_once_has_ratio_one():
   # More updates re-read the old log-probs; the first must be the same.
   tx = optax.sgd(0.0)
   batch = tiny.batch()
-  one = jax.jit(make_step(tx=tx))
   two = jax.jit(make_step(tx=tx, updates=2))
-  _, x = one(make_state(tx), frozen(), batch, given(batch))
+  _, x = default_step()(make_state(), frozen(), batch, given(batch))
   _, y = two(make_state(tx), frozen(), batch, given(batch))
   np.testing.assert_allclose(x["gradient_norm"], y["gradient_norm"], rtol=1e-5)
 
@@ -309,13 +314,13 @@ def test_distance_from_the_base_is_taken_off_the_reward():
   tx = optax.adam(3e-3)
   loss = LOSS | {"entropy_bonus": {}}
   step = jax.jit(make_step(loss, pattern, tx=tx, kl=1.0))
-  still = jax.jit(make_step(loss, pattern, tx=tx, kl=0.0))
+  price = lambda x: {"kl": jnp.float32(x)}
   state, base = make_state(tx), frozen()
-  _, metrics = still(state, base, batch, limits)
+  _, metrics = step(state, base, batch, limits, price(0.0))
   assert float(metrics["gradient_norm"]) < 1e-6
   before = distance(state.params, base, batch, limits.constraints)
   for _ in range(40):
-    state, _ = step(state, base, batch, limits)
+    state, _ = step(state, base, batch, limits, price(1.0))
   assert distance(state.params, base, batch, limits.constraints) < 0.7 * before
 
 
@@ -337,7 +342,7 @@ def distance(params, base, batch, limits):
 def test_frozen_parameters_are_an_argument_and_stay():
   batch, state, kept = tiny.batch(), make_state(), frozen()
   before = jax.tree.map(np.asarray, kept)
-  step = jax.jit(make_step(), donate_argnums=0)
+  step = default_step()
   for _ in range(2):
     state, _ = step(state, kept, batch, given(batch))
   chex.assert_trees_all_equal(kept, before)
@@ -349,7 +354,7 @@ def test_frozen_parameters_are_an_argument_and_stay():
 
 
 def test_a_step_compiles_once():
-  step = jax.jit(make_step(), donate_argnums=0)
+  step = default_step()
   state = make_state()
   for seed in range(4):
     batch = tiny.batch(seed)
