@@ -92,6 +92,9 @@ FLAGS = ("attention_bias", "mlp_bias", "tie_word_embeddings",
 NULL = ("num_key_value_heads", "head_dim", "sliding_window", "rope_scaling",
         "rope_parameters", "layer_types", "no_rope_layers",
         "attn_logit_softcapping", "final_logit_softcapping")  # fmt: skip
+NEVER_NULL = {"qwen3": ("head_dim",)} | dict.fromkeys(
+  ("gemma2", "gemma3_text"), ("head_dim", "num_key_value_heads")
+)
 
 
 def complete(config: dict[str, Any]) -> dict[str, Any]:
@@ -122,8 +125,10 @@ def complete(config: dict[str, Any]) -> dict[str, Any]:
   found = {**DEFAULTS[family], **{k: config[k] for k in names if k in config}}
   if absent := [name for name in SIZES if found.get(name) is None]:
     raise ValueError(f"config.json lacks {', '.join(absent)}.")
+  null = set(NULL) - set(NEVER_NULL.get(family, ()))
   for name, value in found.items():
-    _check(name, value)
+    if value is not None or name not in null:
+      _check(name, value)
   depth = found["num_hidden_layers"]
   for name in ("layer_types", "no_rope_layers"):
     if found.get(name) and len(found[name]) != depth:
@@ -181,8 +186,6 @@ def _refuse_quantised(config: dict) -> None:
 
 def _check(name: str, value: Any) -> None:
   """Raises ValueError where a value can't be one of its field."""
-  if value is None and name in NULL:
-    return
   number = isinstance(value, int | float) and not isinstance(value, bool)
   if name in WHOLE:
     good = number and isinstance(value, int) and value > 0

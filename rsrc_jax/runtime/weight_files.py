@@ -58,7 +58,8 @@ def find(folder: Path) -> dict[str, Path]:
     if not listed:
       raise ValueError(_nothing(folder))
     raise ValueError(
-      f"{folder} lacks {', '.join(absent)}, which {INDEX} lists: fetch it again."
+      f"{folder} lacks {', '.join(absent)}, which {INDEX} lists: fetch it "
+      "again."
     )
   if single.is_file() and single not in paths:
     raise ValueError(
@@ -76,8 +77,8 @@ def find(folder: Path) -> dict[str, Path]:
       files[name] = path
   if lost := [n for n, path in listed.items() if files.get(n) != path]:
     raise ValueError(
-      f"{index} says that {lost[0]} is in {listed[lost[0]].name}, and it is not "
-      f"({len(lost)} of {len(listed)} tensors): fetch both again."
+      f"{index} says that {lost[0]} is in {listed[lost[0]].name}, and it is "
+      f"not ({len(lost)} of {len(listed)} tensors): fetch both again."
     )
   _note_others(folder, paths)
   return files
@@ -85,8 +86,8 @@ def find(folder: Path) -> dict[str, Path]:
 
 def account(
   folder: Path, settings: dict[str, Any], prefix: str, files: dict[str, Path]
-) -> None:
-  """Checks that the tensors of the files are those of the settings.
+) -> dict[str, pretrained.Place]:
+  """The place of each tensor, once every tensor of the files has been judged.
 
   prefix: of the text model's tensors.
 
@@ -112,6 +113,7 @@ def account(
   ]
   if unread:
     raise ValueError(_unread(folder, unread))
+  return wanted
 
 
 def check_dtype(path: Path, name: str, dtype: str) -> None:
@@ -232,8 +234,8 @@ def _check_tied(folder: Path, embed: str, head: str, files) -> None:
       same = same and np.array_equal(x, y)
   if not same:
     raise ValueError(
-      f"{folder}: config.json says tie_word_embeddings=true, and the files hold "
-      f"a {head} that is not the embedding. Write false to use it, as "
+      f"{folder}: config.json says tie_word_embeddings=true, and the files "
+      f"hold a {head} that is not the embedding. Write false to use it, as "
       "transformers 5 does, or delete it from the files to use the embedding, "
       "as transformers 4 does."
     )

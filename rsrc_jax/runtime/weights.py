@@ -58,8 +58,7 @@ def open_folder(folder: str | Path) -> Checkpoint:
   prefix = next(
     (p for p in PREFIXES if f"{p}norm.weight" in files), PREFIXES[0]
   )
-  weight_files.account(folder, settings, prefix, files)
-  places = pretrained.places(settings, prefix)
+  places = weight_files.account(folder, settings, prefix, files)
   found = Checkpoint(folder, config, settings, places, files)
   _check_tensors(found)
   return found
