@@ -228,9 +228,10 @@ def _check_tied(folder: Path, embed: str, head: str, files) -> None:
     a, b = one.get_slice(embed), two.get_slice(head)
     for name, x in ((embed, a), (head, b)):
       check_dtype(files[name], name, x.get_dtype())
-    same = a.get_shape() == b.get_shape()
-    for i in range(0, a.get_shape()[0] if same else 0, ROWS):
-      x, y = (np.asarray(z[i : i + ROWS], np.float32) for z in (a, b))
+    same, rows = a.get_shape() == b.get_shape(), a.get_shape()[0]
+    for i in range(0, rows if same else 0, ROWS):
+      part = slice(i, min(i + ROWS, rows))
+      x, y = (np.asarray(z[part], np.float32) for z in (a, b))
       same = same and np.array_equal(x, y)
   if not same:
     raise ValueError(

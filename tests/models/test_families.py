@@ -19,11 +19,12 @@ GIVEN = json.loads((GOLDEN / "configs.json").read_text())
 SAID = json.loads((GOLDEN / "configs_said.json").read_text())
 # Of the classes, what no forward pass reads: ids, caches, training, names.
 ELSEWHERE = {
-  "architectures", "attention_dropout", "bos_token_id", "default_theta",
-  "chunk_size_feed_forward", "dtype", "eos_token_id", "id2label", "initializer_range",
-  "is_encoder_decoder", "label2id", "max_position_embeddings",
-  "output_hidden_states", "pad_token_id", "pretraining_tp", "problem_type",
-  "return_dict", "transformers_version", "use_cache",
+  "architectures", "attention_dropout", "bos_token_id",
+  "chunk_size_feed_forward", "default_theta", "dtype", "eos_token_id",
+  "id2label", "initializer_range", "is_encoder_decoder", "label2id",
+  "max_position_embeddings", "output_hidden_states", "pad_token_id",
+  "pretraining_tp", "problem_type", "return_dict", "transformers_version",
+  "use_cache",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Every tensor of a checkpoint is read, or the folder is refused in one line."""
+"""Every tensor of a checkpoint is read, or its folder is refused in a line."""
 
 import json
 import shutil
@@ -149,10 +149,10 @@ def test_what_may_stand_beside_the_text_model(tmp_path):
   want = weights.open_folder(rewrite(folder, beside)).settings
   refused(rewrite(folder, {"vision_tower.x": one}), "no place .*vision_tower.x")
   for prefix, outside in (
-    ("language_model.", ""), ("model.language_", "model.")
+    ("language_model.", ""), ("model.language_model.", "model.")
   ):  # fmt: skip
     renamed = {
-      f"{prefix}{k}".replace("model.language_model", "model.language_model"): x
+      f"{prefix}{k.removeprefix('model.') if outside else k}": x
       for k, x in plain.items()
     }
     renamed |= {f"{outside}vision_tower.encoder.x": one,
