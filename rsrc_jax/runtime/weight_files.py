@@ -33,6 +33,8 @@ def read_json(path: Path) -> dict[str, Any]:
   """Raises ValueError, with the path, where it holds no JSON object."""
   try:
     found = json.loads(path.read_text(encoding="utf-8"))
+  except OSError as error:
+    raise ValueError(f"{path} can't be read ({error.strerror}).") from None
   except ValueError as error:
     raise ValueError(
       f"{path} is no JSON ({error}): is it cut off? Fetch it again."
