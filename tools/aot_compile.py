@@ -13,7 +13,6 @@ The step is that of configs/smollm2.py (C -> D -> V by GRPO, all roles), with
 """
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
@@ -35,7 +34,7 @@ from rsrc_jax.accounting.ledger import SCOPES
 from rsrc_jax.build.setup import Setup, make_roles
 from rsrc_jax.data import sources, tokenizer
 from rsrc_jax.models import pretrained
-from rsrc_jax.runtime import sharding
+from rsrc_jax.runtime import sharding, weight_files
 from rsrc_jax.runtime.configs import load
 from rsrc_jax.stages import plan
 from rsrc_jax.types import Batch, Tokens
@@ -92,7 +91,11 @@ def main(arguments: list[str] | None = None) -> None:
   if name not in CHIPS:
     raise SystemExit(f"--topology={asked.topology}: give {', '.join(CHIPS)}.")
   mesh = mesh_of(asked.topology, asked.mesh)
-  shape = SHAPES.get(asked.shape) or json.loads(Path(asked.shape).read_text())
+  try:
+    shape = SHAPES.get(asked.shape) or weight_files.read_json(Path(asked.shape))
+    pretrained.settings(shape)
+  except ValueError as error:
+    raise SystemExit(f"--shape={asked.shape}: {error}") from None
   setup = world_of(shape, mesh, asked)
   traced = trace(setup)
   print(f"Compiling for {mesh.size} x {name} ...", file=sys.stderr, flush=True)

@@ -59,7 +59,7 @@ def against_stored(family: str) -> dict:
   cells = differences(
     GOLDEN / family, said["ids"], said["mask"], said["padded"]
   )
-  stored = f"stored logits of transformers {versions['transformers']}"
+  stored = f"stored logits of transformers {versions[family]['transformers']}"
   return {"against": stored, "their bfloat16": None} | cells
 
 

@@ -1,24 +1,25 @@
 """Hugging Face checkpoints: config.json and tensor names, mapped to ours.
 
-Llama 3, SmolLM2, Qwen2.5, Qwen3, Gemma 2 and the text of Gemma 3, as Hugging
-Face stores them. Only names and numbers are here; runtime/weights.py reads and
-writes the files.
+families.py has the fields of each family and their defaults. Only names and
+numbers are here; runtime/weights.py reads and writes the files.
 """
 
 from typing import Any, NamedTuple
 
-from rsrc_jax.models import transformer
+from rsrc_jax.models import families, transformer
 
 make = transformer.make
-FAMILIES = ("llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "gemma3")
-# Defaults of the text model that a multimodal Gemma 3 config omits.
-GEMMA3 = {
-  "vocab_size": 262_208, "num_attention_heads": 8, "num_key_value_heads": 4,
-  "head_dim": 256, "query_pre_attn_scalar": 256, "tie_word_embeddings": True,
-}  # fmt: skip
-NEEDED = ("vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size",
-          "num_attention_heads")  # fmt: skip
 ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu"}
+SCALINGS = {
+  "default": (),
+  "linear": ("factor",),
+  "llama3": ("factor", "low_freq_factor", "high_freq_factor",
+             "original_max_position_embeddings"),
+}  # fmt: skip
+# Of a block of rotary settings, beside those of SCALINGS. The length is written
+# into blocks whose kind has no use for it.
+ROTARY = ("type", "rope_type", "rope_theta", "partial_rotary_factor",
+          "original_max_position_embeddings")  # fmt: skip
 
 
 class Place(NamedTuple):
@@ -33,115 +34,171 @@ class Place(NamedTuple):
 def settings(config: dict[str, Any]) -> dict[str, Any]:
   """A config.json -> keyword arguments of transformer.make.
 
+  Fields that it lacks are those of its family (families.DEFAULTS).
+
   Raises:
-    ValueError: an unknown family, activation or rotation, or a missing number.
+    ValueError: an unknown family, activation or rotation, or a field that is
+      missing or impossible; the message begins with "config.json".
   """
-  family = config.get("model_type")
-  if family not in FAMILIES:
-    raise ValueError(
-      f"config.json: model_type={family!r} is none of {', '.join(FAMILIES)}."
-    )
-  if family == "gemma3":
-    config = {**GEMMA3, **config["text_config"], "model_type": "gemma3_text"}
-  if absent := [name for name in NEEDED if name not in config]:
-    raise ValueError(f"config.json lacks {', '.join(absent)}.")
+  config = families.complete(config)
   family = config["model_type"]
   gemma = family.startswith("gemma")
-  act = config.get("hidden_activation") or config.get("hidden_act", "silu")
-  act = "gelu_pytorch_tanh" if gemma and act == "gelu" else act
+  act = config["hidden_activation" if gemma else "hidden_act"]
   if act not in ACTIVATIONS:
-    raise ValueError(f"config.json: activation {act!r} is not known here.")
+    raise ValueError(
+      f"config.json: activation {act!r} is none of {', '.join(ACTIVATIONS)}."
+    )
   heads, width = config["num_attention_heads"], config["hidden_size"]
-  size = config.get("head_dim") or width // heads
-  bias = bool(config.get("attention_bias", False))
+  size = config["head_dim"] or width // heads
+  bias = config.get("attention_bias", False)
   kwargs = {
     "vocab_size": config["vocab_size"],
     "width": width,
     "depth": config["num_hidden_layers"],
     "heads": heads,
-    "kv_heads": config.get("num_key_value_heads") or heads,
+    "kv_heads": config["num_key_value_heads"] or heads,
     "hidden": config["intermediate_size"],
     "size": size,
-    "tied": bool(config.get("tie_word_embeddings", gemma)),
-    "epsilon": config.get("rms_norm_eps", 1e-6),
+    "tied": config["tie_word_embeddings"],
+    "epsilon": config["rms_norm_eps"],
     "activation": ACTIVATIONS[act],
     "qkv_bias": bias or family == "qwen2",
     "o_bias": bias,
-    "mlp_bias": bool(config.get("mlp_bias", False)),
+    "mlp_bias": config.get("mlp_bias", False),
     "qk_norm": family in ("qwen3", "gemma3_text"),
     "post_norms": gemma,
-    "windows": _windows(config, family),
+    "windows": _windows(config),
     **_rotation(config),
   }
   if gemma:
     kwargs |= {
       "embed_scale": width**0.5,
-      "query_scale": config.get("query_pre_attn_scalar", size) ** -0.5,
-      "attention_cap": config.get("attn_logit_softcapping") or 0.0,
-      "logit_cap": config.get("final_logit_softcapping") or 0.0,
+      "query_scale": config["query_pre_attn_scalar"] ** -0.5,
+      "attention_cap": config["attn_logit_softcapping"] or 0.0,
+      "logit_cap": config["final_logit_softcapping"] or 0.0,
     }
   return kwargs
 
 
-def _windows(config: dict, family: str) -> tuple[int, ...]:
-  depth, window = config["num_hidden_layers"], config.get("sliding_window")
-  kinds = config.get("layer_types")
-  if family.startswith("qwen") and not config.get("use_sliding_window"):
-    return ()
-  if not window or family == "llama":
-    return ()
+def _windows(config: dict) -> tuple[int, ...]:
+  """The window of each layer, 0 for none; empty if no layer has one."""
+  depth, kinds = config["num_hidden_layers"], config.get("layer_types")
+  window = config.get("sliding_window")
+  if not config.get("use_sliding_window", True):
+    window = None
   if not kinds:
-    first = config.get("max_window_layers", 0)
-    every = config.get("sliding_window_pattern") or (
-      2 if family == "gemma2" else 6
+    kinds = [families.LAYERS[near] for near in _near(config, window)]
+  slides = [kind == "sliding_attention" for kind in kinds]
+  if any(slides) and not window:
+    raise ValueError(
+      f"config.json: {sum(slides)} of {depth} layers slide (layer_types), and "
+      "there is no sliding_window."
     )
-    near = (
-      (lambda i: i >= first)
-      if family.startswith("qwen")
-      else (lambda i: (i + 1) % every)
-    )
-    kinds = [
-      "sliding_attention" if near(i) else "full_attention" for i in range(depth)
-    ]
-  return tuple(window if kind == "sliding_attention" else 0 for kind in kinds)
+  return tuple(window if x else 0 for x in slides) if any(slides) else ()
+
+
+def _near(config: dict, window: int | None) -> list[bool]:
+  """Which layers have a window where layer_types is silent."""
+  family, layers = config["model_type"], range(config["num_hidden_layers"])
+  if family.startswith("gemma"):
+    every = config.get("sliding_window_pattern", 2)
+    return [bool((i + 1) % every) for i in layers]
+  if family.startswith("qwen"):
+    return [bool(window) and i >= config["max_window_layers"] for i in layers]
+  if family == "smollm3":
+    return [bool(window) and not turned for turned in _turned(config)]
+  return [False for _ in layers]
+
+
+def _turned(config: dict) -> list[bool]:
+  """Which layers have rotary positions; SmolLM3 leaves some without."""
+  layers = range(config["num_hidden_layers"])
+  if not config.get("no_rope_layer_interval"):
+    return [True for _ in layers]
+  said = config["no_rope_layers"]
+  every = config["no_rope_layer_interval"]
+  return [bool(x) for x in said or [(i + 1) % every for i in layers]]
 
 
 def _rotation(config: dict) -> dict[str, Any]:
   """Bases and scaling, from the fields of older and newer files."""
-  new = config.get("rope_parameters") or {}
-  full = new.get("full_attention", new)
-  near = new.get("sliding_attention", {})
-  old = config.get("rope_scaling") or {}
-  # Gemma 3 files without these fields use the defaults of the family.
-  gemma3 = config["model_type"].startswith("gemma3")
-  base = full.get("rope_theta") or config.get("rope_theta")
-  local = near.get("rope_theta") or config.get("rope_local_base_freq")
-  return {
-    "rope_base": float(base or (1e6 if gemma3 else 1e4)),
-    "rope_scaling": _scaling(full if "rope_type" in full else old),
-    "window_base": float(local or (1e4 if gemma3 else 0.0)),
+  name, block = "rope_parameters", config["rope_parameters"] or {}
+  gemma3 = config["model_type"] == "gemma3_text"
+  full, near = block, block
+  if set(block) & set(families.LAYERS):
+    _known(block, families.LAYERS, name)
+    full, near = (block.get(kind) or {} for kind in families.LAYERS)
+  elif gemma3 and block:
+    raise ValueError(
+      f"config.json: {name} of gemma3_text must have blocks named "
+      f"{' and '.join(families.LAYERS)}."
+    )
+  if config["rope_scaling"]:  # of all layers, or of those without a window
+    name, full = "rope_scaling", {**(full if gemma3 else {}),
+                                  **config["rope_scaling"]}  # fmt: skip
+    near = near if gemma3 else full
+  base = _base(full, config["rope_theta"])
+  local = _base(near, config.get("rope_local_base_freq", config["rope_theta"]))
+  scaling, nearer = _scaling(full, name), _scaling(near, name)
+  apart = gemma3 or (local, nearer) != (base, scaling)
+  if apart and nearer:
+    raise ValueError(
+      f"config.json: {name} scales the rotation of layers with a window, which "
+      "is not known here."
+    )
+  found = {
+    "rope_base": base,
+    "rope_scaling": scaling,
+    "window_base": local if apart else 0.0,
   }
+  turned = _turned(config)
+  return found if all(turned) else {**found, "turned": tuple(turned)}
 
 
-def _scaling(block: dict) -> tuple | None:
+def _base(block: dict, otherwise: float) -> float:
+  base = block.get("rope_theta", otherwise)
+  if isinstance(base, bool) or not isinstance(base, int | float) or base <= 0:
+    raise ValueError(f"config.json: rope_theta={base!r} must be above 0.")
+  return float(base)
+
+
+def _scaling(block: dict, name: str) -> tuple | None:
+  """`block`: of the field `name`. -> see layers.frequencies."""
   kind = block.get("rope_type") or block.get("type") or "default"
-  if kind == "default":
-    return None
-  if kind == "linear":
-    return "linear", float(block["factor"])
-  if kind == "llama3":
-    names = ("factor", "low_freq_factor", "high_freq_factor",
-             "original_max_position_embeddings")  # fmt: skip
-    return "llama3", *(float(block[name]) for name in names)
-  raise ValueError(
-    f"config.json: rope_type={kind!r} is none of default, linear, llama3."
-  )
+  if kind not in SCALINGS:
+    raise ValueError(
+      f"config.json: rope_type={kind!r} of {name} is none of "
+      f"{', '.join(SCALINGS)}."
+    )
+  wanted = SCALINGS[kind]
+  _known(block, (*ROTARY, *wanted), f"{name} ({kind})")
+  if block.get("partial_rotary_factor") not in (None, 1.0):
+    raise ValueError(
+      f"config.json: {name} turns a part of each head (partial_rotary_factor="
+      f"{block['partial_rotary_factor']}), which is not known here."
+    )
+  for key in wanted:
+    value = block.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+      raise ValueError(
+        f"config.json: {name} ({kind}) needs the number {key}, and has "
+        f"{value!r}."
+      )
+  return (kind, *(float(block[key]) for key in wanted)) if wanted else None
+
+
+def _known(block: dict, names: tuple[str, ...], where: str) -> None:
+  if unknown := [x for x in block if x not in names]:
+    raise ValueError(
+      f"config.json: {where} has {', '.join(unknown)}, which is not read here. "
+      f"Read are {', '.join(names)}."
+    )
 
 
 def places(kwargs: dict[str, Any], prefix: str = "model.") -> dict[str, Place]:
   """All tensors of a model of these settings, by their names in the file.
 
-  prefix: of all names except the output matrix's.
+  prefix: of all names except the output matrix's; see `head`.
   """
   shift = -1.0 if kwargs["post_norms"] else 0.0  # Gemma stores scale - 1
   norm = lambda *path, **at: Place((*path, "scale"), offset=-shift, **at)
@@ -150,7 +207,7 @@ def places(kwargs: dict[str, Any], prefix: str = "model.") -> dict[str, Place]:
     f"{prefix}norm.weight": norm("norm"),
   }
   if not kwargs["tied"]:
-    found["lm_head.weight"] = Place(("unembed",))
+    found[head(prefix)] = Place(("unembed",))
   for layer in range(kwargs["depth"]):
     here = f"{prefix}layers.{layer}."
     for name, ours in _norms(kwargs).items():
@@ -161,6 +218,12 @@ def places(kwargs: dict[str, Any], prefix: str = "model.") -> dict[str, Place]:
       if bias:
         found[f"{here}{name}.bias"] = Place((*path, "bias"), layer)
   return found
+
+
+def head(prefix: str) -> str:
+  """The name of the output matrix beside tensors of this prefix."""
+  inner = "language_model.model."
+  return f"{'language_model.' if prefix == inner else ''}lm_head.weight"
 
 
 def _norms(kwargs) -> dict[str, str]:

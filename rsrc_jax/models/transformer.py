@@ -44,6 +44,7 @@ class Architecture(NamedTuple):
   windows: tuple[int, ...] = ()
   # rope_base of layers with a window, without scaling; 0: as in other layers.
   window_base: float = 0.0
+  turned: tuple[bool, ...] = ()  # layers with rotary positions; empty: all
   # Also add a learned embedding of the position, for this many positions; later
   # ones share the last. With rotary positions alone, a shallow model hardly
   # learns to distinguish the first token of a code from the second.
@@ -105,9 +106,11 @@ def resolved(arch: Architecture) -> Architecture:
   if arch.loops < 1:
     raise ValueError(f"config.model: loops={arch.loops} must be at least 1.")
   windows = arch.windows or (0,) * arch.depth
-  if len(windows) != arch.depth:
+  turned = arch.turned or (True,) * arch.depth
+  if {len(windows), len(turned)} != {arch.depth}:
     raise ValueError(
-      f"config.model: {len(windows)} windows for depth={arch.depth} layers."
+      f"config.model: windows={windows} and turned={turned} must be of "
+      f"depth={arch.depth} layers."
     )
   if arch.activation not in layers.ACTIVATIONS:
     raise ValueError(
@@ -117,6 +120,7 @@ def resolved(arch: Architecture) -> Architecture:
   return arch._replace(
     size=size,
     windows=windows,
+    turned=turned,
     query_scale=arch.query_scale or size**-0.5,
     dtype=jnp.dtype(arch.dtype),
   )
@@ -130,10 +134,9 @@ def init(arch: Architecture, key: jax.Array) -> Params:
   x = jnp.zeros((1, 1, 1, arch.width), arch.dtype)
   positions = jnp.zeros((1, 1, 1), jnp.int32)
   mask = jnp.ones((1, 1, 1, 1), bool)
-  turn = layers.rotation(positions, _frequencies(arch, 0), 1)
-  block = jax.eval_shape(
-    _block(arch).init, key, x, turn, None, None, mask, 0
-  )["params"]  # fmt: skip
+  turn = layers.rotation(positions, _frequencies(arch, (0, True)), 1)
+  block = jax.eval_shape(_block(arch).init, key, x, turn, None, None, mask, 0)
+  block = block["params"]
   normal = nn.initializers.normal(arch.width**-0.5)
   draw = lambda name, rows: normal(initial.named(key, name), (rows, arch.width))
   params = {
@@ -163,10 +166,8 @@ def apply(
   Without `cache` the tokens attend to the prefix and, causally, to each other.
   With a cache of length U they are written at `index` and attend to all before.
   """
-  states, segment = _states(
-    arch, params, tokens, positions, prefix, cache, index
-  )
-  return _norm(arch, params, states[-1]), segment
+  states, kept = _states(arch, params, tokens, positions, prefix, cache, index)
+  return _norm(arch, params, states[-1]), kept
 
 
 def trace(
@@ -226,8 +227,8 @@ def unrolled(arch: Architecture, params: Params) -> Params:
   return {**params, "blocks": _apart(arch, params["blocks"])}
 
 
-# A pass through the stack. Layers with the same window share masks and
-# rotation: `views` has (prefix's mask, own mask, rotation) by window.
+# A pass through the stack. Layers of a kind, (window, turned), share masks and
+# rotation: `views` has (prefix's mask, own mask, rotation) by kind.
 
 
 def _states(
@@ -238,9 +239,8 @@ def _states(
   if cache is None:
     keys = tokens.mask
   else:
-    keys = jax.lax.dynamic_update_slice_in_dim(
-      cache.mask, tokens.mask, index, 2
-    )
+    write = jax.lax.dynamic_update_slice_in_dim
+    keys = write(cache.mask, tokens.mask, index, 2)
   views = _views(arch, tokens, positions, prefix, keys, index)
   run = _layer(arch, index)
   run = jax.checkpoint(run) if arch.remat and cache is None else run
@@ -292,9 +292,9 @@ def _in_turn(arch, run, blocks, x, prefix, cache, loop, views):
   """
   ks, vs, states = [], [], []
   of = lambda kept, at: None if kept is None else (kept.k[at], kept.v[at])
-  for layer, (p, window) in enumerate(zip(blocks, arch.windows, strict=True)):
+  for layer, (p, kind) in enumerate(zip(blocks, _kinds(arch), strict=True)):
     at = loop * arch.depth + layer
-    x, (k, v) = run(p, x, views[window], of(prefix, at), of(cache, at))
+    x, (k, v) = run(p, x, views[kind], of(prefix, at), of(cache, at))
     ks.append(k)
     vs.append(v)
     states.append(x)
@@ -308,7 +308,7 @@ def _scanned(arch, run, blocks, x, before, views, each):
   """
   kinds = [*views]
   by_kind = [*views.values()]
-  kind = jnp.asarray([kinds.index(w) for w in arch.windows])
+  kind = jnp.asarray([kinds.index(x) for x in _kinds(arch)])
 
   def body(x, layer):
     p, pre, which = layer
@@ -331,8 +331,8 @@ def _embed(arch, params, tokens, positions) -> jax.Array:
   return x
 
 
-def _views(arch, tokens, positions, prefix, keys, index) -> dict[int, tuple]:
-  """Masks and rotation of layers, by window.
+def _views(arch, tokens, positions, prefix, keys, index) -> dict[tuple, tuple]:
+  """Masks and rotation of layers, by kind.
 
   keys [B, G, U] are the real keys of the own segment. Positions count real
   tokens, from the first of the prefix on.
@@ -350,20 +350,26 @@ def _views(arch, tokens, positions, prefix, keys, index) -> dict[int, tuple]:
     < window
   )
   views = {}
-  for window in sorted(set(arch.windows)):
-    turn = layers.rotation(positions, _frequencies(arch, window), slots)
-    if not window:
-      views[window] = (before, own, turn)
+  for kind in sorted(set(_kinds(arch))):
+    turn = layers.rotation(positions, _frequencies(arch, kind), slots)
+    if not (window := kind[0]):
+      views[kind] = (before, own, turn)
       continue
     pre = None
     if prefix is not None:
       pre = before & near(prefix.mask, 0, window)
-    views[window] = (pre, own & near(keys, start, window), turn)
+    views[kind] = (pre, own & near(keys, start, window), turn)
   return views
 
 
-def _frequencies(arch, window) -> jax.Array:
-  if window and arch.window_base:
+def _kinds(arch) -> tuple[tuple[int, bool], ...]:
+  return tuple(zip(arch.windows, arch.turned, strict=True))
+
+
+def _frequencies(arch, kind) -> jax.Array:
+  if not kind[1]:
+    return jnp.zeros(arch.size // 2)  # no angle at any position
+  if kind[0] and arch.window_base:
     return layers.frequencies(arch.size, arch.window_base)
   return layers.frequencies(arch.size, arch.rope_base, arch.rope_scaling)
 
@@ -386,11 +392,9 @@ def _joined(runs):
 
 
 def _apart(arch, blocks) -> tuple[Params, ...]:
-  return tuple(
-    jax.tree.map(lambda w, n=n: w[n], blocks) for n in range(arch.depth)
-  )
+  at = lambda n: jax.tree.map(lambda w: w[n], blocks)
+  return tuple(map(at, range(arch.depth)))
 
 
 def _norm(arch, params, x) -> jax.Array:
-  norm = layers.RMSNorm(arch.epsilon)
-  return norm.apply({"params": params["norm"]}, x)
+  return layers.RMSNorm(arch.epsilon).apply({"params": params["norm"]}, x)

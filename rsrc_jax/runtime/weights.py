@@ -13,15 +13,14 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from rsrc_jax.models import pretrained
-from rsrc_jax.runtime import sharding
+from rsrc_jax.runtime import sharding, weight_files
 from rsrc_jax.types import Params
 
 PREFIXES = ("model.", "language_model.model.", "model.language_model.")
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 SHARD_BYTES = 4 * 2**30  # of an exported file
 
 
@@ -36,11 +35,12 @@ class Checkpoint(NamedTuple):
 
 
 def open_folder(folder: str | Path) -> Checkpoint:
-  """Opens a checkpoint, and checks that all tensors of its config exist.
+  """Opens a checkpoint, and checks that its tensors are those of its config.
 
   Raises:
-    ValueError: no such folder, no config.json, only pickles, a truncated file,
-      missing tensors or tensors of another shape; with a remedy.
+    ValueError: no such folder, no config.json, a config.json that can't be met
+      (see pretrained.settings), files or tensors that are missing, unread,
+      quantised or of another shape (see weight_files); with a remedy.
   """
   folder = Path(folder).expanduser()
   path = folder / "config.json"
@@ -49,23 +49,18 @@ def open_folder(folder: str | Path) -> Checkpoint:
       f"{folder} has no config.json: give the folder of a Hugging Face "
       "checkpoint (config.json, *.safetensors, tokenizer.json)."
     )
+  config = weight_files.read_json(path)
   try:
-    config = json.loads(path.read_text())
-  except ValueError as error:
-    raise ValueError(f"{path} is no JSON: {error}") from None
-  settings = pretrained.settings(config)
-  files = _files(folder)
+    settings = pretrained.settings(config)
+  except ValueError as error:  # it begins with "config.json"
+    raise ValueError(f"{folder}/{error}") from None
+  files = weight_files.find(folder)
   prefix = next(
     (p for p in PREFIXES if f"{p}norm.weight" in files), PREFIXES[0]
   )
-  places = pretrained.places(settings, prefix)
-  if absent := sorted(set(places) - set(files)):
-    raise ValueError(
-      f"{folder} lacks {len(absent)} of {len(places)} tensors, {absent[0]} the "
-      "first: is a file of it missing, or config.json another model's?"
-    )
+  places = weight_files.account(folder, settings, prefix, files)
   found = Checkpoint(folder, config, settings, places, files)
-  _check_shapes(found)
+  _check_tensors(found)
   return found
 
 
@@ -175,42 +170,6 @@ def _reader(names, places, read, shape) -> Callable:
   return part
 
 
-def _files(folder: Path) -> dict[str, Path]:
-  """The file of each tensor."""
-  index = folder / "model.safetensors.index.json"
-  if index.is_file():
-    listed = json.loads(index.read_text())["weight_map"]
-    paths = sorted({folder / file for file in listed.values()})
-    if absent := [p.name for p in paths if not p.is_file()]:
-      raise ValueError(
-        f"{folder} lacks {', '.join(absent)}, which {index.name} lists: fetch "
-        "it again."
-      )
-  else:
-    paths = sorted(folder.glob("*.safetensors"))
-  if not paths:
-    pickles = [p.name for x in PICKLES for p in sorted(folder.glob(x))]
-    if pickles:
-      raise ValueError(
-        f"{folder} has only pickles ({pickles[0]}), which run code when they "
-        'are read. Convert them where you trust them: python -c "from '
-        "transformers import AutoModelForCausalLM as M; "
-        f"M.from_pretrained('{folder}').save_pretrained('{folder}-safe')\""
-      )
-    raise ValueError(f"{folder} has no *.safetensors.")
-  files = {}
-  for path in paths:
-    try:
-      with safe_open(path, framework="np") as opened:
-        files |= dict.fromkeys(opened.keys(), path)
-    except (SafetensorError, OSError) as error:
-      raise ValueError(
-        f"{path} can't be read ({error}): it is truncated or no safetensors; "
-        "fetch it again."
-      ) from None
-  return files
-
-
 def _open_all(found: Checkpoint) -> dict[Path, Any]:
   """Opens each file once, and reads only headers."""
   return {
@@ -218,7 +177,8 @@ def _open_all(found: Checkpoint) -> dict[Path, Any]:
   }
 
 
-def _check_shapes(found: Checkpoint) -> None:
+def _check_tensors(found: Checkpoint) -> None:
+  """Checks dtypes and shapes, of which headers tell."""
   shapes = tree(found.settings)
   opened = _open_all(found)
   for name, place in found.places.items():
@@ -227,11 +187,12 @@ def _check_shapes(found: Checkpoint) -> None:
       leaf = leaf[key]
     want = leaf.shape if place.layer is None else leaf.shape[1:]
     want = tuple(want[::-1]) if place.transposed else tuple(want)
-    file = opened[found.files[name]]
-    have = tuple(file.get_slice(name).get_shape())
+    tensor = opened[found.files[name]].get_slice(name)
+    weight_files.check_dtype(found.files[name], name, tensor.get_dtype())
+    have = tuple(tensor.get_shape())
     if have != want:
       raise ValueError(
-        f"{found.files[name].name}: {name} is {list(have)}, and config.json "
+        f"{found.files[name]}: {name} is {list(have)}, and config.json "
         f"says {list(want)}: is it another model's?"
       )
 

@@ -1,15 +1,22 @@
 """Makes the small checkpoints of this folder and what `transformers` says.
 
   pip install "rsrc-jax[parity]"
-  python tests/golden/pretrained/make.py
+  python tests/golden/pretrained/make.py            (or some names of FAMILIES)
 
 One random model a family, with every feature that the family has; logits of
 rows with and without pads on the left, and greedy continuations, by torch on a
 CPU in float32. Weights are drawn wide, so that a wrong mask, norm or rotation
 shows. Written with the versions in versions.json.
+
+  python tests/golden/pretrained/make.py configs
+
+writes configs_said.json: the defaults of each configuration class, and what it
+makes of each config.json in configs.json.
 """
 
+import inspect
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -49,20 +56,105 @@ FAMILIES = {
                                 "final_logit_softcapping": 3.0}),
   "gemma3": ("Gemma3", GEMMA | {"layer_types": [NEAR, FAR, NEAR],
                                 "rope_parameters": GEMMA3_ROPE}),
+  "smollm3": ("SmolLM3", {"no_rope_layers": [1, 0, 1], "rope_theta": 2e6,
+                          "use_sliding_window": True, "sliding_window": 4,
+                          "layer_types": [FAR, NEAR, NEAR]}),
 }  # fmt: skip
+CLASSES = {
+  "llama": "Llama", "smollm3": "SmolLM3", "qwen2": "Qwen2", "qwen3": "Qwen3",
+  "gemma2": "Gemma2", "gemma3_text": "Gemma3Text", "gemma3": "Gemma3",
+}  # fmt: skip
+# What a configuration makes of its file and the model reads.
+RESOLVED = (
+  "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
+  "num_attention_heads", "num_key_value_heads", "head_dim", "hidden_act",
+  "hidden_activation", "rms_norm_eps", "tie_word_embeddings", "attention_bias",
+  "mlp_bias", "rope_parameters", "sliding_window", "layer_types",
+  "query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping",
+  "no_rope_layers",
+)  # fmt: skip
 ROWS, LENGTH, NEW = 3, 10, 8
 
 
-def main():
-  for name, (kind, changes) in FAMILIES.items():
+def main(names):
+  if names == ["configs"]:
+    path = HERE / "configs_said.json"
+    return path.write_text(lines(configs()))
+  for name in names or FAMILIES:
+    kind, changes = FAMILIES[name]
     torch.manual_seed(1)
     model = build(kind, changes)
     model.save_pretrained(HERE / name)
     (HERE / name / "generation_config.json").unlink()
     np.savez(HERE / name / "said.npz", **said(model))
+    note(name)
     print(name)
-  versions = {x.__name__: x.__version__ for x in (torch, transformers)}
-  (HERE / "versions.json").write_text(json.dumps(versions) + "\n")
+
+
+def note(name):
+  """The versions that wrote this one."""
+  path = HERE / "versions.json"
+  versions = json.loads(path.read_text())
+  versions[name] = {x.__name__: x.__version__ for x in (torch, transformers)}
+  path.write_text(json.dumps(versions, indent=1) + "\n")
+
+
+def configs():
+  given = json.loads((HERE / "configs.json").read_text())
+  classes = {
+    name: getattr(transformers, f"{kind}Config")
+    for name, kind in CLASSES.items()
+  }
+  return {
+    "versions": {"transformers": transformers.__version__},
+    "defaults": {name: defaults(kind) for name, kind in classes.items()},
+    **{
+      part: {
+        name: resolved(classes, one["config"]) for name, one in block.items()
+      }
+      for part, block in given.items()
+    },
+  }
+
+
+def lines(found):
+  """JSON with a line for each entry of each part."""
+  parts = (
+    f"{json.dumps(part)}: {{\n"
+    + ",\n".join(f" {json.dumps(k)}: {json.dumps(v)}" for k, v in x.items())
+    + "\n}"
+    for part, x in found.items()
+  )
+  return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def defaults(kind):
+  """The default of each field, as its class has it."""
+  found = {
+    name: x.default
+    for name, x in inspect.signature(kind).parameters.items()
+    if x.default is not x.empty
+    and isinstance(x.default, int | float | str | None)
+  }
+  return {**found, "default_theta": getattr(kind, "default_theta", None)}
+
+
+def resolved(classes, config):
+  """The fields that the class computes, or the kind of its error."""
+  try:
+    whole = classes[config["model_type"]].from_dict(
+      {k: v for k, v in config.items() if k != "model_type"}
+    )
+  except Exception as error:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+  text = whole.get_text_config()
+  found = {
+    name: getattr(text, name) for name in RESOLVED if hasattr(text, name)
+  }
+  found["tie_word_embeddings"] = whole.tie_word_embeddings
+  if found.get("layer_types"):  # a letter a layer
+    found["layer_types"] = "".join(x[0] for x in found["layer_types"])
+  return found
 
 
 def build(kind, changes):
@@ -102,4 +194,4 @@ def said(model):
 
 
 if __name__ == "__main__":
-  main()
+  main(sys.argv[1:])
