@@ -23,6 +23,7 @@ from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 BLOCK = "*"  # of a dict of rules: functions of the whole block
+HERE = "{here}"  # in what a function of BLOCK says: the path of its block
 OTHERS = "..."  # of a dict of rules: the rule of all fields that it lacks
 LARGEST = 2**31 - 1  # sizes and counters are int32
 HUGE = 1e30  # of a number without a limit of its own: float32 has room above
@@ -85,8 +86,9 @@ def number(
     # nan is in no range; an int may be too large for a float.
     if real and low <= value <= high and value not in (above, below):
       return ""
-    over = real and abs(value) > HUGE
-    return needed + _why("finite, at most 1e+30" if over else why)
+    limit = f"at most {HUGE:g} in size"
+    over = real and high == HUGE < abs(value) < float("inf")
+    return needed + _why(limit if over else why)
 
   return rule
 
@@ -125,8 +127,10 @@ def items(rule: Callable[[Any], str]) -> Callable[[Any], str]:
   def each(value: Any) -> str:
     if not isinstance(value, tuple | list):
       return "a tuple"
-    wrong = [(x, said) for x in value if (said := rule(x))]
-    return f"a tuple, and {shown(wrong[0][0])} be {wrong[0][1]}" * bool(wrong)
+    for x in value:
+      if needed := rule(x):
+        return f"a tuple in which {shown(x)} is {needed}"
+    return ""
 
   return each
 
@@ -166,7 +170,11 @@ def problems(
   for function in rules.get(BLOCK, ()):
     if wrong := function(settings, run or {}):
       name, needed = wrong
-      yield Problem(f"{path}.{name}", settings.get(name), f"must be {needed}")
+      value = settings
+      for part in name.split("."):
+        value = value[part]
+      needed = needed.replace(HERE, path)
+      yield Problem(f"{path}.{name}", value, f"must be {needed}")
 
 
 def check(

@@ -30,15 +30,19 @@ def _fits(settings, run):
   del run
   parts, budget = settings["micro_batches"], settings["budget"]
   if settings["batch_size"] % parts:
-    return "micro_batches", f"a divisor of batch_size={settings['batch_size']}"
+    return "micro_batches", (
+      f"a divisor of config.batch_size={settings['batch_size']}"
+    )
   if max(settings["budgets"], default=1) > budget:
-    return "budgets", f"a tuple of 1 to budget={budget}"
+    return "budgets", f"a tuple of 1 to config.budget={budget}"
   if max(settings["eval"]["budgets"], default=1) > budget:
     return "eval.budgets", (
       f"a tuple of 1 to config.budget={budget}, for which codes are trained"
     )
   if settings["steps"] * settings["updates"] > rules.LARGEST:
-    return "updates", f"such that steps times updates is below {2**31}"
+    return "updates", (
+      f"such that config.steps={settings['steps']} times it is below {2**31}"
+    )
   return None
 
 
@@ -91,6 +95,7 @@ LOOP = {
 }
 ARM = {
   **dict.fromkeys(("pattern", "write", "start", "stage"), text),
+  "overrides": lambda pairs: "",  # they are applied, and checked where they are
   rules.OTHERS: anything,
 }
 
@@ -188,7 +193,9 @@ def rules_of_make(
   found = {**dict.fromkeys(names, anything), **dict.fromkeys(free, anything)}
   found |= {k: v for k, v in own.items() if k in found or k == rules.BLOCK}
   if closed and set(settings) <= set(found):
-    arguments = {k: v for k, v in settings.items() if k not in free}
+    arguments = {
+      k: v for k, v in settings.items() if k in taken or k not in free
+    }
     there = dict.fromkeys((x for x in given if x in taken), None)
     named.check_arguments(make, arguments | there, block, name)
   return found

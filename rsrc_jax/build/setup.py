@@ -114,7 +114,7 @@ def initial_params(setup: Setup) -> Params:
     return jax.jit(init, out_shardings=where)(seed)
   return weights.load(
     setup.checkpoint, setup.mesh,
-    np.dtype(sizes.stored_dtype(setup.config.to_dict())),
+    sizes.stored_dtype(setup.config.to_dict()),
   )  # fmt: skip
 
 

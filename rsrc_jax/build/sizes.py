@@ -6,9 +6,11 @@ The shapes of parameters are those of the model's init, traced and not run.
 
 import functools
 import json
+import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -33,30 +35,39 @@ def check(
   Raises:
     ValueError: the parameters, the codes of a step or the data do not fit.
   """
-  memory.check(needs(settings, mesh, opened), mesh)
+  stored_dtype(settings)
+  room, copies = memory.free(mesh), 1 + TRAINED * bool(trains_all(settings))
+  memory.check(needs(settings, mesh, opened, copies), room)
   for arm in overrides.running(settings["only"], settings["arms"]):
     if overrides.pairs(settings["arms"], arm):
       own = overrides.applied(settings, arm)
       try:
-        memory.check(needs(own, mesh, opened), mesh)
+        memory.check(needs(own, mesh, opened, copies), room)
       except ValueError as error:
         raise ValueError(f"config.arms.{arm}.overrides: {error}") from None
 
 
 def needs(
-  settings: dict[str, Any], mesh: Mesh, opened: weights.Checkpoint | None
+  settings: dict[str, Any],
+  mesh: Mesh,
+  opened: weights.Checkpoint | None,
+  copies: int,
 ) -> dict[str, float]:
-  """Bytes a device, by the settings that ask for them."""
+  """Bytes a device, by the settings that ask for them.
+
+  copies: of the parameters, those in training included.
+  """
   parts = mesh.shape["fsdp"] * mesh.shape["tensor"]
   rows = mesh.shape["data"] * mesh.shape["fsdp"]
-  stored = np.dtype(stored_dtype(settings))
-  copies = 1 + TRAINED * bool(trains_all(settings))
+  stored = jnp.dtype((settings.get("lora") or {}).get("base", "float32"))
   if opened is None:
     count = parameters(settings)
     asked = _named(settings, "config.model", "width", "depth", "hidden")
     asked += ", " + _named(settings, "config.data", "vocab_size")
   else:
-    count = sum(x.size for x in jax.tree.leaves(weights.tree(opened.settings)))
+    count = sum(
+      math.prod(x.shape) for x in jax.tree.leaves(weights.tree(opened.settings))
+    )
     asked = f"config.model.path={str(opened.folder)!r}"
   found = {f"{asked}: {copies} times its parameters": (
     copies * count * stored.itemsize / parts
@@ -84,7 +95,7 @@ def _count(model: str) -> int:
   }
   init = transformer.make(**given).init
   shapes = jax.eval_shape(init, jax.random.key(0))
-  return sum(x.size for x in jax.tree.leaves(shapes))
+  return sum(math.prod(x.shape) for x in jax.tree.leaves(shapes))
 
 
 def trains_all(settings: dict[str, Any]) -> str:
@@ -98,7 +109,7 @@ def trains_all(settings: dict[str, Any]) -> str:
   return ""
 
 
-def stored_dtype(settings: dict[str, Any]) -> str:
+def stored_dtype(settings: dict[str, Any]) -> np.dtype:
   """The dtype in which the base is kept.
 
   Raises:
@@ -111,7 +122,7 @@ def stored_dtype(settings: dict[str, Any]) -> str:
       f"weights, and {name!r} trains all weights: leave it out with "
       "config.only, or set config.lora.base='float32'."
     )
-  return kept
+  return jnp.dtype(kept)
 
 
 def _sequences(settings) -> dict[str, int]:

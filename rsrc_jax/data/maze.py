@@ -110,7 +110,9 @@ def _path(settings, run):
   del run
   cells = settings["side"] ** 2
   if settings.get("at_least", 0) >= cells:
-    return "at_least", f"less than {cells}, the cells of a maze"
+    return "at_least", (
+      f"less than {cells}, the cells of {rules.HERE}.side={settings['side']}"
+    )
   return None
 
 

@@ -99,9 +99,9 @@ def _of_side(settings, run):
   del run
   side = settings["side"]
   if settings.get("hard") and side != 9:
-    return "hard", f"False: it asks for side 9, not side={side}"
+    return "hard", f"False: it asks for {rules.HERE}.side=9, not {side}"
   if settings.get("clues", 0) > side * side:
-    return "clues", f"0 to {side * side}, the cells of side={side}"
+    return "clues", f"0 to {side * side}, the cells of {rules.HERE}.side={side}"
   return None
 
 

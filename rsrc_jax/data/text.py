@@ -17,7 +17,11 @@ def _lengths(settings, run):
   """The rule of the lengths of a sentence."""
   del run
   least, most = settings.get("min_tokens", 8), settings.get("max_tokens", 24)
-  return ("min_tokens", f"1 to max_tokens={most}") if least > most else None
+  return (
+    ("min_tokens", f"1 to {rules.HERE}.max_tokens={most}")
+    if least > most
+    else None
+  )
 
 
 RULES = {

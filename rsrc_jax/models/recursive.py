@@ -96,23 +96,23 @@ def _sizes(settings, run):
   whole = Architecture(**{"vocab_size": 1, "cells": 1, **settings})
   width, heads, cycles = whole.width, whole.heads, whole.cycles
   if whole.core == "attention" and (width % heads or width // heads % 2):
-    return "width", f"heads={heads} times an even number"
+    return "width", f"{rules.HERE}.heads={heads} times an even number"
   if whole.cycles_with_gradient > cycles:
-    return "cycles_with_gradient", f"1 to cycles={cycles}"
+    return "cycles_with_gradient", f"1 to {rules.HERE}.cycles={cycles}"
   if whole.untied and whole.cycles_with_gradient != cycles:
     return "cycles_with_gradient", (
-      f"cycles={cycles}, by all of which an untied net learns"
+      f"{rules.HERE}.cycles={cycles}, by all of which an untied net learns"
     )
   return None
 
 
 RULES = {
-  **dict.fromkeys(("width", "hidden", "heads"), whole(1)),
-  # Counts of what a program has one by one.
+  # Limits keep a slip from a trace that takes minutes.
+  **dict.fromkeys(("width", "hidden", "heads"), whole(1, 2**24)),
   **dict.fromkeys(
     ("depth", "cycles", "cycles_with_gradient", "inner"), whole(1, 4_096)
   ),
-  **dict.fromkeys(("cell_hidden", "steps"), whole()),
+  **dict.fromkeys(("cell_hidden", "steps"), whole(0, 2**24)),
   **dict.fromkeys(("untied", "halting", "unroll"), flag),
   "core": one_of(*CORES),
   "dtype": one_of("float32", "bfloat16", "float16"),

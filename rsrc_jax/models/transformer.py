@@ -76,27 +76,30 @@ def _sizes(settings, run):
   heads, kv_heads = settings.get("heads", 1), settings.get("kv_heads", 1)
   width, size = settings.get("width", heads), settings.get("size", 0)
   if heads % kv_heads:
-    return "heads", f"a multiple of kv_heads={kv_heads}"
+    return "heads", f"a multiple of {rules.HERE}.kv_heads={kv_heads}"
   if not size and width % heads:
-    return "width", f"a multiple of heads={heads}"
+    return "width", f"a multiple of {rules.HERE}.heads={heads}"
   if (size or width // heads) % 2 and "width" in settings:
     if size:
       return "size", "even: rotary positions turn pairs of channels"
-    return "width", f"heads={heads} times an even number"
+    return "width", f"{rules.HERE}.heads={heads} times an even number"
   windows = settings.get("windows", ())
   if windows and len(windows) != settings.get("depth", len(windows)):
-    return "windows", f"one for each of depth={settings['depth']} layers"
+    return (
+      "windows",
+      f"one for each of {rules.HERE}.depth={settings['depth']} layers",
+    )
   return None
 
 
 DTYPES = one_of("float32", "bfloat16", "float16")
 RULES = {
-  **dict.fromkeys(("width", "heads", "kv_heads", "hidden"), whole(1)),
-  # Layers are listed one by one, so that a slip should not ask for millions.
+  # Limits keep a slip from a trace that takes minutes.
+  **dict.fromkeys(
+    ("vocab_size", "width", "heads", "kv_heads", "hidden"), whole(1, 2**24)
+  ),
   **dict.fromkeys(("depth", "loops"), whole(1, 4_096)),
-  "vocab_size": whole(1),
-  "size": whole(),
-  "absolute": whole(),
+  **dict.fromkeys(("size", "absolute"), whole(0, 2**24)),
   "windows": rules.items(whole()),
   "rope_base": number(above=0),
   "rope_scaling": optional(rules.anything),

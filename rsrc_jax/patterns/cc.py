@@ -49,7 +49,7 @@ def _whole_streams(settings, run):
   rows, parts = run.get("batch_size"), run.get("micro_batches", 1)
   if rows and rows % size:
     return "rounds", (
-      f"such that rounds times pool={settings['pool']} divides "
+      f"such that it divides, times {rules.HERE}.pool={settings['pool']}, "
       f"config.batch_size={rows} into whole streams: make it a multiple of "
       f"{size}"
     )

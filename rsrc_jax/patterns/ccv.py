@@ -43,12 +43,15 @@ def _parents(settings, run):
   """The rule of what the buffer holds, and a step rewrites."""
   buffer, parents = settings["buffer"], settings["parents"]
   if parents > buffer:
-    return "parents", f"1 to buffer={buffer}: none is rewritten twice in a step"
+    return (
+      "parents",
+      f"1 to {rules.HERE}.buffer={buffer}: none is rewritten twice in a step",
+    )
   rows, parts = run.get("batch_size"), run.get("micro_batches", 1)
   if rows and not parents <= rows <= buffer:
     return "parents", (
-      f"at most config.batch_size={rows}, and buffer={buffer} at least that: "
-      "the buffer is empty until the first step has stored its codes"
+      f"at most config.batch_size={rows}, and {rules.HERE}.buffer={buffer} at "
+      "least that: it is empty until the first step has stored its codes"
     )
   if parents % parts:
     return "parents", f"a multiple of config.micro_batches={parts}"

@@ -37,11 +37,11 @@ def _groups(settings, run):
   del run
   taught, group = settings.get("taught", 0), settings.get("group", 2)
   if settings.get("lessons", 0) > group:
-    return "lessons", f"0 to group={group}"
+    return "lessons", f"0 to {rules.HERE}.group={group}"
   if taught == 1 or (taught and settings.get("decodes", 1) > 1):
     return "taught", (
-      "0, or at least 2 with decodes=1: D's own group are decodes of one code, "
-      "beside one decode of each of the others"
+      f"0, or at least 2 with {rules.HERE}.decodes=1: D's own group are "
+      "decodes of one code, beside one decode of each of the others"
     )
   return None
 

@@ -39,11 +39,14 @@ def _taught(settings, run):
   both = settings["from_source"], settings["dropout"]
   if sum(both) > 1:
     return "from_source", (
-      f"at most 1 together with dropout={both[1]}: they are shares of the same "
-      "batch"
+      f"at most 1 together with {rules.HERE}.dropout={both[1]}: both are "
+      "shares of one batch"
     )
   if settings["answers"] == 1 and not settings["lessons"]:
-    return "answers", "at least 2, or lessons=True: nothing else teaches A"
+    return (
+      "answers",
+      f"at least 2, or {rules.HERE}.lessons=True: nothing else teaches A",
+    )
   return None
 
 

@@ -6,6 +6,7 @@ takes it.
 
 import functools
 import json
+import math
 from typing import Any
 
 import jax
@@ -36,7 +37,8 @@ def _supervised(settings, run):
   supersteps, steps = settings["supersteps"], model.get("steps", 0)
   if steps and steps < supersteps:
     return "model.steps", (
-      f"0, or at least supersteps={supersteps}: each has its own embedding"
+      f"0, or at least {rules.HERE}.supersteps={supersteps}: each has its own "
+      "embedding"
     )
   return None
 
@@ -84,10 +86,11 @@ def check(config: ml_collections.ConfigDict) -> None:
     make, block, "config.data", name, given=("seed",), free=tuple(block)
   )
   rules.check(LOOP | {"data": of_data}, settings, "config")
+  room = memory.free(sharding.make_mesh(data=1))
   for arm in names(config):
     own = settings["model"] | settings["arms"][arm]["model"]
     rules.check(recursive.RULES, own, f"config.arms.{arm}.model")
-    _check_size(settings, arm, own)
+    _check_size(settings, arm, own, room)
 
 
 def names(config: ml_collections.ConfigDict) -> list[str]:
@@ -99,9 +102,8 @@ def names(config: ml_collections.ConfigDict) -> list[str]:
   return overrides.running(config.only, config.arms)
 
 
-def _check_size(settings: dict[str, Any], arm: str, model: dict) -> None:
+def _check_size(settings: dict[str, Any], arm: str, model: dict, room) -> None:
   """Refuses an arm that is too large for this machine."""
-  mesh = sharding.make_mesh(data=1)
   cells = settings["data"].get("side", 1) ** 2
   sizes = {k: model[k] for k in ("width", "depth", "hidden", "inner", "cycles")}
   asked = ", ".join(f"config.model.{k}={v}" for k, v in sizes.items())
@@ -119,13 +121,13 @@ def _check_size(settings: dict[str, Any], arm: str, model: dict) -> None:
     f"config.data.train={data.get('train')}, heldout={data.get('heldout')}": (
       3 * rows * cells * FLOAT
     ),
-  }, mesh)  # fmt: skip
+  }, room)  # fmt: skip
 
 
 @functools.lru_cache(maxsize=64)
 def _count(model: str) -> int:
   """The parameters of a model, whose init is traced and not run."""
   init = recursive.make(**json.loads(model)).init
-  return sum(x.size for x in jax.tree.leaves(jax.eval_shape(
+  return sum(math.prod(x.shape) for x in jax.tree.leaves(jax.eval_shape(
     init, jax.random.key(0)
   )))  # fmt: skip

@@ -23,7 +23,10 @@ def _levels_end(settings, run):
   del run
   least = max(settings.get("min_steps", 0), 1)
   if settings.get("max_steps", least) < least:
-    return "max_steps", f"at least {least}: 1, and no less than min_steps"
+    return (
+      "max_steps",
+      f"at least {least}: 1, and no less than {rules.HERE}.min_steps",
+    )
   return None
 
 

@@ -31,8 +31,8 @@ def _others(settings, run):
   if settings.get("name") != "counterfactual" or 1 <= others < rows:
     return None
   return "others", (
-    "1 to config.batch_size - 1: the counterfactual gate compares a code with "
-    "other sources of its batch"
+    f"1 to config.batch_size - 1 = {rows - 1}: the counterfactual gate "
+    "compares a code with other sources of its batch"
   )
 
 

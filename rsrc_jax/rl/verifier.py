@@ -28,7 +28,10 @@ def _some(settings, run):
   """The rule that V scores something."""
   del run
   if not any(w > 0 for w in settings.values()):
-    return "gain", f"above 0, or another of {', '.join(SCORERS)}: V scores none"
+    return "gain", (
+      f"above 0, or another of {', '.join(SCORERS)} in {rules.HERE}: V scores "
+      "nothing"
+    )
   return None
 
 

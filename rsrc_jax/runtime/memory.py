@@ -11,17 +11,19 @@ PROC = Path("/proc")
 CGROUP = Path("/sys/fs/cgroup")
 
 
-def check(needs: Mapping[str, float], mesh: jax.sharding.Mesh) -> None:
+def check(needs: Mapping[str, float], room: float) -> None:
   """Refuses a run that a device can't hold, before anything is made.
 
-  needs: bytes a device, by the settings that ask for them. They are lower
-    bounds, so that nothing is refused that fits.
+  Args:
+    needs: bytes a device, by the settings that ask for them. They are lower
+      bounds, so that nothing is refused that fits.
+    room: bytes that are free, of `free`.
 
   Raises:
     ValueError: the largest need, or all together, exceed what is free; with
       both numbers and the settings to lower.
   """
-  total, room = sum(needs.values()), free(mesh)
+  total = sum(needs.values())
   if total > room:
     fields, most = max(needs.items(), key=lambda need: need[1])
     raise ValueError(

@@ -63,8 +63,9 @@ def make_mesh(*, data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
   if (size := math.prod(sizes)) > len(devices):
     data, fsdp, tensor = sizes
     raise ValueError(
-      f"config.mesh: data={data} x fsdp={fsdp} x tensor={tensor} needs {size} "
-      f"devices and there are {len(devices)}."
+      f"config.mesh.data={data} times config.mesh.fsdp={fsdp} times "
+      f"config.mesh.tensor={tensor} needs {size} devices and there are "
+      f"{len(devices)}."
     )
   if size < len(devices) and jax.process_count() > 1:
     raise ValueError(
