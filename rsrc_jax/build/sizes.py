@@ -75,7 +75,7 @@ def needs(
   for name, sequences in _sequences(settings).items():
     width = _width(settings, opened)
     each = _length(settings) * (2 * width * FLOAT + INT)
-    found[name] = sequences * each / rows
+    found[f"{name} at a width of {width}"] = sequences * each / rows
   for name, count in _stored(settings).items():
     found[name] = count * _length(settings) * INT  # each process has them all
   return found

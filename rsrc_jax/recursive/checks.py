@@ -112,13 +112,15 @@ def _check_size(settings: dict[str, Any], arm: str, model: dict, room) -> None:
   data = settings["data"]
   rows = data.get("train", 1) + 2 * data.get("heldout", 1)
   memory.check({
-    f"{asked} (arm {arm!r}): {COPIES} times its parameters": (
+    f"{asked} in {arm!r}: {COPIES} times its parameters": (
       COPIES * count * FLOAT
     ),
-    f"config.batch_size={settings['batch_size']}": (
+    f"config.batch_size={settings['batch_size']}, config.eval.batch_size="
+    f"{settings['eval']['batch_size']}, config.model.width={model['width']}": (
       4 * slots * cells * model["width"] * FLOAT
     ),
-    f"config.data.train={data.get('train')}, heldout={data.get('heldout')}": (
+    f"config.data.train={data.get('train')}, config.data.heldout="
+    f"{data.get('heldout')}, config.data.side={data.get('side')}": (
       3 * rows * cells * FLOAT
     ),
   }, room)  # fmt: skip

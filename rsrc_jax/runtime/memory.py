@@ -94,4 +94,4 @@ def _room(folder: Path, limit: str, used: str) -> float:
 
 
 def _size(count: float) -> str:
-  return f"{count / 1e9:.3g} GB"
+  return f"{count / 1e9:,.{0 if count > 1e11 else 1}f} GB"
