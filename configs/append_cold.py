@@ -5,7 +5,12 @@
 
 configs/append_hack.py with a C that has never seen an injected id used, and
 offers up to 32 times the largest safe bonus, without a gate and with the
-default's. Cost and what to expect: experiments/random_vocabulary.
+default's.
+
+Cost: 47 minutes on one core (seed 0).
+Expect: without a gate no given id is used at up to four times the largest safe
+bonus, .16 of the codes use one at 8 times and .78 at 32; with the default's
+gate none, at 32 times (experiments/random_vocabulary).
 """
 
 from pathlib import Path

@@ -6,8 +6,12 @@
 Codes of at most 8 tokens that may end early, a price on length, four ids that
 every code is paid for using, and a C that has been shown to append them: the
 hack is one step away. Arms are named by their gate and by how many times the
-largest safe bonus they are offered (rewards.largest_bonus). Cost and what to
-expect: experiments/random_vocabulary.
+largest safe bonus they are offered (rewards.largest_bonus).
+
+Cost: 15 to 69 minutes on one core, which it shared.
+Expect: without a gate every code ends in all four ids at the largest safe bonus
+and above; under the default's gate a sixth of them do at four times of it
+(experiments/random_vocabulary).
 """
 
 import ml_collections

@@ -3,9 +3,11 @@
   ./tools/run --config=configs/cc.py --workdir=runs/cc-0
 
 Streams of four sentences that share four of their eight facts (12 of 24 bits);
-codes of two tokens, a memory of four that C and D read too. Cost: 5 minutes of
-one core (seed 4), the controls that config.only leaves out some 12 more. Expect
-3.5 bits [.3, 6.7] more with the memory than with none (experiments/cc).
+codes of two tokens, a memory of four that C and D read too.
+
+Cost: 5 minutes of one core (seed 4), the controls that config.only leaves out
+some 12 more.
+Expect: 3.5 bits [.3, 6.7] more with the memory than with none (experiments/cc).
 """
 
 import ml_collections

@@ -4,10 +4,12 @@
 
 Six tokens a code and a price on each. `early` stops after 200 steps and leaves
 codes in its young language; all other arms go on from there for equally many
-steps: compressing new sources alone, or rewriting old codes beside it. Cost:
-3.6 minutes on two cores, compiling included (seed 0); all arms take three times
-as long. Expect the best of a group of rewrites to be worth more bits than the
-old codes, and less than reading the sources again (experiments/ccv).
+steps: compressing new sources alone, or rewriting old codes beside it.
+
+Cost: 3.6 minutes on two cores, compiling included (seed 0); all arms take three
+times as long.
+Expect: the best of 16 rewrites is worth 7.1 bits [-4.3, 18.4] more than the old
+code, and less than reading the source again (experiments/ccv).
 """
 
 import ml_collections

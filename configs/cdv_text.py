@@ -5,8 +5,11 @@
 
 Reads .txt, .md and .py (docstrings); the default is Python's standard library.
 A SentencePiece model is trained on the training split on first use and kept in
-the cache. Cost: 10 minutes on one busy core. Don't expect the effect of
-configs/tiny.py at this size: see experiments/cdv_text.
+the cache.
+
+Cost: 10 minutes on one busy core.
+Expect: not the effect of configs/tiny.py at this size: the first four tokens
+leave 66.9 bits of a sentence open, the code 85.6 (experiments/cdv_text).
 """
 
 import ml_collections

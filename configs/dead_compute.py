@@ -14,9 +14,10 @@ every target. ff_deep is a feed-forward net of as many blocks as dis_random runs
 (6 x 3 calls x 2 blocks), each with weights of its own; ff_small has as many
 parameters as the recursive nets, each used once.
 
-Cost: 12 to 16 minutes of one core a seed. Expect some 98 % of the test puzzles
-right from trm_medium and final_target, 92 to 99 % from trm, 96 to 97 % from the
-other two, and next to none from the feed-forward nets.
+Cost: 12 to 16 minutes of one core a seed.
+Expect: some 98 % of the test puzzles right from trm_medium and final_target, 92
+to 99 % from trm, 96 to 97 % from the other two, and next to none from the
+feed-forward nets.
 """
 
 from pathlib import Path

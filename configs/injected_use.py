@@ -5,8 +5,12 @@
 
 Codes of four tokens, nothing relaxed. Arms differ in how the injected ids are
 given: asked for alone, forced beside a random subset, or as the only ids that
-may be written; with no bonus or one of the whole reward, gated or not. Cost: 15
-minutes on one core; what to expect: experiments/random_vocabulary.
+may be written; with no bonus or one of the whole reward, gated or not.
+
+Cost: 9 to 14 minutes on one core.
+Expect: forced and under the gate, seven codes of ten use injected ids, and 37 %
+of those lose D more than chance when they are swapped
+(experiments/random_vocabulary).
 """
 
 import ml_collections

@@ -4,8 +4,10 @@
 
 The curriculum watches the held-out reward of C -> D -> V. While it rises, words
 are hidden and nothing else is played; after the last plateau the arm goes on
-with questions and rewriting beside it. Cost: 4 minutes of one core (seed 2).
-Expect 12.7 of 14.8 bits kept by D, and .51 of the questions about one fact
+with questions and rewriting beside it.
+
+Cost: 4 minutes of one core (seed 2).
+Expect: 12.7 of 14.8 bits kept by D, and .51 of the questions about one fact
 answered rightly from the code (experiments/qa).
 """
 

@@ -3,10 +3,12 @@
   ./tools/run --config=configs/qa.py --workdir=runs/qa-0
 
 Sentences of facts, some of which do not say where or when; codes of three
-tokens; A is asked for six of the eight facts, for one or two at a time. Cost:
-3.3 minutes on two cores, compiling included (seed 0); all arms take twice as
-long. Expect .62 of the questions about one fact answered rightly from the code,
-.17 from the question alone (experiments/qa).
+tokens; A is asked for six of the eight facts, for one or two at a time.
+
+Cost: 3.3 minutes on two cores, compiling included (seed 0); all arms take twice
+as long.
+Expect: .62 of the questions about one fact answered rightly from the code, .17
+from the question alone (experiments/qa).
 """
 
 import ml_collections

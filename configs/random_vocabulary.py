@@ -5,9 +5,12 @@
 
 Facts of 24 bits less what is withheld, codes of three tokens here and of 2 to 8
 in the experiment, a policy for each. F is the full method; every other arm
-differs from it in the switches that it names and in nothing else. Cost: 40 to
-60 minutes on one core for all 14 arms. What to expect:
-experiments/random_vocabulary.
+differs from it in the switches that it names and in nothing else.
+
+Cost: 20 to 40 minutes on one core for all 14 arms, and some five more to
+measure them.
+Expect: a gain of .38 in edit similarity from F, .34 from the best English arm,
+E5, and .42 from B1, the mean of three budgets (experiments/random_vocabulary).
 """
 
 import ml_collections

@@ -4,9 +4,12 @@
   ./tools/sweep run --config=experiments/random_vocabulary/sweep.py:large
 
 The arms and switches of configs/random_vocabulary.py; sentences of up to 96
-tokens, codes of 16. Not run: no accelerator was at hand. Cost and what to
-expect: unknown; meant for one H100-class device and half an hour an arm. A
-corpus of your own (`--config.data.path`) should have some ten million tokens.
+tokens, codes of 16. A corpus of your own (`--config.data.path`) should have
+some ten million tokens.
+
+Cost: not known; meant for half an hour an arm of one H100-class device. Not
+run.
+Expect: not known.
 """
 
 import ml_collections

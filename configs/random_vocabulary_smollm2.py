@@ -6,8 +6,11 @@
 
 The arms and switches of configs/random_vocabulary.py on the weights, texts and
 adapters of configs/smollm2.py; what is injected and banned is asked for in
-words. Not run: no accelerator was at hand. Cost and what to expect: unknown;
-meant for one H100-class GPU and at most 15 minutes an arm.
+words.
+
+Cost: not known; meant for at most 15 minutes an arm of one H100-class GPU. Not
+run.
+Expect: not known.
 """
 
 import ml_collections

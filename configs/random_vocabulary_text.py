@@ -5,8 +5,11 @@
 
 The arms, switches and schedule of configs/random_vocabulary.py; what differs is
 what longer sources and a larger vocabulary ask for: a larger model, a longer
-pretraining and larger budgets. Cost and what to expect:
-experiments/random_vocabulary.
+pretraining and larger budgets.
+
+Cost: 35 to 60 minutes on one core.
+Expect: a gain of .45 in edit similarity from the first eight tokens of the
+sentence, .30 from RL and .22 from F (experiments/random_vocabulary).
 """
 
 import ml_collections

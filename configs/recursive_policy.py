@@ -6,7 +6,11 @@
 
 C -> D -> V of configs/tiny.py, a shorter run of its arm `code` alone. Depth 4
 once, 2 twice and 1 four times are the same FLOPs a token with 4, 2 and 1 blocks
-of parameters. Cost and what to expect: experiments/policy_recursion.
+of parameters.
+
+Cost: about 4 minutes of one core, compiling included.
+Expect: 16.4 bits conveyed, +- 1.3 over three seeds; the fourth loop adds .17 of
+them (experiments/policy_recursion).
 """
 
 import ml_collections

@@ -4,8 +4,11 @@
   ./tools/run --config=configs/smollm2.py --workdir=runs/smollm2
 
 LoRA on all products, and full fine-tuning as an arm beside it, for one
-H100-class GPU. Meant to cost at most 25 minutes there; not measured yet.
-config.model.path names any folder of a Llama, Qwen or Gemma checkpoint.
+H100-class GPU. config.model.path names any folder of a Llama, Qwen or Gemma
+checkpoint.
+
+Cost: not known; meant for at most 25 minutes of one H100-class GPU.
+Expect: not known.
 """
 
 import ml_collections

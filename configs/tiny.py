@@ -4,8 +4,9 @@
   ./tools/run --config=configs/tiny.py --config.seed=1 --workdir=runs/tiny-1
 
 Cost: 4.5 to 6.5 minutes on two cores, compiling and the timing of the service
-included. Expect 16 to 18 bits conveyed by the code and about 12 by the best
-English arm on the test split (experiments/cdv_tiny has three seeds).
+included.
+Expect: 16 to 18 bits conveyed by the code and about 12 by the best English arm
+on the test split (experiments/cdv_tiny has three seeds).
 """
 
 import ml_collections

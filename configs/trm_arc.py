@@ -7,7 +7,8 @@ Tasks whose grids are at most 12x12, each in eight copies under a symmetry and
 with an embedding of its own; tested on their test pairs. A smoke test on the
 public training set, not a score: the published runs take days on several GPUs.
 
-Cost: not run to its end. Expect little: a minute shows that it learns.
+Cost: not known: not run to its end.
+Expect: not known; 1 minute shows that it learns.
 """
 
 from pathlib import Path

@@ -7,8 +7,8 @@ file, and no number of theirs stands beside ours. Attention instead of the
 mixer, as arXiv 2510.04871 has it for grids of this size; under the symmetries
 of the square.
 
-Cost: about 25 minutes of an H100-class GPU by estimate. **Not run.** What to
-expect is not known.
+Cost: about 25 minutes of an H100-class GPU by estimate. Not run.
+Expect: not known.
 """
 
 from pathlib import Path

@@ -9,9 +9,9 @@ symmetries, tested on 4,000 others of other classes. No number of this set
 stands beside a published one: theirs is another. Width 256 in bfloat16, batch
 768, 15,000 updates an arm (arXiv 2510.04871 has width 512 and some 65,000).
 
-Cost: about 25 minutes of an H100-class GPU by estimate. **Not run.** What to
-expect is not known: the smaller loop costs 14 to 24 points on such puzzles in
-the ablation of arXiv 2510.04871.
+Cost: about 25 minutes of an H100-class GPU by estimate. Not run.
+Expect: not known; in the ablation of arXiv 2510.04871 the smaller loop costs 14
+to 24 points on such puzzles.
 """
 
 from pathlib import Path

@@ -1,6 +1,7 @@
 """The command line: flags -> train.train(config, workdir) -> a report.
 
   rsrc --config=tiny --config.steps=100       trains
+  rsrc --list                                 the shipped configs
   rsrc sweep | report | codes | accounting    further commands, with --help
 
 An installed package has the command `rsrc`; a clone has ./tools/run.
@@ -17,7 +18,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from rsrc_jax.runtime import cache, cards, configs, named, places
+from rsrc_jax.runtime import cache, cards, configs, listing, named, places
 
 # What `rsrc` runs besides training: a word, and the module that it starts.
 COMMANDS = {
@@ -135,11 +136,22 @@ def cli() -> None:
     del sys.argv[1]
     runpy.run_module(COMMANDS[word], run_name="__main__", alter_sys=True)
     return
+  if word == "--list":
+    print(listing.table())
+    return
   try:
     line = [sys.argv[0], *configs.resolved(sys.argv[1:])]
   except ValueError as error:
     sys.exit(f"error: {error}")
-  app.run(main, argv=line)
+  app.run(main, argv=line, flags_parser=parse)
+
+
+def parse(argv: list[str]) -> list[str]:
+  """Parses the flags; ends the process, in one line, where they are wrong."""
+  try:
+    return configs.parsed(argv)
+  except ValueError as error:
+    sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ import ml_collections
 import numpy as np
 
 from rsrc_jax.build import setup as building
-from rsrc_jax.build.setup import Setup, arm_config, make_setup
+from rsrc_jax.build.overrides import arm_config
+from rsrc_jax.build.setup import Setup, make_setup
 from rsrc_jax.evaluation import code_judge
 from rsrc_jax.models import lora
 from rsrc_jax.runtime import cache, checkpoint, old_configs, sharding

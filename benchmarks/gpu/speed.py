@@ -35,7 +35,7 @@ from benchmarks.gpu.timing import (
 from rsrc_jax.accounting import flops
 from rsrc_jax.lm import rollout
 from rsrc_jax.lm.roles import Role
-from rsrc_jax.models import pretrained, transformer
+from rsrc_jax.models import architecture, pretrained
 from rsrc_jax.rl import learner
 from rsrc_jax.types import Constraints, Episode, Rollout, Tokens
 
@@ -65,7 +65,7 @@ SCANNED = 16  # layers from which on the update scans them, to compile sooner
 class Case(NamedTuple):
   """A model of random weights, its batch, and functions that are jitted."""
 
-  arch: transformer.Architecture
+  arch: architecture.Architecture
   # (params, optimizer's state, work) -> (params, state), both donated
   update: Callable
   sample: Callable  # (params, prompt, keys, budget [B, 1]) -> Rollout
@@ -150,7 +150,7 @@ def build(size: str, dtype: str, *, toy: bool, abstract: bool = False) -> Case:
   made = jax.eval_shape if abstract else lambda f, key: jax.jit(f)(key)
   params, state, work, prompt, keys = made(make, jax.random.key(0))
   return Case(
-    transformer.resolved(transformer.Architecture(**kwargs, dtype=dtype)),
+    architecture.resolved(architecture.Architecture(**kwargs, dtype=dtype)),
     jax.jit(update, donate_argnums=(0, 1)), jax.jit(sample),
     params, state, work, prompt, keys, new,
   )  # fmt: skip

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsrc_jax.build.setup import Setup, arm_config
+from rsrc_jax.build.overrides import arm_config
+from rsrc_jax.build.setup import Setup
 from rsrc_jax.data import sources, tokenizer
 from rsrc_jax.evaluation import code_judge, probe
 from rsrc_jax.lm.roles import Role

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from rsrc_jax import rules
 from rsrc_jax.accounting import compressors, energy
 from rsrc_jax.accounting.ledger import Ledger, spending
 from rsrc_jax.accounting.totals import joules, totals, training_joules
@@ -36,6 +37,15 @@ class Facts(NamedTuple):
 
   english: bool  # its codes are made of words alone
   reads_base: bool  # its writer reads the base's model, which serves it too
+
+
+# The rules of config.ledger.
+RULES = {
+  "enabled": rules.flag,
+  "pue": rules.number(1, why="1 charges the machine alone"),
+  "samples_served": rules.whole(1, 10**18),
+  "service_seconds": rules.number(0.01),
+}
 
 
 class _Prices(NamedTuple):

@@ -1,62 +1,210 @@
-"""Checks of a config, before data are read or programs compiled."""
+"""Checks of a config, before data are read or programs compiled.
 
+The rules of a block are beside the make() that takes it (rsrc_jax/rules.py).
+Here they are put together by what the config names, with the rules of what the
+loop itself reads, and all are checked: of the run, and of every arm that has
+overrides.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_collections
 from jax.sharding import Mesh
 
-from rsrc_jax.runtime import sharding
+from rsrc_jax import rules
+from rsrc_jax.accounting import account
+from rsrc_jax.build import overrides
+from rsrc_jax.models import architecture, lora
+from rsrc_jax.rl import constraints, curriculum, learner, supervised, verifier
+from rsrc_jax.rules import anything, flag, items, number, one_of, text, whole
+from rsrc_jax.runtime import checkpoint, configs, named, sharding
+
+FREE = {rules.OTHERS: anything}  # a block whose fields are the user's own
 
 
-def check(config, mesh: Mesh) -> None:
-  """Refuses a config that cannot work.
+def _fits(settings, run):
+  """The rule of settings of the run that depend on each other."""
+  del run
+  parts, budget = settings["micro_batches"], settings["budget"]
+  if settings["batch_size"] % parts:
+    return "micro_batches", (
+      f"a divisor of config.batch_size={settings['batch_size']}"
+    )
+  if max(settings["budgets"], default=1) > budget:
+    return "budgets", f"a tuple of 1 to config.budget={budget}"
+  if max(settings["eval"]["budgets"], default=1) > budget:
+    return "eval.budgets", (
+      f"a tuple of 1 to config.budget={budget}, for which codes are trained"
+    )
+  if settings["steps"] * settings["updates"] > rules.LARGEST:
+    return "updates", (
+      f"such that config.steps={settings['steps']} times it is below {2**31}"
+    )
+  return None
+
+
+def _pretrained_steps(settings, run):
+  """The rule that something is there to start from."""
+  if settings["steps"] or run["model_name"] == "pretrained":
+    return None
+  return "steps", "at least 1: the model begins with random parameters"
+
+
+LOOP = {
+  "seed": whole(0, 2**32 - 1),
+  **dict.fromkeys(
+    ("steps", "budget", "batch_size", "log_every", "updates", "micro_batches"),
+    whole(1),
+  ),
+  "budgets": items(whole(1)),
+  **dict.fromkeys(("only", "loop", "init"), text),
+  "mesh": sharding.RULES,
+  "model_name": one_of("transformer", "pretrained"),
+  "head": one_of("", "pallas"),
+  "temperature": number(
+    1e-3, why="the codes of a group would be equal, and C could not learn"
+  ),
+  "top_p": number(
+    above=0, most=1, why="the codes of a group would be equal at 0"
+  ),
+  "normalize_std": flag,
+  "kl": number(0),
+  "optimizer": learner.OPTIMIZER,
+  "loss": learner.LOSS,
+  "lora": lora.RULES,
+  "augment": constraints.RULES,
+  "verifier": verifier.RULES,
+  "pretrain": {
+    **supervised.RULES,
+    "steps": whole(),
+    "batch_size": whole(1),
+    "optimizer": learner.OPTIMIZER,
+    rules.BLOCK: (_pretrained_steps,),
+  },
+  "eval": {
+    **dict.fromkeys(("every", "rows", "test_rows", "batch_size"), whole(1)),
+    "budgets": items(whole(1)),
+    "samples": whole(),
+  },
+  "checkpoint": checkpoint.RULES,
+  "ledger": account.RULES,
+  rules.BLOCK: (_fits,),
+}
+ARM = {
+  **dict.fromkeys(("pattern", "write", "start", "stage"), text),
+  "overrides": lambda pairs: "",  # they are applied, and checked where they are
+  rules.OTHERS: anything,
+}
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+  """Refuses settings that cannot work; reads and compiles nothing.
 
   Raises:
-    ValueError: a setting is out of its range; the message names it.
+    ValueError: a setting of the run or of an arm is out of its range; one line
+      that names it, its value and a remedy.
   """
-  positive = ("steps", "budget", "batch_size", "log_every", "updates",
-              "micro_batches", "pretrain.batch_size",
-              "eval.every", "eval.rows", "eval.batch_size", "eval.test_rows",
-              "checkpoint.every", "checkpoint.keep_last")  # fmt: skip
-  for name in positive:
-    if (value := at(config, name)) < 1:
-      raise ValueError(f"config.{name}={value} must be at least 1.")
-  least = 0 if config.model_name == "pretrained" else 1
-  if config.pretrain.steps < least:
-    raise ValueError(
-      f"config.pretrain.steps={config.pretrain.steps} must be at least {least}."
-    )
+  settings = config.to_dict()
+  check_one(settings)
+  there = overrides.names_of(settings)
+  for arm in overrides.running(settings["only"], settings["arms"]):
+    own = overrides.applied(settings, arm)
+    changed = [name for name, _ in overrides.pairs(settings["arms"], arm)]
+    try:
+      if changed:
+        check_one(own, [name for name in changed if name not in there])
+    except ValueError as error:
+      raise ValueError(f"config.arms.{arm}.overrides: {error}") from None
+
+
+def check_one(settings: dict[str, Any], added: Sequence[str] = ()) -> None:
+  """`check` of one config, as dicts.
+
+  added: dotted names of settings that need a rule or an argument of a make().
+  """
+  known = rules_of(settings)
+  for name in added:
+    if not _takes(known, name.split(".")):
+      near = configs.nearest(name, sorted(overrides.names_of(settings)))
+      raise ValueError(f"config.{name} is no setting.{near}")
+  run = {x: settings[x] for x in ("batch_size", "micro_batches", "model_name")}
+  rules.check(known, settings, "config", run)
+
+
+def rules_of(settings: dict[str, Any]) -> dict[str, Any]:
+  """The rules of a config, by what it names.
+
+  Raises:
+    ValueError: what it names does not exist, or does not take its settings.
+  """
+  data, model = settings["data"], settings["model"]
+  source = data.get("source", "")
+  of_data = rules_of_make(
+    named.find("data", source, "make", "config.data.source"),
+    {k: v for k, v in data.items() if k != "source"}, "config.data", source,
+    given=("seed", "cache_dir", "vocab"), free=("instructions",),
+  )  # fmt: skip
+  of_model = architecture.RULES
+  if settings.get("model_name") == "pretrained":
+    of_model = architecture.RULES | {"path": text, rules.BLOCK: ()}
+  elif missing := [
+    x for x in architecture.Architecture._fields[1:6] if x not in model
+  ]:
+    raise ValueError(f"config.model lacks {', '.join(missing)}.")
+  return FREE | LOOP | {
+    "data": {"source": text, **of_data},
+    "model": of_model,
+    "curriculum": _curriculum(settings["curriculum"]),
+    "patterns": _patterns(settings),
+    "arms": {rules.OTHERS: ARM},
+    "evals": _evals(settings.get("evals") or {}),
+  }  # fmt: skip
+
+
+def rules_of_make(
+  make: Callable,
+  settings: Mapping[str, Any],
+  block: str,
+  name: str,
+  *,
+  given: tuple[str, ...] = (),
+  free: tuple[str, ...] = (),
+) -> dict[str, Any]:
+  """The rules beside a make(), and `anything` for what else it takes.
+
+  Args:
+    make: the function; RULES of its module are the rules.
+    settings: its block of the config.
+    block: where that stands.
+    name: how the config calls the function.
+    given: arguments that are no settings.
+    free: settings that it does not take, with other readers.
+
+  Raises:
+    ValueError: it takes no such setting, or lacks one.
+  """
+  own = getattr(make, "__globals__", {}).get("RULES", {})
+  taken = inspect.signature(make).parameters
+  closed = all(x.kind is not x.VAR_KEYWORD for x in taken.values())
+  names = [x for x in (taken if closed else settings) if x not in given]
+  found = {**dict.fromkeys(names, anything), **dict.fromkeys(free, anything)}
+  found |= {k: v for k, v in own.items() if k in found or k == rules.BLOCK}
+  if closed and set(settings) <= set(found):
+    arguments = {
+      k: v for k, v in settings.items() if k in taken or k not in free
+    }
+    there = dict.fromkeys((x for x in given if x in taken), None)
+    named.check_arguments(make, arguments | there, block, name)
+  return found
+
+
+def check_mesh(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
+  """Raises ValueError for a batch that does not divide over the mesh."""
   for name in ("batch_size", "pretrain.batch_size", "eval.batch_size"):
     sharding.check_batch(mesh, f"config.{name}", at(config, name))
-  if not 0 <= config.seed < 2**32:
-    raise ValueError(f"config.seed={config.seed} must be 0 to 2**32 - 1.")
-  if config.batch_size % config.micro_batches:
-    raise ValueError(
-      f"config.micro_batches={config.micro_batches} does not divide "
-      f"config.batch_size={config.batch_size}."
-    )
-  if config.temperature <= 0:
-    raise ValueError(
-      f"config.temperature={config.temperature}: the codes of a group would be "
-      "equal, and C could not learn from them; set it above 0."
-    )
-  for k in config.budgets:
-    if not 1 <= k <= config.budget:
-      raise ValueError(
-        f"config.budgets has {k}; each must be 1 to "
-        f"config.budget={config.budget}."
-      )
-  block = config.ledger
-  for name, least in (
-    ("pue", 1.0),
-    ("samples_served", 1),
-    ("service_seconds", 0.01),
-  ):
-    if not block[name] >= least:
-      raise ValueError(f"config.ledger.{name}={block[name]}: at least {least}.")
-  for k in config.eval.budgets:
-    if not 1 <= k <= config.budget:
-      raise ValueError(
-        f"config.eval.budgets has {k}; codes are trained for 1 to "
-        f"config.budget={config.budget} tokens."
-      )
 
 
 def at(config, name: str):
@@ -64,3 +212,56 @@ def at(config, name: str):
   for part in name.split("."):
     config = config[part]
   return config
+
+
+def _curriculum(block: Mapping[str, Any]) -> dict[str, Any]:
+  kind = block.get("name")
+  known = one_of(*curriculum.RULES)
+  every = whole(0)
+  if kind == "plateau":
+    every = whole(1, why="a plateau is seen in held-out rewards")
+  return {**curriculum.RULES.get(kind, FREE), "name": known, "every": every}
+
+
+def _patterns(settings: Mapping[str, Any]) -> dict[str, Any]:
+  """The rules of each block of config.patterns, by the pattern of its name."""
+  played = {}
+  for arm in settings["arms"].values():
+    kinds = [k for part in arm.get("phases") or () for k, _ in part]
+    for kind in (arm.get("pattern", ""), *kinds):
+      block = Path(kind).stem if kind.endswith(".py") else kind
+      played[block] = kind
+  found = {}
+  for block, own in settings["patterns"].items():
+    kind = played.get(block, block)
+    if kind == block and block not in named.named("patterns", "make"):
+      found[block] = FREE
+      continue
+    make = named.find("patterns", kind, "make", "config.arms: pattern")
+    found[block] = rules_of_make(
+      make, own, f"config.patterns.{block}", kind, given=("context",),
+      free=("monitor", "field"),
+    )  # fmt: skip
+  return found
+
+
+def _evals(blocks: Mapping[str, Any]) -> dict[str, Any]:
+  found = {}
+  for name, block in blocks.items():
+    kind, field = block.get("type", ""), f"config.evals.{name}"
+    make = named.find("evaluation", kind, "make", f"{field}.type")
+    own = {k: v for k, v in block.items() if k != "type"}
+    found[name] = rules_of_make(make, own, field, kind, given=("setup",))
+    found[name]["type"] = text
+  return found
+
+
+def _takes(block: Any, parts: list[str]) -> bool:
+  """Whether the rules name a setting; blocks of the user's own take any."""
+  if isinstance(block, rules.Optional):
+    block = block.rule
+  if not parts or not isinstance(block, Mapping):
+    return not parts
+  if parts[0] in block:
+    return _takes(block[parts[0]], parts[1:])
+  return block.keys() == {rules.OTHERS}

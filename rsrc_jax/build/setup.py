@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
 from rsrc_jax import types
-from rsrc_jax.build import checks
+from rsrc_jax.build import checks, sizes
 from rsrc_jax.build.corpus import make_corpus
 from rsrc_jax.data import sources, tokenizer
 from rsrc_jax.lm import keys
@@ -50,11 +49,7 @@ def make_setup(
     ValueError: a setting cannot work; the message names it and a remedy.
   """
   cache = caches.tokenizers(Path.cwd()) if cache is None else cache
-  mesh = sharding.make_mesh(**config.mesh)
-  checks.check(config, mesh)
-  opened = _opened(config)
-  if opened is not None:
-    weights.check_memory(opened, mesh, _copies(config), _stored(config))
+  mesh, opened = prepare(config)
   corpus = make_corpus(config, cache, opened)
   for split in (corpus.valid, corpus.test):
     capability.check_disjoint(corpus.train, split)
@@ -68,15 +63,33 @@ def make_setup(
   return Setup(config, corpus, policy, make_roles(config, corpus), mesh, opened)
 
 
+def prepare(
+  config: ml_collections.ConfigDict,
+) -> tuple[Mesh, weights.Checkpoint | None]:
+  """All checks that need no data, in milliseconds.
+
+  -> the mesh, and the pretrained model of config.model.path, not yet read
+
+  Raises:
+    ValueError: a setting cannot work; the message names it and a remedy.
+  """
+  checks.check(config)
+  mesh = sharding.make_mesh(**config.mesh)
+  checks.check_mesh(config, mesh)
+  opened = None
+  if config.model_name == "pretrained":
+    opened = weights.open_folder(config.model.path)
+  sizes.check(config.to_dict(), mesh, opened)
+  return mesh, opened
+
+
 def _head(config, mesh: Mesh):
   """The function for log-probabilities without stored logits; Policy.head.
 
   Raises:
-    ValueError: `config.head` is unknown, or this machine cannot run it.
+    ValueError: this machine cannot run `config.head`.
   """
   name, cut = config.get("head") or "", mesh.shape["tensor"] > 1
-  if name not in ("", "pallas"):
-    raise ValueError(f"config.head={name!r} is neither '' nor 'pallas'.")
   if name and cut:
     raise ValueError(
       f"config.head={name!r} needs the whole vocabulary on each device: set "
@@ -99,61 +112,10 @@ def initial_params(setup: Setup) -> Params:
     seed = np.uint32(setup.config.seed)
     where = sharding.shardings(setup.mesh, jax.eval_shape(init, seed))
     return jax.jit(init, out_shardings=where)(seed)
-  return weights.load(setup.checkpoint, setup.mesh, _stored(setup.config))
-
-
-def _copies(config) -> int:
-  """How many copies of the parameters a run holds at once, at least.
-
-  One is the frozen base. An arm that trains all parameters adds four: its own,
-  their gradient and two moments.
-  """
-  return 5 if _trains_all(config) else 1
-
-
-def _trains_all(config) -> str:
-  """The name of the first stage that trains all parameters, or ""."""
-  names = [x for x in config.only.split(",") if x] or [*config.arms]
-  blocks = {
-    x: arm_config(config, x).get("lora") for x in names if x in config.arms
-  }
-  arms = [x for x, block in blocks.items() if not block or not block.rank]
-  return "base" if config.pretrain.steps else next(iter(arms), "")
-
-
-def _stored(config) -> np.dtype:
-  """The dtype in which the weights of a checkpoint are kept.
-
-  Raises:
-    ValueError: an unknown dtype, or bfloat16 for weights that are trained.
-  """
-  kept = (config.get("lora") or {}).get("base", "float32")
-  if kept not in ("float32", "bfloat16"):
-    raise ValueError(
-      f"config.lora.base={kept!r} is neither 'float32' nor 'bfloat16'."
-    )
-  if kept != "float32" and (name := _trains_all(config)):
-    raise ValueError(
-      f"config.lora.base={kept!r} would round away small updates of trained "
-      f"weights, and {name!r} trains all weights: leave it out with "
-      "config.only, or set config.lora.base='float32'."
-    )
-  return jnp.dtype(kept)
-
-
-def _opened(config) -> weights.Checkpoint | None:
-  if config.model_name != "pretrained":
-    return None
-  return weights.open_folder(config.model.path)
-
-
-def arm_config(
-  config: ml_collections.ConfigDict, arm: str
-) -> ml_collections.ConfigDict:
-  """The config of one arm: a copy with the arm's overrides."""
-  own = config.copy_and_resolve_references()
-  own.update_from_flattened_dict(dict(config.arms[arm].get("overrides", ())))
-  return own
+  return weights.load(
+    setup.checkpoint, setup.mesh,
+    sizes.stored_dtype(setup.config.to_dict()),
+  )  # fmt: skip
 
 
 def make_info(corpus: sources.Corpus) -> types.SourceInfo:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rsrc_jax import rules
 from rsrc_jax.data.grids import PuzzleData, Puzzles, join, take
 
 COLOURS = 10
@@ -42,6 +43,13 @@ class Pairs(NamedTuple):
   names: tuple[str, ...]
 
 
+RULES = {
+  "side": rules.whole(1, 30, why="ARC's grids have at most 30 rows"),
+  "version": rules.one_of(*VERSIONS),
+  "copies": rules.whole(1),
+}
+
+
 def puzzles(
   *, seed: int, side: int, version: str = "arcagi1", copies: int = 8
 ) -> PuzzleData:
@@ -56,6 +64,7 @@ def puzzles(
   Raises:
     ValueError: see `load`.
   """
+  rules.check_some(RULES, locals(), "config.data")
   found, rng = load(version, "train", side), np.random.default_rng(seed)
   tasks = len(found.names)
   shown, asked = split(found)

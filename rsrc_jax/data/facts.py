@@ -5,8 +5,30 @@ The grammar itself, its words and its entropy, is in `synthetic`.
 
 import numpy as np
 
+from rsrc_jax import rules
 from rsrc_jax.data import sources, synthetic, tokenizer
 from rsrc_jax.types import Tokens
+
+
+def _splits(settings, run):
+  """The rule of what is held out."""
+  del run
+  heldout, sentences = settings["heldout"], settings["sentences"]
+  if 2 * heldout >= sentences:
+    return "heldout", f"less than half of config.data.sentences={sentences}"
+  if settings.get("omit") and settings.get("withheld"):
+    return "omit", f"0 where withheld={settings['withheld']!r} names a pair"
+  return None
+
+
+RULES = {
+  **dict.fromkeys(("vocab_size", "sentences", "heldout"), rules.whole(1)),
+  "path": sources.no_path,
+  "asks": rules.flag,
+  "withheld": rules.optional(rules.text),
+  "omit": rules.number(0, below=1),
+  rules.BLOCK: (_splits,),
+}
 
 
 def make(
@@ -46,23 +68,14 @@ def make(
     ValueError: a field is out of range.
   """
   del cache_dir
-  if path:
-    raise ValueError(
-      f"config.data.path={path!r} needs config.data.source='text': use "
-      "--config=configs/cdv_text.py."
-    )
+  rules.check_some(RULES, locals(), "config.data")
   vocab = synthetic.vocabulary(vocab_size, asks)
   pair = synthetic.pair(withheld)
   ids = synthetic.sentences(vocab, sentences, seed, withheld=pair)
-  if not 0.0 <= omit < 1.0 or (omit and pair):
-    raise ValueError(
-      f"config.data.omit={omit}: 0 to less than 1, and 0 where "
-      f"config.data.withheld={withheld!r} names a pair."
-    )
   rows = _whole(ids)
   if omit:
     rows = Tokens(*synthetic.leave_out(ids, omit, seed))
-  train, valid, test = _split(rows, sentences, heldout)
+  train, valid, test = _split(rows, heldout)
   shifts = _shifts(vocab, heldout, seed, pair)
   ood = synthetic.sentences(vocab, heldout, seed, synthetic.OOD)
   return sources.Corpus(
@@ -88,19 +101,12 @@ def make(
   )
 
 
-def _split(
-  rows: Tokens, sentences: int, heldout: int
-) -> tuple[Tokens, Tokens, Tokens]:
+def _split(rows: Tokens, heldout: int) -> tuple[Tokens, Tokens, Tokens]:
   """[n, S] -> train, valid and test.
 
   The rows are distinct draws of a uniform grammar, so that any cut is a split
   by content.
   """
-  if heldout < 1 or 2 * heldout >= len(rows.ids):
-    raise ValueError(
-      f"config.data.heldout={heldout} must be at least 1 and leave something "
-      f"of config.data.sentences={sentences} to train on."
-    )
   cuts = ((2 * heldout, None), (heldout, 2 * heldout), (0, heldout))
   train, valid, test = (Tokens(*(x[a:b] for x in rows)) for a, b in cuts)
   return train, valid, test

@@ -79,14 +79,6 @@ def without_identity(
   )
 
 
-def check_sizes(train: int, heldout: int) -> None:
-  """Raises ValueError where a split would be empty."""
-  if train < 1 or heldout < 1:
-    raise ValueError(
-      f"config.data: train={train} and heldout={heldout} must be at least 1."
-    )
-
-
 def turned(puzzles: Puzzles, side: int, rng: np.random.Generator) -> Puzzles:
   """Every row under one of the 8 symmetries of the square, at random."""
   turn = rng.integers(8, size=len(puzzles.question))

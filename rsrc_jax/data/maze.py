@@ -9,10 +9,10 @@ numbers on them can't be compared with numbers on that set.
 
 import numpy as np
 
+from rsrc_jax import rules
 from rsrc_jax.data.grids import (
   PuzzleData,
   Puzzles,
-  check_sizes,
   take,
   turned,
   without_identity,
@@ -105,6 +105,25 @@ def _drawn(
   return question, answer, order
 
 
+def _path(settings, run):
+  """The rule of how long a path can be."""
+  del run
+  cells = settings["side"] ** 2
+  if settings.get("at_least", 0) >= cells:
+    return "at_least", (
+      f"less than {cells}, the cells of {rules.HERE}.side={settings['side']}"
+    )
+  return None
+
+
+RULES = {
+  "side": rules.whole(2, 1_024),
+  **dict.fromkeys(("train", "heldout"), rules.whole(1)),
+  "at_least": rules.whole(),
+  rules.BLOCK: (_path,),
+}
+
+
 def puzzles(
   *, seed: int, side: int, train: int, heldout: int, at_least: int = 0
 ) -> PuzzleData:
@@ -120,7 +139,7 @@ def puzzles(
   Raises:
     ValueError: a split would be empty, or see `generate`.
   """
-  check_sizes(train, heldout)
+  rules.check_some(RULES, locals(), "config.data")
   found = generate(train + 2 * heldout, side, seed, at_least=at_least)
   a, b = train, train + heldout
   parts = (take(found, slice(*ends)) for ends in ((0, a), (a, b), (b, None)))

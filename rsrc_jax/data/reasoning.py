@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from rsrc_jax import rules
 from rsrc_jax.data import sources, tokenizer
 from rsrc_jax.types import QASources
 
@@ -86,6 +87,16 @@ def parted(family: str, said: str, answer: str) -> Task:
   return Task(line(source), line(asked[0]), line(answer))
 
 
+RULES = {
+  "family": rules.one_of(*FAMILIES),
+  **dict.fromkeys(
+    ("tasks", "vocab_size", "max_tokens", "heldout"), rules.whole(1)
+  ),
+  "path": sources.no_path,
+  "asks": rules.flag,
+}
+
+
 def make(
   *,
   seed: int,
@@ -117,11 +128,7 @@ def make(
     ValueError: reasoning-gym is not installed or refuses a setting, or too few
       tasks are left.
   """
-  if path:
-    raise ValueError(
-      f"config.data.path={path!r} needs config.data.source='text': use "
-      "--config=configs/cdv_text.py."
-    )
+  rules.check_some(RULES, locals(), "config.data")
   return corpus(
     family=family,
     tasks_made=draw_tasks(family, tasks, seed, options.get(family, {})),

@@ -48,6 +48,13 @@ class Corpus(NamedTuple):
   answers: np.ndarray | None = None
 
 
+def no_path(value) -> str:
+  """The rule of config.data.path where data are made, not read."""
+  if value == "":
+    return ""
+  return "'', or config.data.source='text', as in configs/cdv_text.py"
+
+
 def padded(rows: list[list[int]], length: int) -> Tokens:
   """Lists of ids -> Tokens [n, length] int32, padded on the right."""
   mask = np.arange(length) < np.array([[len(row)] for row in rows])

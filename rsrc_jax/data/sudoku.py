@@ -14,11 +14,11 @@ import re
 
 import numpy as np
 
+from rsrc_jax import rules
 from rsrc_jax.data import sudoku_search
 from rsrc_jax.data.grids import (
   PuzzleData,
   Puzzles,
-  check_sizes,
   join,
   take,
   without_identity,
@@ -94,6 +94,26 @@ def _reduced(
   return question
 
 
+def _of_side(settings, run):
+  """The rule of what depends on the side."""
+  del run
+  side = settings["side"]
+  if settings.get("hard") and side != 9:
+    return "hard", f"False: it asks for {rules.HERE}.side=9, not {side}"
+  if settings.get("clues", 0) > side * side:
+    return "clues", f"0 to {side * side}, the cells of {rules.HERE}.side={side}"
+  return None
+
+
+RULES = {
+  "side": rules.one_of(4, 6, 9),
+  **dict.fromkeys(("train", "heldout"), rules.whole(1)),
+  "clues": rules.whole(),
+  "hard": rules.flag,
+  rules.BLOCK: (_of_side,),
+}
+
+
 def puzzles(
   *,
   seed: int,
@@ -116,9 +136,7 @@ def puzzles(
   Raises:
     ValueError: a split would be empty, or see `generate` and `from_larsdoku`.
   """
-  check_sizes(train, heldout)
-  if hard and side != 9:
-    raise ValueError(f"config.data.hard asks for side 9, not side={side}.")
+  rules.check_some(RULES, locals(), "config.data")
   # More than needed, since training puzzles that share a solution with a
   # held-out one are dropped.
   room = train + 2 * heldout if side == 4 else int(1.3 * train) + 2 * heldout

@@ -9,7 +9,28 @@ from pathlib import Path
 
 import numpy as np
 
+from rsrc_jax import rules
 from rsrc_jax.data import prose, sentences, sources, tokenizer
+
+
+def _lengths(settings, run):
+  """The rule of the lengths of a sentence."""
+  del run
+  least, most = settings.get("min_tokens", 8), settings.get("max_tokens", 24)
+  return (
+    ("min_tokens", f"1 to {rules.HERE}.max_tokens={most}")
+    if least > most
+    else None
+  )
+
+
+RULES = {
+  "path": rules.optional(rules.text),
+  **dict.fromkeys(("vocab_size", "max_tokens", "min_tokens"), rules.whole(1)),
+  "heldout": rules.number(above=0, below=0.5),
+  "asks": rules.flag,
+  rules.BLOCK: (_lengths,),
+}
 
 
 def make(
@@ -47,12 +68,8 @@ def make(
     ValueError: a field is out of range, a file can't be read, or there is too
       little text.
   """
+  rules.check_some(RULES, locals(), "config.data")
   path = path or None
-  if not 1 <= min_tokens <= max_tokens:
-    raise ValueError(
-      f"config.data.min_tokens={min_tokens}: give 1 to "
-      f"config.data.max_tokens={max_tokens}."
-    )
   splits = sentences.split(
     sentences.documents(path), heldout=heldout, seed=seed
   )

@@ -13,7 +13,8 @@ import numpy as np
 from rsrc_jax.accounting import metering
 from rsrc_jax.accounting.ledger import Ledger
 from rsrc_jax.build import writers
-from rsrc_jax.build.setup import Setup, arm_config
+from rsrc_jax.build.overrides import arm_config
+from rsrc_jax.build.setup import Setup
 from rsrc_jax.data import sources
 from rsrc_jax.lm import keys, rollout, tokens
 from rsrc_jax.metrics import compression

@@ -10,10 +10,28 @@ import re
 import jax
 import jax.numpy as jnp
 
+from rsrc_jax import rules
 from rsrc_jax.models import initial
 from rsrc_jax.types import Params
 
 TARGETS = r"blocks/(q|k|v|o|gate|up|down)$"
+
+
+def _pattern(value) -> str:
+  """The rule of a regular expression."""
+  try:
+    re.compile(value)
+  except (re.error, TypeError) as error:
+    return f"a regular expression: {error}"
+  return ""
+
+
+RULES = {
+  "rank": rules.whole(),  # 0: no adapters, all parameters are trained
+  "base": rules.one_of("float32", "bfloat16"),
+  "alpha": rules.number(above=0),
+  "targets": _pattern,
+}
 
 
 def init(

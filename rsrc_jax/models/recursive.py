@@ -24,7 +24,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from rsrc_jax import rules
 from rsrc_jax.models import initial, layers
+from rsrc_jax.rules import BLOCK, flag, one_of, whole
 from rsrc_jax.types import Params
 
 CORES = ("mixer", "attention")
@@ -88,6 +90,36 @@ class Architecture(NamedTuple):
   dtype: Any = "float32"  # of the blocks; logits are float32
 
 
+def _sizes(settings, run):
+  """The rule of sizes that depend on each other."""
+  del run
+  whole = Architecture(**{"vocab_size": 1, "cells": 1, **settings})
+  width, heads, cycles = whole.width, whole.heads, whole.cycles
+  if whole.core == "attention" and (width % heads or width // heads % 2):
+    return "width", f"{rules.HERE}.heads={heads} times an even number"
+  if whole.cycles_with_gradient > cycles:
+    return "cycles_with_gradient", f"1 to {rules.HERE}.cycles={cycles}"
+  if whole.untied and whole.cycles_with_gradient != cycles:
+    return "cycles_with_gradient", (
+      f"{rules.HERE}.cycles={cycles}, by all of which an untied net learns"
+    )
+  return None
+
+
+RULES = {
+  # Limits keep a slip from a trace that takes minutes.
+  **dict.fromkeys(("width", "hidden", "heads"), whole(1, 2**24)),
+  **dict.fromkeys(
+    ("depth", "cycles", "cycles_with_gradient", "inner"), whole(1, 4_096)
+  ),
+  **dict.fromkeys(("cell_hidden", "steps"), whole(0, 2**24)),
+  **dict.fromkeys(("untied", "halting", "unroll"), flag),
+  "core": one_of(*CORES),
+  "dtype": one_of("float32", "bfloat16", "float16"),
+  BLOCK: (_sizes,),
+}
+
+
 def make(**settings) -> Recursive:
   """Builds the model; `settings` are the fields of Architecture.
 
@@ -115,26 +147,10 @@ def resolved(arch: Architecture) -> Architecture:
   Raises:
     ValueError: see `make`.
   """
-  width, heads = arch.width, arch.heads
-  cycles, graded = arch.cycles, arch.cycles_with_gradient
-  if arch.core not in CORES:
-    raise ValueError(
-      f"config.model: core={arch.core!r} is none of {', '.join(CORES)}."
-    )
-  if arch.core == "attention" and (width % heads or width // heads % 2):
-    raise ValueError(
-      f"config.model: width={width} must be heads={heads} times an even number."
-    )
-  if not 1 <= graded <= cycles or arch.inner < 1:
-    raise ValueError(
-      f"config.model: cycles_with_gradient={graded} must be from 1 to "
-      f"cycles={cycles}, and inner={arch.inner} at least 1."
-    )
-  if arch.untied and graded != cycles:
-    raise ValueError(
-      f"config.model: an untied net learns by all of its cycles={cycles}: set "
-      f"cycles_with_gradient to that, not to {graded}."
-    )
+  given = arch._asdict()
+  if not isinstance(arch.dtype, str):
+    given["dtype"] = jnp.dtype(arch.dtype).name
+  rules.check_some(RULES, given, "config.model")
   return arch._replace(
     cell_hidden=arch.cell_hidden or arch.hidden, dtype=jnp.dtype(arch.dtype)
   )

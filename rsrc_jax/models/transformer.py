@@ -6,67 +6,14 @@ an optional shared prefix and, causally, to their own segment.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from rsrc_jax.models import initial, layers
+from rsrc_jax.models.architecture import Architecture, resolved
 from rsrc_jax.types import Cache, Params, Policy, Tokens
-
-
-class Architecture(NamedTuple):
-  """The settings of a decoder; shapes and letters as in types.py.
-
-  The defaults are those of a Llama; models/pretrained.py sets other families.
-  """
-
-  vocab_size: int  # V, specials included
-  width: int  # D of the residual stream; a multiple of heads
-  depth: int  # layers L, each with parameters of its own
-  heads: int  # query heads; a multiple of kv_heads
-  kv_heads: int  # key-value heads H
-  hidden: int  # width of the gated MLP
-  # R: how often the stack of layers is run, each time on the previous output
-  # (Tiny Recursive Model, arXiv 2510.04871, without its two states, its steps
-  # without gradient and its supervision of each step). Each run has its own
-  # keys and values: FLOPs and caches are those of depth * loops layers,
-  # parameters those of depth layers.
-  loops: int = 1
-  # Add the embedding again before each further run, as TRM adds x at each step.
-  reinject: bool = False
-  size: int = 0  # of a head, even; 0: width / heads
-  rope_base: float = 10_000.0  # wavelength base of the rotary positions
-  rope_scaling: layers.Scaling = None  # see layers.frequencies
-  # For each layer, how many positions a token attends to, itself the last; 0:
-  # all. Empty: all positions in all layers.
-  windows: tuple[int, ...] = ()
-  # rope_base of layers with a window, without scaling; 0: as in other layers.
-  window_base: float = 0.0
-  turned: tuple[bool, ...] = ()  # layers with rotary positions; empty: all
-  # Also add a learned embedding of the position, for this many positions; later
-  # ones share the last. With rotary positions alone, a shallow model hardly
-  # learns to distinguish the first token of a code from the second.
-  absolute: int = 0
-  tied: bool = True  # the output matrix is the embedding
-  epsilon: float = 1e-6  # of all norms
-  activation: str = "silu"  # of the MLP's gate; or "gelu" (by tanh)
-  qkv_bias: bool = False  # q, k and v have biases
-  o_bias: bool = False  # the output product of attention has one
-  mlp_bias: bool = False  # the products of the MLP have
-  qk_norm: bool = False  # heads of q and k are normalised
-  post_norms: bool = False  # outputs of attention and MLP are normalised
-  embed_scale: float = 1.0  # times the embedding
-  query_scale: float = 0.0  # times attention scores; 0: size ** -0.5
-  attention_cap: float = 0.0  # soft limit of attention scores; 0: none
-  logit_cap: float = 0.0  # soft limit of logits; 0: none
-  # Run the layers of an uncached pass by lax.scan, which compiles in constant
-  # time and runs slower on CPU. A cached pass always unrolls.
-  scan: bool = False
-  remat: bool = False  # keep only layers' inputs for the gradient; recompute
-  # Of activations and caches; logits are float32 whatever it is.
-  dtype: Any = "float32"
 
 
 def make(**settings) -> Policy:
@@ -85,44 +32,6 @@ def make(**settings) -> Policy:
     None if arch.logit_cap else of(table),
     of(unrolled),
     trace=of(trace),
-  )
-
-
-def resolved(arch: Architecture) -> Architecture:
-  """Checks the settings and replaces the zeros that stand for a default.
-
-  Raises:
-    ValueError: see `make`.
-  """
-  width, heads, size = arch.width, arch.heads, arch.size
-  if (not size and width % heads) or heads % arch.kv_heads:
-    raise ValueError(
-      f"config.model: width={width} must be a multiple of heads={heads}, and "
-      f"heads a multiple of kv_heads={arch.kv_heads}."
-    )
-  size = size or width // heads
-  if size % 2:
-    raise ValueError(f"config.model: size={size} of a head must be even.")
-  if arch.loops < 1:
-    raise ValueError(f"config.model: loops={arch.loops} must be at least 1.")
-  windows = arch.windows or (0,) * arch.depth
-  turned = arch.turned or (True,) * arch.depth
-  if {len(windows), len(turned)} != {arch.depth}:
-    raise ValueError(
-      f"config.model: windows={windows} and turned={turned} must be of "
-      f"depth={arch.depth} layers."
-    )
-  if arch.activation not in layers.ACTIVATIONS:
-    raise ValueError(
-      f"config.model: activation={arch.activation!r} is none of "
-      f"{[*layers.ACTIVATIONS]}."
-    )
-  return arch._replace(
-    size=size,
-    windows=windows,
-    turned=turned,
-    query_scale=arch.query_scale or size**-0.5,
-    dtype=jnp.dtype(arch.dtype),
   )
 
 

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsrc_jax import rules
 from rsrc_jax.lm import extracts, keys, likelihood, memory, rollout, tokens
 from rsrc_jax.lm.memory import Memory
 from rsrc_jax.lm.roles import joined
@@ -40,6 +41,41 @@ from rsrc_jax.types import (
 
 LEVELS = 8  # in which CC is told V's score
 NUMBERS = ("drift", "over_memory", "over_empty", "dropout", "length_price")
+
+
+def _whole_streams(settings, run):
+  """The rule of a batch, which is whole streams."""
+  size = settings["rounds"] * settings["pool"]
+  rows, parts = run.get("batch_size"), run.get("micro_batches", 1)
+  if rows and rows % size:
+    return "rounds", (
+      f"such that it divides, times {rules.HERE}.pool={settings['pool']}, "
+      f"config.batch_size={rows} into whole streams: make it a multiple of "
+      f"{size}"
+    )
+  if rows and rows // size * (settings["rounds"] - 1) % parts:
+    return "rounds", (
+      f"such that the rounds of a batch divide by config.micro_batches={parts}"
+    )
+  return None
+
+
+RULES = {
+  "rounds": rules.whole(2, why="a memory is for the next round"),
+  **dict.fromkeys(("pool", "memory"), rules.whole(1)),
+  "shared": rules.items(rules.text),
+  "drift": rules.share(),
+  **dict.fromkeys(
+    ("group", "candidates"),
+    rules.whole(2, why="one is judged against the others"),
+  ),
+  **dict.fromkeys(("over_memory", "over_empty"), rules.number(0)),
+  **dict.fromkeys(("rollback", "imitate"), rules.flag),
+  "warmup": rules.whole(),
+  "dropout": rules.share(),
+  "length_price": rules.share(),
+  rules.BLOCK: (_whole_streams,),
+}
 
 
 class Parts(NamedTuple):
@@ -131,8 +167,9 @@ def make(
   Raises:
     ValueError: a setting is out of its range, or a fact is not known.
   """
+  rules.check_some(RULES, locals(), "config.patterns.cc")
   C, D, text = (context.roles[x] for x in ("C", "D", "text"))
-  _check(rounds, pool, memory, group, candidates, drift, D.length - 1)
+  _check(memory, D.length - 1)
   CC = joined(C, text, "CC")._replace(
     length=memory, use_tag=None, avoid_tag=None, length_tag=None
   )
@@ -368,21 +405,13 @@ def _places(info: SourceInfo, shared: tuple[str, ...]) -> tuple[int, ...]:
   return tuple(info.slots[info.names.index(name)] for name in shared)
 
 
-def _check(rounds, pool, memory, group, candidates, drift, longest) -> None:
-  field = "config.patterns.cc"
-  for name, value, least in (
-    ("rounds", rounds, 2), ("pool", pool, 1), ("memory", memory, 1),
-    ("group", group, 2), ("candidates", candidates, 2),
-  ):  # fmt: skip
-    if value < least:
-      raise ValueError(f"{field}.{name}={value}: at least {least}.")
+def _check(memory: int, longest: int) -> None:
   if memory > longest:
     raise ValueError(
-      f"{field}.memory={memory} is longer than the longest source, {longest} "
-      "tokens: a warm-up can't fill it with an extract of one. Lower it."
+      f"config.patterns.cc.memory={memory} is longer than the longest source, "
+      f"{longest} tokens: a warm-up can't fill it with an extract of one. "
+      "Lower it."
     )
-  if not 0.0 <= drift <= 1.0:
-    raise ValueError(f"{field}.drift={drift} is no probability: give 0 to 1.")
 
 
 def _streams(p: Parts, batch: Batch) -> int:

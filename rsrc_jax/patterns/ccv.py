@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rsrc_jax import rules
 from rsrc_jax.lm import keys, likelihood, rollout, tokens
 from rsrc_jax.lm.roles import Role, joined
 from rsrc_jax.patterns import cdv
@@ -36,6 +37,40 @@ from rsrc_jax.types import (
 TARGETS = ("none", "next", "final")
 PASSES = 3  # in which a chain of rewrites is followed at the end
 NUMBERS = ("length_price", "over_parent", *(f"fresh.{x}" for x in cdv.NUMBERS))
+
+
+def _parents(settings, run):
+  """The rule of what the buffer holds, and a step rewrites."""
+  buffer, parents = settings["buffer"], settings["parents"]
+  if parents > buffer:
+    return (
+      "parents",
+      f"1 to {rules.HERE}.buffer={buffer}: none is rewritten twice in a step",
+    )
+  rows, parts = run.get("batch_size"), run.get("micro_batches", 1)
+  if rows and not parents <= rows <= buffer:
+    return "parents", (
+      f"at most config.batch_size={rows}, and {rules.HERE}.buffer={buffer} at "
+      "least that: it is empty until the first step has stored its codes"
+    )
+  if parents % parts:
+    return "parents", f"a multiple of config.micro_batches={parts}"
+  return None
+
+
+RULES = {
+  # What is injected is paid for by cdv alone.
+  "fresh": cdv.RULES | {"gate": rules.one_of(None)},
+  "buffer": rules.whole(1),
+  "parents": rules.whole(1),
+  "group": rules.whole(2, why="a rewrite is judged against the others"),
+  "length_price": rules.share(),
+  "over_parent": rules.number(0),
+  "targets": rules.one_of(*TARGETS),
+  "left": rules.number(0, below=1, why="a share below 1"),
+  "warmup": rules.whole(),
+  rules.BLOCK: (_parents,),
+}
 
 
 class Parts(NamedTuple):
@@ -111,7 +146,7 @@ def make(
   Raises:
     ValueError: a setting is out of its range.
   """
-  _check(buffer, parents, group, targets, over_parent, left, warmup, fresh)
+  rules.check_some(RULES, locals(), "config.patterns.ccv")
   C, D, text = (context.roles[x] for x in ("C", "D", "text"))
   R = joined(C, D, "R")
   first = cdv.make(context, field="config.patterns.ccv.fresh", **fresh)
@@ -363,32 +398,6 @@ def _extend(p: Parts, params, chain, live, row_keys, read, base_log_lik):
 def _at(x: jax.Array, index: jax.Array) -> jax.Array:
   """x [B, G], index [B] -> [B]"""
   return jnp.take_along_axis(x, index[:, None], 1)[:, 0]
-
-
-def _check(buffer, parents, group, targets, over_parent, left, warmup, fresh):
-  field = "config.patterns.ccv"
-  if buffer < 1:
-    raise ValueError(f"{field}.buffer={buffer} keeps no code: at least 1.")
-  if not 1 <= parents <= buffer:
-    raise ValueError(
-      f"{field}.parents={parents} must be 1 to buffer={buffer}: no code is "
-      "rewritten twice in a step."
-    )
-  if group < 2:
-    raise ValueError(f"{field}.group={group}: at least 2 rewrites to compare.")
-  if targets not in TARGETS:
-    raise ValueError(f"{field}.targets={targets!r} is none of {TARGETS}.")
-  if over_parent < 0:
-    raise ValueError(f"{field}.over_parent={over_parent} can't be negative.")
-  if fresh.get("gate"):
-    raise ValueError(
-      f"{field}.fresh.gate: injection is paid for by cdv alone; set it to None."
-    )
-  if not 0.0 <= left < 1.0 or warmup < 0:
-    raise ValueError(
-      f"{field}: left={left} is a share below 1, warmup={warmup} a number of "
-      "steps."
-    )
 
 
 def _check_batch(p: Parts, rows: int) -> None:

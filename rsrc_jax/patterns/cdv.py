@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rsrc_jax import rules
 from rsrc_jax.lm import keys, likelihood, rollout, tokens
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.metrics import compression
@@ -29,6 +30,36 @@ from rsrc_jax.types import (
 NUMBERS = (
   "length_price", "dropout", *(f"gate.{name}" for name in injection.NUMBERS),
 )  # fmt: skip
+
+
+def _groups(settings, run):
+  """The rule of group sizes that depend on each other."""
+  del run
+  taught, group = settings.get("taught", 0), settings.get("group", 2)
+  if settings.get("lessons", 0) > group:
+    return "lessons", f"0 to {rules.HERE}.group={group}"
+  if taught == 1 or (taught and settings.get("decodes", 1) > 1):
+    return "taught", (
+      f"0, or at least 2 with {rules.HERE}.decodes=1: D's own group are "
+      "decodes of one code, beside one decode of each of the others"
+    )
+  return None
+
+
+COMPARED = "a code is judged against the others of its source"
+RULES = {
+  "group": rules.whole(2, why=COMPARED),
+  "decodes": rules.whole(1),
+  "length_price": rules.share(),
+  "lessons": rules.whole(),
+  "dropout": rules.share(),
+  "imitate": rules.flag,
+  "empty": rules.flag,
+  "gate": rules.optional(injection.RULES),
+  "taught": rules.whole(),
+  "shapes": rules.whole(1),
+  rules.BLOCK: (_groups,),
+}
 
 
 class Parts(NamedTuple):
@@ -99,7 +130,9 @@ def make(
   Raises:
     ValueError: a setting is out of its range.
   """
-  _check(field, group, decodes, taught, lessons, context.verify)
+  given = {k: v for k, v in locals().items() if k != "gate"}
+  rules.check_some(RULES, given, field)
+  _check(field, decodes, taught, context.verify)
   policy, roles = context.policy, context.roles
   C, block = roles["C"], field.removeprefix("config.")
   paid = gate and injection.make(
@@ -302,15 +335,7 @@ def imitation_batch(c: Rollout, best: jax.Array) -> SupervisedBatch:
   return SupervisedBatch(c.prompt, target, jnp.ones(target.ids.shape[:2]))
 
 
-def _check(field: str, group, decodes, taught, lessons, verify) -> None:
-  if not 0 <= lessons <= group:
-    raise ValueError(f"{field}.lessons={lessons} must be 0 to group={group}.")
-  if taught == 1 or taught < 0 or (taught and decodes > 1):
-    raise ValueError(
-      f"{field}.taught={taught}: D's own group needs at least 2 decodes of a "
-      f"code, and decodes=1 instead of {decodes} for the others; 0 turns it "
-      "off."
-    )
+def _check(field: str, decodes, taught, verify) -> None:
   if max(decodes, taught) > 1 and not verify.needs_decode:
     name = "taught" if taught else "decodes"
     raise ValueError(

@@ -8,8 +8,15 @@ nothing of s but which s it is, so that D can only memorise.
 
 import jax.numpy as jnp
 
+from rsrc_jax import rules
 from rsrc_jax.lm import likelihood, rollout, tokens
 from rsrc_jax.types import Batch, Context, Episode, Pattern, Tokens
+
+RULES = {
+  "lessons": rules.whole(1, why="D learns by nothing else"),
+  "dropout": rules.share(),
+  "empty": rules.flag,
+}
 
 
 def make(

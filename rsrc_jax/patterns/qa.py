@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rsrc_jax import rules
 from rsrc_jax.lm import keys, rollout, tokens
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.ops import rewards
@@ -30,6 +31,35 @@ from rsrc_jax.types import (
 
 # Settings that a step can be given as arguments: see rl/numbers.py.
 NUMBERS = ("from_source", "dropout", "length_price")
+
+
+def _taught(settings, run):
+  """The rule that A learns, and from shares of one batch."""
+  del run
+  both = settings["from_source"], settings["dropout"]
+  if sum(both) > 1:
+    return "from_source", (
+      f"at most 1 together with {rules.HERE}.dropout={both[1]}: both are "
+      "shares of one batch"
+    )
+  if settings["answers"] == 1 and not settings["lessons"]:
+    return (
+      "answers",
+      f"at least 2, or {rules.HERE}.lessons=True: nothing else teaches A",
+    )
+  return None
+
+
+RULES = {
+  "group": rules.whole(2, why="a code is judged against the others"),
+  **dict.fromkeys(("each", "answers"), rules.whole(1)),
+  "unasked": rules.items(rules.text),
+  **dict.fromkeys(
+    ("pairs", "from_source", "dropout", "length_price"), rules.share()
+  ),
+  "lessons": rules.flag,
+  rules.BLOCK: (_taught,),
+}
 
 
 class Parts(NamedTuple):
@@ -87,8 +117,8 @@ def make(
   Raises:
     ValueError: a source without questions, or settings out of range.
   """
+  rules.check_some(RULES, locals(), "config.patterns.qa")
   roles, info = context.roles, context.info
-  _check(each, answers, lessons, from_source, dropout)
   if info.answer_tokens:
     _check_own(each, unasked, pairs)
     asker = questions.of_sources(roles, info)
@@ -272,22 +302,6 @@ def answer_to(
   """A's greedy answer, as `words`. text [N, T], question [N, Q] -> [N, W]"""
   prompt = ask(p.A, text, question)
   return words(rollout.greedy(p.policy, params, p.A, prompt), p.A.end)
-
-
-def _check(each, answers, lessons, from_source, dropout) -> None:
-  for name, value, least in (("each", each, 1), ("answers", answers, 1)):
-    if value < least:
-      raise ValueError(f"config.patterns.qa.{name}={value}: at least {least}.")
-  if not 0.0 <= from_source + dropout <= 1.0 or min(from_source, dropout) < 0:
-    raise ValueError(
-      f"config.patterns.qa: from_source={from_source} and dropout={dropout} "
-      "are shares of the same batch and can't exceed 1 together."
-    )
-  if answers == 1 and not lessons:
-    raise ValueError(
-      "config.patterns.qa: with answers=1 and lessons=False nothing teaches A: "
-      "set answers to 2 or more, or lessons=True."
-    )
 
 
 def _check_own(each, unasked, pairs) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from rsrc_jax.data.grids import PuzzleData
 from rsrc_jax.models import recursive
 from rsrc_jax.models.recursive import Recursive
-from rsrc_jax.recursive import puzzles, targets, train_step
+from rsrc_jax.recursive import puzzles, train_step
 from rsrc_jax.recursive.train_step import Items
 from rsrc_jax.rl import learner
 from rsrc_jax.types import TrainState
@@ -85,48 +85,3 @@ def step_flops(arm: Arm, batch_size: int) -> float:
   return model.call_flops(batch_size) * (
     model.calls + 2 * model.calls_with_gradient
   )
-
-
-def names(config: ml_collections.ConfigDict) -> list[str]:
-  """The arms that are trained: those of config.only, or all of them.
-
-  Raises:
-    ValueError: config.only names an arm that there is not.
-  """
-  if not config.only:
-    return list(config.arms)
-  found = [name.strip() for name in config.only.split(",")]
-  for name in found:
-    if name not in config.arms:
-      raise ValueError(
-        f"config.only={config.only!r}: {name!r} is none of the arms "
-        f"{', '.join(config.arms)}."
-      )
-  return found
-
-
-def check(config: ml_collections.ConfigDict) -> None:
-  """Raises ValueError for settings that would fail late."""
-  for name in names(config):
-    arm = config.arms[name]
-    if arm.targets not in targets.NAMES:
-      raise ValueError(
-        f"config.arms.{name}.targets={arm.targets!r} is none of "
-        f"{', '.join(targets.NAMES)}."
-      )
-    if arm.supersteps < 1 or arm.steps < 1:
-      raise ValueError(
-        f"config.arms.{name}: supersteps={arm.supersteps} and steps="
-        f"{arm.steps} must be at least 1."
-      )
-    if arm.targets != "final" and arm.model.get("halting"):
-      raise ValueError(
-        f"config.arms.{name}: the halting head learns whether the answer is "
-        f"right, but targets={arm.targets!r} ask for the answer in the last "
-        "superstep only: use one of the two."
-      )
-  if config.batch_size < 1 or config.eval.causal_rows < 1:
-    raise ValueError(
-      f"config.batch_size={config.batch_size} and config.eval.causal_rows="
-      f"{config.eval.causal_rows} must be at least 1."
-    )

@@ -21,7 +21,7 @@ from rsrc_jax.accounting.ledger import Ledger
 from rsrc_jax.accounting.totals import totals
 from rsrc_jax.data.grids import PuzzleData
 from rsrc_jax.lm import keys
-from rsrc_jax.recursive import arms, measure, puzzles
+from rsrc_jax.recursive import arms, checks, measure, puzzles
 from rsrc_jax.recursive.arms import Arm
 from rsrc_jax.runtime import (
   checkpoint,
@@ -62,14 +62,14 @@ def train(
   workdir = Path(workdir)
   meter = energy_sources.open_meter(accelerators=sharding.accelerators())
   begun = meter.read()
-  arms.check(config)
+  checks.check(config)
   if (done := run_dir.summary_of(config, workdir)) is not None:
     return done
   made = provenance.environment()  # before: the source tree may change
   console = log.console if log else Console(stderr=True)
   with run_log.waiting("reading the puzzles", console):
     data = puzzles.load(**config.data, seed=config.seed)
-  built = [arms.arm_of(config, name, data) for name in arms.names(config)]
+  built = [arms.arm_of(config, name, data) for name in checks.names(config)]
   with run_dir.open_run(config, workdir, log) as run:
     ledger = Ledger(workdir / "ledger.jsonl", meter, since=begun)
     with contextlib.closing(ledger):

@@ -16,12 +16,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsrc_jax import rules
 from rsrc_jax.lm.keys import Row, fold, row_keys
 from rsrc_jax.rl import curriculum
 from rsrc_jax.rl.curriculum import Schedule
 from rsrc_jax.types import Batch, Constraints, Controls
 
 MODES = ("free", "force", "source", "words")
+# Those of config.augment: see Forced; fixed_length bans the end.
+RULES = {
+  **dict.fromkeys(("inject", "ban", "pool"), rules.whole()),
+  **dict.fromkeys(("force", "fixed_length"), rules.flag),
+  "seed": rules.whole(-1, 2**32 - 1, why="-1 is the run's own"),
+}
 
 
 class Forced(NamedTuple):

@@ -14,6 +14,42 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rsrc_jax import rules
+from rsrc_jax.rules import number, whole
+
+
+def _levels_end(settings, run):
+  """The rule of how long a level lasts."""
+  del run
+  least = max(settings.get("min_steps", 0), 1)
+  if settings.get("max_steps", least) < least:
+    return (
+      "max_steps",
+      f"at least {least}: 1, and no less than {rules.HERE}.min_steps",
+    )
+  return None
+
+
+# The rules of each kind, config.curriculum without its name and `every`.
+LINEAR = {
+  "hidden": number(0, below=1),
+  "steps": whole(),
+  "explore_steps": whole(),
+}
+PLATEAU = {
+  "hidden": number(0, below=1),
+  "levels": whole(1, 10_000),
+  "temperature": number(above=0),
+  "budgets": number(above=0, most=1),
+  "decay": number(0, below=1),
+  "patience": whole(1),
+  "margin": number(0),
+  **dict.fromkeys(("settle", "min_steps", "max_steps", "explore_steps"),
+                  whole()),
+  rules.BLOCK: (_levels_end,),
+}  # fmt: skip
+RULES = {"linear": LINEAR, "plateau": PLATEAU}
+
 
 class Schedule(NamedTuple):
   """The settings of one step. Each [] float32, except for the int32 level."""
@@ -99,9 +135,8 @@ def linear(*, hidden: float, steps: int, explore_steps: int) -> Curriculum:
   Raises:
     ValueError: hidden is not in [0, 1), or a number of steps is negative.
   """
-  _check("steps", steps, steps >= 0, "at least 0")
-  _check("explore_steps", explore_steps, explore_steps >= 0, "at least 0")
-  _check("hidden", hidden, 0.0 <= hidden < 1.0, "in [0, 1)")
+  given = {"hidden": hidden, "steps": steps, "explore_steps": explore_steps}
+  rules.check(LINEAR, given, "config.curriculum")
 
   def update(state: State | None, step: jax.Array) -> State:
     del state
@@ -160,7 +195,7 @@ def plateau(**settings) -> Curriculum:
     ValueError: a setting is out of its range.
   """
   how = Plateau(**settings)
-  _check_plateau(how)
+  rules.check(PLATEAU, settings, "config.curriculum")
   table = _levels(how.hidden, how.levels, how.temperature, how.budgets)
 
   def init() -> State:
@@ -172,25 +207,6 @@ def plateau(**settings) -> Curriculum:
     functools.partial(_update, how, table),
     functools.partial(_judge, how, table),
   )
-
-
-def _check_plateau(how: Plateau) -> None:
-  least = max(how.min_steps, 1)
-  for field, holds, needed in (
-    ("hidden", 0.0 <= how.hidden < 1.0, "in [0, 1)"),
-    ("levels", how.levels >= 1, "at least 1"),
-    ("temperature", 0.0 < how.temperature < np.inf, "above 0, finite"),
-    ("budgets", 0.0 < how.budgets <= 1.0, "in (0, 1]"),
-    ("decay", 0.0 <= how.decay < 1.0, "in [0, 1)"),
-    ("patience", how.patience >= 1, "at least 1"),
-    ("margin", 0.0 <= how.margin < np.inf, "at least 0, finite"),
-    ("settle", how.settle >= 0, "at least 0"),
-    ("min_steps", how.min_steps >= 0, "at least 0"),
-    ("max_steps", how.max_steps >= least,
-     f"at least {least}: 1, and no less than min_steps"),
-    ("explore_steps", how.explore_steps >= 0, "at least 0"),
-  ):  # fmt: skip
-    _check(field, getattr(how, field), holds, needed)
 
 
 # `table` has the schedule of each level, see `_levels`.
@@ -279,8 +295,3 @@ def _where(condition: jax.Array, then: State, other: State) -> State:
 def _left(step: jax.Array, steps: int) -> jax.Array:
   """Falls from 1 at step 0 to 0 at `steps`; always 0 if `steps` is 0."""
   return jnp.maximum(1.0 - step / steps, 0.0) if steps else jnp.float32(0.0)
-
-
-def _check(field: str, value: float, holds: bool, needed: str) -> None:
-  if not holds:
-    raise ValueError(f"config.curriculum.{field}={value} must be {needed}.")

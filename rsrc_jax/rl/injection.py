@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rsrc_jax import rules
 from rsrc_jax.lm import rollout, tokens
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.ops import rewards
@@ -22,6 +23,32 @@ from rsrc_jax.types import Controls, Metrics, Params, Policy, Rollout, Tokens
 FLOOR = 1e-3  # of v0 and h0
 REFRESH = 100  # batches
 LOADS = ("none", "message", "token")
+
+
+def _others(settings, run):
+  """The rule of the other sources that a counterfactual gate compares with."""
+  others, rows = settings.get("others", 1), run.get("batch_size", rules.LARGEST)
+  if settings.get("name") != "counterfactual" or 1 <= others < rows:
+    return None
+  return "others", (
+    f"1 to config.batch_size - 1 = {rows - 1}: the counterfactual gate "
+    "compares a code with other sources of its batch"
+  )
+
+
+RULES = {
+  "name": rules.one_of(*rewards.GATES),
+  "load_bearing": rules.one_of(*LOADS),
+  "bonus": rules.number(0),
+  "mode": rules.one_of(*rewards.MODES),
+  "share": rules.share(),
+  "threshold": rules.optional(rules.number(0)),
+  "nats_per_token": rules.number(above=0),
+  "others": rules.whole(),
+  "decay": rules.share(),
+  "beyond_bound": rules.flag,  # see rewards.check_bonus
+  rules.BLOCK: (_others,),
+}
 
 
 class Norms(NamedTuple):
@@ -85,16 +112,7 @@ def make(policy: Policy, role: Role, **settings) -> Gate:
       sources.
   """
   terms = Terms(**settings)
-  if terms.name not in rewards.GATES or terms.load_bearing not in LOADS:
-    raise ValueError(
-      f"config.patterns.cdv.gate: name={terms.name!r} must be one of "
-      f"{rewards.GATES} and load_bearing={terms.load_bearing!r} one of {LOADS}."
-    )
-  if terms.name == "counterfactual" and terms.others < 1:
-    raise ValueError(
-      f"config.patterns.cdv.gate.others={terms.others}: the counterfactual "
-      "gate needs at least one other source."
-    )
+  rules.check_some(RULES, terms._asdict(), f"config.{terms.block}.gate")
   return Gate(_init, functools.partial(pay, policy, role, terms))
 
 

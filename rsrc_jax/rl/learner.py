@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rsrc_jax import rules
 from rsrc_jax.lm import rollout
 from rsrc_jax.lm.keys import step_key
 from rsrc_jax.lm.roles import Role
@@ -24,6 +25,26 @@ from rsrc_jax.types import (
   SupervisedBatch,
   TrainState,
 )
+
+# The rules of config.optimizer and config.loss.
+OPTIMIZER = {
+  "learning_rate": rules.number(above=0, why="at 0 nothing is learnt"),
+  "warmup": rules.whole(),
+  "decay": rules.share(),
+  "clip_norm": rules.number(above=0, why="a gradient cut to 0 teaches nothing"),
+  "b2": rules.number(0, below=1),
+  "weight_decay": rules.number(0),
+}
+LOSS = {
+  "weights": {rules.OTHERS: rules.number(0)},
+  "lesson_weights": {rules.OTHERS: rules.number(0)},
+  "entropy_bonus": {rules.OTHERS: rules.number()},
+  "clip_low": rules.share(),
+  "clip_high": rules.number(0),
+  "importance_cap": rules.number(above=0, why="at 0 no sample counts"),
+  "per_token": rules.flag,
+  "entropy_per_code": rules.flag,
+}
 
 
 def optimizer(

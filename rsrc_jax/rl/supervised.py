@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rsrc_jax import rules
 from rsrc_jax.lm import extracts, keys, likelihood, tokens
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.ops import rewards
@@ -29,6 +30,13 @@ from rsrc_jax.types import (
 )
 
 DEMONSTRATIONS = ("", "weave", "append")
+# Those of config.pretrain that the warm-up takes.
+RULES = {
+  "warmup_from": rules.whole(),
+  "dropout": rules.share(),
+  "empty": rules.flag,
+  "demonstrate": rules.one_of(*DEMONSTRATIONS),
+}
 AVOIDED = -1e9  # score of a token that is taken only if there is no other
 FULL = curriculum.full()  # before any relaxation
 

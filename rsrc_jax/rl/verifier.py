@@ -14,6 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rsrc_jax import rules
 from rsrc_jax.lm import likelihood, rollout, tokens
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.metrics import compression
@@ -21,6 +22,20 @@ from rsrc_jax.rl.numbers import Numbers, under
 from rsrc_jax.types import Metrics, Params, Policy, Tokens
 
 SCORERS = ("slots", "edit", "gain", "ratio", "reader")
+
+
+def _some(settings, run):
+  """The rule that V scores something."""
+  del run
+  if not any(w > 0 for w in settings.values()):
+    return "gain", (
+      f"above 0, or another of {', '.join(SCORERS)} in {rules.HERE}: V scores "
+      "nothing"
+    )
+  return None
+
+
+RULES = dict.fromkeys(SCORERS, rules.number(0)) | {rules.BLOCK: (_some,)}
 
 
 class Verifier(NamedTuple):

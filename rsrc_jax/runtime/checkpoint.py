@@ -14,6 +14,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from rsrc_jax import rules
 from rsrc_jax.runtime import processes
 from rsrc_jax.types import TrainState
 
@@ -28,6 +29,14 @@ class Saver(NamedTuple):
   manager: ocp.CheckpointManager
   directory: Path
   read_only: bool = False
+
+
+# The rules of config.checkpoint; `every` is read by the loop.
+RULES = {
+  "every": rules.whole(1),
+  "keep_last": rules.whole(1),
+  "keep_best": rules.whole(),
+}
 
 
 def open_saver(

@@ -81,9 +81,11 @@ def find(name: str | Path) -> str:
     if shipped.is_file():
       return str(shipped)
   names = sorted(path.stem for path in folder.glob("*.py"))
+  near = difflib.get_close_matches(given.stem, names, n=3, cutoff=0.4)
   raise ValueError(
-    f"config {name!r}: no such file, and none of the shipped configs: "
-    f"{', '.join(names)}.{nearest(given.stem, names)}"
+    f"config {name!r}: no such file, and none of the {len(names)} shipped "
+    f"configs{', of which the nearest are ' * bool(near)}{', '.join(near)}: "
+    f"{places.command()} --list shows them all."
   )
 
 
@@ -113,15 +115,80 @@ def from_flags(argv: Sequence[str]) -> ml_collections.ConfigDict:
   """
   line, values = ["run", *resolved(argv)], flags.FlagValues()
   config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=line)
-  try:
-    left = values(line)[1:]
-    config = values.config
-  except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
-    said = " ".join(str(error.args[0] if error.args else error).split())
-    raise ValueError(f"{shlex.join(argv)}: {said}") from None
+  left = parsed(line, values)[1:]
+  config = values.config
   if left:
     raise ValueError(f"unknown argument {left[0]!r}: settings start with --")
   return config
+
+
+def parsed(
+  argv: Sequence[str], values: flags.FlagValues = flags.FLAGS
+) -> list[str]:
+  """Parses a command line whose --config is a path, as absl does.
+
+  Args:
+    argv: the program and its arguments.
+    values: where the flags are defined.
+
+  Returns:
+    The program and what is no flag.
+
+  Raises:
+    ValueError: there is no such flag or setting, or it can't have that value;
+      one line, with the nearest one.
+  """
+  try:
+    return values(list(argv))
+  except (
+    flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError,
+  ) as error:  # fmt: skip
+    for name, value in _settings(argv[1:]):
+      _check_setting(argv, name, value)
+    said = " ".join(str(error.args[0] if error.args else error).split())
+    given = shlex.join(argv[1:])
+    raise ValueError(f"{given}: {said}") from error
+
+
+def _settings(argv: Sequence[str]):
+  """The (name, text) of each --config.NAME=TEXT; text "" where it follows."""
+  for word in argv:
+    flag, _, value = word.partition("=")
+    if flag.startswith(("--config.", "-config.")):
+      yield flag.partition("config.")[2], value
+
+
+def _check_setting(argv: Sequence[str], name: str, value: str) -> None:
+  """Raises ValueError if no setting is called so or has such a value.
+
+  argv: the command line, which names the config.
+  """
+  path = next(
+    (x.partition("=")[2] for x in argv if x.startswith("--config=")), ""
+  )
+  if not path or not Path(path).is_file():
+    return
+  settings = old_configs.flat(load(path).to_dict())
+  if name not in settings:
+    blocks = {x.rpartition(".")[0] for x in settings}
+    if name in blocks:
+      raise ValueError(
+        f"config.{name}={value} is a block of settings: set one of them, such "
+        f"as {next(x for x in settings if x.startswith(name))}."
+      )
+    raise ValueError(
+      f"config.{name}={value}: there is no such setting."
+      f"{nearest(name, [*settings], 'config.')}"
+    )
+  before = settings[name]
+  if isinstance(before, bool) or not isinstance(before, int | float):
+    return
+  try:
+    type(before)(value)
+  except ValueError:
+    raise ValueError(
+      f"config.{name}={value} must be {_type_name(before)}, such as {before!r}."
+    ) from None
 
 
 def _set(config: ml_collections.ConfigDict, name: str, value: Any) -> None:

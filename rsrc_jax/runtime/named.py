@@ -1,5 +1,6 @@
 """Functions that settings name: of a file of the package, or of a user's."""
 
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -13,11 +14,12 @@ from rsrc_jax.runtime import configs, old_configs
 from rsrc_jax.runtime.places import PACKAGE
 
 
-def named(folder: str, function: str) -> list[str]:
+@functools.cache  # the package does not change while it runs
+def named(folder: str, function: str) -> tuple[str, ...]:
   """Names of the files in rsrc_jax/FOLDER that define `function`, in order."""
   defines = re.compile(rf"^def {function}\(", re.M)
   files = sorted((PACKAGE / folder).glob("*.py"))
-  return [x.stem for x in files if defines.search(x.read_text("utf-8"))]
+  return tuple(x.stem for x in files if defines.search(x.read_text("utf-8")))
 
 
 def find(folder: str, name: str, function: str, field: str) -> Callable:

@@ -12,6 +12,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from rsrc_jax import rules
+
 AXES = ("data", "fsdp", "tensor")
 
 # The first match counts. Names are paths in types.TrainState, so optimizer
@@ -22,6 +24,17 @@ RULES = (
   (r"blocks/.*/?(o|down)/kernel$", P(None, "tensor", "fsdp")),
 )
 BATCH = P(("data", "fsdp"))
+
+
+def _size(value) -> str:
+  """The rule of an axis of the mesh."""
+  whole = isinstance(value, int) and not isinstance(value, bool)
+  if whole and (value == -1 or 1 <= value <= rules.LARGEST):
+    return ""
+  return "a whole number, at least 1, or -1 for all devices that are left"
+
+
+RULES = dict.fromkeys(AXES, _size)
 
 
 def make_mesh(*, data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
@@ -50,8 +63,9 @@ def make_mesh(*, data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
   if (size := math.prod(sizes)) > len(devices):
     data, fsdp, tensor = sizes
     raise ValueError(
-      f"config.mesh: data={data} x fsdp={fsdp} x tensor={tensor} needs {size} "
-      f"devices and there are {len(devices)}."
+      f"config.mesh.data={data} times config.mesh.fsdp={fsdp} times "
+      f"config.mesh.tensor={tensor} needs {size} devices and there are "
+      f"{len(devices)}."
     )
   if size < len(devices) and jax.process_count() > 1:
     raise ValueError(

@@ -6,7 +6,6 @@ opened, because they can run code.
 """
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -195,44 +194,3 @@ def _check_tensors(found: Checkpoint) -> None:
         f"{found.files[name]}: {name} is {list(have)}, and config.json "
         f"says {list(want)}: is it another model's?"
       )
-
-
-def bytes_needed(found: Checkpoint, dtype: Any = np.float32) -> int:
-  """Bytes of one copy of the parameters."""
-  leaves = jax.tree.leaves(tree(found.settings, dtype))
-  return sum(x.size * np.dtype(x.dtype).itemsize for x in leaves)
-
-
-def check_memory(
-  found: Checkpoint,
-  mesh: jax.sharding.Mesh,
-  copies: int,
-  dtype: Any = np.float32,
-) -> None:
-  """Refuses a model that is too large for the devices, before it is read.
-
-  copies: of the parameters in training, of this dtype. The memory of a batch is
-  not included, so this is a lower bound.
-
-  Raises:
-    ValueError: they don't fit.
-  """
-  ways = mesh.shape["fsdp"] * mesh.shape["tensor"]
-  need = copies * bytes_needed(found, dtype) / ways
-  free = memory_free(mesh)
-  if need > free:
-    raise ValueError(
-      f"config.model.path={str(found.folder)!r} needs at least "
-      f"{need / 1e9:.3g} GB a device ({copies} times its parameters) of "
-      f"{free / 1e9:.3g}: train adapters (config.lora.rank), split it "
-      "(config.mesh.fsdp) or take a smaller model."
-    )
-
-
-def memory_free(mesh: jax.sharding.Mesh) -> float:
-  """Free bytes of a device; on CPU its share of the host's free memory."""
-  stats = mesh.devices.flat[0].memory_stats() or {}
-  if "bytes_limit" in stats:
-    return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-  left = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-  return left / mesh.size

@@ -1,5 +1,6 @@
 """The stages of a run in their order: the base, then every arm."""
 
+from rsrc_jax.build import overrides
 from rsrc_jax.build.setup import Setup
 from rsrc_jax.runtime import named
 from rsrc_jax.stages import pretrain, rl
@@ -16,16 +17,9 @@ def make_stages(setup: Setup) -> list[Stage]:
   Raises:
     ValueError: an arm does not exist or cannot be made.
   """
-  arms = setup.config.arms
-  only = [name for name in setup.config.only.split(",") if name]
-  if set(only) - set(arms):
-    raise ValueError(
-      f"config.only={setup.config.only!r}: the arms are {', '.join(arms)}."
-    )
+  only = overrides.running(setup.config.only, setup.config.arms)
   programs = {}  # arms with the same training share one compiled program
-  names = in_order(
-    {name: rl.start_of(setup.config, name) for name in only or arms}
-  )
+  names = in_order({name: rl.start_of(setup.config, name) for name in only})
   return [
     pretrain.make(setup),
     *(_make_arm(setup, name, programs) for name in names),

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from rsrc_jax.build import writers
+from rsrc_jax.build.overrides import arm_config
 from rsrc_jax.build.patterns import block_of, numbers_of
 from rsrc_jax.build.patterns import make as make_pattern
-from rsrc_jax.build.setup import Setup, arm_config
+from rsrc_jax.build.setup import Setup
 from rsrc_jax.lm import keys
 from rsrc_jax.rl import (
   curriculum,

@@ -6,8 +6,9 @@ import jax
 
 from rsrc_jax import types
 from rsrc_jax.build import writers
+from rsrc_jax.build.overrides import arm_config
 from rsrc_jax.build.patterns import make as make_pattern
-from rsrc_jax.build.setup import Setup, arm_config
+from rsrc_jax.build.setup import Setup
 from rsrc_jax.lm import keys
 
 

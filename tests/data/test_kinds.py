@@ -26,7 +26,7 @@ TOY = str(Path(toy_data.__file__))
 
 
 def test_the_kinds_that_there_are():
-  assert named.named("data", "make") == ["facts", "reasoning", "text"]
+  assert named.named("data", "make") == ("facts", "reasoning", "text")
 
 
 def test_a_kind_from_a_file_of_the_users_is_read(tmp_path):
@@ -92,7 +92,7 @@ def puzzles(*, seed, side, fill):
 
 
 def test_the_puzzles_that_there_are():
-  assert named.named("data", "puzzles") == ["arc", "maze", "sudoku"]
+  assert named.named("data", "puzzles") == ("arc", "maze", "sudoku")
 
 
 def test_a_kind_of_puzzle_from_a_file_of_the_users(tmp_path):

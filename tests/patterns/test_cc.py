@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import scripted, tiny
 
-from rsrc_jax.build.setup import arm_config
+from rsrc_jax.build.overrides import arm_config
 from rsrc_jax.data import sources, tokenizer
 from rsrc_jax.lm import likelihood as lm_likelihood
 from rsrc_jax.lm import memory, rollout, tokens

@@ -17,7 +17,8 @@ from rich.console import Console
 from rsrc_jax.accounting import energy_sources
 from rsrc_jax.accounting.ledger import Ledger
 from rsrc_jax.build import writers
-from rsrc_jax.build.setup import arm_config, make_setup
+from rsrc_jax.build.overrides import arm_config
+from rsrc_jax.build.setup import make_setup
 from rsrc_jax.data import sources, tokenizer
 from rsrc_jax.evaluation import samples
 from rsrc_jax.report import codes, codes_page, codes_text

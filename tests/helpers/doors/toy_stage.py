@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rsrc_jax.build.setup import arm_config
+from rsrc_jax.build.overrides import arm_config
 from rsrc_jax.lm import likelihood
 from rsrc_jax.rl import learner
 from rsrc_jax.stages import stage
