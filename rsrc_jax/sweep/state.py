@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rsrc_jax.runtime import provenance
-from rsrc_jax.sweep import files, machine, owner
+from rsrc_jax.runtime import procs, provenance
+from rsrc_jax.sweep import files, owner
 from rsrc_jax.sweep.plan import Run
 
 SAVED, REFUSED = 3, 2  # exit codes of rsrc_jax.main
@@ -118,8 +118,8 @@ def _lives(attempt: dict[str, Any]) -> bool:
   """Whether an attempt without an end goes on."""
   if (who := attempt.get("wrapper")) is None:
     return owner.living(attempt["driver"] | {"renewed": attempt["claimed"]})
-  if machine.here(who):
-    return machine.alive(who)
+  if procs.here(who):
+    return procs.alive(who)
   # Of another machine: its processes end with its driver, which renews a file.
   now = files.read(owner.path(Path(attempt["folder"])))
   mine = now is not None and owner.same(now, attempt["driver"])
