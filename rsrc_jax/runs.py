@@ -210,8 +210,7 @@ def open(
       or a file of it is another one than it began with.
   """
   workdir = Path(workdir)
-  stored = read_config(workdir)
-  config = stored if config is None else config
+  config = read_config(workdir) if config is None else config
   if "pretrain" not in config:
     raise ValueError(
       f"{workdir} is a run of config.loop={config.get('loop')!r}; only those "
@@ -219,18 +218,22 @@ def open(
     )
   setup = make_setup(config, cache.tokenizers(workdir))
   found = identity.of(setup)
-  if _other_data(stored, config):  # on purpose
+  if _other_data(workdir, config):  # on purpose
     found = {k: v for k, v in found.items() if k not in inputs.MADE}
   inputs.check(found, workdir, to="read that run")
   stages = {x.name: x for x in plan.make_stages(setup)}
   return Run(workdir, config, setup, stages)
 
 
-def _other_data(
-  stored: ml_collections.ConfigDict, config: ml_collections.ConfigDict
-) -> bool:
-  """Whether a config asks for other data; files that have moved are none."""
-  theirs, ours = (old_configs.flat(x.to_dict()) for x in (stored, config))
+def _other_data(workdir: Path, config: ml_collections.ConfigDict) -> bool:
+  """Whether a config asks for other data than that of a run.
+
+  A file in another place is compared by its content.
+  """
+  if not (workdir / "config.json").is_file():
+    return False
+  both = (read_config(workdir), config)
+  theirs, ours = (old_configs.flat(x.to_dict()) for x in both)
   of_data = ("data.", "seed", "model_name")
   return any(
     theirs.get(x) != ours.get(x)

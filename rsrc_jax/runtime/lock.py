@@ -25,7 +25,7 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @contextlib.contextmanager
-def held(folder: Path, wait: float = WAIT) -> Iterator[None]:
+def held(folder: Path, wait: float) -> Iterator[None]:
   """Holds the lock of a folder, which is made where missing.
 
   Args:

@@ -111,7 +111,7 @@ def owned(workdir: Path) -> Iterator[None]:
     said = ""
     if processes.first():
       try:
-        stack.enter_context(lock.held(workdir))
+        stack.enter_context(lock.held(workdir, lock.WAIT))
       except ValueError as error:
         said = str(error)
     if processes.any_of(bool(said)):

@@ -110,6 +110,7 @@ def files_read(found: Checkpoint) -> list[Path]:
   """The files of a checkpoint that a run may read: weights and small ones."""
   kinds = (".json", ".jinja", ".model")
   small = [x for x in others(found.folder) if x.suffix in kinds]
+  small += found.folder.glob("*.safetensors.index.json")
   return sorted({*found.files.values(), *small, found.folder / "config.json"})
 
 
