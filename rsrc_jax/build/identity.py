@@ -1,12 +1,10 @@
 """What a built run depends on, as digests: see runtime/inputs.py."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 
 from rsrc_jax.build.setup import Setup
-from rsrc_jax.data import sentences
 from rsrc_jax.data.tokenizer import Vocabulary
 from rsrc_jax.runtime import digests, inputs, weights
 
@@ -22,10 +20,6 @@ def of(setup: Setup) -> dict[str, str]:
   config, files = setup.config, {}
   if setup.checkpoint is not None:
     files["model.path"] = weights.files_read(setup.checkpoint)
-  path = config.data.get("path")
-  if path and config.data.source == "text":
-    of_text = lambda x: x.suffix.lower() in sentences.SUFFIXES
-    files["data.path"] = filter(of_text, inputs.below(Path(path)))
   return inputs.of_settings(config, files) | {
     "corpus": setup.corpus.digest,
     "tokenizer": of_vocabulary(setup.corpus.vocab),

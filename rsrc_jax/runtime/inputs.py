@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from rsrc_jax.data import sentences
 from rsrc_jax.runtime import digests, run_log
 
 FILE = "inputs.json"
@@ -39,9 +40,9 @@ def of_settings(
   folder of each setting that ends in PLACES; the checkpoints of config.init.
 
   Args:
-    config: of the run, a ConfigDict.
-    files: by the name of a setting, without `config.`: which files below its
-      folder are read. By default all that are not hidden.
+    config: of the run, a ConfigDict or its values as JSON has them.
+    files: by the name of a setting, without `config.`: which files of its
+      folder are read. By default those of `below`; for text, its suffixes.
 
   Returns:
     name -> digest. What does not exist is left to its reader to refuse.
@@ -49,8 +50,14 @@ def of_settings(
   Raises:
     ValueError: a file can't be read; names it.
   """
-  found = {}
-  for name, value in _strings(json.loads(config.to_json_best_effort()), ""):
+  found, files = {}, dict(files or {})
+  if not isinstance(config, dict):
+    config = json.loads(config.to_json_best_effort())
+  data = config.get("data") or {}
+  if data.get("source") == "text" and data.get("path"):
+    of_text = lambda x: x.suffix.lower() in sentences.SUFFIXES
+    files.setdefault("data.path", filter(of_text, below(Path(data["path"]))))
+  for name, value in _strings(config, ""):
     if name.startswith(UNREAD) or not value:
       continue
     if name == "init":
@@ -61,12 +68,27 @@ def of_settings(
     if os.path.isfile(path) and (is_place or _is_code(value)):
       found[f"config.{name}"] = digests.of_file(Path(path))
     elif os.path.isdir(path) and is_place:
-      of = (files or {}).get(name)
+      of = files.get(name)
       every = below(Path(path)) if of is None else sorted(of)
       found |= {
         f"config.{name}/{_inside(path, x)}": digests.of_file(x) for x in every
       }
   return found
+
+
+def again(config: dict[str, Any], workdir: Path) -> dict[str, str]:
+  """`of_settings` of a run that is not built, by what it has recorded.
+
+  Of its weights these are the files that it has read. What it made of files is
+  not made again.
+
+  config: its config.json.
+  """
+  place = (config.get("model") or {}).get("path") or ""
+  prefix = "config.model.path/"
+  names = [x for x in recorded(workdir) or {} if x.startswith(prefix)]
+  paths = [Path(place).expanduser() / x[len(prefix) :] for x in names]
+  return of_settings(config, {"model.path": [x for x in paths if x.is_file()]})
 
 
 def below(folder: Path) -> list[Path]:
@@ -207,7 +229,7 @@ def _strings(tree: Any, name: str) -> Iterator[tuple[str, str]]:
   elif isinstance(tree, dict):
     for key, value in tree.items():
       yield from _strings(value, f"{name}.{key}" if name else key)
-  elif isinstance(tree, list):
+  elif isinstance(tree, list | tuple):
     for number, value in enumerate(tree):
       yield from _strings(value, f"{name}[{number}]")
 

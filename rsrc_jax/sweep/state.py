@@ -10,11 +10,13 @@ process around the run (`attempt`) writes into it when it starts and when it
 ends, whether or not the driver is still there.
 """
 
+import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rsrc_jax.runtime import procs, provenance
+from rsrc_jax.runtime import inputs, procs, provenance
 from rsrc_jax.sweep import files, owner
 from rsrc_jax.sweep.plan import Run
 
@@ -89,6 +91,23 @@ def done(run: Run) -> bool:
     f"{run.workdir} holds a finished run with the id {found}, not {run.id}: "
     "move that folder away."
   )
+
+
+def check_inputs(runs: Iterable[Run]) -> None:
+  """Refuses to add runs to finished ones that began with other files.
+
+  Raises:
+    ValueError: names the run and the file.
+  """
+  now = {}  # by group: seeds read the same files
+  for run in runs:
+    if not done(run) or inputs.recorded(run.workdir) is None:
+      continue
+    if run.group not in now:
+      stored = json.loads((run.workdir / "config.json").read_text())
+      now[run.group] = inputs.again(stored, run.workdir)
+    inputs.check(now[run.group], run.workdir, to="go on with this sweep, or "
+                 "give another --workdir")  # fmt: skip
 
 
 def attempts(run: Run) -> list[dict[str, Any]]:

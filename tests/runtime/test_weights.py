@@ -53,7 +53,7 @@ def test_an_export_that_was_cut_is_no_checkpoint(tmp_path, monkeypatch, at):
   monkeypatch.setattr(weights, "SHARD_BYTES", 5_000)
   with pytest.raises(KeyboardInterrupt):
     weights.save(tmp_path / "out", filled(3.0), CONFIG)
-  with pytest.raises(ValueError, match="has no config.json"):
+  with pytest.raises(ValueError, match=r"has no config\.json"):
     weights.open_folder(tmp_path / "out")
 
 

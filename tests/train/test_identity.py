@@ -85,17 +85,18 @@ def test_what_no_file_says_is_compared_too(tmp_path):
     assert identity.of_vocabulary(changed) != found["tokenizer"]
 
 
-def test_a_pattern_of_the_user_is_compared(tmp_path):
+def test_code_of_the_user_is_compared(tmp_path):
+  toy = ROOT / "tests" / "helpers" / "doors" / "toy_writer.py"
   mine = tmp_path / "mine.py"
-  mine.write_text("from rsrc_jax.build.writers import WRITERS\n"
-                  "WRITER = WRITERS['force']\n")  # fmt: skip
-  config = shrunk()
-  config.arms.code.write = str(mine)
+  mine.write_text(toy.read_text())
+  rule = {"pattern": "extract", "write": str(mine), "start": "base"}
+  config = shrunk(only="mine")
+  config.arms.mine = {**rule, "overrides": ()}
   begun(config, tmp_path / "run", inputs.of_settings(config))
   with mine.open("a") as file:
     file.write("# another one\n")
   said = refusal(train.train, config, tmp_path / "run")
-  assert "another config.arms.code.write (digest" in said
+  assert "another config.arms.mine.write (digest" in said
 
 
 def test_seeds_that_have_ended_are_compared(tmp_path):
