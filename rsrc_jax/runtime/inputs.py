@@ -63,7 +63,7 @@ def of_settings(
     if name == "init":
       found |= _stages(value)
       continue
-    path, is_place = os.path.expanduser(value), name.endswith(PLACES)
+    path, is_place = os.path.expanduser(value), _is_place(name)
     # Path.is_file raises where a text is no name of a file.
     if os.path.isfile(path) and (is_place or _is_code(value)):
       found[f"config.{name}"] = digests.of_file(Path(path))
@@ -202,6 +202,11 @@ def _inside(folder: str, file: Path) -> str:
 
 def _field(name: str) -> str:
   return name.split("/")[0]
+
+
+def _is_place(name: str) -> bool:
+  """Whether a setting names a file or folder: data.path, x.folders[0]."""
+  return name.split("[")[0].removesuffix("s").endswith(PLACES)
 
 
 def _is_code(value: str) -> bool:
