@@ -29,6 +29,7 @@ from rsrc_jax import train as single
 from rsrc_jax.accounting import energy
 from rsrc_jax.accounting.ledger import NOTHING
 from rsrc_jax.accounting.split_meter import SplitMeter
+from rsrc_jax.build import identity
 from rsrc_jax.build.setup import Setup, make_setup
 from rsrc_jax.runtime import (
   cache,
@@ -89,12 +90,22 @@ def train(
       single.train(config, workdir)
       for config, workdir in zip(of, workdirs, strict=True)
     ]
-  done = [run_dir.summary_of(*x) for x in zip(of, workdirs, strict=True)]
+  done = [_ended(*x) for x in zip(of, workdirs, strict=True)]
   left = [i for i, summary in enumerate(done) if summary is None]
   made = _together([of[i] for i in left], [workdirs[i] for i in left], how)
   for i, summary in zip(left, made, strict=True):
     done[i] = summary
   return done
+
+
+def _ended(
+  config: ml_collections.ConfigDict, workdir: Path
+) -> dict[str, Any] | None:
+  """The summary of a run that has ended; its data is read to compare it."""
+  found = None
+  if (workdir / "summary.json").exists():
+    found = identity.of(make_setup(config, cache.tokenizers(workdir)))
+  return run_dir.summary_of(config, workdir, found)
 
 
 def _chosen(how: str, of: Sequence[ml_collections.ConfigDict]) -> str:
@@ -151,8 +162,9 @@ def _together(of, workdirs, how: str) -> list[dict[str, Any]]:
       ):
         with meter.only(number):
           log = run_log.Log(workdir, quiet=number > 0)
+          found = identity.of(setup)
           opened = outer.enter_context(
-            run_dir.open_run(setup.config, workdir, log, stop)
+            run_dir.open_run(setup.config, workdir, log, stop, found)
           )
           members.append(_member(number, setup, opened, meter))
           ledgers.enter_context(contextlib.closing(members[-1].shared.ledger))

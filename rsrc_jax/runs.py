@@ -18,12 +18,19 @@ import jax
 import ml_collections
 import numpy as np
 
+from rsrc_jax.build import identity
 from rsrc_jax.build import setup as building
 from rsrc_jax.build.overrides import arm_config
 from rsrc_jax.build.setup import Setup, make_setup
 from rsrc_jax.evaluation import code_judge
 from rsrc_jax.models import lora
-from rsrc_jax.runtime import cache, checkpoint, old_configs, sharding
+from rsrc_jax.runtime import (
+  cache,
+  checkpoint,
+  inputs,
+  old_configs,
+  sharding,
+)
 from rsrc_jax.stages import plan, stage
 from rsrc_jax.types import Batch, Params, Tokens, TrainState
 
@@ -200,7 +207,8 @@ def open(
       this machine, or with arms of a rule that were not run.
 
   Raises:
-    ValueError: there is no run, or it cannot be opened.
+    ValueError: there is no run, it cannot be opened, or its data, its tokenizer
+      or a file of it is another one than it began with.
   """
   workdir = Path(workdir)
   config = read_config(workdir) if config is None else config
@@ -210,8 +218,29 @@ def open(
       "of rsrc_jax.train can be opened."
     )
   setup = make_setup(config, cache.tokenizers(workdir))
+  found = identity.of(setup)
+  if _other_data(workdir, config):  # on purpose
+    found = {k: v for k, v in found.items() if k not in inputs.MADE}
+  inputs.check(found, workdir, to="read that run")
   stages = {x.name: x for x in plan.make_stages(setup)}
   return Run(workdir, config, setup, stages)
+
+
+def _other_data(workdir: Path, config: ml_collections.ConfigDict) -> bool:
+  """Whether a config asks for other data than that of a run.
+
+  A file in another place is compared by its content.
+  """
+  if not (workdir / "config.json").is_file():
+    return False
+  both = (read_config(workdir), config)
+  theirs, ours = (old_configs.flat(x.to_dict()) for x in both)
+  of_data = ("data.", "seed", "model_name")
+  return any(
+    theirs.get(x) != ours.get(x)
+    for x in {**theirs, **ours}
+    if x.startswith(of_data) and x != "data.path"
+  )
 
 
 def find(folder: str | Path, name: str) -> Path:

@@ -20,6 +20,7 @@ from rich.console import Console
 from rsrc_jax import runs
 from rsrc_jax.accounting import account, energy, energy_sources, metering
 from rsrc_jax.accounting.ledger import Ledger
+from rsrc_jax.build import identity
 from rsrc_jax.build.setup import Setup, make_setup
 from rsrc_jax.evaluation import code_judge, heldout, service
 from rsrc_jax.runtime import (
@@ -124,22 +125,30 @@ def run(
 
   Raises:
     Interrupted: `stop` returned True, and the run was saved.
-    ValueError: the workdir holds a run of another config.
+    ValueError: the workdir holds a run of another config or on other data, or
+      another process writes it.
   """
   workdir, config = Path(workdir), setup.config
   meter = meter or open_meter()
   processes.check_same("config", config.to_json_best_effort(sort_keys=True))
   processes.check_same("corpus", setup.corpus.digest)
+  found = identity.of(setup)
+  processes.check_same("tokenizer or model", _alike(found))
   made = provenance.environment()  # now, since the tree may change during a run
-  if (done := run_dir.summary_of(config, workdir)) is not None:
+  if (done := run_dir.summary_of(config, workdir, found)) is not None:
     return done
-  with run_dir.open_run(config, workdir, log, stop) as opened:
+  with run_dir.open_run(config, workdir, log, stop, found) as opened:
     shared = share(setup, opened, meter, since)
     with contextlib.closing(shared.ledger):
       own = [charged(stage, shared) for stage in stages]
       trained = train_stages(shared, own, params)
       tested = evaluate(shared, own, trained, meter)
     return finish(shared, own, trained, tested, made)
+
+
+def _alike(found: dict[str, str]) -> str:
+  """What all processes must have read; a corpus is compared by itself."""
+  return repr(sorted(x for x in found.items() if "data.path" not in x[0]))
 
 
 def share(

@@ -2,22 +2,19 @@
 
   ./.venv/bin/python tools/export.py --workdir=runs/smollm2 --arm=code --out=DIR
 
-Adapters are merged into the weights; config.json and the tokenizer are those of
-the checkpoint that the run began with. --best takes the kept checkpoint that
-validation liked most instead of the last one.
+DIR must be new or empty. Adapters are merged into the weights; all else, such
+as config.json, the tokenizer and its chat template, is of the checkpoint that
+the run began with. --best takes the kept checkpoint that validation liked most
+instead of the last one.
 """
 
 import argparse
-import shutil
 from pathlib import Path
 
 import jax.numpy as jnp
 
 from rsrc_jax import runs
 from rsrc_jax.runtime import weights
-
-KEPT = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json",
-        "generation_config.json", "special_tokens_map.json")  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -44,7 +41,8 @@ def export(
   """Writes `out`.
 
   Raises:
-    ValueError: not of a pretrained model, or see runs.open and Run.params.
+    ValueError: not of a pretrained model, `out` is not empty, or see runs.open
+      and Run.params.
   """
   name = runs.read_config(workdir).get("model_name")
   if name != "pretrained":
@@ -52,14 +50,13 @@ def export(
       f"{workdir} is a run of config.model_name={name!r}: only pretrained "
       "models have a form that others read."
     )
+  weights.check_new(out)
   run = runs.open(workdir)
   checkpoint = run.setup.checkpoint
   weights.save(
-    out, run.merged(arm, best=best), checkpoint.config, jnp.dtype(dtype)
-  )
-  for file in KEPT:
-    if (checkpoint.folder / file).is_file():
-      shutil.copy(checkpoint.folder / file, out / file)
+    out, run.merged(arm, best=best), checkpoint.config, jnp.dtype(dtype),
+    beside=weights.others(checkpoint.folder),
+  )  # fmt: skip
 
 
 if __name__ == "__main__":

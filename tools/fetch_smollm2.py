@@ -12,6 +12,7 @@ config.model.path names: config.json, model.safetensors, tokenizer.json.
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -100,6 +101,8 @@ def convert(path: str | Path, folder: Path) -> None:
     tensors[name] = np.ascontiguousarray(x)
   part = folder / "model.part"
   save_file(tensors, part, metadata={"format": "pt"})
+  # safetensors lets nobody else read it, whatever the umask is.
+  shutil.copymode(folder / "config.json", part)
   part.replace(folder / "model.safetensors")
 
 

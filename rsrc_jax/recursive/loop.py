@@ -25,6 +25,7 @@ from rsrc_jax.recursive import arms, checks, measure, puzzles
 from rsrc_jax.recursive.arms import Arm
 from rsrc_jax.runtime import (
   checkpoint,
+  inputs,
   processes,
   provenance,
   run_dir,
@@ -50,7 +51,8 @@ def train(
     log: where to show progress.
 
   Raises:
-    ValueError: a setting that can't work; before any compile.
+    ValueError: a setting that can't work, or the folder holds a run on other
+      puzzles; before any compile.
     Interrupted: SIGTERM or Ctrl-C came and the run was saved.
     FloatingPointError: the loss stopped being a number.
   """
@@ -63,14 +65,16 @@ def train(
   meter = energy_sources.open_meter(accelerators=sharding.accelerators())
   begun = meter.read()
   checks.check(config)
-  if (done := run_dir.summary_of(config, workdir)) is not None:
-    return done
+  provenance.check(config, workdir)
   made = provenance.environment()  # before: the source tree may change
   console = log.console if log else Console(stderr=True)
   with run_log.waiting("reading the puzzles", console):
     data = puzzles.load(**config.data, seed=config.seed)
+  reads = inputs.of_settings(config) | {"puzzles": puzzles.digest(data)}
+  if (done := run_dir.summary_of(config, workdir, reads)) is not None:
+    return done
   built = [arms.arm_of(config, name, data) for name in checks.names(config)]
-  with run_dir.open_run(config, workdir, log) as run:
+  with run_dir.open_run(config, workdir, log, found=reads) as run:
     ledger = Ledger(workdir / "ledger.jsonl", meter, since=begun)
     with contextlib.closing(ledger):
       found = _run_arms(config, built, data, run, ledger)

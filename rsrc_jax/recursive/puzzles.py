@@ -3,12 +3,13 @@
 import inspect
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rsrc_jax.data.grids import PuzzleData, Puzzles, take
 from rsrc_jax.recursive.train_step import Items
-from rsrc_jax.runtime import named
+from rsrc_jax.runtime import digests, named
 
 
 def load(*, name: str, seed: int, **block: Any) -> PuzzleData:
@@ -32,6 +33,14 @@ def load(*, name: str, seed: int, **block: Any) -> PuzzleData:
     settings = {k: v for k, v in settings.items() if k in parameters}
   named.check_arguments(puzzles, settings, "config.data", name)
   return puzzles(**settings)
+
+
+def digest(data: PuzzleData) -> str:
+  """A digest of all splits, and of the tasks that they belong to."""
+  arrays = jax.tree.leaves(data._replace(permuted=None, name=None))
+  shapes = [np.shape(x) for x in arrays]
+  data = [np.ascontiguousarray(x, "<i4").tobytes() for x in arrays]
+  return digests.of_texts([repr(shapes), *data])
 
 
 def batch(

@@ -1,4 +1,4 @@
-"""Caches: programs and tokenizers for all runs, memory for a process."""
+"""Caches: programs, tokenizers, digests for all runs; memory for a process."""
 
 import ctypes
 import errno
@@ -159,6 +159,19 @@ def tokenizers(
       stacklevel=2,
     )
     return Path(workdir)
+
+
+def digests(environment: Mapping[str, str] | None = None) -> Path | None:
+  """The folder for digests of large files: `digests` beside `tokenizers`.
+
+  None where it can't be made.
+  """
+  folder = _root(os.environ if environment is None else environment) / "digests"
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError:
+    return None
+  return folder
 
 
 def _root(environment: Mapping[str, str]) -> Path:

@@ -6,7 +6,8 @@ opened, because they can run code.
 """
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,12 @@ from rsrc_jax.runtime import sharding, weight_files
 from rsrc_jax.types import Params
 
 PREFIXES = ("model.", "language_model.model.", "model.language_model.")
+# How the names of files of weights end, and of what lists them.
+WEIGHTS = (
+  ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack",
+  ".onnx", ".npz", ".index.json",
+)  # fmt: skip
+TEMPLATES = "additional_chat_templates"  # a folder of them
 SHARD_BYTES = 4 * 2**30  # of an exported file
 
 
@@ -93,25 +100,93 @@ def tree(settings: dict[str, Any], dtype: Any = np.float32) -> Params:
   return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), shapes)
 
 
+def files_read(found: Checkpoint) -> list[Path]:
+  """The files of a checkpoint that a run may read: weights and small ones."""
+  kinds = (".json", ".jinja", ".model")
+  small = [x for x in others(found.folder) if x.suffix in kinds]
+  small += found.folder.glob("*.safetensors.index.json")
+  return sorted({*found.files.values(), *small, found.folder / "config.json"})
+
+
+def others(folder: Path) -> list[Path]:
+  """The files of a checkpoint that are neither weights nor config.json."""
+  every = [x for x in folder.iterdir() if x.name[0] != "."]
+  every += folder.glob(f"{TEMPLATES}/*.jinja")
+  return sorted(
+    x
+    for x in every
+    if x.is_file() and x.name != "config.json" and not x.name.endswith(WEIGHTS)
+  )
+
+
+def check_new(folder: Path) -> None:
+  """Refuses an output folder with files in it.
+
+  Weights beside the index of others would be read as a mixture.
+
+  Raises:
+    ValueError: there is something at this path that is no empty folder.
+  """
+  if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    raise ValueError(
+      f"{folder} is not empty, and a checkpoint is written to a new folder: "
+      "give another one, or remove it."
+    )
+
+
 def save(
   folder: str | Path,
   params: Params,
   config: dict[str, Any],
   dtype: Any = np.float32,
+  beside: Iterable[Path] = (),
 ) -> list[Path]:
   """Writes a checkpoint for `transformers`: config.json and safetensors.
 
+  config.json comes last: where it is, all is.
+
   Args:
-    folder: made where missing.
+    folder: made; it may exist and be empty.
     params: adapters merged (lora.merge).
     config: a config.json, of the checkpoint that the parameters came from.
     dtype: of the tensors.
+    beside: files of that checkpoint to be copied, of `others`.
 
   Returns:
-    The files.
+    The files of weights.
+
+  Raises:
+    ValueError: the folder is not empty.
   """
   folder = Path(folder)
+  check_new(folder)
   folder.mkdir(parents=True, exist_ok=True)
+  part = folder / "config.json.part"
+  part.write_text(json.dumps(_exported(config, dtype), indent=2) + "\n")
+  shards = _shards(params, config, dtype)
+  names = [f"model-{i + 1:05}-of-{len(shards):05}.safetensors"
+           for i in range(len(shards))]  # fmt: skip
+  names = ["model.safetensors"] if len(shards) == 1 else names
+  for name, shard in zip(names, shards, strict=True):
+    save_file(shard, folder / name, metadata={"format": "pt"})
+    # safetensors lets nobody else read it, whatever the umask is.
+    shutil.copymode(part, folder / name)
+  if len(shards) > 1:
+    index = {n: f for f, s in zip(names, shards, strict=True) for n in s}
+    total = sum(x.nbytes for s in shards for x in s.values())
+    text = {"metadata": {"total_size": total}, "weight_map": index}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(text))
+  for path in beside:
+    inner = folder / TEMPLATES if path.parent.name == TEMPLATES else folder
+    inner.mkdir(exist_ok=True)
+    # Not their modes, which may be narrower than the user's new files have.
+    shutil.copyfile(path, inner / path.name)
+  part.replace(folder / "config.json")
+  return [folder / name for name in names]
+
+
+def _shards(params: Params, config: dict, dtype: Any) -> list[dict[str, Any]]:
+  """The tensors of each file, by name."""
   settings = pretrained.settings(config)
   shards, size = [{}], 0
   for name, place in pretrained.places(settings).items():
@@ -120,19 +195,7 @@ def save(
     if size and size + x.nbytes > SHARD_BYTES:
       shards, size = [*shards, {}], 0
     shards[-1][name], size = x, size + x.nbytes
-  names = [f"model-{i + 1:05}-of-{len(shards):05}.safetensors"
-           for i in range(len(shards))]  # fmt: skip
-  names = ["model.safetensors"] if len(shards) == 1 else names
-  for name, shard in zip(names, shards, strict=True):
-    save_file(shard, folder / name, metadata={"format": "pt"})
-  if len(shards) > 1:
-    index = {n: f for f, s in zip(names, shards, strict=True) for n in s}
-    total = sum(x.nbytes for s in shards for x in s.values())
-    text = {"metadata": {"total_size": total}, "weight_map": index}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(text))
-  text = json.dumps(_exported(config, dtype), indent=2) + "\n"
-  (folder / "config.json").write_text(text)
-  return [folder / name for name in names]
+  return shards
 
 
 def _exported(config: dict[str, Any], dtype: Any) -> dict[str, Any]:

@@ -9,12 +9,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rsrc_jax.runtime import configs, provenance
+from rsrc_jax.runtime import configs, procs, provenance
 from rsrc_jax.sweep import (
   collect,
   cost,
   files,
-  machine,
   owner,
   state,
   status,
@@ -90,7 +89,7 @@ def on_cancel(folder: Path, plan: Plan, flags: argparse.Namespace) -> None:
     found = files.read(owner.path(folder))
     if not owner.living(found):
       print("There is no driver, and nothing to stop.")
-    elif not machine.here(found):
+    elif not procs.here(found):
       raise ValueError(
         f"the driver is process {found['pid']} on {found['host']}: cancel it "
         "there."
@@ -116,7 +115,7 @@ def _stop(run: Run) -> None:
   """Asks the process around a run to stop; one that starts is waited for."""
   for _ in range(50):
     who = state.attempts(run)[-1].get("wrapper")
-    if who and machine.here(who):
+    if who and procs.here(who):
       with contextlib.suppress(ProcessLookupError):
         os.kill(who["pid"], signal.SIGTERM)
       return

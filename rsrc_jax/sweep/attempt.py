@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rsrc_jax.runtime import procs
 from rsrc_jax.sweep import files, machine
 
 ORPHANED = 75  # the driver had ended before anything was started
@@ -41,7 +42,7 @@ def main(options: dict[str, Any], paths: list[Path]) -> int:
     os.sched_setaffinity(0, options["cores"])
   records = {path: files.read(path) for path in paths}
   started = {
-    "wrapper": machine.me(), "started": time.time(), "cores": options["cores"],
+    "wrapper": procs.me(), "started": time.time(), "cores": options["cores"],
     "environment": {k: v for k, v in os.environ.items() if k in RECORDED},
   }  # fmt: skip
   for path, record in records.items():

@@ -166,6 +166,7 @@ def run(
   flags: argparse.Namespace, folder: Path, of: Plan, chosen: list[Run]
 ) -> None:
   """Runs the chosen ones of a plan; exits with 1 if one isn't done."""
+  state.check_inputs(of.runs)
   stored.save(folder, of)
   before = sum(map(state.done, chosen))
   found = _drive(flags, folder, chosen)

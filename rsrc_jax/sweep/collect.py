@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rsrc_jax.metrics import statistics
-from rsrc_jax.runtime import old_configs
+from rsrc_jax.runtime import inputs, old_configs
 from rsrc_jax.sweep import files, state, stored, tables
 from rsrc_jax.sweep.plan import Plan, Run
 
@@ -27,6 +27,7 @@ class Collected(NamedTuple):
 
   rows: one a finished run. groups: one for runs that differ in seeds alone.
   missing: names of runs that are not done. revisions: of the code.
+  mixed: settings whose files were not the same for runs with equal values.
   """
 
   fields: list[str]
@@ -35,6 +36,7 @@ class Collected(NamedTuple):
   groups: list[dict[str, Any]]
   missing: list[str]
   revisions: list[str]
+  mixed: list[str]
 
 
 def finished(plan: Plan) -> list[Run]:
@@ -88,7 +90,22 @@ def collect(plan: Plan, scores: str = "") -> Collected:
   revisions = sorted({str(x["revision"]) for x in rows})
   missing = [x.name for x in plan.runs if x.id not in here]
   groups = _groups(ended, rows, [*names])
-  return Collected(fields, [*names], rows, groups, missing, revisions)
+  mixed = _mixed(plan, ended)
+  return Collected(fields, [*names], rows, groups, missing, revisions, mixed)
+
+
+def _mixed(plan: Plan, runs: list[Run]) -> list[str]:
+  """Settings that name files of which the runs have read different ones."""
+  found = {}
+  for run in runs:
+    values, own = plan.settings | run.changes, {}
+    for name, digest in (inputs.recorded(run.workdir) or {}).items():
+      if name not in inputs.MADE:
+        own.setdefault(name.split("/")[0], []).append((name, digest))
+    for field, files_read in own.items():
+      value = repr(values.get(field.removeprefix("config.")))
+      found.setdefault((field, value), set()).add(tuple(files_read))
+  return sorted({field for (field, _), x in found.items() if len(x) > 1})
 
 
 def _headline(summary: dict) -> dict[str, float]:
@@ -184,6 +201,8 @@ def shown(found: Collected) -> str:
     parts.append("No scores: name some, --scores=heldout.arms.*.nll_bits")
   if len(found.revisions) > 1:
     parts.append(f"Mixed revisions: {', '.join(found.revisions)}.")
+  if found.mixed:
+    parts.append(f"Mixed files: {', '.join(found.mixed)}; see inputs.json.")
   if found.missing:
     few = ", ".join(found.missing[:8])
     more = f" and {len(found.missing) - 8} more" if found.missing[8:] else ""

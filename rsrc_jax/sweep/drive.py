@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from rsrc_jax.runtime import procs
 from rsrc_jax.sweep import files, machine, owner, plan, state
 from rsrc_jax.sweep.executor import Executor, Task
 from rsrc_jax.sweep.plan import Process, Run
@@ -92,7 +93,7 @@ def _begin(work: _Work, runs: Sequence[Run]) -> None:
       work.how.say(f"{run.name}: still runs, from an earlier start")
       work.running[run.id] = _adopted(run, found)
       continue
-    if around and machine.here(around) and "code" not in found.attempt:
+    if around and procs.here(around) and "code" not in found.attempt:
       # What a killed one has left.
       machine.end_marked(str(state.path(run, found.attempts)))
     if not found.final:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rsrc_jax.runtime import places
+from rsrc_jax.runtime import places, procs
 from rsrc_jax.sweep import files, machine
 from rsrc_jax.sweep.executor import Executor, Handles, Task
 
@@ -72,7 +72,7 @@ def make(
         raise
       children[task.key] = child, share
       handles[task.key] = {
-        "wrapper": machine.me(child.pid), "attempt": str(task.attempts[0])
+        "wrapper": procs.me(child.pid), "attempt": str(task.attempts[0])
       }  # fmt: skip
     tokens[token] = handles
     return handles
@@ -84,7 +84,7 @@ def make(
       ended = child[0].poll() is not None if child else True
       if child and ended:
         free.append(children.pop(key)[1])
-      ended = ended and not machine.alive(handle["wrapper"])
+      ended = ended and not procs.alive(handle["wrapper"])
       if ended:  # killed itself, it leaves what the run has started
         machine.end_marked(handle["attempt"])
       found[key] = "gone" if ended else "running"
@@ -92,7 +92,7 @@ def make(
 
   def cancel(handles: Handles) -> None:
     for handle in handles.values():
-      if machine.alive(handle["wrapper"]):
+      if procs.alive(handle["wrapper"]):
         with contextlib.suppress(ProcessLookupError):
           os.kill(handle["wrapper"]["pid"], signal.SIGTERM)
 

@@ -1,30 +1,21 @@
-"""This machine: its cores, its processes, and who is still alive.
+"""This machine: its cores, and the processes of a run.
 
-It reads /proc. Where that is missing (not Linux), a process is known by its
-number alone, and sessions and memory can't be watched.
+It reads /proc. Where that is missing (not Linux), sessions and memory can't be
+watched.
 """
 
 import contextlib
 import ctypes
 import os
 import signal
-import socket
 from pathlib import Path
-from typing import Any, NamedTuple
+
+from rsrc_jax.runtime import procs
+from rsrc_jax.runtime.procs import PROC
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 MARK = "RSRC_ATTEMPT"  # in the environment of a run: the file of its attempt
-PROC = Path("/proc")
 CGROUP = Path("/sys/fs/cgroup")
-
-
-class Stat(NamedTuple):
-  """Of /proc/PID/stat."""
-
-  state: str
-  parent: int
-  session: int
-  start: int  # clock ticks after the boot
 
 
 def cores() -> list[int]:
@@ -109,7 +100,8 @@ def end_children() -> None:
   while True:
     for folder in PROC.glob("[0-9]*"):
       pid = int(folder.name)
-      if pid != me and (of := stat(pid)) and me in (of.parent, of.session):
+      of = procs.stat(pid)
+      if pid != me and of and me in (of.parent, of.session):
         with contextlib.suppress(ProcessLookupError, PermissionError):
           os.kill(pid, signal.SIGKILL)
     try:
@@ -118,59 +110,11 @@ def end_children() -> None:
       return
 
 
-def me(pid: int | None = None) -> dict[str, Any]:
-  """What tells a process from all others: host, boot, pid and start."""
-  pid = os.getpid() if pid is None else pid
-  found = stat(pid)
-  return {
-    "host": socket.gethostname(), "boot": boot(), "pid": pid,
-    "start": found.start if found else None,
-  }  # fmt: skip
-
-
-def boot() -> str:
-  """The id of this boot of the machine; empty where there is none."""
-  try:
-    return (PROC / "sys/kernel/random/boot_id").read_text().strip()
-  except OSError:
-    return ""
-
-
-def here(who: dict[str, Any]) -> bool:
-  """Whether a process of `me` is one of this machine."""
-  return who["host"] == socket.gethostname()
-
-
-def alive(who: dict[str, Any]) -> bool:
-  """Whether a process of this machine still runs; a zombie does not."""
-  if who["boot"] != boot():
-    return False
-  if not PROC.is_dir():
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-      os.kill(who["pid"], 0)
-      return True
-    return False
-  found = stat(who["pid"])
-  if found is None or found.state in "ZX":
-    return False
-  return found.start == who["start"]
-
-
-def stat(pid: int) -> Stat | None:
-  """What the kernel says of a process; None where it is not there."""
-  try:
-    text = (PROC / str(pid) / "stat").read_text()
-  except OSError:
-    return None
-  fields = text[text.rindex(")") + 2 :].split()  # a name may hold anything
-  return Stat(fields[0], int(fields[1]), int(fields[3]), int(fields[19]))
-
-
 def session(leader: int) -> list[int]:
   """The processes of a session that have not ended, its leader among them."""
   found = []
   for folder in PROC.glob("[0-9]*"):
-    of = stat(int(folder.name))
+    of = procs.stat(int(folder.name))
     if of and of.session == leader and of.state not in "ZX":
       found.append(int(folder.name))
   return found

@@ -5,13 +5,15 @@ lives while it renews the file, every RENEW seconds.
 """
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rsrc_jax.sweep import files, machine
+from rsrc_jax.runtime import lock, procs
+from rsrc_jax.sweep import files
 
 RENEW, LEASE = 10.0, 120.0  # seconds
 
@@ -29,8 +31,8 @@ def living(found: dict[str, Any] | None) -> bool:
   """Whether a driver, as its file has it, still drives."""
   if found is None or found.get("ended"):
     return False
-  if machine.here(found):
-    return machine.alive(found)
+  if procs.here(found):
+    return procs.alive(found)
   return time.time() - found["renewed"] < LEASE
 
 
@@ -41,7 +43,7 @@ def take(folder: Path) -> dict[str, Any]:
     ValueError: another driver lives.
     OSError: the file can't be written.
   """
-  me = machine.me()
+  me = procs.me()
   with _one_at_a_time(folder):
     found = files.read(path(folder))
     if living(found) and not same(found, me):
@@ -87,10 +89,8 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
   folder.mkdir(parents=True, exist_ok=True)
   where = os.open(folder / "driver.lock", os.O_RDWR | os.O_CREAT, 0o666)
   try:
-    with contextlib.suppress(ImportError, OSError):  # none: see `take`
-      import fcntl
-
-      fcntl.flock(where, fcntl.LOCK_EX)
+    with contextlib.suppress(OSError):  # none: see `take`
+      lock.taken(where, math.inf)
     yield
   finally:
     os.close(where)

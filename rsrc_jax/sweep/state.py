@@ -10,12 +10,14 @@ process around the run (`attempt`) writes into it when it starts and when it
 ends, whether or not the driver is still there.
 """
 
+import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rsrc_jax.runtime import provenance
-from rsrc_jax.sweep import files, machine, owner
+from rsrc_jax.runtime import inputs, procs, provenance
+from rsrc_jax.sweep import files, owner
 from rsrc_jax.sweep.plan import Run
 
 SAVED, REFUSED = 3, 2  # exit codes of rsrc_jax.main
@@ -91,6 +93,23 @@ def done(run: Run) -> bool:
   )
 
 
+def check_inputs(runs: Iterable[Run]) -> None:
+  """Refuses to add runs to finished ones that began with other files.
+
+  Raises:
+    ValueError: names the run and the file.
+  """
+  now = {}  # by group: seeds read the same files
+  for run in runs:
+    if not done(run) or inputs.recorded(run.workdir) is None:
+      continue
+    if run.group not in now:
+      stored = json.loads((run.workdir / "config.json").read_text())
+      now[run.group] = inputs.again(stored, run.workdir)
+    inputs.check(now[run.group], run.workdir, to="go on with this sweep, or "
+                 "give another --workdir")  # fmt: skip
+
+
 def attempts(run: Run) -> list[dict[str, Any]]:
   """The records of a run's attempts, in turn."""
   found = []
@@ -118,8 +137,8 @@ def _lives(attempt: dict[str, Any]) -> bool:
   """Whether an attempt without an end goes on."""
   if (who := attempt.get("wrapper")) is None:
     return owner.living(attempt["driver"] | {"renewed": attempt["claimed"]})
-  if machine.here(who):
-    return machine.alive(who)
+  if procs.here(who):
+    return procs.alive(who)
   # Of another machine: its processes end with its driver, which renews a file.
   now = files.read(owner.path(Path(attempt["folder"])))
   mine = now is not None and owner.same(now, attempt["driver"])

@@ -15,7 +15,7 @@ from rsrc_jax import runs, train
 from rsrc_jax.build.setup import initial_params, make_setup
 from rsrc_jax.data import sources
 from rsrc_jax.models import lora
-from rsrc_jax.runtime import weights
+from rsrc_jax.runtime import inputs, weights
 from rsrc_jax.runtime.configs import load
 from rsrc_jax.stages import plan
 
@@ -28,6 +28,9 @@ def config(tmp_path_factory):
   folder = tmp_path_factory.mktemp("pretrained")
   config = load(ROOT / "configs" / "smollm2_cpu.py")
   config.model.path = str(small_checkpoint.make(folder / "checkpoint"))
+  (folder / "checkpoint" / "chat_template.jinja").write_text(
+    small_checkpoint.TEMPLATE
+  )
   (folder / "text.txt").write_text("\n\n".join(small_checkpoint.SENTENCES))
   config.data.path, config.data.max_tokens = str(folder / "text.txt"), 60
   config.lora.rank, config.steps, config.only = 2, 2, "code"
@@ -75,10 +78,44 @@ def test_what_was_trained_can_be_exported(config, finished, tmp_path):
     kernel, merged["blocks"]["up"]["kernel"], atol=1e-6
   )
   assert np.abs(kernel - base["blocks"]["up"]["kernel"]).max() > 1e-5
-  assert (out / "tokenizer.json").is_file()
+  names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+  for name in names:
+    theirs = Path(config.model.path, name)
+    assert (out / name).read_bytes() == theirs.read_bytes()
+  refused = subprocess.run(command, capture_output=True, text=True)
+  assert refused.returncode == 1
+  assert refused.stderr == (
+    f"error: {out} is not empty, and a checkpoint is written to a new folder: "
+    "give another one, or remove it.\n"
+  )
+  command[-1] = f"--out={tmp_path / 'new'}"
   again = [*command[:2], "--arm=cod", *command[3:]]
   refused = subprocess.run(again, capture_output=True, text=True)
   assert refused.returncode == 1 and "no arm 'cod'" in refused.stderr
+
+
+def test_a_checkpoint_that_has_changed_is_named(config, finished):
+  """Weights, and a template where there was another."""
+  _, workdir = finished
+  folder = Path(config.model.path)
+  assert {
+    "config.model.path/model.safetensors", "config.model.path/config.json",
+    "config.model.path/tokenizer.json", "config.data.path", "corpus",
+    "config.model.path/chat_template.jinja", "tokenizer",
+  } <= set(inputs.recorded(workdir))  # fmt: skip
+  for name, changed in (
+    ("model.safetensors", lambda x: x[:-1] + bytes([x[-1] ^ 1])),
+    ("tokenizer_config.json", lambda x: x + b"\n"),
+  ):
+    before = (folder / name).read_bytes()
+    (folder / name).write_bytes(changed(before))
+    with pytest.raises(ValueError, match=f"config.model.path/{name}") as error:
+      runs.open(workdir)
+    assert "restore it to read that run" in str(error.value)
+    with pytest.raises(ValueError, match=f"another config.model.path/{name}"):
+      train.train(config, workdir)  # not the results of the other one
+    (folder / name).write_bytes(before)
+  assert runs.open(workdir).summary["steps"] == 2
 
 
 def test_codes_are_ids_of_its_tokenizer(config, finished):

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsrc_jax import train
+from rsrc_jax.build import identity
 from rsrc_jax.build.setup import initial_params, make_setup
-from rsrc_jax.runtime import checkpoint, provenance, run_log
+from rsrc_jax.runtime import checkpoint, inputs, provenance, run_log
 from rsrc_jax.stages import plan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -198,6 +199,7 @@ def ended(workdir, config, steps=None):
   """
   setup = make_setup(config, workdir)
   params = initial_params(setup)
+  inputs.record(identity.of(setup), workdir, workdir)
   provenance.record(config, workdir)
   for number, stage in enumerate(plan.make_stages(setup), 1):
     saver = checkpoint.open_saver(

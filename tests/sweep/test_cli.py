@@ -9,7 +9,7 @@ import pytest
 from helpers import fake_runs
 
 from rsrc_jax import runs
-from rsrc_jax.runtime import configs, places, provenance
+from rsrc_jax.runtime import configs, places, procs, provenance
 from rsrc_jax.sweep import cli, drive, files, plan, slurm, state, status
 
 TINY = str(fake_runs.ROOT / "configs" / "tiny.py")
@@ -165,7 +165,7 @@ def test_sizes_of_memory():
 def test_a_status_has_the_last_line_at_once(tmp_path):
   of = fake_runs.made(tmp_path, 3)
   failed, running, _ = of.runs
-  me = {"driver": {}, "wrapper": cli.machine.me(), "started": 0.0}
+  me = {"driver": {}, "wrapper": procs.me(), "started": 0.0}
   for run, record in (
     (failed, {"code": 1, "last": "KeyError: 'x'", "seconds": 3.2}),
     (running, {"log": str(running.workdir / "log")}),

@@ -9,6 +9,7 @@ import pytest
 from helpers import fake_runs
 
 from rsrc_jax.metrics import statistics
+from rsrc_jax.runtime import inputs, provenance
 from rsrc_jax.sweep import collect, cost, files, grid, plan, state
 
 # ml_collections loads a config file in a way that Python is giving up.
@@ -167,3 +168,42 @@ def test_steps_of_a_run_of_the_same_shape_are_scaled(tmp_path):
   other = made(width=8)
   assert costs(other, tmp_path) == [None]
   assert cost.unmeasured(other, cost.of(other, [tmp_path])) == other.runs
+
+
+def began_with(run, **digests):
+  files.write(run.workdir / "inputs.json", digests)
+
+
+def test_runs_on_different_files_are_not_one_table(of):
+  """A text that was edited between two runs of one sweep."""
+  name = "config.data.path/x.txt"
+  for run in of.runs[:5]:
+    began_with(run, **{name: "a" * 64, "corpus": run.id})  # seeds split it
+  found = collect.collect(of)
+  assert found.mixed == [] and "Mixed files" not in collect.shown(found)
+  began_with(of.runs[1], **{name: "b" * 64})
+  found = collect.collect(of)
+  assert found.mixed == ["config.data.path"]
+  assert "Mixed files: config.data.path; see inp" in collect.shown(found)
+  began_with(of.runs[1], **{name: "a" * 64, "config.data.path/y.txt": "b"})
+  assert collect.collect(of).mixed == ["config.data.path"]
+
+
+def test_a_sweep_does_not_go_on_with_other_files(of, tmp_path):
+  run, other = of.runs[:2]
+  (tmp_path / "text.txt").write_text("a")
+  for one in (run, other):
+    stored = of.settings | one.changes
+    stored |= {"data": {"source": "text", "path": str(tmp_path / "text.txt")}}
+    began_with(one, **inputs.of_settings(stored), corpus=one.id)
+    files.write(one.workdir / "config.json", stored)
+  named = lambda x: x._replace(id=provenance.stored_identity(x.workdir))
+  both = [named(run), named(other)]
+  state.check_inputs([*both, *of.runs[2:]])
+  (tmp_path / "text.txt").write_text("b")
+  with pytest.raises(
+    ValueError, match=r"another config\.data\.path .digest"
+  ) as e:
+    state.check_inputs(both)
+  assert "to go on with this sweep, or give another --workdir." in str(e.value)
+  assert "\n" not in str(e.value)

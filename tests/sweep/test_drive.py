@@ -11,7 +11,8 @@ import pytest
 from helpers import fake_runs
 from helpers.fake_runs import driven, made, processes, starts, wait_for
 
-from rsrc_jax.sweep import drive, files, machine, owner, plan, state
+from rsrc_jax.runtime import procs
+from rsrc_jax.sweep import drive, files, owner, plan, state
 
 pytestmark = [
   pytest.mark.processes,
@@ -185,7 +186,7 @@ def test_a_killed_driver_leaves_no_process_and_the_next_goes_on(tmp_path, play):
 
 
 def alive(pid):
-  found = machine.stat(pid)
+  found = procs.stat(pid)
   return found is not None and found.state not in "ZX"
 
 
@@ -230,7 +231,7 @@ def test_a_second_driver_is_refused_and_a_dead_one_replaced(tmp_path, play):
   assert "\n" not in str(error.value)
   driver.terminate()
   driver.communicate(timeout=60)
-  me = machine.me()
+  me = procs.me()
   now = files.read(owner.path(tmp_path))
   for stale in (
     {**now, **me, "start": me["start"] - 1, "ended": False},

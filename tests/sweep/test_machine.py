@@ -7,6 +7,7 @@ import sys
 import pytest
 from helpers.fake_runs import wait_for
 
+from rsrc_jax.runtime import procs
 from rsrc_jax.sweep import local, machine
 
 
@@ -52,19 +53,19 @@ def test_a_process_is_known_by_its_start_and_its_boot():
     env={machine.MARK: "of test_machine, this one"},
   )
   try:
-    who = machine.me(child.pid)
-    assert machine.alive(who) and machine.here(who)
-    assert not machine.alive(who | {"start": who["start"] + 1})
-    assert not machine.alive(who | {"boot": "another"})
+    who = procs.me(child.pid)
+    assert procs.alive(who) and procs.here(who)
+    assert not procs.alive(who | {"start": who["start"] + 1})
+    assert not procs.alive(who | {"boot": "another"})
     assert machine.session(child.pid) == [child.pid]
     assert machine.resident(child.pid) > 1 << 20
     mark = f"{machine.MARK}=of test_machine, this one".encode()
     wait_for(lambda: mark in machine.environment(child.pid))
     machine.end_marked("another")
-    assert machine.alive(who)
+    assert procs.alive(who)
     machine.end_marked("of test_machine, this one")
     child.wait(10)
-    assert not machine.alive(who)
+    assert not procs.alive(who)
   finally:
     child.kill()
     child.wait()
