@@ -134,7 +134,7 @@ def restore(
   """
   target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _as_dict(like))
   steps, of = _in_turn(saver, best), saver.directory.name
-  for step, before in zip(steps, [*steps[1:], None], strict=True):
+  for step, before in itertools.zip_longest(steps, steps[1:]):
     reason, found = "", None
     try:
       found = _read(saver, step, target)
