@@ -55,7 +55,7 @@ PLATEAU = {
 }  # fmt: skip
 # The forms of the kills: a config, and what makes it small.
 FORMS = {
-  "default": ("tiny", {**SMALL, "only": "english_rl,code"}),
+  "default": ("tiny", {**SMALL, "only": "code"}),
   "gated": ("random_vocabulary", {
     **SMALL, **PLATEAU, "budget": 4, "budgets": (2, 3, 4), "only": "F",
     "eval.budgets": (3,), "curriculum.levels": 4,
