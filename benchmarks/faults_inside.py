@@ -30,7 +30,6 @@ from absl import flags
 from helpers.runs import Killed, Runs, final_state
 
 from benchmarks import faults
-from rsrc_jax import main as program
 from rsrc_jax.runtime import checkpoint, configs, run_log
 from rsrc_jax.training import lane
 from rsrc_jax.types import TrainState
@@ -221,21 +220,24 @@ class Program:
   runs: Runs
   folder: Path
   whole: Path
+  report: bool
 
   @classmethod
-  def of(cls, folder: Path, **changes) -> "Program":
-    """Makes the uninterrupted run too."""
+  def of(cls, folder: Path, *, report: bool, **changes) -> "Program":
+    """Makes the uninterrupted run too. report: each run draws one."""
+    from rsrc_jax import main as program  # loads a config
+
     shutil.rmtree(folder, ignore_errors=True)
     name, small = faults.FORMS["default"]
     small = {**small, "checkpoint.every": 4} | changes
     config = configs.load(faults.ROOT / "configs" / f"{name}.py")
     config.update_from_flattened_dict(small)
-    made = cls(Runs.of(config, folder), folder, folder / "whole")
+    made = cls(Runs.of(config, folder), folder, folder / "whole", report)
     flags.FLAGS(["rsrc", f"--config={faults.ROOT}/configs/{name}.py"])
     program.CONFIG.value.update_from_flattened_dict(small)
     program.named.loop_of = lambda config: SimpleNamespace(
       train=lambda config, workdir: made.runs.run(workdir, kill=made.kill),
-      show=program_show,
+      show=show if report else lambda *_: ("none", []),
     )
     code, said = made.run(made.whole)
     if code:
@@ -246,6 +248,8 @@ class Program:
 
   def run(self, workdir: Path, kill: int = 0) -> tuple[int | str, str]:
     """main.main -> exit code, or what it raised; what it said"""
+    from rsrc_jax import main as program
+
     flags.FLAGS.workdir, self.kill = str(workdir), kill
     said, code = io.StringIO(), 0
     try:
@@ -261,7 +265,7 @@ class Program:
     return code, said.getvalue()
 
 
-def program_show(summary, workdir):
+def show(summary, workdir):
   """The report, as train.show draws it."""
   from rsrc_jax import train
 
@@ -274,7 +278,8 @@ def end_of(made: Program, workdir: Path, form: str, note: str, wrong: list):
   if code:
     wrong = [*wrong, f"goes on: {code} {said[-300:]}"]
   else:
-    wrong = [*wrong, *faults.differences(workdir, made.whole)]
+    found = faults.differences(workdir, made.whole)
+    wrong += [x for x in found if x != "no report" or made.report]
   extra = {"why": wrong[:4]} if wrong else {}
   outcome = "lost" if wrong else "survived"
   return {"form": form, "outcome": outcome, "note": note, **extra}
@@ -282,7 +287,7 @@ def end_of(made: Program, workdir: Path, form: str, note: str, wrong: list):
 
 def disk(folder: Path):
   """-> a trial; this process needs a mount namespace of its own."""
-  made = Program.of(folder)
+  made = Program.of(folder, report=True)
   room = folder / "room"
   room.mkdir()
   mount(room, 1 << 30)
@@ -316,7 +321,7 @@ def mount(folder: Path, size: int, more: str = "") -> None:
 
 def clock(folder: Path):
   """-> a trial."""
-  made, number = Program.of(folder), [0]
+  made, number = Program.of(folder, report=False), [0]
   whole = sum(x.steps for x in made.runs.stages)
 
   def trial(rng: random.Random) -> dict[str, Any]:
@@ -369,7 +374,7 @@ def negative(workdir: Path) -> list[str]:
 
 def nan(folder: Path):
   """-> a trial. Checkpoints come between two lines of the log."""
-  made, number = Program.of(folder, **{"log_every": 5}), [0]
+  made, number = Program.of(folder, report=False, log_every=5), [0]
 
   def trial(rng: random.Random) -> dict[str, Any]:
     stage = rng.choice(made.runs.stages)

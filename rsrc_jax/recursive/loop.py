@@ -169,7 +169,7 @@ def run_arm(
     window, step = window + metrics, step + len(metrics)
     last, stopping = step == steps, run.stop()
     remedy = {"saved": checkpoint.newest(saver), "block": "config.optimizer"}
-    finite.check_losses(title, step, window, **remedy)
+    finite.check_steps(title, step, window, **remedy)
     if last or step % config.log_every == 0:
       window = run_log.flush_window(log, title, step, window)
     if last or step % config.eval.every == 0:

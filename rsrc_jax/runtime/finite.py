@@ -9,29 +9,39 @@ import numpy as np
 from rsrc_jax.runtime import processes
 from rsrc_jax.types import Metrics, Params
 
+CHECKED = {"loss": "loss", "gradient_norm": "gradient's norm"}
 
-def check_losses(
+
+def check_steps(
   title: str, step: int, window: Sequence[Metrics], *, saved: int | None,
   block: str,
 ) -> None:  # fmt: skip
-  """Checks the loss of every step of a window.
+  """Checks the loss and the gradient of every step of a window.
+
+  A loss alone may stay finite where parameters are not, since the logarithm of
+  a probability is bounded.
 
   Args:
     title: of the stage, for the message.
     step: the last one of the window.
-    window: the metrics of each step, arrays [] or numbers; "loss" is one.
+    window: the metrics of each step, arrays [] or numbers: "loss", and
+      "gradient_norm" where there is one.
     saved: the step of the newest checkpoint; None where there is none.
     block: the settings of its optimizer, as the user wrote them.
 
   Raises:
-    FloatingPointError: names the first step whose loss is not finite, what is
-      saved and the remedy.
+    FloatingPointError: names the first step at which one is not finite, what
+      is saved and the remedy.
   """
-  losses = jax.device_get([metrics["loss"] for metrics in window])
-  for number, loss in enumerate(losses, step + 1 - len(window)):
-    if not np.isfinite(loss):
-      found = f"the loss is {float(loss)} at step {number}"
-      raise FloatingPointError(_said(title, found, saved, block))
+  known = [{k: m[k] for k in CHECKED if k in m} for m in window]
+  for number, metrics in enumerate(
+    jax.device_get(known), step + 1 - len(known)
+  ):
+    for name, value in metrics.items():
+      if not np.isfinite(value):
+        what = CHECKED[name]
+        found = f"the {what} is {float(value)} at step {number}"
+        raise FloatingPointError(_said(title, found, saved, block))
 
 
 def check_params(
@@ -39,8 +49,8 @@ def check_params(
 ) -> None:
   """Checks parameters that are to be saved after a step.
 
-  A gradient that is not finite shows in the loss of the next step only. See
-  `check_losses`. With several processes all must call it.
+  Where a step reports no gradient, they show in the loss of the next step only.
+  See `check_steps`. With several processes all must call it.
   """
   if not finite(params):
     found = f"parameters are not finite after step {step}"

@@ -218,7 +218,7 @@ def settle(lane: Lane, *, stopping: bool = False) -> Lane:
   shared, stage, step = lane.shared, lane.stage, lane.step
   config, log, ledger = shared.setup.config, shared.run.log, shared.ledger
   with ledger.phase("idle", stage.name):
-    finite.check_losses(lane.title, step, lane.window, **_remedy(lane))
+    finite.check_steps(lane.title, step, lane.window, **_remedy(lane))
   spent = lambda: _spent(ledger, stage.name, config.ledger.pue)
   if stage.observe and step % stage.observe_every == 0:
     state, held = held_out(lane)

@@ -12,13 +12,20 @@ WHERE = {"saved": 4, "block": "config.optimizer"}
 def test_the_first_bad_step_of_a_window_is_named():
   window = [{"loss": 1.0}, {"loss": jnp.float32(np.inf)}, {"loss": np.nan}]
   with pytest.raises(FloatingPointError) as error:
-    finite.check_losses("code (3/3)", 9, window, **WHERE)
+    finite.check_steps("code (3/3)", 9, window, **WHERE)
   said = str(error.value)
   assert said.startswith("code (3/3): the loss is inf at step 8; ")
   assert "checkpoint of step 4 is kept" in said and "\n" not in said
   assert "learning_rate or clip_norm of config.optimizer" in said
-  finite.check_losses("code (3/3)", 9, window[:1], **WHERE)
-  finite.check_losses("code (3/3)", 9, [], **WHERE)
+  finite.check_steps("code (3/3)", 9, window[:1], **WHERE)
+  finite.check_steps("code (3/3)", 9, [], **WHERE)
+
+
+def test_a_gradient_is_looked_at_where_the_loss_is_finite():
+  """Log-probabilities are at least -1e30, whatever the parameters are."""
+  window = [{"loss": 3e30, "gradient_norm": np.nan}]
+  with pytest.raises(FloatingPointError, match="norm is nan at step 2;"):
+    finite.check_steps("base", 2, window, **WHERE)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -39,4 +46,4 @@ def test_a_sum_that_overflows_is_no_fault():
 
 def test_without_a_checkpoint_the_stage_begins_again():
   with pytest.raises(FloatingPointError, match="nothing of it is saved"):
-    finite.check_losses("base", 1, [{"loss": np.nan}], saved=None, block="x")
+    finite.check_steps("base", 1, [{"loss": np.nan}], saved=None, block="x")
