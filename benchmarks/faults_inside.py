@@ -31,6 +31,7 @@ from helpers.runs import Killed, Runs, final_state
 
 from benchmarks import faults
 from rsrc_jax.runtime import checkpoint, configs, run_log
+from rsrc_jax.sweep import files
 from rsrc_jax.training import lane
 from rsrc_jax.types import TrainState
 
@@ -340,6 +341,7 @@ def clock(folder: Path):
     try:
       if killed:  # its next session begins before its last one ended
         made.run(workdir, kill=rng.randrange(1, 8))
+        unclosed(workdir)
         time.time = lambda: REAL_TIME() - 3600
       found = end_of(made, workdir, "an hour back", "", [])
       wrong = negative(workdir)
@@ -355,6 +357,17 @@ def clock(folder: Path):
   return trial
 
 
+def unclosed(workdir: Path) -> None:
+  """Takes the last line of the ledger, which a killed process has not written.
+
+  Within one process, what ends a run still closes its ledger.
+  """
+  path = workdir / "ledger.jsonl"
+  *lines, last = path.read_text().splitlines(keepends=True)
+  if json.loads(last)["kind"] == "close":
+    path.write_text("".join(lines))
+
+
 def negative(workdir: Path) -> list[str]:
   """Seconds below zero, of the ledger and the summary."""
 
@@ -368,7 +381,7 @@ def negative(workdir: Path) -> list[str]:
     return []
 
   lines = run_log.read_jsonl(workdir / "ledger.jsonl")
-  summary = json.loads((workdir / "summary.json").read_text())
+  summary = files.read(workdir / "summary.json")
   return search(lines, "ledger") + search(summary, "summary")
 
 
