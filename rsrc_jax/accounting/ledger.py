@@ -87,7 +87,8 @@ class Ledger:
     self.session = sum(line["kind"] == "open" for line in before)
     if before and before[-1]["kind"] != "close":
       # Nothing was heard after the last line: the kill came some time later.
-      gap = time.time() - before[-1]["at"]
+      # A clock that was set back meanwhile tells nothing.
+      gap = max(0.0, time.time() - before[-1]["at"])
       self._write("lost", session=self.session - 1, at_most_seconds=gap)
     self._write("open", **self.opening)
     if since is not None:

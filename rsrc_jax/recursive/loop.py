@@ -25,6 +25,7 @@ from rsrc_jax.recursive import arms, checks, measure, puzzles
 from rsrc_jax.recursive.arms import Arm
 from rsrc_jax.runtime import (
   checkpoint,
+  finite,
   inputs,
   processes,
   provenance,
@@ -171,6 +172,8 @@ def run_arm(
     seconds += time.monotonic() - begun
     window, step = window + metrics, step + len(metrics)
     last, stopping = step == steps, run.stop()
+    remedy = {"saved": checkpoint.newest(saver), "block": "config.optimizer"}
+    finite.check_steps(title, step, window, **remedy)
     if last or step % config.log_every == 0:
       window = run_log.flush_window(log, title, step, window)
     if last or step % config.eval.every == 0:
@@ -181,6 +184,7 @@ def run_arm(
       host = {"window": window, "curve": curve, "seconds": seconds}
       host["ledger"] = ledger.position()
       with ledger.phase("checkpoint", arm.name):
+        finite.check_params(title, step, state.params, **remedy)
         checkpoint.save(saver, state, host, {})
     if stopping and not last:
       log.end()

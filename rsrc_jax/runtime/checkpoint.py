@@ -3,8 +3,11 @@
 A checkpoint holds the train state (parameters, optimizer, step, carry,
 curriculum) and the state of the host (data iterator, metrics not yet logged).
 It holds no random keys, because they are functions of the seed and the step.
+Its content is compared with its digests when it is read (checksums.py).
 """
 
+import contextlib
+import itertools
 import json
 import warnings
 from pathlib import Path
@@ -15,12 +18,15 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from rsrc_jax import rules
-from rsrc_jax.runtime import processes
+from rsrc_jax.runtime import checksums, processes, run_log
 from rsrc_jax.types import TrainState
 
 # Fields of a train state with another name in older checkpoints: new end of a
 # path -> old end.
 RENAMED = {".level": ".phase"}
+# Of errors that say nothing about a checkpoint's content.
+PASSING = ("RESOURCE_EXHAUSTED", "MemoryError", "PERMISSION_DENIED",
+           "PermissionError")  # fmt: skip
 
 
 class Saver(NamedTuple):
@@ -72,7 +78,9 @@ def open_saver(
     create=True,
   )
   directory = Path(directory).resolve()
-  _drop_broken_metrics(directory)
+  if processes.first():
+    _mend_metrics(directory)
+  processes.any_of(False)  # the others wait for it
   return Saver(ocp.CheckpointManager(directory, options=options), directory)
 
 
@@ -93,12 +101,13 @@ def open_reader(directory: Path) -> Saver:
 def save(
   saver: Saver, state: TrainState, host: dict, metrics: dict[str, float]
 ) -> None:
-  """Writes a checkpoint of state.step, atomically."""
+  """Writes a checkpoint of state.step, atomically, with its checksums."""
+  leaves = _as_dict(state)
   saver.manager.save(
     int(state.step),
     args=ocp.args.Composite(
-      state=ocp.args.StandardSave(_as_dict(state)),
-      host=ocp.args.JsonSave(host),
+      state=ocp.args.StandardSave(leaves),
+      host=ocp.args.JsonSave(checksums.seal(host, leaves, metrics)),
     ),
     metrics=metrics,
     force=True,
@@ -106,13 +115,20 @@ def save(
   saver.manager.wait_until_finished()
 
 
+def newest(saver: Saver) -> int | None:
+  """The step of the newest checkpoint; None where there is none."""
+  return saver.manager.latest_step()
+
+
 def restore(
   saver: Saver, like: TrainState, *, best: str = ""
 ) -> tuple[TrainState, dict] | None:
-  """The newest readable checkpoint, or None if there is none.
+  """The newest checkpoint that is whole, or None if there is none.
 
-  An unreadable checkpoint (truncated by a full disk or a lost machine) is set
-  aside with a warning, and the one before it is read.
+  A damaged checkpoint (a disk that was full, a changed bit, a file that is
+  gone) is set aside with a warning, and the one before it is read. Nothing is
+  read whose content is not what was saved. Checkpoints of before there were
+  digests are read with a warning.
 
   Args:
     saver: from open_saver or open_reader; a reader sets nothing aside.
@@ -120,28 +136,45 @@ def restore(
       ShapeDtypeStructs.
     best: name of a validation metric. If set, the checkpoint with its smallest
       value is read instead of the newest.
+
+  Raises:
+    ValueError: memory or a permission is missing, which says nothing about the
+      checkpoint.
   """
   target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _as_dict(like))
-  for step in _in_turn(saver, best):
+  steps, of = _in_turn(saver, best), saver.directory.name
+  for step, before in itertools.zip_longest(steps, steps[1:]):
+    reason, found = "", None
     try:
-      leaves, host = _read(saver, step, target)
-      return _as_state(like, leaves), host
+      found = _read(saver, step, target)
     except Exception as error:
       reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
-      warnings.warn(
-        f"checkpoint {step} in {saver.directory.name} can't be read "
-        f"({reason}); going back to the one before it.",
-        stacklevel=2,
+    # Processes that go on from different checkpoints would wait for ever.
+    if not processes.any_of(bool(reason)):
+      leaves, host = found
+      return _as_state(like, leaves), host
+    reason = reason or "another process can't read it"
+    if any(word in reason for word in PASSING):
+      raise ValueError(
+        f"checkpoint {step} of {of} can't be read now ({reason}). It is left "
+        "as it is: free memory, or make its files readable, and start again."
       )
-      if processes.first() and not saver.read_only:
-        _set_aside(saver, step)
+    onward = f"going back to the one before it, {before}"
+    if before is None:
+      onward = "there is no other one"
+    warnings.warn(
+      f"checkpoint {step} of {of} can't be read ({reason}); {onward}.",
+      stacklevel=2,
+    )
+    if not saver.read_only:
+      _set_aside(saver, step)
   return None
 
 
 def _read(
   saver: Saver, step: int, target: dict[str, Any]
 ) -> tuple[dict[str, Any], dict]:
-  """The leaves of a checkpoint, and the state of the host.
+  """The leaves of a checkpoint, and the state of the host, both checked.
 
   target: path -> ShapeDtypeStruct. Paths are read under their present names, or
   else under those of older checkpoints.
@@ -155,7 +188,16 @@ def _read(
         host=ocp.args.JsonRestore(),
       ),
     )
-    return {x: loaded["state"][names[x]] for x in target}, loaded["host"]
+    sealed = checksums.unseal(loaded["host"])
+    if sealed.crc32 is not None:
+      checksums.check(loaded["state"], sealed)
+    elif processes.first():
+      warnings.warn(
+        f"checkpoint {step} of {saver.directory.name} has no digests: it is of "
+        "an older version, and is read without a check of its content.",
+        stacklevel=2,
+      )
+    return {x: loaded["state"][names[x]] for x in target}, sealed.host
 
   now = {x: x for x in target}
   old = {x: _old_name(x) for x in target}
@@ -189,17 +231,49 @@ def _in_turn(saver: Saver, best: str) -> list[int]:
 
 def _metrics(folder: Path) -> dict[str, float] | None:
   """The validation metrics of a checkpoint; None if they are unreadable."""
+  sealed = _sealed_metrics(folder)
+  return _written_metrics(folder) if sealed is None else sealed
+
+
+def _sealed_metrics(folder: Path) -> dict[str, float] | None:
+  """Their copy in the host's part; None if it has none, or is damaged."""
+  try:
+    stored = json.loads((folder / "host" / "metadata").read_text())
+    return checksums.unseal(stored).metrics
+  except (OSError, ValueError, TypeError):
+    return None
+
+
+def _written_metrics(folder: Path) -> dict[str, float] | None:
+  """Those that orbax reads."""
   try:
     return json.loads((folder / "metrics" / "metrics").read_text())
   except (OSError, ValueError):
     return None
 
 
-def _drop_broken_metrics(directory: Path) -> None:
-  """Removes truncated metrics files, with which orbax opens no checkpoint."""
-  for path in directory.glob("*/metrics/metrics"):
-    if _metrics(path.parents[1]) is None and processes.first():
-      path.unlink(missing_ok=True)
+def _mend_metrics(directory: Path) -> None:
+  """Writes damaged metrics again from their copy.
+
+  Orbax would keep or remove the wrong checkpoints, or open none of them. Of a
+  checkpoint without a copy, metrics that can't be read are removed.
+  """
+  for folder in directory.glob("*"):
+    if not folder.name.isdigit():
+      continue
+    path = folder / "metrics" / "metrics"
+    sealed, written = _sealed_metrics(folder), _written_metrics(folder)
+    if sealed is None:
+      if written is None:
+        path.unlink(missing_ok=True)
+    elif json.dumps(written) != json.dumps(sealed):
+      warnings.warn(
+        f"the metrics of checkpoint {folder.name} of {directory.name} were "
+        "damaged: they are written again from their copy.",
+        stacklevel=3,
+      )
+      path.parent.mkdir(exist_ok=True)
+      run_log.write_atomic(path, json.dumps(sealed))
 
 
 def close(saver: Saver) -> None:
@@ -210,10 +284,12 @@ def close(saver: Saver) -> None:
 def _set_aside(saver: Saver, step: int) -> None:
   """Renames a checkpoint, so that the manager ignores it."""
   folder = saver.directory / str(step)
-  for number in range(100):
-    target = saver.directory / f"unreadable-{step}-{number}"
-    if folder.exists() and not target.exists():
-      folder.rename(target)
+  if processes.first():
+    names = (f"unreadable-{step}-{number}" for number in itertools.count())
+    free = (x for name in names if not (x := saver.directory / name).exists())
+    with contextlib.suppress(FileNotFoundError):
+      folder.rename(next(free))
+  processes.any_of(False)  # the others wait for it
   saver.manager.reload()
 
 

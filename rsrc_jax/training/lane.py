@@ -17,7 +17,14 @@ from rsrc_jax.accounting.totals import joules
 from rsrc_jax.build.setup import Setup
 from rsrc_jax.data import sources
 from rsrc_jax.evaluation import code_judge
-from rsrc_jax.runtime import checkpoint, processes, run_dir, run_log, sharding
+from rsrc_jax.runtime import (
+  checkpoint,
+  finite,
+  processes,
+  run_dir,
+  run_log,
+  sharding,
+)
 from rsrc_jax.stages import closed_form
 from rsrc_jax.stages.stage import Stage
 from rsrc_jax.types import Metrics, Params, TrainState
@@ -205,17 +212,20 @@ def settle(lane: Lane, *, stopping: bool = False) -> Lane:
   stopping: saves in any case.
 
   Raises:
-    FloatingPointError: the loss is not finite.
+    FloatingPointError: a loss or a parameter is not finite. Nothing of it was
+      logged or saved.
   """
   shared, stage, step = lane.shared, lane.stage, lane.step
   config, log, ledger = shared.setup.config, shared.run.log, shared.ledger
+  with ledger.phase("idle", stage.name):
+    finite.check_steps(lane.title, step, lane.window, **_remedy(lane))
   spent = lambda: _spent(ledger, stage.name, config.ledger.pue)
   if stage.observe and step % stage.observe_every == 0:
     state, held = held_out(lane)
     lane = lane._replace(state=state)
     log.held(step, held)
   if lane.done or step % config.log_every == 0:
-    with ledger.phase("idle", stage.name):  # raises if the loss is not finite
+    with ledger.phase("idle", stage.name):
       window = run_log.flush_window(log, lane.title, step, lane.window, spent())
     lane = lane._replace(window=window)
   valid = {}
@@ -244,8 +254,17 @@ def _saved(lane: Lane, valid: dict[str, Any]) -> Lane:
   host = {"iterator": lane.stream.get_state(), "window": window}
   host["ledger"] = ledger.position()
   with ledger.phase("checkpoint", lane.stage.name):
+    params = lane.state.params
+    finite.check_params(lane.title, lane.step, params, **_remedy(lane))
     checkpoint.save(lane.saver, lane.state, host, valid)
   return lane._replace(window=window)
+
+
+def _remedy(lane: Lane) -> dict[str, Any]:
+  """For the message where something is not finite."""
+  base = lane.stage.name == "base"
+  block = "config.pretrain.optimizer" if base else "config.optimizer"
+  return {"saved": checkpoint.newest(lane.saver), "block": block}
 
 
 def _spent(ledger: Ledger, arm: str, pue: float) -> dict[str, float]:

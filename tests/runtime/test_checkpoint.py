@@ -1,5 +1,7 @@
 """checkpoint.py: what is saved comes back; what can't be read is survived."""
 
+import json
+import shutil
 import warnings
 from typing import Any, NamedTuple
 
@@ -10,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 
-from rsrc_jax.runtime import checkpoint, sharding
+from rsrc_jax.runtime import checkpoint, checksums, sharding
 from rsrc_jax.types import TrainState
 
 
@@ -98,7 +100,8 @@ def test_a_truncated_newest_checkpoint_falls_back(tmp_path, part):
     chex.assert_trees_all_equal(state, make_state(step))
     assert host["iterator"] == {"next_index": step}
     if step == 1:
-      assert any("the one before it" in str(w.message) for w in caught)
+      said = [str(w.message) for w in caught]
+      assert any("the one before it, 1." in text for text in said), said
       # What could not be read is not lost, and its number is free again.
       assert list(run.glob("unreadable-2-*"))
       save(saver, 2, 0.5)
@@ -135,15 +138,23 @@ def test_the_best_is_known_after_a_run_went_on(tmp_path):
   assert checkpoint.restore(reader, make_state(0), best="beauty") is None
 
 
-def test_metrics_that_are_cut_short_cost_no_checkpoint(tmp_path):
-  saved_twice(tmp_path, "state")
+@pytest.mark.parametrize("sealed", [True, False])
+def test_metrics_that_are_cut_short_cost_no_checkpoint(
+  tmp_path, monkeypatch, sealed
+):
+  """They have a copy, but for checkpoints of older versions."""
+  if not sealed:
+    monkeypatch.setattr(checksums, "seal", lambda host, *_: host)
+  saved_twice(tmp_path, "state")  # the second is the better one
   path = tmp_path / "2" / "metrics" / "metrics"
   path.write_bytes(path.read_bytes()[:8])
   reader = checkpoint.open_reader(tmp_path)
-  best, _ = checkpoint.restore(reader, make_state(0), best="nll_bits")
-  assert int(best.step) == 1
-  newest, _ = checkpoint.restore(open_saver(tmp_path), make_state(0))
-  assert int(newest.step) == 2
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    best, _ = checkpoint.restore(reader, make_state(0), best="nll_bits")
+    assert int(best.step) == (2 if sealed else 1)
+    newest, _ = checkpoint.restore(open_saver(tmp_path), make_state(0))
+  assert int(newest.step) == 2 and path.exists() == sealed
 
 
 def test_a_reader_changes_nothing(tmp_path):
@@ -177,6 +188,95 @@ def test_another_shape_is_not_restored(tmp_path):
     found = checkpoint.restore(saver, other)
   assert found is None
   np.testing.assert_equal(steps(tmp_path), [])
+
+
+def altered(text, old, new):
+  assert text.count(old) == 1
+  return text.replace(old, new)
+
+
+def swap_arrays(run):
+  """Arrays that orbax reads without a word, and that were not saved here."""
+  saver = open_saver(run / "other")
+  checkpoint.save(saver, make_state(5)._replace(step=jnp.int32(2)), {}, {})
+  checkpoint.close(saver)
+  shutil.rmtree(run / "2" / "state")
+  (run / "other" / "2" / "state").rename(run / "2" / "state")
+  shutil.rmtree(run / "other")
+
+
+def change_the_window(run):
+  path = run / "2" / "host" / "metadata"
+  path.write_text(altered(path.read_text(), '"loss": 0.1', '"loss": 0.3'))
+
+
+@pytest.mark.parametrize(
+  "damage, said",
+  [(swap_arrays, "is not what was saved: its CRC-32 differs"),
+   (change_the_window, "is not what was saved: its sha256 differs")],
+)  # fmt: skip
+def test_what_was_not_saved_is_not_read(tmp_path, damage, said):
+  saved_twice(tmp_path, "state")
+  damage(tmp_path)
+  with pytest.warns(UserWarning, match=said) as caught:
+    state, host = checkpoint.restore(open_saver(tmp_path), make_state(0))
+  assert "going back to the one before it, 1." in str(caught[0].message)
+  chex.assert_trees_all_equal(state, make_state(1))
+  assert host["iterator"] == {"next_index": 1}
+
+
+def test_a_changed_metric_is_mended_from_its_copy(tmp_path):
+  """Or a worse checkpoint would be the best one."""
+  saved_twice(tmp_path, "state")  # the second is the better one
+  path = tmp_path / "1" / "metrics" / "metrics"
+  path.write_text(altered(path.read_text(), "2.0", "0.0"))
+  reader = checkpoint.open_reader(tmp_path)
+  best, _ = checkpoint.restore(reader, make_state(0), best="nll_bits")
+  assert int(best.step) == 2 and "0.0" in path.read_text()
+  with pytest.warns(UserWarning, match="checkpoint 1 of .* were damaged"):
+    saver = open_saver(tmp_path, keep_last=1)
+  assert json.loads(path.read_text()) == {"nll_bits": 2.0}
+  save(saver, 3, 1.5)
+  assert steps(tmp_path) == [2, 3]
+
+
+def test_a_checkpoint_without_digests_is_read_with_a_note(
+  tmp_path, monkeypatch
+):
+  """As older versions wrote it."""
+  monkeypatch.setattr(checksums, "seal", lambda host, *_: host)
+  saved_twice(tmp_path, "state")
+  with pytest.warns(UserWarning, match="checkpoint 2 of .* has no digests"):
+    state, host = checkpoint.restore(open_saver(tmp_path), make_state(0))
+  chex.assert_trees_all_equal(state, make_state(2))
+  assert host == {"iterator": {"next_index": 2}, "window": [{"loss": 0.1}]}
+
+
+def test_no_memory_is_no_damage(tmp_path, monkeypatch):
+  """A run that can't read a checkpoint now must not begin again."""
+  saved_twice(tmp_path, "state")
+
+  def read(*_):
+    raise RuntimeError("RESOURCE_EXHAUSTED: 5 bytes\nmore")
+
+  monkeypatch.setattr(checkpoint, "_read", read)
+  with pytest.raises(ValueError, match=r"checkpoint 2 .* free memory") as error:
+    checkpoint.restore(open_saver(tmp_path), make_state(0))
+  assert "\n" not in str(error.value) and steps(tmp_path) == [1, 2]
+
+
+def test_digests_see_every_bit_and_no_mesh():
+  x = np.arange(16, dtype=np.float32).reshape(4, 4)
+  known = checksums.crc32({"x": x})
+  for byte in range(x.nbytes):
+    changed = x.copy()
+    changed.view(np.uint8).reshape(-1)[byte] ^= 1 << (byte % 8)
+    assert checksums.crc32({"x": changed}) != known
+  mesh = sharding.make_mesh(data=2, fsdp=4)
+  rows = jax.NamedSharding(mesh, jax.sharding.PartitionSpec("fsdp"))
+  assert checksums.crc32({"x": jax.device_put(x, rows)}) == known
+  assert checksums.crc32({"x": x.reshape(2, 8)}) != known
+  assert checksums.crc32({"x": x.view(np.int32)}) != known
 
 
 class Before(NamedTuple):

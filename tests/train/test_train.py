@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import jax
@@ -11,16 +12,19 @@ import numpy as np
 import pytest
 from helpers.runs import (
   SHRUNK,
+  Killed,
   Runs,
   Signals,
   assert_same_run,
   command,
   environment,
+  final_state,
   numbers,
   run,
   shrunk,
 )
 
+from benchmarks.faults_inside import negative, poisoned, unclosed
 from rsrc_jax import train
 from rsrc_jax.accounting import account
 from rsrc_jax.accounting.ledger import SCOPES
@@ -249,6 +253,48 @@ def test_a_run_that_fails_is_on_the_bill(tmp_path):
   sums = totals(lines)
   assert sums["failed"] == 1 and lines[-1]["kind"] == "close"
   assert sums["phases"]["base"]["update"]["flops"] > 0
+
+
+@pytest.mark.parametrize(
+  "of, step, said",
+  [
+    ("loss", 5, "the loss is nan at step 5; its checkpoint of step 4 is kept"),
+    ("parameters", 4, "parameters are not finite after step 4; nothing of it"),
+    ("parameters", 2, "the gradient's norm is nan at step 3; nothing of it"),
+  ],
+)
+def test_nan_is_never_saved(
+  tiny_runs, whole, tmp_path, monkeypatch, of, step, said
+):
+  """It comes between two lines of the log, and the base goes on without it."""
+  with monkeypatch.context() as patched:
+    patched.setattr(lane, "advance", poisoned("base", step, of))
+    with pytest.raises(FloatingPointError, match=said) as error:
+      tiny_runs.run(tmp_path, log_every=6)
+  assert "base (1/3)" in str(error.value) and "\n" not in str(error.value)
+  saved = (tmp_path / "checkpoints" / "base").glob("[0-9]*")
+  assert [x.name for x in saved] == (["4"] if step == 5 else [])
+  with pytest.raises(train.Interrupted, match="english_rl saved"):
+    tiny_runs.run(tmp_path, stop=5)
+  found, true = (final_state(x, "base") for x in (tmp_path, whole))
+  for name, x in true.items():
+    np.testing.assert_array_equal(np.asarray(found[name]), np.asarray(x))
+
+
+def test_a_clock_that_is_set_back_charges_nothing(
+  tiny_runs, tmp_path, monkeypatch
+):
+  """While a run was down, and while it runs."""
+  clock = [time.time(), 0.0]
+  monkeypatch.setattr("time.time", lambda: clock[0] + clock[1])
+  for _ in range(3):
+    with pytest.raises(Killed):
+      tiny_runs.run(tmp_path, kill=2)
+    unclosed(tmp_path)
+    clock[1] -= 3600
+  lines = run_log.read_jsonl(tmp_path / "ledger.jsonl")
+  lost = [x["at_most_seconds"] for x in lines if x["kind"] == "lost"]
+  assert lost == [0.0, 0.0] and negative(tmp_path) == []
 
 
 def test_nothing_is_compiled_after_the_first_step(tiny_runs, whole):
