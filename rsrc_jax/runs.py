@@ -22,7 +22,13 @@ from rsrc_jax.build import setup as building
 from rsrc_jax.build.setup import Setup, arm_config, make_setup
 from rsrc_jax.evaluation import code_judge
 from rsrc_jax.models import lora
-from rsrc_jax.runtime import cache, checkpoint, old_configs, sharding
+from rsrc_jax.runtime import (
+  cache,
+  checkpoint,
+  corpus_log,
+  old_configs,
+  sharding,
+)
 from rsrc_jax.stages import plan, stage
 from rsrc_jax.types import Batch, Params, Tokens, TrainState
 
@@ -208,7 +214,8 @@ def open(
       f"{workdir} is a run of config.loop={config.get('loop')!r}; only those "
       "of rsrc_jax.train can be opened."
     )
-  setup = make_setup(config, cache.tokenizers(workdir))
+  kept = corpus_log.folder(workdir)
+  setup = make_setup(config, cache.tokenizers(workdir), kept, examine=True)
   stages = {x.name: x for x in plan.make_stages(setup)}
   return Run(workdir, config, setup, stages)
 
