@@ -42,6 +42,8 @@ def read(folder: Path, asked: Mapping[str, Any]) -> Text | None:
     return None
   try:
     stored = json.loads(gzip.decompress(path.read_bytes()))
+    if (model := stored["tokenizer"]) is not None:
+      model = {"sha256": model["sha256"], **model}
     text = Text(
       asked=dict(stored["asked"]),
       splits=sentences.Splits(*map(_sentences, stored["splits"])),
@@ -49,7 +51,7 @@ def read(folder: Path, asked: Mapping[str, Any]) -> Text | None:
       ood_name=stored["ood_name"],
       left=left_out.table(left_out.tally_of(stored["left"])),
       origin=dict(stored["origin"]),
-      tokenizer=stored["tokenizer"] and dict(stored["tokenizer"]),
+      tokenizer=model,
       folder=folder,
     )
   except (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError) as e:

@@ -46,6 +46,7 @@ _SPACED = "".join(
 )
 _OTHERS = "".join(c for c in TERMINALS if c not in _SPACED)
 
+_QUESTION = rf"(?<=[{_GREEK}])[\u0300-\u036f]{{0,2}};"  # with loose accents
 # Ends of sentences with the space behind them. Runs of terminals are entered at
 # their first character alone and never given back, so that time is linear.
 _T, _S, _O, _C = map(re.escape, (TERMINALS, _SPACED, _OTHERS, CLOSERS))
@@ -53,10 +54,10 @@ ENDS = re.compile(
   rf"(?<![{_T}])(?:"
   rf"[{_T}]++[{_C}]{{0,{MOST_CLOSERS}}}+\s+"
   rf"|[{_S}]*+[{_O}][{_T}]*+[{_C}]{{0,{MOST_CLOSERS}}}+(?!\d)\s*)"
-  rf"|(?<=[{_GREEK}]);[{_C}]{{0,{MOST_CLOSERS}}}+\s+"
+  rf"|{_QUESTION}[{_C}]{{0,{MOST_CLOSERS}}}+\s+"
 )
 _COMPLETE = re.compile(
-  rf"(?:[{_T}]|(?<=[{_GREEK}]);)[{_C}]{{0,{MOST_CLOSERS}}}|[{_UNMARKED}]"
+  rf"(?:[{_T}]|{_QUESTION})[{_C}]{{0,{MOST_CLOSERS}}}|[{_UNMARKED}]"
 )
 UNMARKED = re.compile(rf"[{_UNMARKED}]")
 UNMARKED_LINE = re.compile(rf"(?<=[{_UNMARKED}])[ \t\r]*\n")
@@ -68,7 +69,7 @@ _SPACES = "\u0f0b\u0f0c\u1361\u200b"
 
 def is_complete(text: str) -> bool:
   """Whether a text ends as a sentence does; closing quotes may follow."""
-  least = max(0, len(text) - MOST_CLOSERS - 1)
+  least = max(0, len(text) - MOST_CLOSERS - 3)
   return any(
     _COMPLETE.fullmatch(text, i) is not None for i in range(least, len(text))
   )
