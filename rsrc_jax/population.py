@@ -34,6 +34,7 @@ from rsrc_jax.build.setup import Setup, make_setup
 from rsrc_jax.runtime import (
   cache,
   configs,
+  corpus_log,
   named,
   old_configs,
   processes,
@@ -104,7 +105,8 @@ def _ended(
   """The summary of a run that has ended; its data is read to compare it."""
   found = None
   if (workdir / "summary.json").exists():
-    found = identity.of(make_setup(config, cache.tokenizers(workdir)))
+    kept = corpus_log.folder(workdir)
+    found = identity.of(make_setup(config, cache.tokenizers(workdir), kept))
   return run_dir.summary_of(config, workdir, found)
 
 
@@ -154,7 +156,8 @@ def _together(of, workdirs, how: str) -> list[dict[str, Any]]:
     for number, (config, workdir) in enumerate(zip(of, workdirs, strict=True)):
       what = f"reading the corpus of seed {config.seed}"
       with meter.only(number), run_log.waiting(what, Console(stderr=True)):
-        setups.append(make_setup(config, cache.tokenizers(workdir)))
+        kept = corpus_log.folder(workdir)
+        setups.append(make_setup(config, cache.tokenizers(workdir), kept))
     with contextlib.ExitStack() as ledgers:
       members = []
       for number, (setup, workdir) in enumerate(

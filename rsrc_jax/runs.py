@@ -27,6 +27,7 @@ from rsrc_jax.models import lora
 from rsrc_jax.runtime import (
   cache,
   checkpoint,
+  corpus_log,
   inputs,
   old_configs,
   sharding,
@@ -217,7 +218,8 @@ def open(
       f"{workdir} is a run of config.loop={config.get('loop')!r}; only those "
       "of rsrc_jax.train can be opened."
     )
-  setup = make_setup(config, cache.tokenizers(workdir))
+  kept = corpus_log.folder(workdir)
+  setup = make_setup(config, cache.tokenizers(workdir), kept, examine=True)
   found = identity.of(setup)
   if _other_data(workdir, config):  # on purpose
     found = {k: v for k, v in found.items() if k not in inputs.MADE}

@@ -25,6 +25,7 @@ from rsrc_jax.build.setup import Setup, make_setup
 from rsrc_jax.evaluation import code_judge, heldout, service
 from rsrc_jax.runtime import (
   cache,
+  corpus_log,
   processes,
   provenance,
   run_dir,
@@ -80,7 +81,9 @@ def train(
   since = meter.read()
   console = Console(stderr=True, quiet=not processes.first())
   with run_log.waiting("reading the corpus", log.console if log else console):
-    setup = make_setup(config, cache.tokenizers(workdir))
+    setup = make_setup(
+      config, cache.tokenizers(workdir), corpus_log.folder(workdir)
+    )
     stages = plan.make_stages(setup)
   return run(setup, stages, workdir, log=log, meter=meter, since=since)
 
@@ -158,6 +161,7 @@ def share(
   since: energy.Use | None,
 ) -> Shared:
   """What all stages of a run use. Its ledger is to be closed."""
+  corpus_log.record(setup.corpus, opened.log_dir, opened.log)
   path = (
     opened.log_dir / "ledger.jsonl" if setup.config.ledger.enabled else None
   )

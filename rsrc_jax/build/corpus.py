@@ -13,6 +13,8 @@ def make_corpus(
   config: ml_collections.ConfigDict,
   cache_dir: str | Path,
   checkpoint: weights.Checkpoint | None = None,
+  kept: str | Path | None = None,
+  examine: bool = False,
 ) -> sources.Corpus:
   """Reads or makes the data of a run.
 
@@ -25,6 +27,9 @@ def make_corpus(
     cache_dir: a folder for trained tokenizers.
     checkpoint: a pretrained model, whose vocabulary is used. The kind of data
       must have a parameter `vocab`.
+    kept: the folder of the run's own copy of its text, and
+    examine: whether it comes before the files of config.data.path; for kinds
+      of data with a parameter `kept`, see data.text.
 
   Raises:
     ValueError: there is no such kind, it has no such setting, or see its
@@ -45,5 +50,7 @@ def make_corpus(
       settings.pop("instructions", None) or hf_vocabulary.INSTRUCTIONS,
     )
   settings |= {"seed": config.seed, "cache_dir": cache_dir}
+  if "kept" in inspect.signature(make).parameters:
+    settings |= {"kept": kept, "examine": examine}
   named.check_arguments(make, settings, "config.data", source)
   return make(**settings)

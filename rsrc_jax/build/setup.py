@@ -39,18 +39,26 @@ class Setup(NamedTuple):
 
 
 def make_setup(
-  config: ml_collections.ConfigDict, cache: str | Path | None = None
+  config: ml_collections.ConfigDict,
+  cache: str | Path | None = None,
+  kept: str | Path | None = None,
+  *,
+  examine: bool = False,
 ) -> Setup:
   """Reads the data and builds the model's functions; nothing is compiled.
 
-  cache: a folder for trained tokenizers; by default the one that runs share.
+  Args:
+    config: of the run.
+    cache: a folder for trained tokenizers; by default the one that runs share.
+    kept: the folder of the run's own copy of its text (corpus_log.folder).
+    examine: take the copy even where config.data.path has files.
 
   Raises:
     ValueError: a setting cannot work; the message names it and a remedy.
   """
   cache = caches.tokenizers(Path.cwd()) if cache is None else cache
   mesh, opened = prepare(config)
-  corpus = make_corpus(config, cache, opened)
+  corpus = make_corpus(config, cache, opened, kept, examine)
   for split in (corpus.valid, corpus.test):
     capability.check_disjoint(corpus.train, split)
   module = importlib.import_module(f"rsrc_jax.models.{config.model_name}")

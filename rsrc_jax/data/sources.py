@@ -5,7 +5,8 @@ A data kind is a file with make(*, seed, cache_dir, **block) -> Corpus, where
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import jax
 import numpy as np
 
 from rsrc_jax.data import tokenizer
+from rsrc_jax.data.left_out import LeftOut
 from rsrc_jax.types import Batch, QASources, Tokens
 
 LEAST = 32  # rows in a split of real text
@@ -46,6 +48,12 @@ class Corpus(NamedTuple):
   # What the questions are about, and the ids that can answer them, [Q, V] bool.
   facts: tuple[str, ...] = ()
   answers: np.ndarray | None = None
+  # Of text from files: what is not in the splits, and lines that a run shows.
+  left_out: tuple[LeftOut, ...] = ()
+  notes: tuple[str, ...] = ()
+  # (folder) -> a note, or "". Writes what `make` can read the splits from
+  # again, given as `kept`; ValueError where the folder has other text.
+  keep: Callable[[Path], str] | None = None
 
 
 def no_path(value) -> str:

@@ -3,14 +3,26 @@
 How files become sentences is in `sentences` and `prose`.
 """
 
+import functools
 import importlib.util
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rsrc_jax import rules
-from rsrc_jax.data import prose, sentences, sources, tokenizer
+from rsrc_jax.data import (
+  kept_text,
+  left_out,
+  locked,
+  prose,
+  sentences,
+  sources,
+  tokenizer,
+)
+from rsrc_jax.data.kept_text import Text
 
 
 def _lengths(settings, run):
@@ -37,7 +49,9 @@ def make(
   *,
   seed: int = 0,
   cache_dir: str = ".cache",
-  path: str | None = None,
+  kept: str | Path | None = None,
+  examine: bool = False,
+  path: str | None = locked.ALL,
   vocab_size: int = 1024,
   vocab: tokenizer.Vocabulary | None = None,
   max_tokens: int = 24,
@@ -49,9 +63,13 @@ def make(
 
   Args:
     seed: which documents are held out.
-    cache_dir: the folder in which the vocabulary is kept.
-    path: a .txt, .md or .py file, a folder of them, or nothing for the
-      docstrings of Python's standard library.
+    cache_dir: the folder in which vocabularies and shipped texts are kept.
+    kept: the folder of the run's own copy of its text (kept_text). The copy is
+      read where `path` is a word or gone.
+    examine: it is also read where `path` has files.
+    path: a .txt, .md or .py file, a folder of them, "docstrings" for those of
+      Python's standard library and of the packages of the lock, or "stdlib" (or
+      nothing) for those of the standard library alone.
     vocab_size: V, the control tags included.
     vocab: a vocabulary that exists already. None is made then.
     max_tokens: S. Longer sentences are left out, none is cut.
@@ -65,40 +83,36 @@ def make(
 
   Raises:
     FileNotFoundError: there is nothing at `path`.
-    ValueError: a field is out of range, a file can't be read, or there is too
-      little text.
+    ValueError: a field is out of range, no file can be read, there is too
+      little text, or the copy is damaged.
   """
   rules.check_some(RULES, locals(), "config.data")
-  path = path or None
-  splits = sentences.split(
-    sentences.documents(path), heldout=heldout, seed=seed
-  )
+  asked = {"path": path or "", "seed": seed, "heldout": heldout}
+  text, notes = _text(asked, cache_dir, kept and Path(kept), examine)
   _check_sizes(
-    path,
-    splits,
-    "give more prose (a sentence begins with a capital, ends in . ! or ?, and "
-    f"has {prose.SHORTEST} to {prose.LONGEST} characters), or check "
+    text,
+    text.splits,
+    f"give more prose (a sentence has {prose.SHORTEST} to {prose.LONGEST} "
+    "characters and ends in a full stop or the like), or check "
     f"config.data.heldout={heldout}",
+    text.left,
   )
+  model, wanted = None, {"vocab_size": vocab_size, "asks": asks}
   if vocab is None:
-    model, _ = tokenizer.cached_sentencepiece(
-      splits.train, vocab_size=vocab_size, cache_dir=cache_dir, asks=asks
-    )
+    model = _model(text, wanted, cache_dir)
     vocab = tokenizer.from_sentencepiece(model, asks)
-  fit = lambda split: [
-    ids
-    for sentence in split
-    if min_tokens <= len(ids := vocab.encode(sentence)) <= max_tokens
-  ]
-  fitting = [fit(split) for split in splits]
+  left = left_out.tally_of(text.left)
+  fit = lambda split, left: _fit(vocab, split, min_tokens, max_tokens, left)
+  fitting = [fit(split, left) for split in text.splits]
   _check_sizes(
-    path,
+    text,
     fitting,
     f"give more text, raise config.data.max_tokens={max_tokens} or lower "
     f"config.data.min_tokens={min_tokens}",
+    left_out.table(left),
   )
   train, valid, test = (sources.padded(rows, max_tokens) for rows in fitting)
-  ood = fit(_other_sentences(splits.train))
+  ood = fit(text.ood, {})
   return sources.Corpus(
     name="text",
     vocab=vocab,
@@ -109,25 +123,113 @@ def make(
     slots=None,
     digest=sources.digest(train, valid, test),
     ood=sources.padded(ood, max_tokens) if len(ood) >= sources.LEAST else None,
-    ood_name=f"docstrings of numpy.lib {np.__version__}",
+    ood_name=text.ood_name,
+    left_out=left_out.table(left),
+    notes=notes,
+    keep=functools.partial(
+      kept_text.write, text=text, model=model, asked=wanted
+    ),
   )
+
+
+def _text(
+  asked: Mapping[str, Any], cache_dir: str, kept: Path | None, examine: bool
+) -> tuple[Text, tuple[str, ...]]:
+  """The sentences of a run, read anew or from its copy, and notes."""
+  path, word = asked["path"], locked.word(asked["path"])
+  copy = kept_text.read(kept, asked) if kept else None
+  if copy is not None and (examine or word or not os.path.exists(path)):
+    return copy, () if examine else _copy_notes(copy, word)
+  left, notes, origin = {}, [], {}
+  if word:
+    shipped = locked.read(word, cache_dir)
+    cuts, origin, notes = shipped.cuts, shipped.origin, locked.notes(shipped)
+    left |= shipped.left
+  else:
+    cuts = sentences.cut(sentences.documents(path, left), left)
+  splits = sentences.split(
+    cuts, heldout=asked["heldout"], seed=asked["seed"], left=left
+  )
+  if copy is not None and copy.splits == splits:
+    return copy, ()  # with its tokenizer
+  ood = _other_sentences(splits.train)
+  name = f"docstrings of numpy.lib {np.__version__}"
+  text = Text(asked, splits, ood, name, left_out.table(left), origin)
+  return text, tuple(notes)
+
+
+def _copy_notes(copy: Text, word: str) -> tuple[str, ...]:
+  """Why a run reads its own copy, where that is worth a line."""
+  path, now = copy.asked["path"], locked.origin(word) if word else {}
+  if not word:
+    why = f"config.data.path={path!r} is not there"
+  elif now == copy.origin:
+    return ()
+  else:
+    differ = [x for x in now if now[x] != copy.origin.get(x)]
+    said = ", ".join(f"{x} {copy.origin.get(x)}, now {now[x]}" for x in differ)
+    why = (
+      f"config.data.path={path!r} is other text here than when the run began "
+      f"({said})"
+    )
+  return (f"{why}: the run's own copy in {copy.folder} is read.",)
+
+
+def _model(text: Text, wanted: Mapping[str, Any], cache_dir: str) -> str:
+  """The path of the SentencePiece model, of the run's copy or the cache."""
+  if kept := kept_text.tokenizer(text, wanted):
+    return kept
+  return tokenizer.cached_sentencepiece(
+    text.splits.train, cache_dir=cache_dir, **wanted
+  )[0]
+
+
+def _fit(
+  vocab: tokenizer.Vocabulary,
+  split: Sequence[str],
+  least: int,
+  most: int,
+  left: left_out.Tally,
+) -> list[list[int]]:
+  """The ids of the sentences that have `least` to `most` tokens."""
+  found = []
+  for sentence in split:
+    ids = vocab.encode(sentence)
+    if least <= len(ids) <= most:
+      found.append(ids)
+      continue
+    reason = (
+      f"fewer than {least} tokens (config.data.min_tokens)"
+      if len(ids) < least
+      else f"more than {most} tokens (config.data.max_tokens)"
+    )
+    left_out.add(left, left_out.SENTENCES, reason, sentence)
+  return found
 
 
 def _other_sentences(train: list[str]) -> list[str]:
   """Sentences of another kind of text, none of which overlaps with `train`.
 
-  They are docstrings of NumPy, which is installed wherever this runs.
+  They are docstrings of NumPy (locked.HELD_OUT), which is installed wherever
+  this runs.
   """
   folder = Path(importlib.util.find_spec("numpy").origin).parent / "lib"
-  return sentences.others(sentences.documents(str(folder)), train)
+  docs = sentences.documents(str(folder))
+  return sentences.others(sentences.cut(docs), train)
 
 
-def _check_sizes(path: str | None, splits: Sequence, remedy: str) -> None:
+def _check_sizes(
+  text: Text,
+  splits: Sequence,
+  remedy: str,
+  left: Sequence[left_out.LeftOut],
+) -> None:
   """Raises ValueError where train, valid or test has too few sentences."""
   train, valid, test = (len(split) for split in splits)
   if min(train, valid, test) < sources.LEAST:
+    said = left_out.said(left)
     raise ValueError(
-      f"config.data.path={path!r} gives {train} sentences to train, {valid} to "
-      f"validate and {test} to test, and {sources.LEAST} of each are needed: "
-      f"{remedy}."
+      f"config.data.path={text.asked['path']!r} gives {train} sentences to "
+      f"train, {valid} to validate and {test} to test, and {sources.LEAST} of "
+      f"each are needed: {remedy}.{said and f' Left out: {said}.'}"
     )

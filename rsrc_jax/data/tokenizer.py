@@ -1,11 +1,8 @@
 """Vocabularies: ids, their text, and where they may occur."""
 
-import hashlib
 import io
 import json
-import os
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 import sentencepiece
+
+from rsrc_jax.data import cached
 
 # The first ids of every vocabulary, in this order.
 SPECIALS = (
@@ -206,7 +205,7 @@ def train_sentencepiece(
   Raises:
     ValueError: `vocab_size` is more, or less, than the sentences can fill.
   """
-  _write(Path(path), _train(sentences, vocab_size))
+  cached.write(Path(path), _train(sentences, vocab_size))
 
 
 def cached_sentencepiece(
@@ -214,8 +213,8 @@ def cached_sentencepiece(
 ) -> tuple[str, bool]:
   """Trains a model on first use, and reads it from the cache after that.
 
-  A file's name has a hash of its inputs and one of its content. So a cached
-  file equals the result of training, and a damaged file is trained again.
+  See `cached`: a cached file equals the result of training, and a damaged file
+  is trained again.
 
   Args:
     sentences: of the training split only.
@@ -233,33 +232,14 @@ def cached_sentencepiece(
   room = len(CONTROL_TAGS) if asks else 0
   pieces = vocab_size - room
   made_from = (sentences, pieces, SENTENCEPIECE, sentencepiece.__version__)
-  key = _hash(json.dumps(made_from, sort_keys=True).encode())
+  key = cached.digest(json.dumps(made_from, sort_keys=True).encode())
   try:
-    for path in sorted(Path(cache_dir).glob(f"{key}-*.model")):
-      if path.stem == f"{key}-{_hash(path.read_bytes())}":
-        return str(path), False
+    if (path := cached.find(cache_dir, key, "model")) is not None:
+      return str(path), False
     model = _train(sentences, pieces, room)
-    path = Path(cache_dir, f"{key}-{_hash(model)}.model")
-    _write(path, model)
+    return str(cached.put(cache_dir, key, "model", model)), True
   except OSError as error:
-    raise ValueError(
-      f"cache_dir={str(cache_dir)!r} can't be used ({error.strerror}): set "
-      "RSRC_CACHE to a folder of yours."
-    ) from error
-  return str(path), True
-
-
-def _hash(data: bytes) -> str:
-  return hashlib.sha256(data).hexdigest()[:16]
-
-
-def _write(path: Path, data: bytes) -> None:
-  """Writes a file next to its place, then moves it there: it is atomic."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-    part = Path(folder, path.name)
-    part.write_bytes(data)
-    os.replace(part, path)
+    raise cached.unusable(cache_dir, error) from error
 
 
 def _train(sentences: list[str], pieces: int, room: int = 0) -> bytes:

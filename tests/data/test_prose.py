@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsrc_jax.data import prose
+from rsrc_jax.data import prose, scripts
 
 DOCSTRING = """Return the sum of two numbers, as a child does.
 
@@ -108,6 +108,45 @@ def test_code_is_not_prose(text):
   assert prose.sentences(text, markup=False) == []
 
 
+def test_a_bullet_inside_a_line_stays():
+  text = """Three parts have been read.
+
+    The rope was 10 - 20 metres long in the test.
+    The bridge was closed in 1969. Later trams used it.
+    Two values, 'b + r' by name, are kept in the end.
+      - We met Tom - the old baker - at noon.
+"""
+  assert prose.sentences(text, markup=True) == [
+    "Three parts have been read.",
+    "The rope was 10 - 20 metres long in the test.",
+    "The bridge was closed in 1969.",
+    "Later trams used it.",
+    "Two values, 'b + r' by name, are kept in the end.",
+    "We met Tom - the old baker - at noon.",
+  ]
+
+
+def test_ticks_in_a_line_open_no_fence():
+  text = "```x``` is the first word of this.\n\nThe second is kept as well."
+  assert "The second is kept as well." in prose.paragraphs(text, markup=True)
+
+
+@pytest.mark.parametrize(
+  "text, fault",
+  [
+    ("Too short.", prose.SHORT),
+    ("Words " * 60 + "are too many.", prose.LONG),
+    ("The numbers are 1234567890 1234567890 12.", prose.FEW_LETTERS),
+    ("the first letter here is a small one.", prose.SMALL),
+    ("No full stop is at the end of this", prose.NO_END),
+    ("Set self.value before the first call.", prose.CODE),
+    ("This one is a sentence like any other.", ""),
+  ],
+)
+def test_each_candidate_has_its_fault(text, fault):
+  assert list(prose.judged(text, markup=False)) == [(text, fault)]
+
+
 def test_other_scripts():
   chinese = "他把三张红色的椅子送给了住在罗马的乔治和海伦。" * 2
   assert prose.sentences(chinese, markup=False) == [chinese[:23]] * 2
@@ -127,6 +166,7 @@ def test_text_without_blank_lines_is_cut_at_ends_of_sentences():
 def test_any_text_gives_clean_sentences(text, markup):
   for block in prose.paragraphs(text, markup=markup):
     for sentence in prose.sentences(block, markup=markup):
-      assert prose.SHORTEST <= len(sentence) <= prose.LONGEST
+      assert scripts.width(sentence) >= prose.SHORTEST
+      assert len(sentence) <= prose.LONGEST
       assert sentence == " ".join(sentence.split())
       sentence.encode()

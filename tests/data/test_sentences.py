@@ -1,30 +1,18 @@
 """Real text: what is read, what is refused, and that splits share nothing."""
 
 import os
-import random
 import shutil
+import socket
 
 import pytest
+from helpers.stories import WORDS, story
 
-from rsrc_jax.data import sentences
-
-WORDS = """river stone house garden winter letter window paper teacher market
-  bridge morning forest silver candle engine harbour village mountain shadow"""
-
-
-def story(seed, count, words=9):
-  """`count` paragraphs of one random sentence each."""
-  rng = random.Random(seed)
-  sentences = (
-    " ".join(rng.choices(WORDS.split(), k=words)).capitalize() + "."
-    for _ in range(count)
-  )
-  return "\n\n".join(sentences)
+from rsrc_jax.data import left_out, locked, scripts, sentences
 
 
 @pytest.fixture(scope="module")
-def library():
-  return sentences.documents(None)
+def library(tmp_path_factory):
+  return locked.read(locked.PYTHON, tmp_path_factory.mktemp("cache")).cuts
 
 
 @pytest.fixture(scope="module")
@@ -106,44 +94,108 @@ def test_no_text(tmp_path, name, content):
   assert "holds no text" in refused(str(tmp_path))
 
 
-@pytest.mark.parametrize(
-  "name, content",
-  [
-    ("nul.txt", b"A text.\0\0"),
-    ("latin.md", "Ein schöner Text.".encode("latin-1")),
-    ("wide.txt", "A text of two bytes a letter.".encode("utf-16")),
-    ("code.py", b"\x7fELF\x02\x01\x01\0\0\0"),
-  ],
-)
-def test_binary_file(tmp_path, name, content):
+UNREADABLE = {
+  "nul.txt": (b"A text.\0\0", "not UTF-8 text"),
+  "latin.md": ("Ein sch\u00f6ner Text.".encode("latin-1"), "not UTF-8 text"),
+  "wide.txt": ("Of two bytes a letter.".encode("utf-16"), "not UTF-8 text"),
+  "code.py": (b"\x7fELF\x02\x01\x01\0\0\0", "not UTF-8 text"),
+  "old.py": (b"print 'hello'\n", "not Python"),
+  "blank.txt": (b" \n\n ", "empty"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_file_that_is_no_text(tmp_path, name):
+  """It is refused by itself, and left out of a folder and named."""
+  content, reason = UNREADABLE[name]
   (tmp_path / name).write_bytes(content)
+  assert reason in refused(str(tmp_path / name))
+  assert f"files: {reason}" in refused(str(tmp_path))
+  assert repr(name) in refused(str(tmp_path))
   (tmp_path / "a.txt").write_text("A good one.")
-  for path in (tmp_path / name, tmp_path):
-    message = refused(str(path))
-    assert repr(str(tmp_path / name)) in message and "not UTF-8" in message
+  left = {}
+  assert len(sentences.documents(str(tmp_path), left)) == 1
+  (row,) = left_out.table(left)
+  assert row.reason.startswith(reason)
+  assert (row.kind, row.count, row.examples) == ("files", 1, (name,))
 
 
-def test_not_python(tmp_path):
-  (tmp_path / "old.py").write_text("print 'hello'\n")
-  message = refused(str(tmp_path))
-  assert "old.py" in message and "is not Python" in message
+def test_only_regular_files_are_read(tmp_path):
+  """A FIFO would never end; nothing is left out without a word."""
+  (tmp_path / "a.txt").write_text("A good one.")
+  os.mkfifo(tmp_path / "fifo.txt")
+  (tmp_path / "folder.txt").mkdir()
+  (tmp_path / "folder.txt" / "b.txt").write_text("No.")
+  (tmp_path / "link").symlink_to(tmp_path)
+  (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere")
+  (tmp_path / "self.txt").symlink_to(tmp_path / "self.txt")
+  (tmp_path / "table.csv").write_text("a,b")
+  with socket.socket(socket.AF_UNIX) as door:
+    door.bind(str(tmp_path / "door.md"))
+    left = {}
+    assert sentences.documents(str(tmp_path), left) == [
+      ("a.txt", "A good one.")
+    ]
+  found = {name for row in left_out.table(left) for name in row.examples}
+  assert found == {
+    "fifo.txt", "folder.txt", "link", "gone.txt", "self.txt", "table.csv",
+    "door.md",
+  }  # fmt: skip
+  assert "not a regular file" in refused(str(tmp_path / "fifo.txt"))
 
 
 def test_unreadable(tmp_path, monkeypatch):
   """Simulated: who is root may read all."""
-  file = tmp_path / "a.txt"
+  (tmp_path / "below").mkdir()
+  file = tmp_path / "below" / "a.txt"
   file.write_text("A text.")
+  (tmp_path / "b.txt").write_text("Another text.")
 
   def deny(path, *unused):
     raise PermissionError(13, "Permission denied", str(path))
 
   with monkeypatch.context() as m:
     m.setattr(type(file), "read_bytes", deny)
-    message = refused(str(tmp_path))
-    assert repr(str(file)) in message and "Permission denied" in message
+    message = refused(str(file))
+    assert "Permission denied" in message
+    assert "'below/a.txt'" in refused(str(tmp_path))
+  scandir = os.scandir
   with monkeypatch.context() as m:
     m.setattr(os, "scandir", deny)
     assert "can't be read (Permission denied)" in refused(str(tmp_path))
+    m.setattr(
+      os,
+      "scandir",
+      lambda path: deny(path) if str(path).endswith("below") else scandir(path),
+    )
+    left = {}
+    assert len(sentences.documents(str(tmp_path), left)) == 1
+    (row,) = left_out.table(left)
+    assert row.examples == ("below",) and "Permission denied" in row.reason
+
+
+def test_examples_have_no_control_characters():
+  tally = {}
+  for i in range(30):
+    left_out.add(tally, "files", "why", f"{i}\x1b[31m\u202e\ud800\n{'x' * 99}")
+    left_out.add(tally, "sentences", "why", "[red]\x9b0m")
+  files, texts = left_out.table(tally)
+  assert files.count == 30 and len(files.examples) == left_out.NAMED
+  assert files.examples[0].startswith("0\\x1b[31m\\u202e\\ud800\\nxxx")
+  assert files.examples[0].endswith("x\u2026")
+  assert (texts.count, texts.examples) == (30, ("[red]\\x9b0m",))
+  assert left_out.tally_of(left_out.table(tally)) == tally
+
+
+def test_what_is_left_out_of_the_splits_is_counted():
+  repeated = sentences.Document("a.txt", "The rain fell on the roofs of all.")
+  again = sentences.Document("b.md", "The rain fell, on the roofs of all!")
+  docs = [repeated, again, sentences.Document("c.txt", "Short.")]
+  left = {}
+  sentences.split(sentences.cut(docs, left), heldout=0.2, left=left)
+  rows = {row.reason: row for row in left_out.table(left)}
+  assert rows["repeated"].examples == ("The rain fell, on the roofs of all!",)
+  assert rows["shorter than 20 characters"].count == 1
 
 
 def test_library_in_splits_that_share_nothing(library, splits):
@@ -151,24 +203,20 @@ def test_library_in_splits_that_share_nothing(library, splits):
   where = [
     {
       s
-      for doc in library
-      if place(doc) == name
-      for s in sentences.sentences(doc)
+      for text, kept in library
+      if sentences.assign(text, heldout=0.1) == name
+      for s in kept
     }
     for name in sentences.Splits._fields
   ]
   grams = [set().union(*map(sentences.shingles, part)) for part in splits]
-  words = [set(map(sentences.normalise, part)) for part in splits]
+  words = [set(map(scripts.words, part)) for part in splits]
   for i in range(3):
     assert set(splits[i]) <= where[i]  # no document crosses
     assert len(words[i]) == len(splits[i])  # none is there twice
     for j in range(i):
       assert grams[i].isdisjoint(grams[j])
       assert words[i].isdisjoint(words[j])
-
-
-def place(doc):
-  return sentences.assign(doc.text, heldout=0.1)
 
 
 def test_the_library_has_thousands_of_sentences(splits):
@@ -190,12 +238,16 @@ def test_a_document_is_assigned_by_its_words_alone():
   ]
 
 
+def split(docs):
+  return sentences.split(sentences.cut(docs), heldout=0.2)
+
+
 def test_more_documents_move_none():
   docs = [
     sentences.Document("a.txt", part) for part in story(0, 60).split("\n\n")
   ]
-  few = sentences.split(docs[:40], heldout=0.2)
-  many = sentences.split(docs, heldout=0.2)
+  few = split(docs[:40])
+  many = split(docs)
   for a, b in zip(few, many, strict=True):
     assert set(a) <= set(b)
 
@@ -225,16 +277,14 @@ def test_injected_near_duplicate_does_not_cross():
   docs = [
     sentences.Document("a.txt", part) for part in story(1, 60, 20).split("\n\n")
   ]
-  clean = sentences.split(docs, heldout=0.2)
+  clean = split(docs)
   victim = clean.train[0]
   # The same 19 words after one that changes, until a copy is held out.
   copies = (
     f"{word.capitalize()} {victim.split(' ', 1)[1]}" for word in WORDS.split()
   )
   copy = next(c for c in copies if sentences.assign(c, heldout=0.2) == "test")
-  dirty = sentences.split(
-    [*docs, sentences.Document("b.txt", copy)], heldout=0.2
-  )
+  dirty = split([*docs, sentences.Document("b.txt", copy)])
   assert dirty == clean
-  alone = sentences.split([sentences.Document("b.txt", copy)], heldout=0.2)
+  alone = split([sentences.Document("b.txt", copy)])
   assert alone.test == [copy]

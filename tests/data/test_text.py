@@ -4,33 +4,10 @@ import random
 
 import numpy as np
 import pytest
+from helpers.stories import corpus, story
 
-from rsrc_jax.data import sources, text
+from rsrc_jax.data import left_out, sources, text
 from rsrc_jax.metrics import capability
-
-WORDS = """river stone house garden winter letter window paper teacher market
-  bridge morning forest silver candle engine harbour village mountain shadow"""
-
-
-def story(seed, count, words=9):
-  """`count` paragraphs of one random sentence each."""
-  rng = random.Random(seed)
-  sentences = (
-    " ".join(rng.choices(WORDS.split(), k=words)).capitalize() + "."
-    for _ in range(count)
-  )
-  return "\n\n".join(sentences)
-
-
-def corpus(path, cache, **changes):
-  arguments = {
-    "vocab_size": 320,
-    "max_tokens": 40,
-    "min_tokens": 4,
-    "heldout": 0.2,
-    "cache_dir": str(cache),
-  }
-  return text.make(path=str(path), **(arguments | changes))
 
 
 def test_corpus(tmp_path):
@@ -98,6 +75,44 @@ def test_another_kind_of_text_shares_nothing_with_training(
   assert "numpy" in found.ood_name and len(found.ood.ids) > 100
   capability.check_disjoint(found.train, found.ood)
   # Where hardly any of it fits, there is none.
-  monkeypatch.setattr(text.sentences, "others", lambda docs, train: train[:9])
+  monkeypatch.setattr(text.sentences, "others", lambda cuts, train: train[:9])
   few = corpus(tmp_path / "a.txt", tmp_path / "cache")
   assert few.ood is None
+
+
+SYLLABLES = {
+  "hindi": (["कि", "मा", "ती", "गौ", "रू", "ने", "पू", "शै"], " ", "।"),
+  "chinese": (list("水山人木火土日月年春河門書車"), "", "。"),
+}
+
+
+@pytest.mark.parametrize("script", SYLLABLES)
+def test_a_corpus_without_capitals(tmp_path, script):
+  """What it needs is said without a word of capitals."""
+  parts, between, end = SYLLABLES[script]
+  rng = random.Random(0)
+  word = lambda: "".join(rng.choices(parts, k=2))
+  lines = [between.join(word() for _ in range(7)) + end for _ in range(400)]
+  file = tmp_path / "a.txt"
+  file.write_text("\n\n".join(lines), encoding="utf-8")
+  found = corpus(file, tmp_path, vocab_size=340)
+  assert len(found.train.ids) + len(found.valid.ids) + len(found.test.ids) > 390
+  ids = found.test.ids[0][found.test.mask[0]]
+  assert found.vocab.decode(ids) in lines
+  file.write_text("\n\n".join(x[:-1] for x in lines), encoding="utf-8")
+  with pytest.raises(ValueError) as error:
+    corpus(file, tmp_path)
+  message = str(error.value)
+  assert "capital" not in message and "\n" not in message
+  assert "400 sentences: no full stop or the like at its end" in message
+
+
+def test_what_is_left_out_is_in_the_corpus(tmp_path):
+  (tmp_path / "a.txt").write_text(story(2, 300, 5) + "\n\nno capital is here.")
+  (tmp_path / "b.txt").write_bytes(b"\xff\xfe")
+  found = corpus(tmp_path, tmp_path / "cache", max_tokens=12)
+  rows = {row.reason: row for row in found.left_out}
+  assert rows["not UTF-8 text"].examples == ("b.txt",)
+  assert rows["begins with a small letter"].examples == ("no capital is here.",)
+  assert rows["more than 12 tokens (config.data.max_tokens)"].count > 10
+  assert found.left_out[0].kind == left_out.FILES
