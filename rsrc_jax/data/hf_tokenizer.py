@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from rsrc_jax.data.special_tokens import TURNS, Declared
+from rsrc_jax.data.special_tokens import MARKERS, Declared
 
 
 class Spelling(NamedTuple):
@@ -85,14 +85,10 @@ def _opened(path: Path, declared: Declared, ends: set[int], plain: bool):
   made.no_truncation()
   for i, fields in sorted(declared.added.items()):
     made.add_tokens([tokenizers.AddedToken(**fields)])
-    got = made.token_to_id(fields["content"])
-    if got != i:
-      raise ValueError(
-        f"{path} gives {fields['content']!r} the id {got}, and the files "
-        f"beside it say {i}: they are not of one tokenizer."
-      )
+    token = fields["content"]
+    _check_id(path, token, made.token_to_id(token), i)
   added = made.get_added_tokens_decoder()
-  spelled = {*declared.special, *TURNS}
+  spelled = {*declared.special, *MARKERS}
   spelled |= {added[i].content for i in ends if i in added}
   for token in sorted(spelled):
     i = made.token_to_id(token)
@@ -106,6 +102,14 @@ def _opened(path: Path, declared: Declared, ends: set[int], plain: bool):
     made.add_special_tokens([tokenizers.AddedToken(token, **fields)])
   made.encode_special_tokens = plain
   return made
+
+
+def _check_id(path: Path, token: str, got: int | None, said: int) -> None:
+  if got != said:
+    raise ValueError(
+      f"{path} gives {token!r} the id {got}, and a file beside it says {said}: "
+      "they are not of one tokenizer."
+    )
 
 
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
@@ -136,11 +140,9 @@ def _without(encode: Callable, special: Mapping[int, str]) -> Callable:
 
 
 def _from_model(path: Path, declared: Declared, ends: set[int]) -> Spelling:
-  model, proto = _model(path, declared, ends)
-  inner = _model(path, declared, ends)[0]  # of text that is no beginning
-  inner.override_normalizer_spec(add_dummy_prefix=False)
-  size = len(proto.pieces)
-  names = {i: x.piece for i, x in enumerate(proto.pieces)}
+  model, inner = _model(path, declared, ends)
+  size = model.vocab_size()
+  names = {i: model.id_to_piece(i) for i in range(size)}
   known = {*names.values()}
   more = {
     i: x for i, x in declared.added.items()
@@ -153,6 +155,8 @@ def _from_model(path: Path, declared: Declared, ends: set[int]) -> Spelling:
   }  # fmt: skip
   special |= {i for i, x in more.items() if x["special"] or i in ends}
   ids = {name: i for i, name in names.items()}
+  for i, x in declared.added.items():
+    _check_id(path, x["content"], ids[x["content"]], i)
 
   def encoder(marks: Collection[str]) -> Callable[[str], list[int]]:
     """SentencePiece matches neither control symbols nor what it lacks."""
@@ -196,17 +200,18 @@ def _from_model(path: Path, declared: Declared, ends: set[int]) -> Spelling:
 
 
 def _model(path: Path, declared: Declared, ends: set[int]):
-  """(SentencePieceProcessor, its proto), special tokens as control symbols.
+  """The model, and as it reads text that is no beginning.
 
-  SentencePiece matches user-defined symbols in every text, such as Gemma's
-  <end_of_turn>; it never matches control symbols.
+  Special tokens become control symbols. SentencePiece matches user-defined
+  symbols in every text, such as Gemma's <end_of_turn>, and never control
+  symbols.
   """
   import sentencepiece
   from google.protobuf.message import DecodeError
   from sentencepiece import sentencepiece_model_pb2 as schema
 
   proto = schema.ModelProto()
-  model = sentencepiece.SentencePieceProcessor()
+  model, inner = (sentencepiece.SentencePieceProcessor() for _ in range(2))
   kind = schema.ModelProto.SentencePiece
   try:
     proto.ParseFromString(path.read_bytes())
@@ -216,16 +221,17 @@ def _model(path: Path, declared: Declared, ends: set[int]):
       if token and token["content"] not in known:  # it fills a place left free
         piece.piece, piece.type = token["content"], kind.USER_DEFINED
       if piece.type == kind.USER_DEFINED and (
-        piece.piece in declared.special or piece.piece in TURNS or i in ends
+        piece.piece in declared.special or piece.piece in MARKERS or i in ends
       ):
         piece.type = kind.CONTROL
       if piece.type == kind.NORMAL and piece.piece in declared.special:
         piece.type = kind.CONTROL
-    proto.ClearField("self_test_data")  # made with the symbols as they were
     model.LoadFromSerializedProto(proto.SerializeToString())
+    proto.normalizer_spec.add_dummy_prefix = False
+    inner.LoadFromSerializedProto(proto.SerializeToString())
   except (DecodeError, RuntimeError):
     raise ValueError(f"{path} is no SentencePiece model.") from None
-  return model, proto
+  return model, inner
 
 
 def _is_byte(name: str) -> bool:

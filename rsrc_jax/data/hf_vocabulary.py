@@ -59,10 +59,14 @@ def vocabulary(
   spelling, declared, listed = _read(folder, size)
   template, notes = chat_template.find(folder)
   try:
-    end, more = _end(spelling, declared, listed, template, size)
-    bos, first, also = _first(spelling, declared, folder, end, size)
     encode = _encoder(spelling, declared, size)
+    bos, more = _bos(spelling, declared, folder, size)
     tags, said = _tags(encode, template, declared, told, bos)
+    turn = _turn(spelling, declared, template, tags["C"][0])
+    end, also = _end(spelling, declared, listed, turn, size)
+    eos, _ = _named(spelling, declared, "eos_token", size)
+    first = next(x for x in (bos, eos, end) if x is not None)
+    control_tags = {x: tuple(encode(told[x], x)) for x in CONTROL_TAGS}
   except ValueError as error:
     raise ValueError(f"{folder}: {error}") from None
   notes += more + also + said + _unsaid(template, spelling, told)
@@ -83,7 +87,7 @@ def vocabulary(
     encode=spelling.encode,
     decode=spelling.decode,
     pieces=lambda sequence: [shown[i] for i in sequence],
-    control_tags={x: tuple(encode(told[x], x)) for x in CONTROL_TAGS},
+    control_tags=control_tags,
     end=end,
     tags={"text": ((first,), ()), **tags},
   )
@@ -95,6 +99,8 @@ def _check(told: Mapping[str, str]) -> None:
     setting = f"config.data.instructions.{name}={instruction!r}"
     if name not in INSTRUCTIONS:
       raise ValueError(f"{setting}: give {', '.join(INSTRUCTIONS)}.")
+    if not isinstance(instruction, str):
+      raise ValueError(f"{setting}: give a string.")
     if name not in CONTROL_TAGS and instruction.count("{}") != 1:
       raise ValueError(f"{setting} needs one {{}} in the place of the text.")
 
@@ -125,7 +131,22 @@ def _read(folder: Path, size: int) -> tuple[Spelling, Declared, list]:
   return spelling, declared._replace(names=names, special=special), listed
 
 
-def _end(spelling, declared, listed, template, size) -> tuple[int, list[str]]:
+def _turn(spelling, declared, template, before) -> int | None:
+  """The id with which a chat template ends a turn, if it does so.
+
+  before: the ids before a user's text. What begins a turn there ends none.
+  """
+  if not template:
+    return None
+  behind = chat_template.behind_answer(template, declared.names).lstrip()
+  first = spelling.encode_prompt(behind)[:1]
+  begins = [i for i in before if i in spelling.special][-1:]
+  return next(
+    (i for i in first if i in spelling.special and first != begins), None
+  )
+
+
+def _end(spelling, declared, listed, turn, size) -> tuple[int, list[str]]:
   """The id that ends an output, and notes."""
   names, usable, skipped = spelling.names, [], []
   for file, value in listed:
@@ -145,11 +166,6 @@ def _end(spelling, declared, listed, template, size) -> tuple[int, list[str]]:
       f"{'; '.join(skipped)}: no output could end. Give the id of a special "
       "token as eos_token_id in generation_config.json."
     )
-  turn = None
-  if template:
-    behind = chat_template.behind_answer(template, declared.names).lstrip()
-    ids = spelling.encode_prompt(behind)[:1]
-    turn = next((i for i in ids if i in spelling.special and i < size), None)
   return special_tokens.pick_end(usable, skipped, turn, names)
 
 
@@ -167,20 +183,17 @@ def _named(spelling, declared, key: str, size: int) -> tuple[int | None, str]:
   return found, ""
 
 
-def _first(spelling, declared, folder, end: int, size: int):
-  """-> id of bos or None, the id that begins a text, notes."""
+def _bos(spelling, declared, folder, size) -> tuple[int | None, list[str]]:
+  """The id of the bos token, if there is one, and notes."""
   bos, reason = _named(spelling, declared, "bos_token", size)
-  if bos is not None:
-    return bos, bos, []
-  if not reason:
-    eos, _ = _named(spelling, declared, "eos_token", size)
-    return None, end if eos is None else eos, []
+  if bos is not None or not reason:
+    return bos, []
   for file, value in special_tokens.listed(folder, "bos_token_id"):
     if not special_tokens.why_not(
       value, spelling.names, spelling.special, size
     ):
       name = spelling.names[value]
-      return value, value, [f"{reason}: {value} {name!r} of {file} is taken."]
+      return value, [f"{reason}: {value} {name!r} of {file} is taken."]
   raise ValueError(
     f"{reason}: name a token that is there, or give its id as bos_token_id in "
     "generation_config.json."

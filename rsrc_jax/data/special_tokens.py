@@ -29,6 +29,11 @@ DEFAULTS = {
 }  # fmt: skip
 # Tokens that end a turn, if a file lists them among the ends.
 TURNS = ("<|im_end|>", "<end_of_turn>", "<|eot_id|>")
+# Tokens of turns, which no text may hold, whatever the files call them.
+MARKERS = (
+  *TURNS, "<|im_start|>", "<start_of_turn>", "<|start_header_id|>",
+  "<|end_header_id|>",
+)  # fmt: skip
 
 
 class Declared(NamedTuple):
