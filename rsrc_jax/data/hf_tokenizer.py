@@ -20,7 +20,8 @@ class Spelling(NamedTuple):
   special: frozenset[int]
   bytes: frozenset[int]  # pieces that stand for a single byte
   encode: Callable[[str], list[int]]  # of a text: without special tokens
-  encode_prompt: Callable[[str], list[int]]  # of a template: with them
+  # Of a part of a prompt, with them; and whether it is the first part.
+  encode_prompt: Callable[[str, bool], list[int]]
   decode: Callable[[list[int]], str]  # leaves special tokens out
 
 
@@ -65,7 +66,7 @@ def _from_json(path: Path, declared: Declared, ends: set[int]) -> Spelling:
     encode=_without(
       encode(plain), {i: names[i] for i in special if names[i] != unknown}
     ),
-    encode_prompt=encode(special_too),
+    encode_prompt=lambda text, first: encode(special_too)(text),
     decode=lambda ids: special_too.decode([int(i) for i in ids]),
   )
 
@@ -162,11 +163,11 @@ def _from_model(path: Path, declared: Declared, ends: set[int]) -> Spelling:
     """SentencePiece matches neither control symbols nor what it lacks."""
     marks = sorted(filter(None, marks), key=len, reverse=True)
     if not marks:
-      return lambda text: model.encode(text) if text else []
+      return lambda text, first=True: model.encode(text) if text else []
     cut = re.compile(f"({'|'.join(map(re.escape, marks))})")
 
-    def encode(text):
-      found, reader = [], model
+    def encode(text, first=True):
+      found, reader = [], model if first else inner
       for n, part in enumerate(cut.split(text)):
         if part:
           found += [ids[part]] if n % 2 else reader.encode(part)

@@ -139,7 +139,7 @@ def _turn(spelling, declared, template, before) -> int | None:
   if not template:
     return None
   behind = chat_template.behind_answer(template, declared.names).lstrip()
-  first = spelling.encode_prompt(behind)[:1]
+  first = spelling.encode_prompt(behind, False)[:1]
   begins = [i for i in before if i in spelling.special][-1:]
   return next(
     (i for i in first if i in spelling.special and first != begins), None
@@ -204,9 +204,9 @@ def _encoder(spelling: Spelling, declared: Declared, size: int):
   """encode(a prompt or a part of one, what it is of), with special tokens."""
   lacking = sorted(declared.special - spelling.ids.keys())
 
-  def encode(text: str, of: str) -> list[int]:
+  def encode(text: str, of: str, first: bool = False) -> list[int]:
     lost = [x for x in lacking if x in text]
-    ids = spelling.encode_prompt(text)
+    ids = spelling.encode_prompt(text, first)
     lost += [spelling.names[i] for i in ids if i >= size]
     if lost:
       raise ValueError(
@@ -229,23 +229,25 @@ def _tags(encode, template, declared, told, bos):
     text = told[role].replace("{}", MARK)
     if template:
       before, after, more = chat_template.around(template, text, declared.names)
-      first, notes = [], notes + more
+      begin, notes = [], notes + more
     else:
       before, _, after = text.partition(MARK)
       after += "\n\n"
-      first = [] if bos is None else [bos]
-    tags[role] = (*first, *encode(before, role)), tuple(encode(after, role))
+      begin = [] if bos is None else [bos]
+    before = [*begin, *encode(before, role, not begin)]
+    tags[role] = tuple(before), tuple(encode(after, role))
   return tags, notes
 
 
 def _unsaid(template, spelling: Spelling, told: Mapping[str, str]) -> list[str]:
   """Notes on what may not be what the user thinks."""
-  turns = [x for x in special_tokens.TURNS if x in spelling.ids]
-  notes = [
-    f"there is no chat template, though the tokenizer has {turns[0]!r}: roles "
-    "read their instruction without turns. For a model of conversations, add "
-    f"its {chat_template.JINJA}."
-  ] * bool(turns and not template)
+  turns, notes = [x for x in special_tokens.TURNS if x in spelling.ids], []
+  if turns and not template:
+    notes.append(
+      f"there is no chat template, though the tokenizer has {turns[0]!r}: "
+      "roles read their instruction without turns. For a model of "
+      f"conversations, add its {chat_template.JINJA}."
+    )
   for role, text in told.items():
     spelled = [spelling.names[i] for i in spelling.special]
     notes += [

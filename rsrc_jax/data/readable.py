@@ -1,7 +1,8 @@
 """Pieces as strings that can be read and told apart.
 
-A space is "▁", as SentencePiece has it, a newline is "⏎". A byte of a
-character is "<0xE9>". So the pieces of a text, joined, are the text.
+A space is "▁", as SentencePiece has it, a newline "⏎", a tab "⇥". What can't be
+printed is "<U+200D>", a byte of a character "<0xE9>". So the pieces of a text,
+joined, spell the text.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -23,14 +24,6 @@ def _shown(letter: str) -> str:
   if letter.isprintable() and letter not in VISIBLE.values():
     return letter
   return f"<U+{ord(letter):04X}>"
-
-
-def plain(shown: Iterable[str]) -> str:
-  """The text that pieces spell together, but for those of bytes."""
-  joined = "".join(shown)
-  for letter, sign in VISIBLE.items():
-    joined = joined.replace(sign, letter)
-  return joined
 
 
 def names(

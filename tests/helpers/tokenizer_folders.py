@@ -6,6 +6,7 @@ that ids never move.
 """
 
 import json
+import re
 from pathlib import Path
 
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -247,6 +248,19 @@ CASES = {
     "generation_config.json": {"eos_token_id": [1, 5]},
   },
 }  # fmt: skip
+
+
+def spelled(pieces: list[str]) -> str:
+  """The text that shown pieces spell: the inverse of rsrc_jax.data.readable."""
+  joined = "".join(pieces)
+  for letter, sign in {" ": "▁", "\n": "⏎", "\t": "⇥", "\r": "␍"}.items():
+    joined = joined.replace(sign, letter)
+  joined = re.sub(
+    "(<0x..>)+",
+    lambda x: bytes.fromhex(re.sub("<0x|>", "", x[0])).decode(),
+    joined,
+  )
+  return re.sub(r"<U\+(\w+)>", lambda x: chr(int(x[1], 16)), joined)
 
 
 def write(folder: Path, files: dict) -> Path:
