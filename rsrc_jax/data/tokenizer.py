@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import sentencepiece
 
-from rsrc_jax.data import cached
+from rsrc_jax.data import cached, readable
 
 # The first ids of every vocabulary, in this order.
 SPECIALS = (
@@ -71,7 +71,8 @@ class Vocabulary(NamedTuple):
   code: np.ndarray  # [V] bool: ids that a code may contain; no specials, bytes
   encode: Callable[[str], list[int]]
   decode: Callable[[list[int]], str]
-  pieces: Callable[[list[int]], list[str]]  # one printable string for each id
+  # A string for each id that can be read and told from others: see `readable`.
+  pieces: Callable[[list[int]], list[str]]
   # use, avoid, slot, question -> its id, which is in neither mask, or the ids
   # of some words of text. {}: prompts cannot state constraints.
   control_tags: Mapping[str, int | tuple[int, ...]] = MappingProxyType({})
@@ -181,7 +182,11 @@ def from_sentencepiece(model_path: str, asks: bool = False) -> Vocabulary:
       f"ids 0 to {UNKNOWN} must be {' '.join(SPECIALS)}, and every text must "
       "come back as it was; make one with train_sentencepiece."
     )
-  names += CONTROL_TAGS if asks else ()
+  shown = [
+    readable.text(x.replace(SPACE, " ")) if ok else x
+    for x, ok in zip(names, normal, strict=True)
+  ]
+  names = [*shown, *(CONTROL_TAGS if asks else ())]
   real = np.arange(len(names)) < len(normal)
   return Vocabulary(
     size=len(names),

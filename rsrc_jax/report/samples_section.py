@@ -96,19 +96,19 @@ def _difference(sample: dict) -> str:
   d = sample.get("decoded_pieces") or []
   if not d:
     return text(sample.get("decoded") or "") or "<small>nothing</small>"
+  spelt = any("\u2581" in piece for piece in [*s, *d])
+  join = _spelled if spelt else " ".join
   matcher = difflib.SequenceMatcher(None, s, d, autojunk=False)
   parts = []
   for what, i, j, k, n in matcher.get_opcodes():
     if what == "equal":
-      parts.append(text(_join(d[k:n])))
+      parts.append(text(join(d[k:n])))
     else:
-      parts += [f"<del>{text(_join(d[k:n]))}</del>"] * (n > k)
-      parts += [f"<ins>{text(_join(s[i:j]))}</ins>"] * (j > i)
-  return " ".join(parts)
+      parts += [f"<del>{text(join(d[k:n]))}</del>"] * (n > k)
+      parts += [f"<ins>{text(join(s[i:j]))}</ins>"] * (j > i)
+  return ("" if spelt else " ").join(parts).strip()
 
 
-def _join(pieces: list[str]) -> str:
-  """Words apart, and SentencePiece's pieces as the text that they spell."""
-  if any("▁" in piece for piece in pieces):
-    return "".join(pieces).replace("▁", " ").strip()
-  return " ".join(pieces)
+def _spelled(pieces: list[str]) -> str:
+  """The text of pieces that say themselves where a space is."""
+  return "".join(pieces).replace("\u2581", " ")

@@ -1,4 +1,4 @@
-"""data/pretrained.py: the tokenizer and the chat template of a checkpoint."""
+"""data/hf_vocabulary.py: the tokenizer of a checkpoint, as a Vocabulary."""
 
 import json
 import shutil
@@ -46,7 +46,7 @@ def test_roles_speak_the_chat_template(folder):
   vocab = hf_vocabulary.vocabulary(folder, 400, told)
   names = lambda ids: "".join(vocab.pieces(ids))
   before, behind = map(names, vocab.tags["C"])
-  line = "\u010a"  # a byte-level newline
+  line = "\u23ce"  # how a newline is shown
   assert before == f"<|im_start|>user{line}Shorten:{line}"
   assert behind == (f"{line}Now.<|im_end|>{line}<|im_start|>assistant{line}")
   assert vocab.tags["text"] == ((1,), ())  # a text begins with bos
@@ -55,7 +55,8 @@ def test_roles_speak_the_chat_template(folder):
 
 def test_without_a_template_the_instruction_stands_alone(copied):
   info(copied, chat_template=None)
-  vocab = hf_vocabulary.vocabulary(copied, 400, {"C": "Short: {}"})
+  with pytest.warns(UserWarning, match="no chat template, though"):
+    vocab = hf_vocabulary.vocabulary(copied, 400, {"C": "Short: {}"})
   before, behind = vocab.tags["C"]
   assert vocab.pieces(before)[0] == "<|im_start|>"  # bos
   assert vocab.decode(before[1:]) == "Short: "
@@ -77,7 +78,8 @@ def test_the_end_of_a_turn_is_preferred_to_that_of_a_document(copied):
   info(copied, eos_token={"content": "<|endoftext|>"})
   assert hf_vocabulary.vocabulary(copied, 400).end == 2
   (copied / "generation_config.json").unlink()
-  assert hf_vocabulary.vocabulary(copied, 400).end == 0
+  with pytest.warns(UserWarning, match=r"ends a turn with 2 '<\|im_end\|>'"):
+    assert hf_vocabulary.vocabulary(copied, 400).end == 0
 
 
 def test_sentencepiece_models_are_read_too(tmp_path):
@@ -118,8 +120,15 @@ def test_what_does_not_fit_is_refused(copied):
   refused("chat template fails: no users here")
   info(copied, chat_template="{{ messages[0]['role'] }}")
   refused("drops the user's message")
+  refused(r"instructions\.c='\{\}': give C, D", told={"c": "{}"})
+  refused(r"instructions\.use=3: give a string", told={"use": 3})
   info(copied, chat_template=None, eos_token=None)
-  refused("names no eos_token")
+  refused("names no eos_token: no output could end")
+  (copied / "tokenizer_config.json").write_text("[]")
+  refused(r"tokenizer_config\.json holds list, not an object")
+  (copied / "tokenizer_config.json").write_text("{")
+  refused(r"tokenizer_config\.json can't be read as JSON")
+  (copied / "tokenizer_config.json").unlink()
   (copied / "tokenizer.json").write_text("{}")
   refused(r"tokenizer\.json can't be read")
   (copied / "tokenizer.json").unlink()

@@ -138,8 +138,14 @@ def test_differences_are_marked_against_the_source():
   assert samples_section._difference(sample) == (
     "a <del>x</del> <ins>b</ins> c <ins>d</ins>"
   )
-  spelled = samples_section._join(["▁re", "d", "▁lamps"])
-  assert spelled == "red lamps"
+  sample = {
+    "source_pieces": ["▁re", "d", "▁lamp", "s"],
+    "decoded_pieces": ["▁re", "d", "▁lamp", "ed"],
+  }
+  # Parts of a word stay together.
+  assert samples_section._difference(sample) == (
+    "red lamp<del>ed</del><ins>s</ins>"
+  )
 
 
 @pytest.fixture(scope="module")
