@@ -12,7 +12,6 @@ The metrics are ours and are defined in metrics/rsrc.py; e_i is of C and D.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -26,6 +25,8 @@ from rsrc_jax.accounting import energy, summaries
 from rsrc_jax.accounting.summaries import Run
 from rsrc_jax.metrics import rsrc, statistics
 from rsrc_jax.metrics.statistics import Interval
+from rsrc_jax.output import tables
+from rsrc_jax.output.plain import complain, plain
 
 LABELS = {
   "rsrc_i": "RSRC_i (ours)",
@@ -59,11 +60,11 @@ def main(argv: Sequence[str]) -> int:
     served = summaries.served_by([*a, *b], flags.served) if priced else 1.0
     result = compare(a, b, flags.metric, served)
   except ValueError as error:
-    print(f"error: {error}", file=sys.stderr)
+    complain(error)
     return 2
-  console.print(table(a, b, flags.metric, served, result))
+  tables.show(table(a, b, flags.metric, served, result), console)
   for line in (*left_out, *result.lines):
-    console.print(line, soft_wrap=True, markup=False)
+    console.print(plain(line), soft_wrap=True, markup=False)
   return 0
 
 

@@ -3,9 +3,7 @@
 import hashlib
 import io
 import json
-import os
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 import sentencepiece
+
+from rsrc_jax.output import files
 
 # The first ids of every vocabulary, in this order.
 SPECIALS = (
@@ -206,7 +206,7 @@ def train_sentencepiece(
   Raises:
     ValueError: `vocab_size` is more, or less, than the sentences can fill.
   """
-  _write(Path(path), _train(sentences, vocab_size))
+  files.write_bytes(path, _train(sentences, vocab_size))
 
 
 def cached_sentencepiece(
@@ -240,7 +240,7 @@ def cached_sentencepiece(
         return str(path), False
     model = _train(sentences, pieces, room)
     path = Path(cache_dir, f"{key}-{_hash(model)}.model")
-    _write(path, model)
+    files.write_bytes(path, model)
   except OSError as error:
     raise ValueError(
       f"cache_dir={str(cache_dir)!r} can't be used ({error.strerror}): set "
@@ -251,15 +251,6 @@ def cached_sentencepiece(
 
 def _hash(data: bytes) -> str:
   return hashlib.sha256(data).hexdigest()[:16]
-
-
-def _write(path: Path, data: bytes) -> None:
-  """Writes a file next to its place, then moves it there: it is atomic."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-    part = Path(folder, path.name)
-    part.write_bytes(data)
-    os.replace(part, path)
 
 
 def _train(sentences: list[str], pieces: int, room: int = 0) -> bytes:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from rsrc_jax.output import files
+from rsrc_jax.output.plain import plain
 from rsrc_jax.report import html
 from rsrc_jax.report.codes import (
   LEVELS,
@@ -16,7 +18,6 @@ from rsrc_jax.report.codes import (
   label_of,
   left_out,
   level,
-  plain,
   recorded,
 )
 
@@ -53,7 +54,7 @@ def write(run: Path, arms: dict[str, list[Sheet]], path: Path) -> Path:
     ValueError: it can't be written there.
   """
   try:
-    path.write_text(page(run.resolve().name, arms), encoding="utf-8")
+    files.write_text(path, page(run.resolve().name, arms))
   except OSError as error:
     raise ValueError(
       f"{path} can't be written ({error.strerror}): give another place by "

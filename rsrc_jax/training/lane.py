@@ -17,7 +17,14 @@ from rsrc_jax.accounting.totals import joules
 from rsrc_jax.build.setup import Setup
 from rsrc_jax.data import sources
 from rsrc_jax.evaluation import code_judge
-from rsrc_jax.runtime import checkpoint, processes, run_dir, run_log, sharding
+from rsrc_jax.runtime import (
+  checkpoint,
+  failures,
+  processes,
+  run_dir,
+  run_log,
+  sharding,
+)
 from rsrc_jax.stages import closed_form
 from rsrc_jax.stages.stage import Stage
 from rsrc_jax.types import Metrics, Params, TrainState
@@ -93,7 +100,10 @@ def begin(lane: Lane) -> None:
   """Opens the ledger and the log for the steps that follow."""
   shared, stage = lane.shared, lane.stage
   shared.ledger.resume(stage.name, lane.saved.get("ledger"))
-  shared.run.log.start(stage.name, lane.title, lane.step, stage.steps)
+  shared.run.log.start(
+    stage.name, lane.title, lane.step, stage.steps,
+    lane.saved.get("unwritten", ()),
+  )  # fmt: skip
 
 
 def close(lane: Lane) -> None:
@@ -206,7 +216,27 @@ def settle(lane: Lane, *, stopping: bool = False) -> Lane:
 
   Raises:
     FloatingPointError: the loss is not finite.
+    OSError: a file can't be written; the lane was saved if that could be.
   """
+  saved = lane.done or stopping
+  saved |= lane.step % lane.shared.setup.config.checkpoint.every == 0
+  lane, valid = _settled(lane)
+  error = lane.shared.run.log.failed or lane.shared.ledger.failed
+  alone = processes.count() == 1  # several would have to agree on it
+  if saved or (error and alone):
+    try:
+      lane = _saved(lane, valid)
+    except OSError as other:
+      raise (error or other) from None
+    if error:
+      error.add_note(f"{lane.stage.name} is saved at step {lane.step}.")
+  if error:
+    raise error
+  return lane
+
+
+def _settled(lane: Lane) -> tuple[Lane, dict[str, Any]]:
+  """The lane, its window logged where that is due, and its validation."""
   shared, stage, step = lane.shared, lane.stage, lane.step
   config, log, ledger = shared.setup.config, shared.run.log, shared.ledger
   spent = lambda: _spent(ledger, stage.name, config.ledger.pue)
@@ -223,9 +253,7 @@ def settle(lane: Lane, *, stopping: bool = False) -> Lane:
     with ledger.phase("evaluation", stage.name):
       valid = _validate(lane)
     log.valid(step, valid | spent())
-  if lane.done or step % config.checkpoint.every == 0 or stopping:
-    lane = _saved(lane, valid)
-  return lane
+  return lane, valid
 
 
 def held_out(lane: Lane) -> tuple[TrainState, dict[str, float]]:
@@ -239,11 +267,14 @@ def held_out(lane: Lane) -> tuple[TrainState, dict[str, float]]:
 
 def _saved(lane: Lane, valid: dict[str, Any]) -> Lane:
   """The lane, saved; its window is on the host now."""
-  ledger = lane.shared.ledger
+  ledger, log = lane.shared.ledger, lane.shared.run.log
   window = [{k: float(v) for k, v in m.items()} for m in lane.window]
   host = {"iterator": lane.stream.get_state(), "window": window}
-  host["ledger"] = ledger.position()
-  with ledger.phase("checkpoint", lane.stage.name):
+  host |= {"ledger": ledger.position(), "unwritten": log.unwritten}
+  with (
+    ledger.phase("checkpoint", lane.stage.name),
+    failures.writing(lane.saver.directory),
+  ):
     checkpoint.save(lane.saver, lane.state, host, valid)
   return lane._replace(window=window)
 
