@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rsrc_jax.output.plain import lines
+from rsrc_jax.output.plain import plain
 
+KEPT = "\n\u00a0"  # in cells: lines, and the space between number and unit
 FLOOR = 16  # cells that a column of text gets at least, if it needs them
 
 
@@ -25,6 +26,8 @@ def show(table: Table, console: Console | None = None, end: str = "\n") -> None:
   made = parts(table, console.width)
   for number, part in enumerate(made, 1):
     console.print(part, end=end if number == len(made) else "\n\n")
+  if len(made) > 1 and table.caption:  # over the last part it would be narrow
+    console.print(__note(table.caption), style="italic dim", end=end)
 
 
 def screen() -> int:
@@ -54,7 +57,8 @@ def parts(table: Table, width: int) -> list[Table]:
     needs.append(max(widest[i], words) if rigid[i] else min(most, FLOOR))
   # Between columns: padding on both sides, and the line of the box.
   gap = table.padding[1] + table.padding[3] + (table.box is not None)
-  frame = 2 * (table.box is not None and table.show_edge) + 2
+  frame = 2 * (table.box is not None and table.show_edge)
+  frame -= table.box is not None  # nothing stands behind the last column
   for i in range(1, len(needs)):
     if needs[0] + needs[i] + 2 * gap > width - frame:  # alone, it is too wide
       rigid[i], needs[i] = False, FLOOR
@@ -62,7 +66,7 @@ def parts(table: Table, width: int) -> list[Table]:
   made = [_part(table, group, rigid) for group in groups]
   for part in made[1:]:
     part.title = None
-  for part in made[:-1]:
+  for part in made * (len(made) > 1):
     part.caption = None
   return made
 
@@ -86,9 +90,8 @@ def grouped(widths: Sequence[int], width: int) -> list[list[int]]:
 
 def _part(table: Table, group: list[int], rigid: list[bool]) -> Table:
   """Some columns of a table."""
-  note = lambda x: _text(x) if isinstance(x, Text) else x
   made = Table(
-    title=note(table.title), caption=note(table.caption), box=table.box,
+    title=_note(table.title), caption=_note(table.caption), box=table.box,
     padding=table.padding, pad_edge=table.pad_edge, show_edge=table.show_edge,
     title_justify=table.title_justify, caption_justify=table.caption_justify,
   )  # fmt: skip
@@ -111,11 +114,14 @@ def _part(table: Table, group: list[int], rigid: list[bool]) -> Table:
 
 def _text(cell: Any) -> Text:
   """A cell as harmless text, never as markup, in its own style."""
-  if isinstance(cell, Text) and lines(cell.plain) == cell.plain:
-    return cell
-  if isinstance(cell, Text):
-    return Text(lines(cell.plain), cell.style)
-  return Text(lines(cell))
+  text = cell if isinstance(cell, Text) else Text(str(cell))
+  harmless = plain(text.plain, KEPT)
+  return text if harmless == text.plain else Text(harmless, text.style)
+
+
+def _note(text: Any) -> Any:
+  """A title or caption; a string is the package's own."""
+  return _text(text) if isinstance(text, Text) else text
 
 
 def _wide(text: Text) -> int:

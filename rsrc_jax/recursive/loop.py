@@ -183,8 +183,9 @@ def run_arm(
       window = [{k: float(v) for k, v in m.items()} for m in window]
       host = {"window": window, "curve": curve, "seconds": seconds}
       host |= {"ledger": ledger.position(), "unwritten": log.unwritten}
-      with ledger.phase("checkpoint", arm.name), failures.writing(
-        saver.directory
+      with (
+        ledger.phase("checkpoint", arm.name),
+        failures.writing(saver.directory),
       ):
         checkpoint.save(saver, state, host, {})
     if failed:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -88,7 +89,10 @@ def show(
 def table(summary: dict) -> Table:
   """The arms, one row each."""
   title = f"{summary['source']}, {summary['test']} test puzzles"
-  found = Table(title=Text(title))
+  found = Table(
+    title=Text(title), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
+    show_edge=False, title_justify="left",
+  )  # fmt: skip
   found.add_column("arm")
   for _, title in COLUMNS:
     found.add_column(title, justify="right")

@@ -1,5 +1,7 @@
 """The codes of a run as a page that loads nothing from outside itself."""
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,8 @@ def write(run: Path, arms: dict[str, list[Sheet]], path: Path) -> Path:
     ValueError: it can't be written there.
   """
   try:
+    if not path.parent.is_dir():  # or a wrong path would make folders
+      raise NotADirectoryError(errno.ENOENT, os.strerror(errno.ENOENT))
     files.write_text(path, page(run.resolve().name, arms))
   except OSError as error:
     raise ValueError(

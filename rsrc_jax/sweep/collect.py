@@ -72,9 +72,8 @@ def collect(plan: Plan, scores: str = "") -> Collected:
   fields = list(dict.fromkeys(k for x in plan.runs for k in x.changes))
   rows, names = [], {}
   for run in ended:
-    summary = read_json(
-      run.workdir / "summary.json", "Remove it; ./tools/sweep run makes it again."
-    )
+    remedy = "Remove it; ./tools/sweep run makes it again."
+    summary = read_json(run.workdir / "summary.json", remedy)
     found = _asked(summary, scores) if scores else _headline(summary)
     names |= dict.fromkeys(found)
     values = plan.settings | run.changes
