@@ -233,8 +233,8 @@ def _judge(
   found = statistics.t_interval(values)
   if found.high - found.low < ROUNDING < abs(values.mean()):
     verdict = (
-      "no verdict: the seeds don't differ at all: is it one run, copied? Give a "
-      "run of each seed."
+      "no verdict: the seeds don't differ at all: is it one run, copied? Give "
+      "a run of each seed."
     )
     return Result("", signed, values, found, model, [*lines, verdict])
   clear = max(found.low, -found.high) > ROUNDING

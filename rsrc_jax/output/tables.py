@@ -27,7 +27,7 @@ def show(table: Table, console: Console | None = None, end: str = "\n") -> None:
   for number, part in enumerate(made, 1):
     console.print(part, end=end if number == len(made) else "\n\n")
   if len(made) > 1 and table.caption:  # over the last part it would be narrow
-    console.print(__note(table.caption), style="italic dim", end=end)
+    console.print(_note(table.caption), style="italic dim", end=end)
 
 
 def screen() -> int:

@@ -259,7 +259,7 @@ def test_a_damaged_line_is_named(tmp_path, line):
   Ledger(path, clock.meter()).close()
   first, last = path.read_text().splitlines()
   path.write_text(f"{first}\n{line}\n{last}\n")
-  with pytest.raises(ValueError, match="ledger.jsonl.*(line 2|2. line)"):
+  with pytest.raises(ValueError, match=r"ledger\.jsonl.*(line 2|2\. line)"):
     Ledger(path, clock.meter())
 
 

@@ -1,4 +1,4 @@
-"""Whether a page has what its own Content-Security-Policy lets a browser use."""
+"""Whether a page holds only what its Content-Security-Policy allows."""
 
 import base64
 import hashlib

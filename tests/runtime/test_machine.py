@@ -62,7 +62,7 @@ def test_a_workdir_that_can_be_made_leaves_no_trace_of_the_check(tmp_path):
 def test_a_file_in_the_place_of_the_workdir(tmp_path):
   (tmp_path / "file").write_text("")
   for workdir in (tmp_path / "file", tmp_path / "file" / "run"):
-    with pytest.raises(ValueError, match="--workdir=.*file is no folder"):
+    with pytest.raises(ValueError, match=r"--workdir=.*file is no folder"):
       run_dir.check(workdir)
 
 
