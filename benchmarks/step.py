@@ -28,6 +28,7 @@ from rsrc_jax.build.setup import make_setup
 from rsrc_jax.data import sources
 from rsrc_jax.lm import rollout, tokens
 from rsrc_jax.lm.keys import row_keys
+from rsrc_jax.output import tables
 from rsrc_jax.runtime import sharding
 from rsrc_jax.stages import plan
 from rsrc_jax.types import Tokens
@@ -205,8 +206,8 @@ def main(argv):
   seconds = statistics.median(runs)
   row("whole step", first, seconds, total, "bold")
 
-  console = Console(width=100)
-  console.print(table)
+  console = Console()
+  tables.show(table, console)
   count = sum(x.size for x in jax.tree.leaves(params))
   group = config.patterns.cdv.group
   console.print(

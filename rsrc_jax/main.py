@@ -18,6 +18,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
+from rsrc_jax.output.plain import complain, lines, plain
 from rsrc_jax.runtime import cache, cards, configs, listing, named, places
 
 # What `rsrc` runs besides training: a word, and the module that it starts.
@@ -60,7 +61,7 @@ def check_machine() -> None:
   except ModuleNotFoundError as error:
     sys.exit(f"error: {error.name} is not installed: pip install {error.name}.")
   except ValueError as error:
-    sys.exit(f"error: {error}")
+    sys.exit(lines(f"error: {error}"))
 
 
 def main(argv: list[str]) -> None:
@@ -77,7 +78,7 @@ def main(argv: list[str]) -> None:
   import jax
   from rich.console import Console
 
-  from rsrc_jax.runtime import processes
+  from rsrc_jax.runtime import failures, processes
   from rsrc_jax.runtime.signals import Interrupted
 
   config = CONFIG.value
@@ -92,41 +93,55 @@ def main(argv: list[str]) -> None:
     processes.join(
       COORDINATOR.value, PROCESSES.value, PROCESS.value, cluster=CLUSTER.value
     )
-    cards.check_used(jax.default_backend())
+    cards.check_used(cards.backend())
     loop = named.loop_of(config)
     summary = loop.train(config, workdir)
   except Interrupted as stopped:
     command = shlex.join([places.command(sys.argv[0]), *sys.argv[1:]])
     # Not wrapped, so that the command can be copied.
     text = f"Stopped: {stopped}. Go on with:\n  {command}"
-    console.print(text, style="bold", soft_wrap=True, markup=False)
+    console.print(lines(text), style="bold", soft_wrap=True, markup=False)
     sys.exit(3)
-  except (ValueError, FileNotFoundError, FloatingPointError) as error:
-    if os.environ.get("RSRC_TRACEBACK"):
-      raise
-    console.print(
-      f"error: {error}", style="bold red", soft_wrap=True, markup=False
-    )
-    processes.leave(2)
   except Exception as error:
-    if processes.count() == 1:
+    said = failures.line(error, workdir)
+    if os.environ.get("RSRC_TRACEBACK") and said is not None:
+      raise
+    if said is not None:
+      console.print(
+        lines(f"error: {said}"), style="bold red", soft_wrap=True, markup=False
+      )
+      processes.leave(failures.code(error))
+    if not jax.distributed.is_initialized():
       raise
     traceback.print_exc()
     console.print(
       f"error: process {processes.index()} of {processes.count()} can't go on "
-      f"({str(error).splitlines()[0][:200]}): another one may have died. When "
-      "all have ended, start them again as before: the run goes on from its "
-      "last checkpoint.",
+      f"({plain(str(error))[:200]}): another one may have died. When all have "
+      "ended, start them again as before: the run goes on from its last "
+      "checkpoint.",
       style="bold red", soft_wrap=True, markup=False,
     )  # fmt: skip
     processes.leave(1)
-  if not processes.first():
-    return
-  if show := getattr(loop, "show", None):  # optional
-    path, tables = show(summary, workdir)
-    for table in tables:
-      Console().print(table, end="\n\n")
-    print(f"report: {path}")
+  if processes.first() and hasattr(loop, "show"):  # optional
+    _show(loop, summary, workdir)
+
+
+def _show(loop, summary: dict, workdir: Path) -> None:
+  """Prints the tables of a run that has ended, and writes its report."""
+  from rsrc_jax.output import tables  # imports rich
+
+  try:
+    path, found = loop.show(summary, workdir)
+  except OSError as error:
+    complain(
+      f"--workdir={workdir}: the report can't be written ({error.strerror}); "
+      "the results are in summary.json. Make the folder writable, or free some "
+      "space, and give the same command."
+    )
+    sys.exit(1)
+  for table in found:
+    tables.show(table, end="\n\n")
+  print(f"report: {plain(path)}")
 
 
 def cli() -> None:
@@ -142,7 +157,7 @@ def cli() -> None:
   try:
     line = [sys.argv[0], *configs.resolved(sys.argv[1:])]
   except ValueError as error:
-    sys.exit(f"error: {error}")
+    sys.exit(lines(f"error: {error}"))
   app.run(main, argv=line, flags_parser=parse)
 
 
@@ -151,7 +166,7 @@ def parse(argv: list[str]) -> list[str]:
   try:
     return configs.parsed(argv)
   except ValueError as error:
-    sys.exit(f"error: {error}")
+    sys.exit(lines(f"error: {error}"))
 
 
 if __name__ == "__main__":

@@ -31,10 +31,12 @@ from rsrc_jax.accounting.ledger import NOTHING
 from rsrc_jax.accounting.split_meter import SplitMeter
 from rsrc_jax.build import identity
 from rsrc_jax.build.setup import Setup, make_setup
+from rsrc_jax.output.plain import lines, plain
 from rsrc_jax.runtime import (
   cache,
   configs,
   corpus_log,
+  failures,
   named,
   old_configs,
   processes,
@@ -91,6 +93,8 @@ def train(
       single.train(config, workdir)
       for config, workdir in zip(of, workdirs, strict=True)
     ]
+  for workdir in workdirs:
+    run_dir.check_writable(workdir)
   done = [_ended(*x) for x in zip(of, workdirs, strict=True)]
   left = [i for i, summary in enumerate(done) if summary is None]
   made = _together([of[i] for i in left], [workdirs[i] for i in left], how)
@@ -341,12 +345,14 @@ def main() -> None:
   except Interrupted as stopped:
     console.print(f"Stopped: {stopped}. The same command goes on.")
     sys.exit(state.SAVED)
-  except (ValueError, FileNotFoundError, FloatingPointError) as error:
-    console.print(f"error: {error}", style="bold red")
-    sys.exit(2)
+  except Exception as error:
+    if (said := failures.line(error, asked.runs)) is None:
+      raise
+    console.print(lines(f"error: {said}"), style="bold red")
+    sys.exit(failures.code(error))
   for summary, workdir in zip(summaries, workdirs, strict=True):
     single.show(summary, workdir)
-    print(f"report: {workdir / 'report.html'}")
+    print(f"report: {plain(workdir / 'report.html')}")
 
 
 if __name__ == "__main__":

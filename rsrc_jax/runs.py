@@ -9,7 +9,6 @@ The run's folder is not changed.
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from rsrc_jax.build.overrides import arm_config
 from rsrc_jax.build.setup import Setup, make_setup
 from rsrc_jax.evaluation import code_judge
 from rsrc_jax.models import lora
+from rsrc_jax.output import files
 from rsrc_jax.runtime import (
   cache,
   checkpoint,
@@ -53,7 +53,9 @@ class Run:
   @functools.cached_property
   def summary(self) -> dict[str, Any]:
     """The summary of train.train."""
-    return json.loads((self.workdir / "summary.json").read_text())
+    return files.read_json(
+      self.workdir / "summary.json", "Give the run's command: it is made again."
+    )
 
   @functools.cached_property
   def untrained(self) -> Params:
@@ -271,8 +273,9 @@ def read_config(workdir: str | Path) -> ml_collections.ConfigDict:
   path = Path(workdir) / "config.json"
   if not path.is_file():
     raise ValueError(f"{workdir} holds no run: it has no config.json.")
+  stored = files.read_json(path, "Put it back from a copy.")
   try:
-    stored = old_configs.upgraded(json.loads(path.read_text()))
+    stored = old_configs.upgraded(stored)
   except ValueError as error:
     raise ValueError(f"{path}: {error}") from None
   return ml_collections.ConfigDict(_with_tuples(stored))

@@ -23,6 +23,7 @@ from rsrc_jax.accounting.ledger import Ledger
 from rsrc_jax.build import identity
 from rsrc_jax.build.setup import Setup, make_setup
 from rsrc_jax.evaluation import code_judge, heldout, service
+from rsrc_jax.output import files
 from rsrc_jax.runtime import (
   cache,
   corpus_log,
@@ -73,12 +74,15 @@ def train(
   With several processes (processes.join) all call it and get the same summary.
 
   Raises:
-    ValueError: a setting or a corpus cannot work; before any compilation.
+    ValueError: a setting or a corpus cannot work, or the workdir can't be
+      written; before any compilation.
     Interrupted: SIGTERM or Ctrl-C arrived, and the run was saved.
     FloatingPointError: the loss is not finite.
+    OSError: a file can't be written any more; what could be saved is saved.
   """
   meter = open_meter()
   since = meter.read()
+  run_dir.check_writable(Path(workdir))
   console = Console(stderr=True, quiet=not processes.first())
   with run_log.waiting("reading the corpus", log.console if log else console):
     setup = make_setup(
@@ -140,6 +144,7 @@ def run(
   made = provenance.environment()  # now, since the tree may change during a run
   if (done := run_dir.summary_of(config, workdir, found)) is not None:
     return done
+  run_dir.check_writable(workdir)
   with run_dir.open_run(config, workdir, log, stop, found) as opened:
     shared = share(setup, opened, meter, since)
     with contextlib.closing(shared.ledger):
@@ -206,6 +211,7 @@ def finish(
   made: provenance.environment at its start.
   """
   config, ledger, opened = shared.setup.config, shared.ledger, shared.run
+  ledger.check()
   summary = tested.summary | {"made_with": provenance.made_with(made)}
   if ledger.path is not None:
     facts = {x.name: account.Facts(x.english, x.reads_base) for x in stages[1:]}
@@ -216,7 +222,7 @@ def finish(
     lines = run_log.read_jsonl(opened.log.path)
     summary["trajectory"] = account.trajectory(lines)
     opened.log.totals(account.scalars(summary))
-  run_log.write_json(opened.log_dir / "summary.json", summary)
+  files.write_json(opened.log_dir / "summary.json", summary)
   return summary
 
 

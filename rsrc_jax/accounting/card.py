@@ -10,7 +10,6 @@ import argparse
 import hashlib
 import json
 import shlex
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +18,8 @@ import numpy as np
 
 from rsrc_jax.accounting import energy
 from rsrc_jax.metrics import statistics
+from rsrc_jax.output import files
+from rsrc_jax.output.plain import complain, plain
 from rsrc_jax.runtime import run_log
 
 SCHEMA = Path(__file__).with_name("card_schema.json")
@@ -187,11 +188,11 @@ def main(argv: list[str] | None = None) -> int:
   options = parser.parse_args(argv)
   output = options.output or options.run / "card.json"
   try:
-    run_log.write_json(output, make(options.run, options.siblings))
+    files.write_json(output, make(options.run, options.siblings))
   except (ValueError, OSError) as error:
-    print(f"error: {error}", file=sys.stderr)
+    complain(error)
     return 1
-  print(f"card: {output}")
+  print(f"card: {plain(output)}")
   return 0
 
 

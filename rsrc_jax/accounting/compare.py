@@ -12,7 +12,6 @@ The metrics are ours and are defined in metrics/rsrc.py; e_i is of C and D.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -26,6 +25,8 @@ from rsrc_jax.accounting import energy, summaries
 from rsrc_jax.accounting.summaries import Run
 from rsrc_jax.metrics import rsrc, statistics
 from rsrc_jax.metrics.statistics import Interval
+from rsrc_jax.output import tables
+from rsrc_jax.output.plain import complain, plain
 
 LABELS = {
   "rsrc_i": "RSRC_i (ours)",
@@ -59,11 +60,11 @@ def main(argv: Sequence[str]) -> int:
     served = summaries.served_by([*a, *b], flags.served) if priced else 1.0
     result = compare(a, b, flags.metric, served)
   except ValueError as error:
-    print(f"error: {error}", file=sys.stderr)
+    complain(error)
     return 2
-  console.print(table(a, b, flags.metric, served, result))
+  tables.show(table(a, b, flags.metric, served, result), console)
   for line in (*left_out, *result.lines):
-    console.print(line, soft_wrap=True, markup=False)
+    console.print(plain(line), soft_wrap=True, markup=False)
   return 0
 
 
@@ -105,7 +106,8 @@ def compare(a: list[Run], b: list[Run], metric: str, served: float) -> Result:
       f"{', '.join(zero)}. Signed bits saved are compared instead, A - B."
     )
     values = np.array([_saved(x) - _saved(y) for x, y in both])
-    return _judge("signed bits saved", True, values, None, [line])
+    found = _judge("signed bits saved", True, values, None, [line])
+    return _unless_copied(found, a, b)
   logs = [log_metric(x, metric, served) - log_metric(y, metric, served)
           for x, y in both]  # fmt: skip
   logs = np.stack(logs)  # [seeds, draws]
@@ -121,7 +123,20 @@ def compare(a: list[Run], b: list[Run], metric: str, served: float) -> Result:
       "Energy model alone, 5-95 % over its draws of the mean A / B: "
       f"{_ratios(*model)}{differ}."
     )
-  return _judge(LABELS[metric], False, logs.mean(1), model, lines)
+  found = _judge(LABELS[metric], False, logs.mean(1), model, lines)
+  return _unless_copied(found, a, b)
+
+
+def _unless_copied(found: Result, a: list[Run], b: list[Run]) -> Result:
+  """Takes the verdict back where several seeds are one and the same run."""
+  for name, runs in (("A", a), ("B", b)):
+    if seeds := summaries.copies(runs):
+      verdict = (
+        f"no verdict: seeds {', '.join(map(str, seeds))} of {name} have the "
+        "very same numbers: is it one run, copied? Give a run of each seed."
+      )
+      return found._replace(better="", lines=[*found.lines[:-1], verdict])
+  return found
 
 
 def _gain(run: Run, metric: str) -> float:
@@ -216,8 +231,12 @@ def _judge(
     )
     return Result("", signed, values, None, model, [*lines, verdict])
   found = statistics.t_interval(values)
-  if found.high - found.low < ROUNDING:
-    lines = [*lines, "The seeds don't differ at all: is it one run, copied?"]
+  if found.high - found.low < ROUNDING < abs(values.mean()):
+    verdict = (
+      "no verdict: the seeds don't differ at all: is it one run, copied? Give "
+      "a run of each seed."
+    )
+    return Result("", signed, values, found, model, [*lines, verdict])
   clear = max(found.low, -found.high) > ROUNDING
   # The seeds may agree on what only the prior of the energy model decides.
   blurred = clear and model is not None and model[0] <= 0 <= model[1]

@@ -13,7 +13,6 @@ was done twice is therefore counted. totals.py sums, from the file alone.
 
 import contextlib
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any
 import jax
 
 from rsrc_jax.accounting import energy
-from rsrc_jax.runtime import run_log
+from rsrc_jax.output import files
 
 # Of a training step that is one program, in the order in which they run. Their
 # FLOPs are counted apart; their seconds are shares of the step's. A role may
@@ -32,6 +31,7 @@ PHASES = ("data", "compile", *SCOPES, "evaluation", "checkpoint", "test",
           "service", "idle")  # fmt: skip
 # Not part of what it took to train: the final test, and measuring the service.
 AFTER = ("test", "service")
+NEEDED = ("kind", "n", "session", "arm", "at")  # of every line
 NOTHING = energy.Use(0.0, 0.0, {})
 
 
@@ -61,8 +61,13 @@ class Ledger:
       path: ledger.jsonl of a run; None keeps no ledger.
       meter: reads seconds, CPU seconds and counted joules.
       since: the meter before the data were built, which is charged as `data`.
+
+    Raises:
+      OSError: the file can't be written.
+      ValueError: it is damaged.
     """
     self.path, self.meter = path, meter
+    self.failed: OSError | None = None  # why a line could not be written
     self.lines, self.session = 0, 0
     self.opening = {
       "machine": meter.machine._asdict(),
@@ -74,13 +79,10 @@ class Ledger:
     self._last = ""  # its arm
     if path is None:
       return
-    before = run_log.read_jsonl(path) if path.exists() else []
+    before = _lines(path)
     # A last line that was cut short is dropped, or the next one would join it.
-    kept = "".join(json.dumps(line) + "\n" for line in before)
-    if path.exists() and path.read_text() != kept:
-      run_log.write_atomic(path, kept)
-    # Line by line: a kill loses no line that was written.
-    self._file = path.open("a", buffering=1, encoding="utf-8")
+    if before and not path.read_bytes().endswith(b"\n"):
+      files.write_lines(path, before)
     self.lines = before[-1]["n"] + 1 if before else 0
     for line in before:
       self._sum(line)
@@ -94,6 +96,15 @@ class Ledger:
     if since is not None:
       use = energy.minus(self._end, since)
       self._write("phase", phase="data", **use._asdict(), status="ok")
+    self.check()
+
+  def check(self) -> None:
+    """Raises the OSError of a line that could not be written, if one could not.
+
+    The lines after it are not written either, so that the file has no gap.
+    """
+    if self.failed is not None:
+      raise self.failed
 
   @contextlib.contextmanager
   def phase(
@@ -192,17 +203,13 @@ class Ledger:
 
   def read(self) -> list[dict]:
     """All lines, earlier sessions' among them."""
-    if self.path is None or not self.path.exists():
-      return []
-    return run_log.read_jsonl(self.path)
+    return [] if self.path is None else _lines(self.path)
 
   def close(self) -> None:
     """Ends the session in order; what came after its last phase is idle."""
     idle = energy.minus(self.meter.read(), self._end)
-    self._write("close", arm=self._last, idle=idle._asdict())
     self.meter.close()
-    if self.path is not None:
-      self._file.close()
+    self._write("close", arm=self._last, idle=idle._asdict())
 
   def _whose(self, arm: str) -> str:
     """The arm named, or that of the phase that is open."""
@@ -213,7 +220,12 @@ class Ledger:
       return
     line = {"kind": kind, "n": self.lines, "session": self.session}
     line |= {"arm": arm, "at": time.time(), **facts}
-    self._file.write(json.dumps(line) + "\n")  # a line a write: never cut
+    if self.failed is None:
+      try:
+        files.append(self.path, line)
+      except OSError as error:
+        # The sums go on, and into the next checkpoint: see `carry`.
+        self.failed = error
     self.lines += 1
     self._sum(line)
 
@@ -221,6 +233,22 @@ class Ledger:
     use, flops = spending([line])
     before, executed = self._spent.get(line["arm"], (NOTHING, 0.0))
     self._spent[line["arm"]] = (energy.add(before, use), executed + flops)
+
+
+def _lines(path: Path) -> list[dict]:
+  """The lines of a ledger; none where there is no file.
+
+  Raises:
+    ValueError: one was cut short, or edited.
+  """
+  found = files.read_jsonl(path) if path.exists() else []
+  for number, line in enumerate(found, 1):
+    if lack := [x for x in NEEDED if x not in line]:
+      raise ValueError(
+        f"{path}: its {number}. line has no {lack[0]!r}, and is of no ledger: "
+        "copy the file anew, or take that line out."
+      )
+  return found
 
 
 def spending(lines: list[dict]) -> tuple[energy.Use, float]:

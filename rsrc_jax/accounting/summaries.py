@@ -109,6 +109,16 @@ def pairs(a: list[Run], b: list[Run]) -> tuple[list[Run], list[Run], list[str]]:
   return [ours[s] for s in seeds], [theirs[s] for s in seeds], left_out
 
 
+def copies(runs: list[Run]) -> list[int]:
+  """Seeds whose arms have the same numbers to the last digit; [] if none.
+
+  Two runs never take the same time, so that one of them is a copy.
+  """
+  arms = [run.summary["rsrc"]["arms"][run.arm] for run in runs]
+  return [run.seed for run, x in zip(runs, arms, strict=True)
+          if arms.count(x) > 1]  # fmt: skip
+
+
 def served_by(runs: list[Run], served: float | None) -> float:
   """n: the flag's, or the one number that all summaries declare."""
   declared = {served}

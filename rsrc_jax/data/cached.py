@@ -5,9 +5,9 @@ it again, and a damaged file is made again. Several processes may write at once.
 """
 
 import hashlib
-import os
-import tempfile
 from pathlib import Path
+
+from rsrc_jax.output import files
 
 
 def digest(data: bytes) -> str:
@@ -38,21 +38,12 @@ def put(
     OSError: the folder can't be written to.
   """
   path = Path(folder, f"{key}-{digest(data)}.{suffix}")
-  write(path, data)
+  files.write_bytes(path, data)
   if most:
     age = lambda x: (x.stat().st_mtime, x.name)
     for old in sorted(path.parent.glob(f"*-*.{suffix}"), key=age)[:-most]:
       old.unlink(missing_ok=True)
   return path
-
-
-def write(path: Path, data: bytes) -> None:
-  """Writes a file next to its place, then moves it there: it is atomic."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-    part = Path(folder, path.name)
-    part.write_bytes(data)
-    os.replace(part, path)
 
 
 def unusable(folder: str | Path, error: OSError) -> ValueError:

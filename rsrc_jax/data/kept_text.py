@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rsrc_jax.data import cached, left_out, sentences
+from rsrc_jax.data import left_out, sentences
+from rsrc_jax.output import files
 
 SENTENCES, TOKENIZER = "sentences.json.gz", "tokenizer.model"
 MOST = 256 << 20  # bytes of sentences: no copy is made of a larger text
@@ -121,9 +122,9 @@ def write(
     data = Path(model).read_bytes()
     sha256 = hashlib.sha256(data).hexdigest()
     stored["tokenizer"] = {**asked, "sha256": sha256}
-    cached.write(folder / TOKENIZER, data)
+    files.write_bytes(folder / TOKENIZER, data)
   packed = json.dumps(stored, ensure_ascii=False, sort_keys=True).encode()
-  cached.write(folder / SENTENCES, gzip.compress(packed, 6, mtime=0))
+  files.write_bytes(folder / SENTENCES, gzip.compress(packed, 6, mtime=0))
   return ""
 
 

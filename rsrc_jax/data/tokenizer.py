@@ -12,6 +12,7 @@ import numpy as np
 import sentencepiece
 
 from rsrc_jax.data import cached, readable
+from rsrc_jax.output import files
 
 # The first ids of every vocabulary, in this order.
 SPECIALS = (
@@ -210,7 +211,7 @@ def train_sentencepiece(
   Raises:
     ValueError: `vocab_size` is more, or less, than the sentences can fill.
   """
-  cached.write(Path(path), _train(sentences, vocab_size))
+  files.write_bytes(path, _train(sentences, vocab_size))
 
 
 def cached_sentencepiece(

@@ -1,6 +1,5 @@
 """Rows of the test split, token by token: samples.jsonl and shown.jsonl."""
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +17,9 @@ from rsrc_jax.build.setup import Setup
 from rsrc_jax.data import sources
 from rsrc_jax.lm import keys, rollout, tokens
 from rsrc_jax.metrics import compression
+from rsrc_jax.output import files
 from rsrc_jax.rl import supervised
-from rsrc_jax.runtime import processes, run_log
+from rsrc_jax.runtime import processes
 from rsrc_jax.stages.stage import Stage
 from rsrc_jax.types import Constraints, Params, Tokens
 
@@ -261,8 +261,7 @@ def _shown(setup, arm: str, shown, count: int) -> list[dict[str, Any]]:
 
 def write_lines(path: Path, lines: list[dict]) -> None:
   """Writes JSON lines, whole or not at all."""
-  text = "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines)
-  run_log.write_atomic(path, text)
+  files.write_lines(path, lines)
 
 
 def _row(text: Tokens, i: int) -> list[int]:

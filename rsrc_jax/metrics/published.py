@@ -18,7 +18,6 @@ import argparse
 import itertools
 import json
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +26,9 @@ import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from rsrc_jax.output import tables
+from rsrc_jax.output.plain import complain
 
 TABLE = json.loads(
   Path(__file__).with_name("published_table.json").read_text(encoding="utf-8")
@@ -397,12 +399,12 @@ def main(argv: Sequence[str]) -> int:
     if any(value is not None for value in user):
       return _user_model(flags, console)
   except ValueError as error:
-    print(f"error: {error}", file=sys.stderr)
+    complain(error)
     return 2
   right = True
   if flags.check or not flags.audit:
     table, said, right = check(flags.version)
-    console.print(table)
+    tables.show(table, console)
     for sentence in said:
       console.print(sentence, soft_wrap=True)
   if flags.audit:
@@ -413,7 +415,8 @@ def main(argv: Sequence[str]) -> int:
       "Read in the formula, with nothing to compute: no uncertainty, no energy "
       "boundary, no cost of rollouts, verifier or failed runs."
     )
-    console.print(table, rankings())
+    tables.show(table, console)
+    tables.show(rankings(), console)
   return 0 if right else 1
 
 

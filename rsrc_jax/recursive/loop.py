@@ -6,7 +6,6 @@ the same puzzles, each for its own number of steps.
 """
 
 import contextlib
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,12 @@ from rsrc_jax.accounting.ledger import Ledger
 from rsrc_jax.accounting.totals import totals
 from rsrc_jax.data.grids import PuzzleData
 from rsrc_jax.lm import keys
+from rsrc_jax.output import files
 from rsrc_jax.recursive import arms, checks, measure, puzzles
 from rsrc_jax.recursive.arms import Arm
 from rsrc_jax.runtime import (
   checkpoint,
+  failures,
   finite,
   inputs,
   processes,
@@ -56,6 +57,7 @@ def train(
       puzzles; before any compile.
     Interrupted: SIGTERM or Ctrl-C came and the run was saved.
     FloatingPointError: the loss stopped being a number.
+    OSError: a file can't be written; the run goes on from its last checkpoint.
   """
   if processes.count() > 1:
     raise ValueError(
@@ -66,6 +68,7 @@ def train(
   meter = energy_sources.open_meter(accelerators=sharding.accelerators())
   begun = meter.read()
   checks.check(config)
+  run_dir.check_writable(workdir)
   provenance.check(config, workdir)
   made = provenance.environment()  # before: the source tree may change
   console = log.console if log else Console(stderr=True)
@@ -79,9 +82,9 @@ def train(
     ledger = Ledger(workdir / "ledger.jsonl", meter, since=begun)
     with contextlib.closing(ledger):
       found = _run_arms(config, built, data, run, ledger)
+    ledger.check()
     boards = [line for arm in found.values() for line in arm.pop("boards")]
-    lines = "".join(json.dumps(line) + "\n" for line in boards)
-    run_log.write_atomic(workdir / "samples.jsonl", lines)
+    files.write_lines(workdir / "samples.jsonl", boards)
     sums = totals(ledger.read(), pue=config.ledger.pue)
     summary = {
       "loop": "refine", "seed": config.seed, "source": data.name,
@@ -89,7 +92,7 @@ def train(
       "cells": data.cells, "arms": found, "seconds": sums["wall_seconds"],
       "ledger": sums, "made_with": provenance.made_with(made),
     }  # fmt: skip
-    run_log.write_json(workdir / "summary.json", summary)
+    files.write_json(workdir / "summary.json", summary)
   return summary
 
 
@@ -108,8 +111,10 @@ def _run_arms(config, built, data, run, ledger) -> dict[str, Any]:
       measured = measure.measure(
         config, arm, data, read, state, run.workdir, ledger
       )
-      run_log.write_json(path, measured | {"curve": curve})
-    found[arm.name] = json.loads(path.read_text())
+      files.write_json(path, measured | {"curve": curve})
+    found[arm.name] = files.read_json(
+      path, "Remove it, and give the same command: the arm is measured again."
+    )
   return found
 
 
@@ -156,7 +161,8 @@ def run_arm(
     checkpoint.close(saver)
     return state, curve
   ledger.resume(arm.name, host.get("ledger"))
-  log.start(arm.name, title, step, steps)
+  unwritten = host.get("unwritten", ())
+  log.start(arm.name, title, step, steps, unwritten)
   count = metering.compiled(
     ledger, "step", arm.step, state, arms.items_of(config, data, step),
     closed_form=arms.step_flops(arm, config.batch_size), arm=arm.name,
@@ -179,13 +185,20 @@ def run_arm(
     if last or step % config.eval.every == 0:
       curve.append(measure.validate(config, arm, data, state, read, seconds))
       log.valid(step, curve[-1])
-    if last or step % config.checkpoint.every == 0 or stopping:
+    failed = log.failed or ledger.failed
+    if last or step % config.checkpoint.every == 0 or stopping or failed:
       window = [{k: float(v) for k, v in m.items()} for m in window]
       host = {"window": window, "curve": curve, "seconds": seconds}
-      host["ledger"] = ledger.position()
-      with ledger.phase("checkpoint", arm.name):
+      host |= {"ledger": ledger.position(), "unwritten": log.unwritten}
+      with (
+        ledger.phase("checkpoint", arm.name),
+        failures.writing(saver.directory),
+      ):
         finite.check_params(title, step, state.params, **remedy)
         checkpoint.save(saver, state, host, {})
+    if failed:
+      failed.add_note(f"{arm.name} is saved at step {step}.")
+      raise failed
     if stopping and not last:
       log.end()
       checkpoint.close(saver)

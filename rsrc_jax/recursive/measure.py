@@ -1,5 +1,6 @@
 """What is measured of an arm: during training, and on the test puzzles."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from rsrc_jax.accounting import metering
 from rsrc_jax.accounting.ledger import Ledger
 from rsrc_jax.data.grids import PuzzleData
+from rsrc_jax.output import files
 from rsrc_jax.recursive import dead_compute, puzzles
 from rsrc_jax.recursive.arms import Arm, step_flops
 from rsrc_jax.types import TrainState
@@ -92,12 +94,14 @@ def measure(
   }
   found |= _costs(config, arm, state)
   found["boards"] = boards(config, arm, data, everything.said)
+  stream = io.BytesIO()
   np.savez_compressed(
-    workdir / f"examined-{arm.name}.npz",
+    stream,
     exact=everything.exact, log_prob=everything.log_prob.astype(np.float32),
     advantage=everything.steps.advantage.astype(np.float32),
     kl=everything.steps.kl.astype(np.float32),
   )  # fmt: skip
+  files.write_bytes(workdir / f"examined-{arm.name}.npz", stream.getvalue())
   return found
 
 

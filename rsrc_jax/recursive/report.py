@@ -3,7 +3,6 @@
 python -m rsrc_jax.recursive.report RUN_DIR
 """
 
-import json
 import pathlib
 import sys
 from collections.abc import Callable
@@ -12,8 +11,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from rich import box
 from rich.table import Table
+from rich.text import Text
 
+from rsrc_jax.output import files
+from rsrc_jax.output.plain import complain, plain
 from rsrc_jax.report import html, style
 from rsrc_jax.report.html import section, text
 
@@ -56,8 +59,13 @@ def main(arguments: list[str]) -> int:
     print("usage: python -m rsrc_jax.recursive.report RUN_DIR", file=sys.stderr)
     return 2
   folder = pathlib.Path(arguments[0])
-  summary = json.loads((folder / "summary.json").read_text())
-  print(show(summary, folder)[0])
+  path, remedy = folder / "summary.json", "Give the run's command again."
+  try:
+    print(plain(show(files.read_json(path, remedy), folder)[0]))
+  except (ValueError, OSError) as error:
+    said = files.said(error) if isinstance(error, OSError) else error
+    complain(f"the report can't be made: {said}")
+    return 1
   return 0
 
 
@@ -66,10 +74,7 @@ def show(
 ) -> tuple[pathlib.Path, list[Table]]:
   """Writes the page and its figures; -> its path, tables to print."""
   workdir = pathlib.Path(workdir)
-  boards = [
-    json.loads(line)
-    for line in (workdir / "samples.jsonl").read_text().splitlines()
-  ]
+  boards = files.read_jsonl(workdir / "samples.jsonl")
   folder = workdir / "figures"
   folder.mkdir(exist_ok=True)
   drawings = {
@@ -77,13 +82,17 @@ def show(
     for name, make in draw(summary["arms"], boards).items()
   }
   path = workdir / "report.html"
-  path.write_text(page(workdir.resolve().name, summary, drawings), "utf-8")
+  files.write_text(path, page(workdir.resolve().name, summary, drawings))
   return path, [table(summary)]
 
 
 def table(summary: dict) -> Table:
   """The arms, one row each."""
-  found = Table(title=f"{summary['source']}, {summary['test']} test puzzles")
+  title = f"{summary['source']}, {summary['test']} test puzzles"
+  found = Table(
+    title=Text(title), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
+    show_edge=False, title_justify="left",
+  )  # fmt: skip
   found.add_column("arm")
   for _, title in COLUMNS:
     found.add_column(title, justify="right")

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rsrc_jax.output.plain import plain
+
 ROWS = 8  # sources of an arm, by default
 NOTHING = "—"
 # Up to so many bits, exclusive: what it is called, and its looks in a terminal,
@@ -146,13 +148,6 @@ def level(bits: float) -> int:
   if math.isinf(bits):
     return len(LEVELS)
   return sum(bits >= above for above, *_ in LEVELS)
-
-
-def plain(text: str) -> str:
-  """What may be printed: a control character would steer the terminal."""
-  return "".join(
-    c if c.isprintable() else f"\\u{ord(c):04x}" for c in str(text)
-  )
 
 
 def _of_samples(lines: list[dict], rows: int) -> Sheet:

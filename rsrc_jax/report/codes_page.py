@@ -1,8 +1,12 @@
 """The codes of a run as a page that loads nothing from outside itself."""
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
+from rsrc_jax.output import files
+from rsrc_jax.output.plain import plain
 from rsrc_jax.report import html
 from rsrc_jax.report.codes import (
   LEVELS,
@@ -16,7 +20,6 @@ from rsrc_jax.report.codes import (
   label_of,
   left_out,
   level,
-  plain,
   recorded,
 )
 
@@ -53,7 +56,9 @@ def write(run: Path, arms: dict[str, list[Sheet]], path: Path) -> Path:
     ValueError: it can't be written there.
   """
   try:
-    path.write_text(page(run.resolve().name, arms), encoding="utf-8")
+    if not path.parent.is_dir():  # or a wrong path would make folders
+      raise NotADirectoryError(errno.ENOENT, os.strerror(errno.ENOENT))
+    files.write_text(path, page(run.resolve().name, arms))
   except OSError as error:
     raise ValueError(
       f"{path} can't be written ({error.strerror}): give another place by "

@@ -19,6 +19,8 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from rsrc_jax.output import tables
+from rsrc_jax.output.plain import complain, plain
 from rsrc_jax.report.codes import (
   LEVELS,
   NEVER,
@@ -33,7 +35,6 @@ from rsrc_jax.report.codes import (
   left_out,
   level,
   load,
-  plain,
   recorded,
 )
 from rsrc_jax.report.codes_page import write
@@ -56,12 +57,12 @@ def main(arguments: list[str] | None = None) -> int:
     arms = load(given.run, wanted, given.rows)
     path = write(given.run, arms, given.html or given.run / "codes.html")
   except ValueError as error:
-    print(f"error: {error}", file=sys.stderr)
+    complain(error)
     return 2
   # A piece may hold what the terminal's encoding does not.
   sys.stdout.reconfigure(errors="backslashreplace")
   show(arms, Console(highlight=False))
-  print(path)
+  print(plain(path))
   return 0
 
 
@@ -71,10 +72,14 @@ def show(arms: dict[str, list[Sheet]], console: Console) -> None:
   for line in _legend(arms, bare):
     console.print(line)
   for name, sheets in arms.items():
-    console.print(Rule(Text(plain(name), "bold"), align="left"))
+    title = Text(plain(name), "bold")
+    if title.cell_len + 4 > console.width:  # a rule would cut it
+      console.print(title)
+      title = ""
+    console.print(Rule(title, align="left"))
     for sheet in sheets:
       console.print(Text(plain(sheet.title), "bold"))
-      console.print(_table(sheet, bare))
+      tables.show(_table(sheet, bare), console)
       if sheet.left:
         console.print(Text(left_out(sheet)), style="dim")
 

@@ -1,9 +1,13 @@
 """HTML that every page is made of: strings in, strings out."""
 
+import base64
+import hashlib
 import html
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+from rsrc_jax.output.plain import lines
 
 STYLE = pathlib.Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 
@@ -48,27 +52,45 @@ CAPTIONS = {
 
 def text(value: Any) -> str:
   """Any text as HTML; what has no glyph (control, surrogate) by its number."""
-  shown = (
-    c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}"
-    for c in str(value)
-  )  # fmt: skip
-  return html.escape("".join(shown), quote=True)
+  return html.escape(lines(value), quote=True)
 
 
-def document(title: str, body: str, style: str = "") -> str:
+def document(
+  title: str, body: str, style: str = "", scripts: Sequence[str] = ()
+) -> str:
   """A whole page, which loads nothing from outside itself.
+
+  Its policy lets a browser run and apply what is named here and nothing else:
+  no other script, no handler of an event, no style in an attribute.
 
   Args:
     title: for the tab of a browser.
     body: HTML.
     style: CSS of this page, after page.css.
+    scripts: the texts of the body's script elements.
   """
   return (
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+    f'<meta http-equiv="Content-Security-Policy" '
+    f'content="{policy(STYLE + style, scripts)}">'
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
     f"<title>{text(title)} · rsrc-jax</title><style>{STYLE}{style}</style>"
     f"</head>\n<body><main>\n{body}</main></body></html>\n"
   )
+
+
+def policy(style: str, scripts: Sequence[str]) -> str:
+  """A Content-Security-Policy: one style and some scripts, by their hashes."""
+  found = "default-src 'none'; base-uri 'none'; form-action 'none'; "
+  found += f"img-src data:; style-src {_hash(style)}"
+  if scripts:
+    found += f"; script-src {' '.join(map(_hash, scripts))}"
+  return found
+
+
+def _hash(text: str) -> str:
+  digest = hashlib.sha256(text.encode()).digest()
+  return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
 def header(kind: str, name: str, facts: str = "") -> str:

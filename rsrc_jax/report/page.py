@@ -6,7 +6,9 @@ it. A run adds sections of its own by files:
   config.report.sections = ("path/to/mine.py", ...)
 
 each with a function section(run) -> str, `run` being run_files.Run. A path is
-taken from the folder in which the report is made.
+taken from the folder in which the report is made. The policy of the page
+(html.policy) blocks scripts and styles of its own; a drawing is given to
+style.inline.
 """
 
 import importlib.util
@@ -16,7 +18,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from rsrc_jax.report import held_out, html
+from rsrc_jax.report import held_out, html, rsrc_section
 from rsrc_jax.report.html import section, text
 from rsrc_jax.report.ledger_section import ledger
 from rsrc_jax.report.numbers import number
@@ -33,7 +35,8 @@ APART = ("survival_map", "ledger")  # figures that have a section of their own
 def page(run: Run) -> str:
   """The whole document."""
   body = "".join(make(run) for make in SECTIONS)
-  return html.document(run.name, body, arm_styles(run.arms.looks))
+  styles = arm_styles(run.arms.looks)
+  return html.document(run.name, body, styles, [rsrc_section.SCRIPT])
 
 
 def header(run: Run) -> str:

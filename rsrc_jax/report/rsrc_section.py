@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+from rsrc_jax.output.plain import finite
 from rsrc_jax.report import (
   html,
   rsrc_table,
@@ -17,7 +18,7 @@ from rsrc_jax.report.numbers import count
 from rsrc_jax.report.rsrc_sentences import rsrc_sentences
 from rsrc_jax.report.run_files import Run
 
-SCRIPT = pathlib.Path(__file__).with_name("survival_map.js").read_text()
+SCRIPT = pathlib.Path(__file__).with_name("survival_map.js").read_text("utf-8")
 LIVES = ("arm", "RSRC_life(n) (ours)", "RSRC_t(n) (ours)", "RSRC_i (ours)",
          "energy spent on training", "Pareto front")  # fmt: skip
 
@@ -56,7 +57,8 @@ def _map(marks: list[dict], drawing: str, arms: Arms) -> str:
     "points": survival_map.plain(marks),
   }
   # In a script, HTML looks for nothing but its end tag and comments.
-  block = json.dumps(data, ensure_ascii=True).replace("<", "\\u003c")
+  block = json.dumps(finite(data), ensure_ascii=True, allow_nan=False)
+  block = block.replace("<", "\\u003c")
   titles = "".join(f'<th scope="col">{text(t)}</th>' for t in LIVES)
   n = count(marks[0]["samples_served"])
   caption = html.CAPTIONS["survival_map"]
@@ -73,5 +75,5 @@ def _map(marks: list[dict], drawing: str, arms: Arms) -> str:
     f'<div class="wide"><table class="sums"><thead><tr>{titles}</tr></thead>'
     '<tbody class="lives"></tbody></table></div></div></div>\n'
     f'<script type="application/json" id="survival-map-data">{block}</script>\n'
-    f"<script>\n{SCRIPT}</script>\n"
+    f"<script>{SCRIPT}</script>\n"
   )

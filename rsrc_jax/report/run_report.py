@@ -14,6 +14,8 @@ import sys
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from rsrc_jax.output import files
+from rsrc_jax.output.plain import complain, plain
 from rsrc_jax.report import (
   figures,
   heldout_table,
@@ -31,7 +33,11 @@ def main(arguments: list[str]) -> int:
   if len(arguments) != 1 or not pathlib.Path(arguments[0]).is_dir():
     print("usage: python -m rsrc_jax.report RUN_DIR", file=sys.stderr)
     return 2
-  print(write(arguments[0]))
+  try:
+    print(plain(write(arguments[0])))
+  except OSError as error:
+    complain(f"the report can't be written: {files.said(error)}")
+    return 1
   return 0
 
 
@@ -88,5 +94,5 @@ def _write(run: Run) -> pathlib.Path:
     drawings["survival_map"] = survival_map.write(marks, folder, arms=run.arms)
   path = run.folder / "report.html"
   text = page(run._replace(drawings=drawings))
-  path.write_text(text, encoding="utf-8")
+  files.write_text(path, text)
   return path

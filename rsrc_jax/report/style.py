@@ -17,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from rsrc_jax.output import files
+
 # Tables of the experiments take their numbers from here too.
 from rsrc_jax.report.numbers import count as count
 from rsrc_jax.report.numbers import short as short
@@ -140,12 +142,33 @@ def save(name: str, make: Callable[[], Figure], folder: pathlib.Path) -> str:
       return ""
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(stream, format="svg", metadata=nothing)
-    figure.savefig(folder / f"{name}.png", dpi=160, metadata={"Software": None})
-  svg = stream.getvalue()
-  (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
-  # The figures of one page share its ids.
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=160, metadata={"Software": None})
+  files.write_bytes(folder / f"{name}.png", image.getvalue())
+  files.write_text(folder / f"{name}.svg", stream.getvalue())
+  return inline(name, stream.getvalue())
+
+
+def inline(name: str, svg: str) -> str:
+  """matplotlib's SVG for a page, whose policy takes no styles from it.
+
+  Args:
+    name: put before its ids, which the figures of one page share.
+    svg: the text of a file.
+  """
   drawing = svg[svg.index("<svg") :]
-  return re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", drawing)
+  drawing = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", drawing)
+  # What its style element says of all elements is inherited from the root.
+  drawing = re.sub(r"<style.*?</style>", "", drawing, flags=re.S)
+  root = '<svg stroke-linejoin="round" stroke-linecap="butt"'
+  drawing = drawing.replace("<svg", root, 1)
+  return re.sub(r' style="([^"]*)"', _attributes, drawing)
+
+
+def _attributes(style: re.Match) -> str:
+  """The properties of a style as attributes, which SVG has for each of them."""
+  pairs = [x.split(":", 1) for x in style[1].split(";") if ":" in x]
+  return "".join(f' {k.strip()}="{v.strip()}"' for k, v in pairs)
 
 
 def panels() -> tuple[Figure, np.ndarray]:

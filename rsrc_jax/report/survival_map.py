@@ -13,15 +13,16 @@ gutters marked 0, what needed no training in the one marked ∞.
 """
 
 import argparse
-import csv
 import glob
-import io
 import json
 import math
 import pathlib
 import sys
 from typing import Any
 
+from rsrc_jax.output import files
+from rsrc_jax.output.plain import complain, csv_text
+from rsrc_jax.output.plain import plain as harmless
 from rsrc_jax.report import style, survival_layout, survival_plot
 from rsrc_jax.report import survival_points as marked
 from rsrc_jax.report.arms import Arms
@@ -49,8 +50,9 @@ def points(
   Raises:
     ValueError: no block, or blocks that do not belong on one map.
   """
-  blocks = [s.get("rsrc") or {} for s in summaries]
-  if not summaries or not all(block.get("arms") for block in blocks):
+  blocks = [s.get("rsrc") for s in summaries]
+  named = lambda x: isinstance(x, dict) and isinstance(x.get("arms"), dict)
+  if not blocks or not all(named(x) and x["arms"] for x in blocks):
     raise ValueError('there is no "rsrc" block: give summaries that have one.')
   for key in ("definitions", "verifier"):
     if len(found := {str(block.get(key)) for block in blocks}) > 1:
@@ -109,10 +111,9 @@ def write(
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   levels = survival_layout.levels(survival_layout.frame(points))
-  (folder / f"{name}.csv").write_text(_csv(points, levels), encoding="utf-8")
+  files.write_text(folder / f"{name}.csv", _csv(points, levels))
   table = {"iso_life_bit_per_joule": levels, "points": plain(points)}
-  text = json.dumps(table, indent=2, ensure_ascii=False) + "\n"
-  (folder / f"{name}.json").write_text(text, encoding="utf-8")
+  files.write_json(folder / f"{name}.json", table)
   known = () if arms is None else (arms.looks, arms.headline)
   return style.save(name, lambda: survival_plot.figure(points, *known), folder)
 
@@ -141,8 +142,9 @@ def main(arguments: list[str]) -> int:
     help="n, the samples served; default: as the runs declare")  # fmt: skip
   given = parser.parse_args(arguments)
   if given.samples is not None and not 0 < given.samples < math.inf:
-    print(f"error: --samples is {given.samples}: give a positive number of "
-          "samples served.", file=sys.stderr)  # fmt: skip
+    complain(
+      f"--samples is {given.samples}: give a positive number of samples served."
+    )
     return 2
   summaries = []
   for run in given.runs:
@@ -150,15 +152,18 @@ def main(arguments: list[str]) -> int:
       summary, problem = _read(pathlib.Path(path))
       summaries += [summary] * (not problem)
       if problem:
-        print(f"{path}: {problem}", file=sys.stderr)
+        print(harmless(f"{path}: {problem}"), file=sys.stderr)
   try:
     found = points(summaries, given.samples)
     write(found, given.output)
   except ValueError as error:
-    print(f"error: {error}", file=sys.stderr)
+    complain(error)
+    return 1
+  except OSError as error:
+    complain(f"--output={given.output}: {files.said(error)}.")
     return 1
   for ending in ("png", "svg", "csv", "json"):
-    print(given.output / f"survival_map.{ending}")
+    print(harmless(given.output / f"survival_map.{ending}"))
   return 0
 
 
@@ -172,20 +177,16 @@ def _read(path: pathlib.Path) -> tuple[dict, str]:
   except (ValueError, OSError):
     return {}, "cannot be read as JSON: give a summary.json."
   block = summary.get("rsrc") if isinstance(summary, dict) else None
-  if not (block or {}).get("arms"):
+  if not block:
     return {}, 'has no "rsrc" block: run it again, older runs kept no ledger.'
+  arms = block.get("arms") if isinstance(block, dict) else None
+  if not (isinstance(arms, dict) and arms):
+    return {}, 'its "rsrc" block has no arms: it was edited, or cut short.'
   return summary, ""
 
 
 def _csv(points: list[Point], levels: list[float]) -> str:
   """All marks, then a row for each line of equal life."""
   extra = dict.fromkeys(k for p in points for k in p if k not in COLUMNS)
-  stream = io.StringIO()
-  writer = csv.DictWriter(
-    stream, [*COLUMNS, *extra], restval="", lineterminator="\n"
-  )
-  writer.writeheader()
-  writer.writerows(points)
-  for level in levels:
-    writer.writerow({"mark": "iso-life", "rsrc_life": level})
-  return stream.getvalue()
+  lives = [{"mark": "iso-life", "rsrc_life": level} for level in levels]
+  return csv_text([*COLUMNS, *extra], [*points, *lives])

@@ -85,8 +85,9 @@ def from_entry(summary: dict, name: str, looks: Looks) -> Point:
   """One arm of one summary, flat; its place is not known yet."""
   block = summary["rsrc"]
   entry = block["arms"][name]
-  joules = entry.get("joules_per_sample") or {}
-  flops = entry.get("flops_per_sample") or {}
+  joules, flops = (
+    _block(entry, x) for x in ("joules_per_sample", "flops_per_sample")
+  )
   known = entry | {
     "joules": joules.get("total"),
     "joules_C": joules.get("C"),
@@ -95,7 +96,7 @@ def from_entry(summary: dict, name: str, looks: Looks) -> Point:
     "flops_D": flops.get("D"),
     "raw_bits": block.get("raw_bits"),
   }
-  known |= {f"m_star_{k}": v for k, v in (entry.get("m_star") or {}).items()}
+  known |= {f"m_star_{k}": v for k, v in _block(entry, "m_star").items()}
   # Known arms have a name of their own everywhere; the others say theirs.
   own = str(entry.get("label") or name).replace("_", " ")
   label = style.arm(name, looks).label if name in looks else own
@@ -115,16 +116,23 @@ def from_entry(summary: dict, name: str, looks: Looks) -> Point:
     value = quantiles(known.get(key)) or (amount(known.get(key)), None, None)
     point |= zip((key, f"{key}_p5", f"{key}_p95"), value, strict=True)
   point |= {key: amount(known.get(key)) for key in (*NUMBERS, *THRESHOLDS)}
-  for peer, value in (entry.get("n_star") or {}).items():
+  for peer, value in _block(entry, "n_star").items():
     point[f"n_star_{peer}"] = amount(value)
   return point
+
+
+def _block(entry: dict, key: str) -> dict:
+  """A part of an entry; {} where it is none."""
+  found = entry.get(key)
+  return found if isinstance(found, dict) else {}
 
 
 def _source(entry: dict, block: dict) -> str:
   """Where the joules come from; baselines share the machine of the arms."""
   if entry.get("source"):
     return str(entry["source"])
-  others = {e.get("source") for e in block["arms"].values() if e} - {None}
+  arms = [e for e in block["arms"].values() if isinstance(e, dict)]
+  others = {str(e["source"]) for e in arms if e.get("source")}
   return str(others.pop()) if len(others) == 1 else "unknown"
 
 

@@ -63,6 +63,26 @@ def judge(
   ]
 
 
+def backend() -> str:
+  """The backend that jax has started, such as "cpu".
+
+  Raises:
+    ValueError: it could not start one. One line.
+  """
+  import jax  # not before: see above
+
+  try:
+    return jax.default_backend()
+  except (RuntimeError, AssertionError) as error:
+    asked = os.environ.get("JAX_PLATFORMS") or ""
+    reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+    raise ValueError(
+      f"JAX_PLATFORMS={asked}: jax can't start it ({reason}). Unset it, set "
+      "JAX_PLATFORMS=cpu, or install jax for the accelerator "
+      "(docs/running.md)."
+    ) from None
+
+
 def check_used(backend: str) -> None:
   """Raises ValueError where jax passed over a card: call it once jax is up.
 

@@ -13,6 +13,7 @@ from typing import Any
 import ml_collections
 
 from rsrc_jax import __version__
+from rsrc_jax.output import files
 from rsrc_jax.runtime import old_configs, places, run_log
 
 PACKAGES = [
@@ -47,7 +48,7 @@ def check(config: ml_collections.ConfigDict, workdir: Path) -> None:
   path = workdir / "config.json"
   if not path.exists():
     return
-  stored = json.loads(path.read_text())
+  stored = files.read_json(path, "Put it back, or give another --workdir.")
   theirs, ours = (
     old_configs.flat(old_configs.upgraded(x)) for x in (stored, _plain(config))
   )

@@ -1,13 +1,14 @@
 """The run directory while a run writes to it: opened, refused, or finished."""
 
 import contextlib
-import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import ml_collections
 
+from rsrc_jax.output import files
 from rsrc_jax.runtime import (
   inputs,
   lock,
@@ -45,11 +46,28 @@ def summary_of(
     the config names. See inputs.py.
 
   Raises:
-    ValueError: the directory holds a run of another config, or on other data.
+    ValueError: the directory holds a run of another config, or on other data,
+      or a file of it is damaged.
   """
   check(config, workdir, found)
   path = workdir / "summary.json"
-  return json.loads(path.read_text()) if path.exists() else None
+  if not path.exists():
+    return None
+  return files.read_json(
+    path, "Remove it, and give the same command: it is made again."
+  )
+
+
+def check_writable(workdir: Path) -> None:
+  """Refuses a run directory that can't be written, before any work.
+
+  One with a finished run may be: it is only read.
+
+  Raises:
+    ValueError: it names --workdir, what is wrong and the remedy.
+  """
+  if not os.path.exists(workdir / "summary.json"):
+    files.check_folder(workdir, "--workdir")
 
 
 def check(

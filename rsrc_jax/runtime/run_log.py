@@ -1,7 +1,6 @@
 """What a run writes while it runs: JSON lines, TensorBoard, a live display."""
 
 import contextlib
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,7 +15,12 @@ from rich.progress import (
   TextColumn,
   TimeRemainingColumn,
 )
-from tensorboardX import SummaryWriter
+
+from rsrc_jax.output import files
+from rsrc_jax.output.files import read_jsonl as read_jsonl
+from rsrc_jax.output.files import write_json as write_json
+from rsrc_jax.output.plain import lines, plain
+from rsrc_jax.runtime.event_file import EventFile
 
 PLAIN_SECONDS = 10.0  # between lines where there is no terminal to redraw
 
@@ -25,7 +29,7 @@ PLAIN_SECONDS = 10.0  # between lines where there is no terminal to redraw
 def waiting(what: str, console: Console) -> Iterator[None]:
   """Shows one line: what a run waits for, and the seconds when it is over."""
   begun = time.monotonic()
-  console.print(f"{what} ...", end="", highlight=False)
+  console.print(f"{plain(what)} ...", end="", highlight=False, markup=False)
   try:
     yield
   except BaseException:
@@ -52,26 +56,39 @@ class Log:
     self.workdir = Path(workdir)
     self.console = console or Console(stderr=True, quiet=quiet)
     self.path = self.workdir / "metrics.jsonl"
+    # Why a line could not be written, and the lines since: the loop saves them
+    # with its checkpoint, and ends with the error.
+    self.failed: OSError | None = None
+    self.unwritten: list[dict[str, Any]] = []
     self._board = None
     self._progress = None
     self._task = None
     self._said = 0.0
 
-  def start(self, stage: str, title: str, step: int, steps: int) -> None:
+  def start(
+    self,
+    stage: str,
+    title: str,
+    step: int,
+    steps: int,
+    unwritten: Iterable[dict[str, Any]] = (),
+  ) -> None:
     """Opens a stage of `steps` steps that continues after `step`.
 
     Lines of later steps are removed: a killed run logged them after its last
     checkpoint, and they will be logged again.
+
+    unwritten: lines up to `step` that could not be written before.
     """
-    self.stage, self.title, self.steps = stage, title, steps
-    self._rewind(stage, step)
-    folder = self.workdir / "tensorboard" / stage
-    self._board = SummaryWriter(str(folder), purge_step=step or None)
+    self.stage, self.title, self.steps = stage, plain(title), steps
+    self._rewind(stage, step, unwritten)
+    self._board = self._open(stage, step)
     self._first, self._since = step, None
     self._begun = time.monotonic()
     if self.console.is_terminal:
       self._progress = Progress(
-        TextColumn("[bold]{task.description}"),
+        # An arm's name is no markup.
+        TextColumn("{task.description}", style="bold", markup=False),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
         TextColumn("{task.fields[status]}"),
@@ -80,11 +97,11 @@ class Log:
         transient=True,
       )
       self._task = self._progress.add_task(
-        title, total=steps, completed=step, status="compiling"
+        self.title, total=steps, completed=step, status="compiling"
       )
       self._progress.start()
     else:
-      self._say(f"{title}: step {step} of {steps}, compiling")
+      self._say(f"{self.title}: step {step} of {steps}, compiling")
 
   def compiled(self, step: int) -> None:
     """The step is compiled: the rate is measured from here on."""
@@ -126,10 +143,9 @@ class Log:
 
   def totals(self, scalars: dict[str, float]) -> None:
     """Writes numbers of the whole run to TensorBoard, beside its stages."""
-    board = SummaryWriter(str(self.workdir / "tensorboard" / "run"))
-    for name, value in scalars.items():
-      board.add_scalar(name, value, 0)
-    board.close()
+    self._board = self._open("run", 0)
+    self._draw(scalars, 0)
+    self._board = None
 
   def close(self) -> None:
     """Ends the open stage, if there is one."""
@@ -140,13 +156,13 @@ class Log:
     if self._progress is not None:
       self._progress.stop()
       self._progress = None
-    if self._board is not None:
-      self._board.close()
-      self._board = None
+    self._board = None
 
   def note(self, text: str) -> None:
     """Shows one line above the display."""
-    self.console.print(text, highlight=False, soft_wrap=True)
+    self.console.print(
+      lines(text), highlight=False, soft_wrap=True, markup=False
+    )
 
   def _say(self, text: str) -> None:
     self._said = time.monotonic()
@@ -155,21 +171,47 @@ class Log:
   def _write(self, step: int, split: str, metrics: dict[str, Any]) -> None:
     line = {"phase": self.stage, "step": step, "split": split}
     line |= {k: None if v is None else float(v) for k, v in metrics.items()}
-    with self.path.open("a") as file:
-      file.write(json.dumps(line) + "\n")
-    for name, value in metrics.items():
-      if value is not None:
-        self._board.add_scalar(f"{split}/{name}", value, step)
+    self.unwritten.append(line)
+    try:
+      while self.unwritten:
+        files.append(self.path, self.unwritten[0])
+        del self.unwritten[0]
+    except OSError as error:
+      self.failed = error
+    self._draw({f"{split}/{k}": v for k, v in metrics.items()}, step)
 
-  def _rewind(self, stage: str, step: int) -> None:
-    if not self.path.exists():
+  def _open(self, name: str, step: int) -> EventFile | None:
+    """TensorBoard's file; None, and a line, where there can be none."""
+    try:
+      return EventFile(self.workdir / "tensorboard" / name, step)
+    except OSError as error:
+      self._without(error)
+      return None
+
+  def _draw(self, scalars: Mapping[str, float | None], step: int) -> None:
+    if self._board is None:
       return
+    try:
+      self._board.add(scalars, step)
+    except OSError as error:
+      self._board = None
+      self._without(error)
+
+  def _without(self, error: OSError) -> None:
+    # metrics.jsonl has the same numbers: no reason to end a run.
+    self.note(
+      f"note: {files.said(error)}. The run goes on without TensorBoard's file."
+    )
+
+  def _rewind(self, stage: str, step: int, unwritten: Iterable[dict]) -> None:
     kept = [
       line
-      for line in read_jsonl(self.path)
-      if line["phase"] != stage or line["step"] <= step
+      for line in (read_jsonl(self.path) if self.path.exists() else ())
+      if line.get("phase") != stage or line.get("step", 0) <= step
     ]
-    write_atomic(self.path, "".join(json.dumps(x) + "\n" for x in kept))
+    kept += [line for line in unwritten if line not in kept]
+    if kept or self.path.exists():
+      files.write_lines(self.path, kept)
 
 
 def flush_window(
@@ -216,27 +258,3 @@ def mean(window: Iterable[dict[str, Any]]) -> dict[str, float]:
     for name, value in metrics.items():
       values.setdefault(name, []).append(float(value))
   return {name: float(np.mean(found)) for name, found in values.items()}
-
-
-def read_jsonl(path: Path) -> list[dict]:
-  """The objects of a JSON-lines file, up to a line that was cut short."""
-  lines = []
-  for line in Path(path).read_text(encoding="utf-8").split("\n"):
-    try:
-      lines.append(json.loads(line))
-    except json.JSONDecodeError:
-      break
-  return lines
-
-
-def write_atomic(path: Path, text: str) -> None:
-  """Writes a file so that a reader sees the old one or the new one."""
-  path = Path(path)
-  part = path.with_name(path.name + ".part")
-  part.write_text(text, encoding="utf-8")
-  part.replace(path)
-
-
-def write_json(path: Path, value: Any) -> None:
-  """Indented JSON, atomically."""
-  write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

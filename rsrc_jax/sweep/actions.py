@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from rsrc_jax.output.plain import plain
 from rsrc_jax.runtime import configs, procs, provenance
 from rsrc_jax.sweep import (
   collect,
@@ -66,9 +67,9 @@ def on_logs(folder: Path, plan: Plan, flags: argparse.Namespace) -> None:
     if not records:
       raise ValueError(f"{run.name} was not started.")
     path = Path(records[-1]["log"])
-    print(f"== {path}", flush=True)
+    print(f"== {plain(path)}", flush=True)
     with contextlib.suppress(FileNotFoundError):
-      sys.stdout.write(path.read_text(errors="replace"))
+      sys.stdout.write(plain(path.read_text(errors="replace"), "\n\t"))
 
 
 def on_collect(folder: Path, plan: Plan, flags: argparse.Namespace) -> None:
@@ -76,7 +77,7 @@ def on_collect(folder: Path, plan: Plan, flags: argparse.Namespace) -> None:
   found = collect.collect(plan, flags.scores)
   collect.write(folder, found)
   print(collect.shown(found))
-  print(f"\n{folder}/table.csv, table.json, groups.csv")
+  print(f"\n{plain(folder)}/table.csv, table.json, groups.csv")
   if found.missing and not flags.partial:
     sys.exit(
       f"error: {len(found.missing)} runs are missing; --partial allows it."
@@ -103,12 +104,12 @@ def on_cancel(folder: Path, plan: Plan, flags: argparse.Namespace) -> None:
   for run in [stored.run_called(plan, name) for name in flags.runs]:
     found = state.of(run)
     if found.word == "done":
-      print(f"{run.name}: is done.")
+      print(f"{plain(run.name)}: is done.")
       continue
     state.cancel(run)
     if found.word == "running":
       _stop(run)
-    print(f"{run.name}: cancelled; --again takes it back.")
+    print(f"{plain(run.name)}: cancelled; --again takes it back.")
 
 
 def _stop(run: Run) -> None:

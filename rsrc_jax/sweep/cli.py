@@ -14,6 +14,8 @@ import os
 import sys
 from pathlib import Path
 
+from rsrc_jax.output.files import check_folder
+from rsrc_jax.output.plain import lines, plain
 from rsrc_jax.runtime import cache, places, provenance
 from rsrc_jax.sweep import (
   actions,
@@ -54,11 +56,13 @@ def main() -> None:
     of = stored.load(folder)
     getattr(actions, f"on_{flags.command}")(folder, of, flags)
   except (ValueError, owner.Lost) as error:
-    sys.exit(f"error: {error}")
+    sys.exit(lines(f"error: {error}"))
   except OSError as error:
     sys.exit(
-      f"error: {files.said(error)}, and give the same command: nothing was "
-      "left running."
+      lines(
+        f"error: {files.said(error)}, and give the same command: nothing was "
+        "left running."
+      )
     )
 
 
@@ -140,8 +144,8 @@ def _plan_or_run(flags: argparse.Namespace, settings: list[str]) -> None:
   if flags.slurm:
     left = [x for x in chosen if not state.done(x)]
     text = slurm.sbatch(plan.processes(left, flags.together))
-    Path(flags.slurm).write_text(text)
-    print(f"{len(left)} runs: sbatch --time=... {flags.slurm}")
+    files.write_text(Path(flags.slurm), text)
+    print(f"{len(left)} runs: sbatch --time=... {plain(flags.slurm)}")
   elif flags.command == "plan" or flags.plan:
     roots = [places.home() / "runs", folder]
     measure = (lambda runs: _drive(flags, folder / "measured", runs)) if (
@@ -166,6 +170,7 @@ def run(
   flags: argparse.Namespace, folder: Path, of: Plan, chosen: list[Run]
 ) -> None:
   """Runs the chosen ones of a plan; exits with 1 if one isn't done."""
+  check_folder(folder, "--workdir")
   state.check_inputs(of.runs)
   stored.save(folder, of)
   before = sum(map(state.done, chosen))
@@ -177,7 +182,7 @@ def run(
         text = (one.workdir / "summary.json").read_text()
         files.write_text(results / f"{one.name}.json", text)
   if left := drive.unfinished(found):
-    sys.exit(left)
+    sys.exit(lines(left))
   print(f"{len(chosen)} runs have ended, {len(chosen) - before} of them now.")
 
 
@@ -202,6 +207,6 @@ def _drive(
         state.cancel(one, False)
   how = drive.How(
     flags.together, flags.retries, since, provenance.revision(),
-    lambda text: print(text, flush=True),
+    lambda text: print(plain(text), flush=True),
   )  # fmt: skip
   return drive.drive(runs, executor, folder, how)

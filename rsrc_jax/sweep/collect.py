@@ -4,16 +4,15 @@ Numbers come from the runs' summary.json alone, rows are in the order of the
 plan: collecting twice gives the same bytes.
 """
 
-import csv
 import fnmatch
-import io
-import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rsrc_jax.metrics import statistics
+from rsrc_jax.output.files import read_json
+from rsrc_jax.output.plain import csv_text, plain
 from rsrc_jax.runtime import inputs, old_configs
 from rsrc_jax.sweep import files, state, stored, tables
 from rsrc_jax.sweep.plan import Plan, Run
@@ -59,7 +58,7 @@ def ended(folders: Iterable[str | Path]) -> list[Run]:
   for folder in there:
     plan = stored.load(folder)
     found = finished(plan)
-    print(f"{folder}: {len(found)} of {len(plan.runs)} runs have ended.")
+    print(f"{plain(folder)}: {len(found)} of {len(plan.runs)} runs have ended.")
     every += found
   return every
 
@@ -75,7 +74,8 @@ def collect(plan: Plan, scores: str = "") -> Collected:
   fields = list(dict.fromkeys(k for x in plan.runs for k in x.changes))
   rows, names = [], {}
   for run in ended:
-    summary = json.loads((run.workdir / "summary.json").read_text())
+    remedy = "Remove it; ./tools/sweep run makes it again."
+    summary = read_json(run.workdir / "summary.json", remedy)
     found = _asked(summary, scores) if scores else _headline(summary)
     names |= dict.fromkeys(found)
     values = plan.settings | run.changes
@@ -176,12 +176,7 @@ def write(folder: Path, found: Collected) -> None:
 
 
 def _csv(rows: list[dict]) -> str:
-  names = list(dict.fromkeys(k for row in rows for k in row))
-  text = io.StringIO()
-  writer = csv.DictWriter(text, names, lineterminator="\n")
-  writer.writeheader()
-  writer.writerows(rows)
-  return text.getvalue()
+  return csv_text(list(dict.fromkeys(k for row in rows for k in row)), rows)
 
 
 def shown(found: Collected) -> str:

@@ -21,7 +21,8 @@ def table(folder: Path, plan: Plan) -> str:
     record = found.attempt or {}
     seconds = record.get("seconds")
     if found.word == "running" and "started" in record:
-      seconds = time.time() - record["started"]
+      # The clock may have been set back.
+      seconds = max(time.time() - record["started"], 0.0)
     step = " ".join(map(str, files.step(run.workdir) or []))
     last = found.last
     if found.word == "running":

@@ -19,6 +19,7 @@ from rsrc_jax.data import sources
 from rsrc_jax.evaluation import code_judge
 from rsrc_jax.runtime import (
   checkpoint,
+  failures,
   finite,
   processes,
   run_dir,
@@ -100,7 +101,10 @@ def begin(lane: Lane) -> None:
   """Opens the ledger and the log for the steps that follow."""
   shared, stage = lane.shared, lane.stage
   shared.ledger.resume(stage.name, lane.saved.get("ledger"))
-  shared.run.log.start(stage.name, lane.title, lane.step, stage.steps)
+  shared.run.log.start(
+    stage.name, lane.title, lane.step, stage.steps,
+    lane.saved.get("unwritten", ()),
+  )  # fmt: skip
 
 
 def close(lane: Lane) -> None:
@@ -214,7 +218,27 @@ def settle(lane: Lane, *, stopping: bool = False) -> Lane:
   Raises:
     FloatingPointError: a loss or a parameter is not finite. Nothing of it was
       logged or saved.
+    OSError: a file can't be written; the lane was saved if that could be.
   """
+  saved = lane.done or stopping
+  saved |= lane.step % lane.shared.setup.config.checkpoint.every == 0
+  lane, valid = _settled(lane)
+  error = lane.shared.run.log.failed or lane.shared.ledger.failed
+  alone = processes.count() == 1  # several would have to agree on it
+  if saved or (error and alone):
+    try:
+      lane = _saved(lane, valid)
+    except OSError as other:
+      raise (error or other) from None
+    if error:
+      error.add_note(f"{lane.stage.name} is saved at step {lane.step}.")
+  if error:
+    raise error
+  return lane
+
+
+def _settled(lane: Lane) -> tuple[Lane, dict[str, Any]]:
+  """The lane, its window logged where that is due, and its validation."""
   shared, stage, step = lane.shared, lane.stage, lane.step
   config, log, ledger = shared.setup.config, shared.run.log, shared.ledger
   with ledger.phase("idle", stage.name):
@@ -233,9 +257,7 @@ def settle(lane: Lane, *, stopping: bool = False) -> Lane:
     with ledger.phase("evaluation", stage.name):
       valid = _validate(lane)
     log.valid(step, valid | spent())
-  if lane.done or step % config.checkpoint.every == 0 or stopping:
-    lane = _saved(lane, valid)
-  return lane
+  return lane, valid
 
 
 def held_out(lane: Lane) -> tuple[TrainState, dict[str, float]]:
@@ -249,11 +271,14 @@ def held_out(lane: Lane) -> tuple[TrainState, dict[str, float]]:
 
 def _saved(lane: Lane, valid: dict[str, Any]) -> Lane:
   """The lane, saved; its window is on the host now."""
-  ledger = lane.shared.ledger
+  ledger, log = lane.shared.ledger, lane.shared.run.log
   window = [{k: float(v) for k, v in m.items()} for m in lane.window]
   host = {"iterator": lane.stream.get_state(), "window": window}
-  host["ledger"] = ledger.position()
-  with ledger.phase("checkpoint", lane.stage.name):
+  host |= {"ledger": ledger.position(), "unwritten": log.unwritten}
+  with (
+    ledger.phase("checkpoint", lane.stage.name),
+    failures.writing(lane.saver.directory),
+  ):
     params = lane.state.params
     finite.check_params(lane.title, lane.step, params, **_remedy(lane))
     checkpoint.save(lane.saver, lane.state, host, valid)

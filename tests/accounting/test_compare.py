@@ -180,9 +180,25 @@ def test_an_arm_against_itself():
   assert found.better == "" and "1x to 1x" in found.lines[-1]
 
 
-def test_copies_of_one_run_are_pointed_out():
-  found = judged([4.0] * 3, [2.0] * 3)
-  assert "one run, copied" in found.lines[-2]
+@pytest.mark.parametrize(
+  "a, b, who",
+  [
+    ([4.0] * 3, [2.0, 1.9, 2.1], "seeds 0, 1, 2 of A"),
+    ([4.0, 4.1, 4.2], [2.0, 2.0, 2.1], "seeds 0, 1 of B"),
+    ([0.0] * 3, [2.0, 2.1, 2.2], "seeds 0, 1, 2 of A"),
+  ],
+)
+def test_copies_of_one_run_have_no_verdict(a, b, who):
+  """Summaries that differ in nothing but an edited seed."""
+  found = judged(a, b)
+  assert found.better == "" and "better" not in " ".join(found.lines)
+  assert found.lines[-1].startswith(f"no verdict: {who} have the very same")
+
+
+def test_seeds_that_do_not_differ_at_all_have_no_verdict():
+  # Each ratio is 2, though no run is the copy of another.
+  found = judged([2.0, 4.0, 8.0], [1.0, 2.0, 4.0])
+  assert found.better == "" and "don't differ at all" in found.lines[-1]
 
 
 def test_too_few_seeds(tmp_path, capsys):
@@ -195,7 +211,11 @@ def test_too_few_seeds(tmp_path, capsys):
 @pytest.mark.parametrize("metric", ["rsrc_i", "rsrc_life", "k"])
 def test_zero_k_falls_back_to_bits(metric, tmp_path, capsys):
   arms = [
-    {"a": arm(5.0 + i), "b": arm(0.0 if i == 1 else 1.0, saved=-2.0 + i)}
+    # The last one is off a little: seeds that agree to the digit are copies.
+    {
+      "a": arm(5.0 + i + 1e-6 * (i == 2)),
+      "b": arm(0.0 if i == 1 else 1.0, saved=-2.0 + i),
+    }
     for i in range(3)
   ]
   paths = write(tmp_path, [summary(i, x) for i, x in enumerate(arms)])
@@ -265,7 +285,7 @@ def test_the_energy_model_may_blur_what_seeds_agree_on():
   """On different machines the priors don't cancel: 1.2x is then not shown."""
   noise = [1.0, 1.01, 0.99, 1.005]
   a = runs([1.2 * x for x in noise])
-  b = runs([1.0] * 4)
+  b = runs([1.0, 1 + 1e-6, 1 - 1e-6, 1 + 2e-6])  # no copies of one run
   same = compare.compare(a, b, "rsrc_i", 1.0)
   assert same.better == "A"
   for run in b:
@@ -389,9 +409,10 @@ def test_other_bad_input(tmp_path, capsys):
 def test_served(tmp_path, capsys):
   """RSRC_life depends on n: it is declared, one for all, and shown."""
   found = two_arms(n=3)
-  for one in found:  # A: dear to train, cheap to use
-    one["rsrc"]["arms"]["code"] = arm(1.0, seconds=0.1, train=1e4)
-    one["rsrc"]["arms"]["sft"] = arm(1.0, seconds=1.0, train=1.0)
+  for i, one in enumerate(found):  # A: dear to train, cheap to use
+    k = 1 + 1e-3 * i
+    one["rsrc"]["arms"]["code"] = arm(k, seconds=0.1, train=1e4 + 9 * i)
+    one["rsrc"]["arms"]["sft"] = arm(k, seconds=1.0, train=1.0)
   paths = write(tmp_path / "a", found)
   asked = [f"{paths}:code", f"{paths}:sft", "--metric=rsrc_life"]
   for n, better in [(10, "B"), (10_000_000, "A")]:

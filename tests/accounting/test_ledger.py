@@ -1,5 +1,6 @@
 """The ledger: nested, exact, whole after failures and kills."""
 
+import errno
 import json
 import os
 import signal
@@ -14,8 +15,10 @@ import numpy as np
 import pytest
 
 from rsrc_jax.accounting import energy, energy_sources, metering
+from rsrc_jax.accounting import ledger as ledgers
 from rsrc_jax.accounting.ledger import Ledger
 from rsrc_jax.accounting.totals import joules, totals, training_joules
+from rsrc_jax.output import files
 from rsrc_jax.runtime import run_log
 
 
@@ -210,6 +213,67 @@ def test_a_lost_file_is_made_good_from_the_checkpoint(tmp_path):
     again.resume("code", saved)
   assert again.spent("code")[0].seconds == 8.0
   assert totals(again.read())["rolled_back"]["seconds"] == 3.0
+
+
+def test_a_full_disk_loses_nothing_of_the_bill(tmp_path, monkeypatch):
+  """The sums go on into the checkpoint; the next session writes them."""
+  path, clock = tmp_path / "ledger.jsonl", Clock()
+  ledger = Ledger(path, clock.meter())
+  ledger.resume("code", None)
+
+  def step(ledger):
+    with ledger.phase("step", "code") as spend:
+      clock.pass_(1.0)
+      spend(flops={"C": 3.0})
+
+  def full(*arguments):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  step(ledger)
+  with monkeypatch.context() as patch:
+    patch.setattr(files.os, "write", full)
+    step(ledger)  # no error in the middle of a step
+    step(ledger)
+  step(ledger)  # room again: the file has no gap
+  with pytest.raises(OSError, match="No space") as found:
+    ledger.check()
+  assert found.value.filename == str(path)
+  saved = json.loads(json.dumps(ledger.position()))
+  ledger.close()
+  assert [x["kind"] for x in ledger.read()] == ["open", "phase"]
+  again = Ledger(path, clock.meter())
+  again.carry(saved)
+  again.resume("code", saved)
+  use, flops = again.spent("code")
+  assert (use.seconds, flops) == (4.0, 12.0)
+
+
+def test_a_file_that_cannot_be_made_ends_the_session_at_once(tmp_path):
+  with pytest.raises(OSError):
+    Ledger(tmp_path / "no" / "ledger.jsonl", Clock().meter())
+
+
+@pytest.mark.parametrize("line", ['{"kind": "ph', '{"kind": "phase"}', "[]"])
+def test_a_damaged_line_is_named(tmp_path, line):
+  path, clock = tmp_path / "ledger.jsonl", Clock()
+  Ledger(path, clock.meter()).close()
+  first, last = path.read_text().splitlines()
+  path.write_text(f"{first}\n{line}\n{last}\n")
+  with pytest.raises(ValueError, match=r"ledger\.jsonl.*(line 2|2\. line)"):
+    Ledger(path, clock.meter())
+
+
+def test_a_clock_that_was_set_back_takes_no_time_away(tmp_path, monkeypatch):
+  path, clock = tmp_path / "ledger.jsonl", Clock()
+  Ledger(path, clock.meter())  # killed
+  monkeypatch.setattr(ledgers.time, "time", lambda: 0.0)
+  ledger = Ledger(path, clock.meter())
+  with ledger.phase("step", "code"):
+    clock.pass_(1.0)
+  ledger.close()
+  [lost] = totals(ledger.read())["lost"]
+  assert lost["at_most_seconds"] == 0.0
+  assert totals(ledger.read())["wall_seconds"] == pytest.approx(1.0)
 
 
 def test_a_cut_file_is_made_good_by_what_is_missing_and_no_more(tmp_path):

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.policy import obeys
 from helpers.runs import Signals, environment
 
 from rsrc_jax.recursive import arms, dead_compute, loop, puzzles, report
@@ -46,6 +47,7 @@ def test_a_run_leaves_its_numbers_and_pictures(run):
   assert set(summary["arms"]) == set(config.arms)
   path, tables = report.show(summary, folder)
   page = path.read_text()
+  obeys(page)
   assert page.count("<figure>") == 5 + 3 and len(tables) == 1
   assert (folder / "figures" / "board_trm.png").exists()
   again = loop.train(config, folder)  # what is done is not done again

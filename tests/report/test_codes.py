@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 from helpers import tiny
+from helpers.policy import obeys
 from rich.console import Console
 
 from rsrc_jax.accounting import energy_sources
@@ -215,6 +216,7 @@ def test_page_is_self_contained_and_escapes_everything(tmp_path):
   done = tool(run, "--arm", HOSTILE, COLUMNS="300")
   assert done.returncode == 0, done.stderr
   page = (run / "codes.html").read_text(encoding="utf-8")
+  assert obeys(page).scripts == []
   assert "<script" not in page and "<b>" not in page and "<i>" not in page
   assert page.count("&lt;script&gt;alert(&#x27;&amp;&#x27;)&lt;/script&gt;") > 5
   assert "\\ud800\\u001b[2J\\u000a" in page and "&quot;" in page

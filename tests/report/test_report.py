@@ -15,6 +15,7 @@ from helpers.made_run import (
   make_run,
   scores,
 )
+from helpers.policy import obeys
 
 from rsrc_jax.report import (
   arms,
@@ -48,6 +49,7 @@ def run_dir(tmp_path_factory) -> pathlib.Path:
 
 def test_page_is_self_contained_and_names_every_arm(run_dir):
   page = (run_dir / "report.html").read_text()
+  obeys(page)
   targets = re.findall(r'(?:src|href)="([^"]*)"', page)
   assert targets, "matplotlib draws with references"
   assert all(target.startswith("#") for target in targets)
@@ -84,7 +86,7 @@ def test_jax_is_not_imported():
 
 
 def test_all_text_is_escaped(tmp_path):
-  hostile = "<script>\"&'"
+  hostile = "<script>\"&'\u202e\x1b[31m"
   samples = fake_samples()[:1]
   samples[0] |= {
     key: [hostile, "\ud800\x00", "Ψ"]
@@ -100,6 +102,7 @@ def test_all_text_is_escaped(tmp_path):
     make_run(tmp_path, summary=summary, metrics=metrics, samples=samples)
   ).read_text()
   assert "<script" not in page
+  obeys(page)
   assert "&lt;script&gt;&quot;&amp;" in page
   assert "\\ud800\\u0000" in page and ">Ψ<" in page
 
@@ -174,6 +177,7 @@ def test_older_runs_have_no_empty_sections(run_dir):
 
 def test_page_with_a_ledger_is_self_contained(accounted_dir):
   page = (accounted_dir / "report.html").read_text()
+  assert len(obeys(page).scripts) == 1
   targets = re.findall(r'(?:src|href)="([^"]*)"', page)
   assert targets and all(target.startswith("#") for target in targets)
   assert page.count("<script") == page.count("</script>") == 2

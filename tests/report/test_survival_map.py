@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from rsrc_jax.accounting import __main__ as metrics
 from rsrc_jax.metrics import rsrc
+from rsrc_jax.report import arms as run_arms
 from rsrc_jax.report import (
   survival_layout,
   survival_map,
@@ -313,3 +314,35 @@ def test_command_line_reads_folders_files_and_patterns(tmp_path, capsys):
   assert not (tmp_path / "no").exists()
   asked = ["map", str(old), "--output", str(out), "--samples", "-1"]
   assert metrics.main(asked) == 2
+
+
+@pytest.mark.parametrize(
+  "block",
+  ["text", 3, ["arms"], {"arms": ["code"]}, {"arms": "code"}, {"arms": {}}],
+)
+def test_a_block_that_is_none_is_one_line(tmp_path, capsys, block):
+  path = tmp_path / "summary.json"
+  path.write_text(json.dumps({"seed": 0, "rsrc": block}))
+  asked = ["map", str(tmp_path), "--output", str(tmp_path / "no")]
+  assert metrics.main(asked) == 1
+  first, second = capsys.readouterr().err.splitlines()
+  assert first.startswith(f"{path}: ") and '"rsrc" block' in first
+  assert second.startswith("error: ")
+  assert survival_map.marks({"rsrc": block}, run_arms.of({}, {}, [])) == []
+
+
+def test_an_arm_whose_parts_are_none_of_theirs_is_drawn_as_unknown():
+  parts = ("joules_per_sample", "flops_per_sample", "m_star", "n_star")
+  arms = {"code": dict.fromkeys(parts, "text") | {"k": 1.0}, "x": "text"}
+  block = {"arms": arms, "samples_served": 10}
+  [point] = survival_map.points([{"seed": 0, "rsrc": block}])
+  assert point["name"] == "code" and point["joules"] is None
+
+
+def test_the_csv_runs_no_formula():
+  name = "=HYPERLINK(1)"
+  block = {"arms": {name: {"k": -1.0}}, "samples_served": 10}
+  points = survival_map.points([{"seed": 0, "rsrc": block}])
+  row = next(csv.DictReader(survival_map._csv(points, []).splitlines()))
+  assert row["name"] == row["label"] == "'=HYPERLINK(1)"
+  assert row["k"] == "-1.0"

@@ -174,30 +174,6 @@ def test_mean():
   assert all(type(x) is float for x in run_log.mean(window).values())
 
 
-def test_write_atomic(tmp_path, monkeypatch):
-  path = tmp_path / "a.json"
-  run_log.write_atomic(path, "old")
-  run_log.write_atomic(path, "new")
-  assert path.read_text() == "new"
-  assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
-
-  def full(self, text, encoding):
-    self.open("w").write(text[:2])
-    raise OSError("no space left on device")
-
-  monkeypatch.setattr(type(path), "write_text", full)
-  with pytest.raises(OSError, match="no space"):
-    run_log.write_atomic(path, "newest")
-  assert path.read_text() == "new"
-
-
-def test_write_json(tmp_path):
-  value = {"arm": "code", "sample": "Ω ⊕", "none": None, "list": [1, 2.5]}
-  run_log.write_json(tmp_path / "a.json", value)
-  text = (tmp_path / "a.json").read_text()
-  assert json.loads(text) == value and "Ω ⊕" in text and text.endswith("}\n")
-
-
 def test_what_is_waited_for_is_one_line(capsys, monkeypatch):
   console = Console(file=sys.stdout, width=80)
   with run_log.waiting("reading the corpus", console):
