@@ -110,7 +110,7 @@ def complete(config: dict[str, Any]) -> dict[str, Any]:
   if not isinstance(config, dict):
     raise ValueError("config.json holds no fields ({...}).")
   family = config.get("model_type")
-  if family not in FAMILIES:
+  if family not in tuple(FAMILIES):  # it may be anything
     raise ValueError(_unknown(family))
   _refuse_quantised(config)
   if family == "gemma3":
@@ -184,16 +184,21 @@ def _refuse_quantised(config: dict) -> None:
     )
 
 
+def positive(value: Any) -> bool:
+  """Whether it is a number, finite and above 0."""
+  number = isinstance(value, int | float) and not isinstance(value, bool)
+  return number and 0 < value < math.inf
+
+
 def _check(name: str, value: Any) -> None:
   """Raises ValueError where a value can't be one of its field."""
-  number = isinstance(value, int | float) and not isinstance(value, bool)
   if name in WHOLE:
-    good = number and isinstance(value, int) and value > 0
+    good = positive(value) and isinstance(value, int)
     want = "a whole number above 0"
   elif name == "max_window_layers":
-    good, want = number and value >= 0, "a number of layers"
+    good, want = value == 0 or positive(value), "a number of layers"
   elif name in NUMBERS:
-    good, want = number and 0 < value < math.inf, "a number above 0"
+    good, want = positive(value), "a number above 0"
   elif name in FLAGS:
     good, want = isinstance(value, bool), "true or false"
   elif name == "layer_types":

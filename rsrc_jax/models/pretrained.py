@@ -128,6 +128,8 @@ def _rotation(config: dict) -> dict[str, Any]:
   if set(block) & set(families.LAYERS):
     _known(block, families.LAYERS, name)
     full, near = (block.get(kind) or {} for kind in families.LAYERS)
+    if not (isinstance(full, dict) and isinstance(near, dict)):
+      raise ValueError(f"config.json: {name} must hold fields for each kind.")
   elif gemma3 and block:
     raise ValueError(
       f"config.json: {name} of gemma3_text must have blocks named "
@@ -157,7 +159,7 @@ def _rotation(config: dict) -> dict[str, Any]:
 
 def _base(block: dict, otherwise: float) -> float:
   base = block.get("rope_theta", otherwise)
-  if isinstance(base, bool) or not isinstance(base, int | float) or base <= 0:
+  if not families.positive(base):
     raise ValueError(f"config.json: rope_theta={base!r} must be above 0.")
   return float(base)
 
@@ -165,7 +167,7 @@ def _base(block: dict, otherwise: float) -> float:
 def _scaling(block: dict, name: str) -> tuple | None:
   """`block`: of the field `name`. -> see layers.frequencies."""
   kind = block.get("rope_type") or block.get("type") or "default"
-  if kind not in SCALINGS:
+  if kind not in tuple(SCALINGS):
     raise ValueError(
       f"config.json: rope_type={kind!r} of {name} is none of "
       f"{', '.join(SCALINGS)}."
@@ -178,11 +180,10 @@ def _scaling(block: dict, name: str) -> tuple | None:
       f"{block['partial_rotary_factor']}), which is not known here."
     )
   for key in wanted:
-    value = block.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not families.positive(block.get(key)):
       raise ValueError(
-        f"config.json: {name} ({kind}) needs the number {key}, and has "
-        f"{value!r}."
+        f"config.json: {name} ({kind}) needs a number {key} above 0, and has "
+        f"{block.get(key)!r}."
       )
   return (kind, *(float(block[key]) for key in wanted)) if wanted else None
 

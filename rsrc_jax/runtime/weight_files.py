@@ -107,11 +107,11 @@ def account(
   head = pretrained.head(prefix)
   if settings["tied"] and head in files:
     _check_tied(folder, f"{prefix}embed_tokens.weight", head, files)
-  beside = VISION if prefix != "model." else re.compile(r"$.")
+  beside = lambda name: prefix != "model." and VISION.match(name)
   unread = [
     name
     for name in sorted(set(files) - set(wanted) - {head})
-    if not COMPUTED.search(name) and not beside.match(name)
+    if not COMPUTED.search(name) and not beside(name)
   ]
   if unread:
     raise ValueError(_unread(folder, unread))
