@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import faults, faults_inside
+from rsrc_jax.runtime import checkpoint
 
 
 def test_damaged_checkpoints_are_never_read_wrong(tmp_path):
