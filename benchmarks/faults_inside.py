@@ -14,6 +14,7 @@ import math
 import random
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -30,7 +31,7 @@ from absl import flags
 from helpers.runs import Killed, Runs, final_state
 
 from benchmarks import faults
-from rsrc_jax.runtime import checkpoint, configs, run_log
+from rsrc_jax.runtime import checkpoint, configs, digests, finite, run_log
 from rsrc_jax.sweep import files
 from rsrc_jax.training import lane
 from rsrc_jax.types import TrainState
@@ -45,7 +46,7 @@ def main() -> None:
   part, seed, scratch, seconds, left = sys.argv[1:]
   end = time.monotonic() + float(seconds)
   trial = {
-    "damage": damage, "disk": disk, "clock": clock, "nan": nan
+    "damage": damage, "disk": disk, "clock": clock, "nan": nan, "cost": cost
   }[part](Path(scratch) / part)  # fmt: skip
   signal.signal(signal.SIGALRM, _too_long)
   for number in map(int, left.split(",")):
@@ -55,7 +56,8 @@ def main() -> None:
     begun = time.monotonic()
     signal.alarm(LIMIT)
     try:
-      found = trial(random.Random(f"{seed}-{part}-{number}"))
+      rng = random.Random(f"{seed}-{part}-{number}")
+      found = trial(number if part == "cost" else rng)
     except Exception as error:
       reason = f"{type(error).__name__}: {error}"[:400]
       found = {"form": "error", "outcome": "lost", "why": reason}
@@ -452,6 +454,51 @@ def not_finite(workdir: Path) -> list[str]:
     for name, x in final_state(workdir, folder.name).items()
     if name.startswith(".params") and not np.isfinite(np.asarray(x)).all()
   ]
+
+
+# What digests cost.
+
+
+def cost(folder: Path):
+  """-> a trial: by its number, of the default's state or of 500 MB."""
+
+  def trial(number: int) -> dict[str, Any]:
+    form, numbers, leaves, rounds = (
+      ("of the default's state, 1.5 MB", 123_000, 22, 9),
+      ("of a state of 500 MB", 41_666_664, 24, 3),
+    )[number]
+    draw = np.random.default_rng(0).standard_normal
+    tree = lambda: {
+      f"layer_{i}": jnp.asarray(draw(numbers // leaves, np.float32))
+      for i in range(leaves)
+    }
+    state = TrainState(
+      jnp.int32(1), tree(), (tree(), tree()), (), (), jnp.uint32(1)
+    )
+    rows = [measured(folder / "run", state) for _ in range(rounds)]
+    median = {k: statistics.median(x[k] for x in rows) for k in rows[0]}
+    return {"form": form, "outcome": "measured", **median}
+
+  return trial
+
+
+def measured(folder: Path, state: TrainState) -> dict[str, float]:
+  """Seconds of a save and a restore, and of the digests in each."""
+  shutil.rmtree(folder, ignore_errors=True)
+  saver, found, clock = opened(folder), {}, time.perf_counter
+  begun = clock()
+  finite.check_params("", 1, state.params, saved=None, block="")
+  checkpoint.save(saver, state, {"window": []}, {"nll_bits": 1.0})
+  found["whole_save"], begun = clock() - begun, clock()
+  checkpoint.restore(saver, state)
+  found["whole_restore"], begun = clock() - begun, clock()
+  digests.crc32({str(i): x for i, x in enumerate(jax.tree.leaves(state))})
+  found["restore"] = clock() - begun
+  finite.finite(state.params)
+  found["save"] = clock() - begun
+  checkpoint.close(saver)
+  shutil.rmtree(folder)
+  return found
 
 
 if __name__ == "__main__":
