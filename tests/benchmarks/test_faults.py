@@ -11,12 +11,12 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import faults, faults_inside
-from rsrc_jax.runtime import checkpoint
+from benchmarks import faults, faults_damage
+from rsrc_jax.runtime import checkpoint, digests
 
 
 def test_damaged_checkpoints_are_never_read_wrong(tmp_path):
-  trial = faults_inside.damage(tmp_path)
+  trial = faults_damage.damage(tmp_path)
   found = [trial(random.Random(number)) for number in range(12)]
   assert {x["outcome"] for x in found} <= {"survived", "refused"}, found
   assert "the one before" in {x["note"] for x in found}
@@ -24,22 +24,20 @@ def test_damaged_checkpoints_are_never_read_wrong(tmp_path):
 
 def test_a_judge_of_damage_sees_what_is_read_wrong(tmp_path, monkeypatch):
   """Digests that accept everything: orbax alone lets changed bits pass."""
-  monkeypatch.setattr(
-    faults_inside.checkpoint.digests, "check", lambda *_: None
-  )
-  trial = faults_inside.damage(tmp_path)
+  monkeypatch.setattr(digests, "check", lambda *_: None)
+  trial = faults_damage.damage(tmp_path)
   whole = tmp_path / "whole"
   shutil.rmtree(whole / "6" / "state")
   shutil.copytree(whole / "4" / "state", whole / "6" / "state")
-  monkeypatch.setattr(faults_inside, "hurt", lambda *_: "")
+  monkeypatch.setattr(faults_damage, "hurt", lambda *_: "")
   assert trial(random.Random(0))["outcome"] == "lost"
 
 
 def ended(folder):
   """What a run leaves that `differences` reads."""
-  saver = faults_inside.opened(folder / "checkpoints" / "code")
+  saver = faults_damage.opened(folder / "checkpoints" / "code")
   for step in (4, 8):
-    checkpoint.save(saver, faults_inside.state(step), {}, {"nll_bits": 1.0})
+    checkpoint.save(saver, faults_damage.state(step), {}, {"nll_bits": 1.0})
   checkpoint.close(saver)
   summary = {"seed": 0, "seconds": 3.0, "arms": [{"nll": 1.0, "joules": 2.0}]}
   (folder / "summary.json").write_text(json.dumps(summary))
