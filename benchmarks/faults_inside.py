@@ -17,23 +17,19 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from absl import flags
 from helpers.runs import Killed, Runs, final_state
 
-from benchmarks import faults
-from rsrc_jax.runtime import checkpoint, configs, run_log
+from benchmarks import faults, faults_damage
+from rsrc_jax.runtime import configs, run_log
 from rsrc_jax.sweep import files
 from rsrc_jax.training import lane
-from rsrc_jax.types import TrainState
 
 REAL_TIME, REAL_ADVANCE = time.time, lane.advance
 PAGE = 4096
@@ -44,9 +40,11 @@ def main() -> None:
   """One part's trials."""
   part, seed, scratch, seconds, left = sys.argv[1:]
   end = time.monotonic() + float(seconds)
-  trial = {
-    "damage": damage, "disk": disk, "clock": clock, "nan": nan
-  }[part](Path(scratch) / part)  # fmt: skip
+  made = {
+    "disk": disk, "clock": clock, "nan": nan,
+    "damage": faults_damage.damage, "cost": faults_damage.cost,
+  }  # fmt: skip
+  trial = made[part](Path(scratch) / part)
   signal.signal(signal.SIGALRM, _too_long)
   for number in map(int, left.split(",")):
     if time.monotonic() > end:
@@ -55,7 +53,8 @@ def main() -> None:
     begun = time.monotonic()
     signal.alarm(LIMIT)
     try:
-      found = trial(random.Random(f"{seed}-{part}-{number}"))
+      rng = random.Random(f"{seed}-{part}-{number}")
+      found = trial(number if part == "cost" else rng)
     except Exception as error:
       reason = f"{type(error).__name__}: {error}"[:400]
       found = {"form": "error", "outcome": "lost", "why": reason}
@@ -70,145 +69,6 @@ def say(**found: Any) -> None:
 
 def _too_long(number, frame):
   raise TimeoutError(f"more than {LIMIT} s")
-
-
-# Damaged files: a small state, saved twice before and once more.
-
-
-def damage(folder: Path):
-  """-> a trial."""
-  shutil.rmtree(folder, ignore_errors=True)
-  whole, nll = folder / "whole", {2: 2.0, 4: 1.0, 6: 3.0}
-  saver = opened(whole)
-  for step in nll:
-    checkpoint.save(saver, state(step), host(step), {"nll_bits": nll[step]})
-  checkpoint.close(saver)
-  steps = sorted(int(x.name) for x in whole.iterdir())
-
-  def trial(rng: random.Random) -> dict[str, Any]:
-    run = folder / "run"
-    shutil.rmtree(run, ignore_errors=True)
-    shutil.copytree(whole, run)
-    both = rng.random() < 0.25
-    how = rng.choice(("cut", "bit", "gone"))
-    hit = [hurt(run / str(x), how, rng) for x in steps[-1 - both :]]
-    form = {"cut": "cut short", "bit": "a bit", "gone": "removed"}[how]
-    form += ", the two newest" if both else ", the newest"
-    return {"form": form, "files": hit} | judged(run, steps)
-
-  return trial
-
-
-def hurt(folder: Path, how: str, rng: random.Random) -> str:
-  """Damages a file of a checkpoint. -> its name"""
-  files = sorted(x for x in folder.rglob("*") if x.is_file())
-  if how != "gone":
-    files = [x for x in files if x.stat().st_size]
-  path = rng.choice(files)
-  content = bytearray(path.read_bytes())
-  if how == "gone":
-    path.unlink()
-  elif how == "cut":
-    path.write_bytes(content[: rng.randrange(len(content))])
-  else:
-    content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
-    path.write_bytes(content)
-  return str(path.relative_to(folder))
-
-
-def judged(run: Path, steps: list[int]) -> dict[str, Any]:
-  """What comes back of a damaged folder: to a reader, and to a run."""
-  wrong = []
-  with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    reader = checkpoint.open_reader(run)
-    best = checkpoint.restore(reader, state(0), best="nll_bits")
-    checkpoint.close(reader)
-  if best is not None:
-    wrong += differing(best)
-    if int(best[0].step) != 4 and not told_of(caught, 4):
-      wrong.append(f"best is {int(best[0].step)}")
-  with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    saver = opened(run)
-    found = checkpoint.restore(saver, state(0))
-    kept = sorted(int(x.name) for x in run.iterdir() if x.name.isdigit())
-    if found is not None:
-      wrong += differing(found)
-      step = int(found[0].step)
-      passed = [x for x in steps if x > step]
-      wrong += [
-        f"nothing said of {x}" for x in passed if not told_of(caught, x)
-      ]
-      note = "read" if step == steps[-1] else "the one before"
-      # It goes on: the next checkpoint is whole, and so is the best one.
-      checkpoint.save(saver, state(8), host(8), {"nll_bits": 9.0})
-      wrong += differing(checkpoint.restore(saver, state(0)))
-      if 4 in kept and not (run / "4").exists():
-        wrong.append("the best one was removed")
-    else:
-      note = "none"
-      wrong += [f"nothing said of {x}" for x in steps if not told_of(caught, x)]
-    checkpoint.close(saver)
-  if any("\n" in str(x.message) for x in caught):
-    wrong.append("a warning of several lines")
-  outcome = "survived" if found is not None else "refused"
-  extra = {"why": wrong[:3]} if wrong else {}
-  return {"outcome": "lost" if wrong else outcome, "note": note, **extra}
-
-
-def told_of(caught, step: int) -> bool:
-  """Whether a warning says that a checkpoint can't be read."""
-  said = f"checkpoint {step} of "
-  return any(
-    said in str(x.message) and "can't be read" in str(x.message) for x in caught
-  )
-
-
-def differing(found: tuple[TrainState, dict]) -> list[str]:
-  """What of a restored checkpoint is not what was saved."""
-  step = int(found[0].step)
-  true = jax.tree_util.tree_leaves_with_path(state(step))
-  read = jax.tree_util.tree_leaves_with_path(found[0])
-  wrong = [
-    f"step {step}: wrong {jax.tree_util.keystr(path)}"
-    for (path, x), (_, y) in zip(true, read, strict=True)
-    if x.dtype != y.dtype or faults.bytes_of(x) != faults.bytes_of(y)
-  ]
-  return wrong + (
-    [] if found[1] == host(step) else [f"step {step}: wrong host"]
-  )
-
-
-def opened(folder: Path) -> checkpoint.Saver:
-  """As a run opens its checkpoints."""
-  return checkpoint.open_saver(
-    folder, keep_last=2, keep_best=1, metric="nll_bits"
-  )
-
-
-def state(step: int) -> TrainState:
-  """A state of a hundred thousand numbers, of several dtypes."""
-  draw = np.random.default_rng(step).normal
-  params = {
-    f"layer_{i}": {"w": jnp.float32(draw(size=(64, 96))), "b": jnp.zeros(96)}
-    for i in range(4)
-  }
-  params["half"] = jnp.asarray(draw(size=(32, 8)), jnp.bfloat16)
-  moments = optax.adamw(1e-3).init(params)
-  carry = {"ids": jnp.arange(60).reshape(4, 15) + step, "on": jnp.ones(4, bool)}
-  return TrainState(
-    jnp.int32(step), params, moments, carry, {"best": jnp.float32(-np.inf)},
-    jnp.uint32(7),
-  )  # fmt: skip
-
-
-def host(step: int) -> dict[str, Any]:
-  """As a lane stores it."""
-  return {
-    "iterator": {"next_index": step}, "window": [{"loss": 0.1 * step}],
-    "ledger": {"lines": step, "carried": {}},
-  }  # fmt: skip
 
 
 # A small run of the default, whole or with a fault, through main.main.

@@ -159,7 +159,8 @@ def restore(
         f"checkpoint {step} of {of} can't be read now ({reason}). It is left "
         "as it is: free memory, or make its files readable, and start again."
       )
-    onward = f"going back to the one before it, {before}"
+    back = "taking the next best" if best else "going back to the one before it"
+    onward = f"{back}, {before}"
     if before is None:
       onward = "there is no other one"
     warnings.warn(
