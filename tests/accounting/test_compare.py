@@ -182,7 +182,17 @@ def test_an_arm_against_itself():
 
 def test_copies_of_one_run_are_pointed_out():
   found = judged([4.0] * 3, [2.0] * 3)
-  assert "one run, copied" in found.lines[-2]
+  assert found.better == "" and "one run, copied" in found.lines[-1]
+  assert found.lines[-1].startswith("cannot tell which is better: the 3 seeds")
+
+
+def test_copies_with_edited_seeds_are_refused(tmp_path, capsys):
+  one = two_arms(n=1)[0]
+  paths = write(tmp_path, [one | {"seed": seed} for seed in range(3)])
+  code, _, said = say(capsys, f"{paths}:code", f"{paths}:sft")
+  assert code == 2 and said.count("\n") <= 1
+  where = [str(tmp_path / f"run{i}" / "summary.json") for i in (1, 0)]
+  assert f"{where[0]} is a copy of {where[1]} with another seed" in said
 
 
 def test_too_few_seeds(tmp_path, capsys):
