@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 from benchmarks import faults
-from rsrc_jax.runtime import checkpoint, digests, finite
+from rsrc_jax.runtime import checkpoint, checksums, finite
 from rsrc_jax.types import TrainState
 
 # Damaged files: a small state, saved twice before and once more.
@@ -192,7 +192,7 @@ def measured(folder: Path, state: TrainState) -> dict[str, float]:
   found["whole_save"], begun = clock() - begun, clock()
   checkpoint.restore(saver, state)
   found["whole_restore"], begun = clock() - begun, clock()
-  digests.crc32({str(i): x for i, x in enumerate(jax.tree.leaves(state))})
+  checksums.crc32({str(i): x for i, x in enumerate(jax.tree.leaves(state))})
   found["restore"] = clock() - begun
   finite.finite(state.params)
   found["save"] = clock() - begun

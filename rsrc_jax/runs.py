@@ -222,12 +222,22 @@ def open(
     )
   kept = corpus_log.folder(workdir)
   setup = make_setup(config, cache.tokenizers(workdir), kept, examine=True)
-  found = identity.of(setup)
-  if _other_data(workdir, config):  # on purpose
-    found = {k: v for k, v in found.items() if k not in inputs.MADE}
-  inputs.check(found, workdir, to="read that run")
+  _check_inputs(setup, workdir)
   stages = {x.name: x for x in plan.make_stages(setup)}
   return Run(workdir, config, setup, stages)
+
+
+def _check_inputs(setup: Setup, workdir: Path) -> None:
+  """Refuses a setup on other data, or of other files, than its run began with.
+
+  Where the corpus is the run's, the files that it was made of may be others.
+  """
+  found, stored = identity.of(setup), inputs.recorded(workdir) or {}
+  if found["corpus"] == stored.get("corpus"):
+    found = {k: v for k, v in found.items() if "config.data.path" not in k}
+  elif _other_data(workdir, setup.config):  # on purpose
+    found = {k: v for k, v in found.items() if k not in inputs.MADE}
+  inputs.check(found, workdir, to="read that run")
 
 
 def _other_data(workdir: Path, config: ml_collections.ConfigDict) -> bool:

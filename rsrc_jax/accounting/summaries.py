@@ -21,12 +21,12 @@ def read(which: str) -> list[Run]:
 
   Raises:
     ValueError: nothing is there, a summary cannot be read, lacks the arm or the
-      seed, or a seed is there twice.
+      seed, or a seed or a run is there twice.
   """
   pattern, _, arm = which.rpartition(":")
   if not pattern or not arm:
     raise ValueError(f"{which!r} names no arm: write PATHS:ARM")
-  runs = {}
+  runs, seen = {}, {}
   found = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern))
   for path in map(Path, found):
     path = path / "summary.json" if path.is_dir() else path
@@ -45,7 +45,13 @@ def read(which: str) -> list[Run]:
         f"seed {run.seed} is doubled for {which}: "
         f"{runs[run.seed].path} and {path}; name one of them"
       )
-    runs[run.seed] = run
+    content = json.dumps(summary | {"seed": None}, sort_keys=True)
+    if content in seen:  # its times, to the last digit
+      raise ValueError(
+        f"{path} is a copy of {seen[content]} with another seed: name one of "
+        "them"
+      )
+    runs[run.seed], seen[content] = run, path
   if not runs:
     raise ValueError(f"{pattern} matches no summary: check PATHS")
   return [runs[seed] for seed in sorted(runs)]

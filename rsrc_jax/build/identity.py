@@ -6,7 +6,7 @@ import numpy as np
 
 from rsrc_jax.build.setup import Setup
 from rsrc_jax.data.tokenizer import Vocabulary
-from rsrc_jax.runtime import digests, inputs, weights
+from rsrc_jax.runtime import contents, inputs, weights
 
 
 def of(setup: Setup) -> dict[str, str]:
@@ -30,7 +30,7 @@ def of_vocabulary(vocab: Vocabulary) -> str:
   """A digest of the tokens, of where they may occur, and of the prompts."""
   used = np.flatnonzero(vocab.text | vocab.code).tolist()
   rest = (vocab.size, vocab.end, dict(vocab.tags), dict(vocab.control_tags))
-  return digests.of_texts([
+  return contents.of_texts([
     vocab.text.tobytes(),
     vocab.code.tobytes(),
     json.dumps(rest, default=int, sort_keys=True),

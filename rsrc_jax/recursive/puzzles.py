@@ -9,7 +9,7 @@ import numpy as np
 
 from rsrc_jax.data.grids import PuzzleData, Puzzles, take
 from rsrc_jax.recursive.train_step import Items
-from rsrc_jax.runtime import digests, named
+from rsrc_jax.runtime import contents, named
 
 
 def load(*, name: str, seed: int, **block: Any) -> PuzzleData:
@@ -40,7 +40,7 @@ def digest(data: PuzzleData) -> str:
   arrays = jax.tree.leaves(data._replace(permuted=None, name=None))
   shapes = [np.shape(x) for x in arrays]
   data = [np.ascontiguousarray(x, "<i4").tobytes() for x in arrays]
-  return digests.of_texts([repr(shapes), *data])
+  return contents.of_texts([repr(shapes), *data])
 
 
 def batch(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rsrc_jax.data import sentences
-from rsrc_jax.runtime import digests, run_log
+from rsrc_jax.runtime import contents, run_log
 
 FILE = "inputs.json"
 SHORT = 12  # digits of a digest in a message
@@ -53,7 +53,7 @@ def of_settings(
   found, files = {}, dict(files or {})
   if not isinstance(config, dict):
     config = json.loads(config.to_json_best_effort())
-  data = config.get("data") or {}
+  data = _block(config, "data")
   if data.get("source") == "text" and data.get("path"):
     of_text = lambda x: x.suffix.lower() in sentences.SUFFIXES
     files.setdefault("data.path", filter(of_text, below(Path(data["path"]))))
@@ -66,12 +66,12 @@ def of_settings(
     path, is_place = os.path.expanduser(value), _is_place(name)
     # Path.is_file raises where a text is no name of a file.
     if os.path.isfile(path) and (is_place or _is_code(value)):
-      found[f"config.{name}"] = digests.of_file(Path(path))
+      found[f"config.{name}"] = contents.of_file(Path(path))
     elif os.path.isdir(path) and is_place:
       of = files.get(name)
       every = below(Path(path)) if of is None else sorted(of)
       found |= {
-        f"config.{name}/{_inside(path, x)}": digests.of_file(x) for x in every
+        f"config.{name}/{_inside(path, x)}": contents.of_file(x) for x in every
       }
   return found
 
@@ -84,7 +84,7 @@ def again(config: dict[str, Any], workdir: Path) -> dict[str, str]:
 
   config: its config.json.
   """
-  place = (config.get("model") or {}).get("path") or ""
+  place = _block(config, "model").get("path") or ""
   prefix = "config.model.path/"
   names = [x for x in recorded(workdir) or {} if x.startswith(prefix)]
   paths = [Path(place).expanduser() / x[len(prefix) :] for x in names]
@@ -194,6 +194,11 @@ def _remedy(changed: Mapping[str, Any]) -> str:
   )
 
 
+def _block(config: dict[str, Any], name: str) -> dict[str, Any]:
+  found = config.get(name)
+  return found if isinstance(found, dict) else {}
+
+
 def _inside(folder: str, file: Path) -> str:
   """The name of a file in a folder, as text that every encoding can hold."""
   name = os.fsencode(os.path.relpath(file, folder))
@@ -222,8 +227,8 @@ def _stages(init: str) -> dict[str, str]:
     steps = [x for x in folder.glob("[0-9]*") if x.name.isdigit()]
     if run and steps:
       last = max(steps, key=lambda x: int(x.name))
-      every = sorted(map(digests.of_file, below(last)))
-      found[f"config.init/{name}"] = digests.of_texts(every)
+      every = sorted(map(contents.of_file, below(last)))
+      found[f"config.init/{name}"] = contents.of_texts(every)
   return found
 
 

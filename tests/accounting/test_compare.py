@@ -201,6 +201,15 @@ def test_seeds_that_do_not_differ_at_all_have_no_verdict():
   assert found.better == "" and "don't differ at all" in found.lines[-1]
 
 
+def test_copies_with_edited_seeds_are_refused(tmp_path, capsys):
+  one = two_arms(n=1)[0]
+  paths = write(tmp_path, [one | {"seed": seed} for seed in range(3)])
+  code, _, said = say(capsys, f"{paths}:code", f"{paths}:sft")
+  assert code == 2 and said.count("\n") <= 1
+  where = [str(tmp_path / f"run{i}" / "summary.json") for i in (1, 0)]
+  assert f"{where[0]} is a copy of {where[1]} with another seed" in said
+
+
 def test_too_few_seeds(tmp_path, capsys):
   paths = write(tmp_path, two_arms(n=2, factor=100.0))
   code, lines, _ = say(capsys, f"{paths}:code", f"{paths}:sft")

@@ -6,69 +6,69 @@ import os
 import ml_collections
 import pytest
 
-from rsrc_jax.runtime import digests, inputs
+from rsrc_jax.runtime import contents, inputs
 
 
 @pytest.fixture
 def reads(tmp_path, monkeypatch):
   """The paths that were read, with a cache folder of their own."""
-  found, real = [], digests._hash
+  found, real = [], contents._hash
   monkeypatch.setenv("RSRC_CACHE", str(tmp_path / "cache"))
-  monkeypatch.setattr(digests, "SETTLED", -1.0)
+  monkeypatch.setattr(contents, "SETTLED", -1.0)
 
   def counted(path):
     found.append(path.name)
     return real(path)
 
-  monkeypatch.setattr(digests, "_hash", counted)
+  monkeypatch.setattr(contents, "_hash", counted)
   return found
 
 
 def test_a_large_file_is_read_once(tmp_path, reads, monkeypatch):
   large, small = tmp_path / "large", tmp_path / "small"
-  large.write_bytes(b"a" * digests.KEPT_FROM)
+  large.write_bytes(b"a" * contents.KEPT_FROM)
   small.write_bytes(b"a")
-  first = [digests.of_file(x) for x in (large, small)]
-  assert [digests.of_file(x) for x in (large, small)] == first
+  first = [contents.of_file(x) for x in (large, small)]
+  assert [contents.of_file(x) for x in (large, small)] == first
   assert reads == ["large", "small", "small"]
   # A file is the same where its content is.
   (tmp_path / "copy").write_bytes(large.read_bytes())
-  assert digests.of_file(tmp_path / "copy") == first[0] != first[1]
+  assert contents.of_file(tmp_path / "copy") == first[0] != first[1]
   reads.clear()
   os.utime(large, (1, 1))
-  assert digests.of_file(large) == first[0] and reads == ["large"]
+  assert contents.of_file(large) == first[0] and reads == ["large"]
   with large.open("r+b") as file:
     file.write(b"b")
   os.utime(large, (1, 1))  # its size and its time are as before
-  assert digests.of_file(large) != first[0] and reads == ["large"] * 2
+  assert contents.of_file(large) != first[0] and reads == ["large"] * 2
   large.unlink()
-  large.write_bytes(b"a" * digests.KEPT_FROM)  # another inode
-  assert digests.of_file(large) == first[0] and reads == ["large"] * 3
+  large.write_bytes(b"a" * contents.KEPT_FROM)  # another inode
+  assert contents.of_file(large) == first[0] and reads == ["large"] * 3
   entry = next((tmp_path / "cache" / "digests").glob("*.json"))
   entry.write_text("{}")
-  assert digests.of_file(large) == first[0]
+  assert contents.of_file(large) == first[0]
   # What has just changed may change again in the same tick of the clock.
-  monkeypatch.setattr(digests, "SETTLED", 60.0)
-  large.write_bytes(b"c" * digests.KEPT_FROM)
+  monkeypatch.setattr(contents, "SETTLED", 60.0)
+  large.write_bytes(b"c" * contents.KEPT_FROM)
   reads.clear()
-  assert digests.of_file(large) == digests.of_file(large)
+  assert contents.of_file(large) == contents.of_file(large)
   assert reads == ["large"] * 2
 
 
 def test_without_a_cache_folder_files_are_read(tmp_path, reads, monkeypatch):
   (tmp_path / "cache").write_text("no folder")
-  (tmp_path / "large").write_bytes(b"a" * digests.KEPT_FROM)
+  (tmp_path / "large").write_bytes(b"a" * contents.KEPT_FROM)
   for _ in range(2):
-    digests.of_file(tmp_path / "large")
+    contents.of_file(tmp_path / "large")
   assert reads == ["large"] * 2
 
 
 def test_the_kept_digests_are_bounded(tmp_path, reads, monkeypatch):
-  monkeypatch.setattr(digests, "KEPT", 2)
-  monkeypatch.setattr(digests, "KEPT_FROM", 1)
+  monkeypatch.setattr(contents, "KEPT", 2)
+  monkeypatch.setattr(contents, "KEPT_FROM", 1)
   for name in "abcde":
     (tmp_path / name).write_text(name)
-    digests.of_file(tmp_path / name)
+    contents.of_file(tmp_path / name)
   assert len(list((tmp_path / "cache" / "digests").iterdir())) == 3
 
 
@@ -76,7 +76,7 @@ def test_what_is_no_file_is_refused_in_a_line(tmp_path):
   os.mkfifo(tmp_path / "pipe")
   for path, said in ((tmp_path / "pipe", "regular"), (tmp_path / "no", "read")):
     with pytest.raises(ValueError, match=said) as error:
-      digests.of_file(path)
+      contents.of_file(path)
     assert str(path) in str(error.value)
 
 

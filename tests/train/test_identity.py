@@ -58,6 +58,11 @@ def test_an_edited_text_is_refused_before_any_compile(tmp_path, summary):
     said = refusal(call, config, workdir)
     assert "another config.data.path/a.txt (digest" in said
     assert "restore it to" in said
+  file.write_text(lamps(500) + "\n\n")  # of which the corpus is the same
+  assert runs.open(workdir).setup.corpus.digest == found["corpus"]
+  assert "another config.data.path/a.txt" in refusal(
+    train.train, config, workdir
+  )
   assert not (workdir / "checkpoints").exists()
   assert inputs.recorded(workdir) == found
 

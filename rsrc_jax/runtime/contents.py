@@ -1,8 +1,8 @@
 """What is in a file: BLAKE2b of its content, kept as long as it is the same.
 
-About 1 s a GB. The digest of a large file is kept in the cache folder, by path,
-size, inode and the times of its last changes, so that weights are not read
-again at each start.
+Hashing takes 1.3 s a GB (docs/run_directory.md). The digest of a large file is
+kept in the cache folder, by path, size, inode and the times of its last
+changes, so that weights are not read again at each start.
 """
 
 import contextlib
