@@ -18,6 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
   """Two sources a step, four codes each."""
   config = beside(__file__, "smollm2")
   config.model.dtype, config.model.scan = "float32", False
+  config.data.path = "stdlib"
   config.steps, config.log_every = 4, 1
   config.batch_size, config.patterns.cdv.group = 2, 4
   config.pretrain.batch_size = 2

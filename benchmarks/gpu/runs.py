@@ -18,12 +18,14 @@ from benchmarks.gpu.table import ARMS
 # The services are timed more briefly; no number of the run depends on it.
 BRIEF = ["--config.ledger.service_seconds=0.2"]
 TEXT = {
+  "data.path": "stdlib",
   "steps": 60, "pretrain.steps": 60, "pretrain.warmup_from": 30,
   "only": "code", "eval.every": 60, "eval.test_rows": 256,
   "curriculum.steps": 40, "curriculum.explore_steps": 60,
 }  # fmt: skip
 # A toy on text: beside tests/helpers/runs.py, what a corpus of text needs.
 TEXT_TOY = {
+  "data.path": "stdlib",
   "steps": 8, "pretrain.steps": 6, "pretrain.warmup_from": 2,
   "pretrain.batch_size": 8, "batch_size": 8, "log_every": 3, "eval.every": 8,
   "eval.rows": 16, "eval.test_rows": 16, "eval.batch_size": 16,

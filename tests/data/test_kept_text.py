@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers.stories import corpus, story
+from helpers.stories import corpus, shipped, story
 
 from rsrc_jax.data import (
   kept_text,
@@ -15,23 +15,6 @@ from rsrc_jax.data import (
   text,
   tokenizer,
 )
-
-VERSIONS = {"text": locked.ALL, "python": "3.11.7", "packages": "aa"}
-
-
-def shipped(monkeypatch, seed, **versions):
-  """Puts another text in the place of the shipped ones."""
-  docs = [
-    sentences.Document("a.txt", part)
-    for part in story(seed, 300, 5).split("\n\n")
-  ]
-  origin = VERSIONS | versions
-  found = locked.Shipped(
-    sentences.cut(docs), {("files", "why"): (1, ["x"])}, origin, {}
-  )
-  monkeypatch.setattr(locked, "read", lambda *_: found)
-  monkeypatch.setattr(locked, "notes", lambda _: [])
-  monkeypatch.setattr(locked, "origin", lambda _: origin)
 
 
 @pytest.fixture(autouse=True)

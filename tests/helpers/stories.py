@@ -2,7 +2,7 @@
 
 import random
 
-from rsrc_jax.data import text
+from rsrc_jax.data import locked, sentences, text
 
 WORDS = """river stone house garden winter letter window paper teacher market
   bridge morning forest silver candle engine harbour village mountain shadow"""
@@ -28,3 +28,18 @@ def corpus(path, cache, **changes):
     "cache_dir": str(cache),
   }
   return text.make(path=str(path), **(arguments | changes))
+
+
+def shipped(monkeypatch, seed, **versions):
+  """Puts another text in the place of the shipped ones."""
+  docs = [
+    sentences.Document("a.txt", part)
+    for part in story(seed, 300, 5).split("\n\n")
+  ]
+  origin = {"text": locked.ALL, "python": "3.11.7", "packages": "aa"} | versions
+  found = locked.Shipped(
+    sentences.cut(docs), {("files", "why"): (1, ["x"])}, origin, {}
+  )
+  monkeypatch.setattr(locked, "read", lambda *_: found)
+  monkeypatch.setattr(locked, "notes", lambda _: [])
+  monkeypatch.setattr(locked, "origin", lambda _: origin)

@@ -3,11 +3,13 @@
 import io
 import json
 
-from helpers.stories import corpus, story
+from helpers.stories import corpus, shipped, story
 from rich.console import Console
 
+from rsrc_jax import runs
+from rsrc_jax.build.setup import make_setup
 from rsrc_jax.data import left_out
-from rsrc_jax.runtime import corpus_log, run_log
+from rsrc_jax.runtime import configs, corpus_log, provenance, run_log
 
 
 def recorded(found, folder):
@@ -50,3 +52,27 @@ def test_data_without_files_leaves_nothing(tmp_path):
     == ""
   )
   assert [*tmp_path.iterdir()] == []
+
+
+def test_a_run_is_examined_with_its_own_text(tmp_path, monkeypatch):
+  """Where Python, packages and the cache are others."""
+  monkeypatch.setenv("RSRC_CACHE", str(tmp_path / "cache"))
+  shipped(monkeypatch, 2)
+  config = configs.load_config(
+    "cdv_text", **{"data.vocab_size": 320, "data.min_tokens": 4}
+  )
+  run = tmp_path / "run"
+  run.mkdir()
+  made = make_setup(config, tmp_path / "cache", corpus_log.folder(run))
+  provenance.record(config, run)
+  recorded(made.corpus, run)
+  shipped(monkeypatch, 3, packages="bb")
+  monkeypatch.setenv("RSRC_CACHE", str(tmp_path / "other"))
+  opened = runs.open(run).setup.corpus
+  assert opened.digest == made.corpus.digest and opened.notes == ()
+  ids = list(range(made.corpus.vocab.size))
+  assert opened.vocab.pieces(ids) == made.corpus.vocab.pieces(ids)
+  assert not [*(tmp_path / "other").rglob("*.model")]
+  later = make_setup(config, tmp_path / "other", corpus_log.folder(run))
+  assert later.corpus.digest == made.corpus.digest
+  assert "now bb" in later.corpus.notes[0]
