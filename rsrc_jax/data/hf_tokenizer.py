@@ -208,7 +208,6 @@ def _model(path: Path, declared: Declared, ends: set[int]):
   symbols.
   """
   import sentencepiece
-  from google.protobuf.message import DecodeError
   from sentencepiece import sentencepiece_model_pb2 as schema
 
   proto = schema.ModelProto()
@@ -230,7 +229,7 @@ def _model(path: Path, declared: Declared, ends: set[int]):
     model.LoadFromSerializedProto(proto.SerializeToString())
     proto.normalizer_spec.add_dummy_prefix = False
     inner.LoadFromSerializedProto(proto.SerializeToString())
-  except (DecodeError, RuntimeError):
+  except Exception:  # protobuf and SentencePiece have errors of their own
     raise ValueError(f"{path} is no SentencePiece model.") from None
   return model, inner
 

@@ -33,7 +33,8 @@ def make(
       docstrings of Python's standard library.
     vocab_size: V, the control tags included.
     vocab: a vocabulary that exists already. None is made then.
-    max_tokens: S. Longer sentences are left out, none is cut.
+    max_tokens: S. Longer sentences are left out, none is cut, and so are
+      sentences with a letter that `vocab` lacks.
     min_tokens: shorter sentences are left out.
     heldout: the fraction of documents in valid, and again in test.
     asks: whether the vocabulary has tokenizer.CONTROL_TAGS.
@@ -68,10 +69,12 @@ def make(
       splits.train, vocab_size=vocab_size, cache_dir=cache_dir, asks=asks
     )
     vocab = tokenizer.from_sentencepiece(model, asks)
+  # A checkpoint's tokenizer may have no piece for a letter, but "unknown".
   fit = lambda split: [
     ids
     for sentence in split
     if min_tokens <= len(ids := vocab.encode(sentence)) <= max_tokens
+    and vocab.text[ids].all()
   ]
   fitting = [fit(split) for split in splits]
   _check_sizes(
