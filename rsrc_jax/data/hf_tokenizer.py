@@ -52,7 +52,10 @@ def _from_json(path: Path, declared: Declared, ends: set[int]) -> Spelling:
   )
   names = {i: token for token, i in special_too.get_vocab().items()}
   added = special_too.get_added_tokens_decoder()
-  special = frozenset(i for i, token in added.items() if token.special)
+  # A letter is one, even if some file pads with it.
+  special = frozenset(
+    i for i, x in added.items() if x.special and len(x.content) > 1
+  )
   encode = lambda made: (
     lambda text: made.encode(text, add_special_tokens=False).ids
   )
@@ -67,7 +70,9 @@ def _from_json(path: Path, declared: Declared, ends: set[int]) -> Spelling:
       encode(plain), {i: names[i] for i in special if names[i] != unknown}
     ),
     encode_prompt=lambda text, first: encode(special_too)(text),
-    decode=lambda ids: special_too.decode([int(i) for i in ids]),
+    decode=lambda ids: special_too.decode(
+      [int(i) for i in ids if i not in special], skip_special_tokens=False
+    ),
   )
 
 
@@ -84,23 +89,24 @@ def _opened(path: Path, declared: Declared, ends: set[int], plain: bool):
     raise ValueError(f"{path} can't be read: {error}") from None
   made.no_padding()
   made.no_truncation()
-  for i, fields in sorted(declared.added.items()):
-    made.add_tokens([tokenizers.AddedToken(**fields)])
+  tokens = sorted(declared.added.items())
+  # All at once: each call builds the search for all added tokens anew.
+  made.add_tokens([tokenizers.AddedToken(**fields) for _, fields in tokens])
+  for i, fields in tokens:
     token = fields["content"]
     _check_id(path, token, made.token_to_id(token), i)
   added = made.get_added_tokens_decoder()
   spelled = {*declared.special, *MARKERS}
   spelled |= {added[i].content for i in ends if i in added}
+  more = []
   for token in sorted(spelled):
     i = made.token_to_id(token)
-    if i is None or (i in added and added[i].special):
-      continue
-    if i not in added and token not in declared.special:
-      continue  # an ordinary piece
-    fields = {"special": True, "normalized": False}
-    if i in added:
-      fields |= {x: getattr(added[i], x) for x in FLAGS}
-    made.add_special_tokens([tokenizers.AddedToken(token, **fields)])
+    if i in added and not added[i].special:
+      flags = {x: getattr(added[i], x) for x in FLAGS}
+      more.append(tokenizers.AddedToken(token, special=True, **flags))
+    elif i is not None and i not in added and token in declared.special:
+      more.append(tokenizers.AddedToken(token, special=True, normalized=False))
+  made.add_special_tokens(more)
   made.encode_special_tokens = plain
   return made
 
@@ -130,7 +136,7 @@ def _without(encode: Callable, special: Mapping[int, str]) -> Callable:
       return ids
     mark = max(found, key=len)
     before, there, after = text.partition(mark)
-    if not there or len(mark) == 1:
+    if not there:
       raise ValueError(
         f"{text!r} holds the special token {mark!r} for its tokenizer: take it "
         "out of the text."
@@ -208,7 +214,6 @@ def _model(path: Path, declared: Declared, ends: set[int]):
   symbols.
   """
   import sentencepiece
-  from google.protobuf.message import DecodeError
   from sentencepiece import sentencepiece_model_pb2 as schema
 
   proto = schema.ModelProto()
@@ -230,7 +235,7 @@ def _model(path: Path, declared: Declared, ends: set[int]):
     model.LoadFromSerializedProto(proto.SerializeToString())
     proto.normalizer_spec.add_dummy_prefix = False
     inner.LoadFromSerializedProto(proto.SerializeToString())
-  except (DecodeError, RuntimeError):
+  except Exception:  # protobuf and SentencePiece have errors of their own
     raise ValueError(f"{path} is no SentencePiece model.") from None
   return model, inner
 

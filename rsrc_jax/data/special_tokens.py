@@ -93,8 +93,12 @@ def declared(folder: Path) -> Declared:
   for file, said in sources:
     for key, value in said.items():
       if key in ("additional_special_tokens", "extra_special_tokens"):
-        values = value.values() if isinstance(value, dict) else value or ()
-        special |= {_content(x, key, folder / file) for x in values}
+        if isinstance(value, dict):  # tokens with names, as bos_token has one
+          value = {k: _content(x, k, folder / file) for k, x in value.items()}
+          names |= value
+          files |= dict.fromkeys(value, file)
+          value = value.values()
+        special |= {_content(x, key, folder / file) for x in value or ()}
       elif key in NAMES or (key.endswith("_token") and isinstance(value, str)):
         names[key], files[key] = _content(value, key, folder / file), file
   names = {k: v for k, v in names.items() if v}

@@ -72,7 +72,8 @@ def make(
       nothing) for those of the standard library alone.
     vocab_size: V, the control tags included.
     vocab: a vocabulary that exists already. None is made then.
-    max_tokens: S. Longer sentences are left out, none is cut.
+    max_tokens: S. Longer sentences are left out, none is cut, and so are
+      sentences with a letter that `vocab` lacks.
     min_tokens: shorter sentences are left out.
     heldout: the fraction of documents in valid, and again in test.
     asks: whether the vocabulary has tokenizer.CONTROL_TAGS.
@@ -195,14 +196,15 @@ def _fit(
   found = []
   for sentence in split:
     ids = vocab.encode(sentence)
-    if least <= len(ids) <= most:
+    if len(ids) < least:
+      reason = f"fewer than {least} tokens (config.data.min_tokens)"
+    elif len(ids) > most:
+      reason = f"more than {most} tokens (config.data.max_tokens)"
+    elif not vocab.text[ids].all():  # a checkpoint's may have "unknown" only
+      reason = "a letter that the tokenizer lacks"
+    else:
       found.append(ids)
       continue
-    reason = (
-      f"fewer than {least} tokens (config.data.min_tokens)"
-      if len(ids) < least
-      else f"more than {most} tokens (config.data.max_tokens)"
-    )
     left_out.add(left, left_out.SENTENCES, reason, sentence)
   return found
 

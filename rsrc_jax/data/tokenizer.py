@@ -95,10 +95,11 @@ def from_words(
   names = [*SPECIALS, *words, *blanks, *(CONTROL_TAGS if asks else ())]
   if len(set(names)) != len(names):
     raise ValueError("words and blanks must all differ.")
-  index = {name: i for i, name in enumerate(names)}
   ids = np.arange(len(names))
   last = len(SPECIALS) + len(words) + len(blanks)
   special = (ids < len(SPECIALS)) | (ids >= last)
+  # A text that spells a special has an unknown word.
+  index = {name: i for i, name in enumerate(names) if not special[i]}
 
   def pieces(sequence: list[int]) -> list[str]:
     return [names[i] for i in sequence]

@@ -86,6 +86,16 @@ def test_a_special_that_the_tokenizer_lacks_is_refused(made):
   )
 
 
+@pytest.mark.parametrize("flagged", [True, False])
+def test_a_letter_that_pads_stays_a_letter(flagged, made):
+  files = info(pad_token="%")
+  if flagged:  # as `transformers` saves it
+    files = info(pad_token="%", added_tokens_decoder={"40": added("%")})
+  vocab = made(files)
+  ids = vocab.encode("3 % of")
+  assert 40 in ids and vocab.text[ids].all() and vocab.decode(ids) == "3 % of"
+
+
 def test_a_text_without_bos_begins_with_eos(made):
   assert made(info(bos_token=None)).tags["text"] == ((2,), ())
 

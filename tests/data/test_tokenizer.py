@@ -35,12 +35,23 @@ def vocab(model):
 def test_from_words():
   vocab = tokenizer.from_words(["red", "blue"], ["@"])
   assert vocab.encode("blue red green") == [9, 8, tokenizer.UNKNOWN]
+  assert vocab.encode("<end> red") == [tokenizer.UNKNOWN, 8]
   assert vocab.decode([8, 9, 10]) == "red blue @"
   assert vocab.pieces([0, 8]) == ["<pad>", "red"]
   assert np.flatnonzero(vocab.text).tolist() == [8, 9]
   assert np.flatnonzero(vocab.code).tolist() == [8, 9, 10]
   with pytest.raises(ValueError, match="must all differ"):
     tokenizer.from_words(["red"], ["red"])
+
+
+def test_characters_that_cannot_be_seen_are_shown(tmp_path):
+  path = str(tmp_path / "some.model")
+  texts = ["soft\u00adly", "soft\u00adness", "so\u200dft"]
+  tokenizer.train_sentencepiece(texts, vocab_size=282, path=path)
+  vocab = tokenizer.from_sentencepiece(path)
+  assert vocab.decode(vocab.encode("so\u00adft")) == "so\u00adft"
+  assert "<U+00AD>" in vocab.pieces(vocab.encode("so\u00adft"))
+  assert all("".join(vocab.pieces([i])).isprintable() for i in range(282))
 
 
 def test_words_with_asks():

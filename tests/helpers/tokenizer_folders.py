@@ -27,7 +27,7 @@ RICH = """
 {%- if tools is not none %}{{ tools | length }} tools{% endif -%}
 {%- if documents is not none %}{{ documents | length }} pages{% endif -%}
 {%- if pad_token is defined %}pads{% endif -%}
-{{ bos_token }}{{ {'a': '<b> & "é"'} | tojson }}
+{{ bos_token + image_token + audio_token }}{{ {'a': '<b> & "é"'} | tojson }}
 {% for m in messages %}
 {% if m.role == 'system' %}{% continue %}{% endif %}
 {% if m.role == 'assistant' %}
@@ -185,7 +185,10 @@ CASES = {
     "tokenizer_config.json": INFO | {"chat_template": LIST},
   },
   "rich_template": PLAIN | {
-    "tokenizer_config.json": INFO | {"chat_template": RICH},
+    "tokenizer_config.json": INFO | {
+      "chat_template": RICH, "image_token": "<|endoftext|>",
+      "extra_special_tokens": {"audio_token": "<|im_end|>"},
+    },
   },
   # Older files: the map replaces names, and adds a token by its id.
   "legacy_files": PLAIN | {
