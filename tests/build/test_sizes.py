@@ -64,7 +64,7 @@ def test_needs_are_split_over_the_mesh_and_counted_by_what_is_trained():
   assert str(sizes.stored_dtype(adapted)) == "bfloat16"
   full = {**adapted["arms"], "code": {"overrides": (("lora.rank", 0),)}}
   assert sizes.trains_all(adapted | {"arms": full}) == "code"
-  with pytest.raises(ValueError, match="round away small updates.*'code'"):
+  with pytest.raises(ValueError, match=r"round away small updates.*'code'"):
     sizes.stored_dtype(adapted | {"arms": full})
 
 
@@ -77,7 +77,7 @@ def test_recursive_models_are_held_against_the_machine_too(monkeypatch):
     config = configs.load_config("trm")
     config.arms.trm.model.width = 48
     config.update_from_flattened_dict({field: value})
-    with pytest.raises(ValueError, match="16.0 GB are free") as error:
+    with pytest.raises(ValueError, match=r"16\.0 GB are free") as error:
       recursive_checks.check(config)
     last = field.rpartition(".")[2]
     assert f"{last}={value}" in str(error.value)

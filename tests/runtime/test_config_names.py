@@ -51,7 +51,7 @@ def test_both_forms_of_the_flag_are_resolved():
     "--workdir=tiny", f"--config={TINY}", "--config.only=code", "-config",
     TINY, "--", "tiny",
   ]  # fmt: skip
-  with pytest.raises(ValueError, match="none of the .* shipped"):
+  with pytest.raises(ValueError, match=r"none of the .* shipped"):
     configs.resolved(["--config=nope"])
 
 

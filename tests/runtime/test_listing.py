@@ -20,10 +20,8 @@ def test_a_config_states_command_cost_and_expected_number(one):
   runs = [shlex.split(x.rstrip("\\")) for x in one.commands]
   assert any(x[0] == "./tools/run" and own in x for x in runs)
   assert one.title.endswith((".", "?"))
-  assert (
-    (re.search(r"\d", one.cost)
-    and "minute" in one.cost)
-    or (one.cost.startswith("not known"))
+  assert (re.search(r"\d", one.cost) and "minute" in one.cost) or (
+    one.cost.startswith("not known")
   )
   assert re.search(r"\d", one.expect) or one.expect.startswith("not known")
 
