@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from rsrc_jax import rules
 from rsrc_jax.accounting import account
 from rsrc_jax.build import overrides
-from rsrc_jax.models import lora, transformer
+from rsrc_jax.models import architecture, lora
 from rsrc_jax.rl import constraints, curriculum, learner, supervised, verifier
 from rsrc_jax.rules import anything, flag, items, number, one_of, text, whole
 from rsrc_jax.runtime import checkpoint, configs, named, sharding
@@ -147,11 +147,11 @@ def rules_of(settings: dict[str, Any]) -> dict[str, Any]:
     {k: v for k, v in data.items() if k != "source"}, "config.data", source,
     given=("seed", "cache_dir", "vocab"), free=("instructions",),
   )  # fmt: skip
-  of_model = transformer.RULES
+  of_model = architecture.RULES
   if settings.get("model_name") == "pretrained":
-    of_model = transformer.RULES | {"path": text, rules.BLOCK: ()}
+    of_model = architecture.RULES | {"path": text, rules.BLOCK: ()}
   elif missing := [
-    x for x in transformer.Architecture._fields[1:6] if x not in model
+    x for x in architecture.Architecture._fields[1:6] if x not in model
   ]:
     raise ValueError(f"config.model lacks {', '.join(missing)}.")
   return FREE | LOOP | {

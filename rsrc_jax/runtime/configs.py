@@ -156,11 +156,11 @@ def parsed(
 
 
 def _settings(argv: Sequence[str]):
-  """The (name, text) of each --config.NAME=TEXT; text "" where it follows."""
-  for word in argv:
-    flag, _, value = word.partition("=")
+  """The (name, text) of each --config.NAME=TEXT, or with a blank between."""
+  for word, following in zip(argv, [*argv[1:], ""], strict=True):
+    flag, equals, value = word.partition("=")
     if flag.startswith(("--config.", "-config.")):
-      yield flag.partition("config.")[2], value
+      yield flag.partition("config.")[2], value if equals else following
 
 
 def _check_setting(argv: Sequence[str], name: str, value: str) -> None:

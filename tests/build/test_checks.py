@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rsrc_jax import rules
 from rsrc_jax.build import setup
 from rsrc_jax.data import arc, facts, maze, reasoning, sudoku, text
-from rsrc_jax.models import recursive, transformer
+from rsrc_jax.models import architecture, recursive_architecture
 from rsrc_jax.patterns import cc, ccv, cdv, extract, qa
 from rsrc_jax.rl import constraints, curriculum, injection, learner, supervised
 from rsrc_jax.runtime import configs, named
@@ -146,8 +146,8 @@ MAKES = (
    ("mode", "code", "words", "end", "budgets", "+fixed_length", "+seed")),
   (supervised.Warmup, supervised.RULES,
    ("policy", "roles", "constrain", "budget", "reader")),
-  (transformer.Architecture, transformer.RULES, ()),
-  (recursive.Architecture, recursive.RULES,
+  (architecture.Architecture, architecture.RULES, ()),
+  (recursive_architecture.Architecture, recursive_architecture.RULES,
    ("vocab_size", "cells", "identities")),
   (facts.make, facts.RULES, ("seed", "cache_dir")),
   (text.make, text.RULES, ("seed", "cache_dir", "vocab")),

@@ -776,7 +776,7 @@ def test_alone_is_where_nothing_is_shared():
     ("group", 1, "at least 2"),
     ("candidates", 1, "at least 2"),
     ("memory", S + 1, rf"longest source, {S} .*Lower it"),
-    ("drift", -0.1, "0 to 1"),
+    ("drift", -0.1, "from 0 to 1"),
     ("drift", 1.5, "0 to 1"),
     ("drift", float("nan"), "0 to 1"),
     ("shared", ("a", "x"), "the facts are a, b, c"),

@@ -672,18 +672,18 @@ def test_chains_and_tries_never_get_worse():
   "changes, said",
   [
     ({"buffer": 0}, ("buffer=0", "at least 1")),
-    ({"parents": 0}, ("parents=0", f"1 to buffer={N}")),
-    ({"parents": N + 1}, (f"parents={N + 1}", f"1 to buffer={N}")),
+    ({"parents": 0}, ("parents=0", "at least 1")),
+    ({"parents": N + 1}, (f"parents={N + 1}", f"1 to config.patterns.ccv.buffer={N}")),
     ({"group": 1}, ("group=1", "at least 2")),
     ({"targets": "best"}, ("targets='best'", "none", "next", "final")),
-    ({"over_parent": -0.1}, ("over_parent=-0.1", "can't be negative")),
+    ({"over_parent": -0.1}, ("over_parent=-0.1", "of at least 0")),
     ({"left": 1.0}, ("left=1.0", "a share below 1")),
     ({"left": -0.1}, ("left=-0.1", "a share below 1")),
-    ({"warmup": -1}, ("warmup=-1", "a number of steps")),
+    ({"warmup": -1}, ("warmup=-1", "at least 0")),
     # What is wrong with C -> D -> V is said of the block that it stands in.
     (
       {"fresh": FRESH | {"lessons": 3}},
-      ("ccv.fresh.lessons=3", "0 to group=2"),
+      ("ccv.fresh.lessons=3", "0 to config.patterns.ccv.fresh.group=2"),
     ),
     ({"fresh": FRESH | {"decodes": 2}}, ("ccv.fresh.decodes=2", "Set it to 1")),
     ({"fresh": FRESH | {"gate": {"name": "x"}}}, ("ccv.fresh.gate", "None")),
