@@ -9,8 +9,8 @@ hack is one step away. Arms are named by their gate and by how many times the
 largest safe bonus they are offered (rewards.largest_bonus).
 
 Cost: 15 to 69 minutes on one core, which it shared.
-Expect: without a gate every code ends in all four ids at the largest safe bonus
-and above; under the default's gate a sixth of them do at four times of it
+Expect: without a gate every code ends in all 4 ids at the largest safe bonus
+and above; under the default's gate 1 of 6 does, at four times of it
 (experiments/random_vocabulary).
 """
 

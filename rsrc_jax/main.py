@@ -31,9 +31,10 @@ COMMANDS = {
 # Loops with faster steps if glibc keeps XLA's scratch memory, which must be set
 # before jax is imported (see cache.keep_memory).
 KEEP_MEMORY = ("rsrc_jax.recursive.loop",)
+# Without a default here, which would be read, and could fail, at the import.
 CONFIG = config_flags.DEFINE_config_file(
-  "config", str(places.configs() / "tiny.py"),
-  "Experiment to run: a path, or the name of a shipped config.",
+  "config", None,
+  "Experiment to run: a path, or the name of a shipped config; default: tiny.",
 )  # fmt: skip
 WORKDIR = flags.DEFINE_string(
   "workdir", None, "Run directory; default: runs/<config>-seed<seed>."
@@ -155,7 +156,7 @@ def cli() -> None:
     print(listing.table())
     return
   try:
-    line = [sys.argv[0], *configs.resolved(sys.argv[1:])]
+    line = [sys.argv[0], *configs.resolved(sys.argv[1:], default="tiny")]
   except ValueError as error:
     sys.exit(lines(f"error: {error}"))
   app.run(main, argv=line, flags_parser=parse)

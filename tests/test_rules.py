@@ -57,7 +57,10 @@ def test_settings_that_will_do_are_passed():
     ({"rate": 0.0}, "config.z.rate=0.0 must be a finite number above 0"),
     ({"rate": math.nan}, "config.z.rate=nan must be a finite number above 0"),
     ({"rate": math.inf}, "config.z.rate=inf must be a finite number above 0"),
-    ({"rate": 10**400}, "must be a finite number above 0: at most 1e.30"),
+    (
+      {"rate": 10**400},
+      "config.z.rate=1.* must be a finite number above 0: at most 1e.30",
+    ),
     ({"kind": 4.0}, "config.z.kind=4.0 must be one of 'x', 4"),
     ({"inner": 3}, "config.z.inner=3 must be a block of settings"),
     ({"inner": {"share": 2}}, r"config.z.inner.share=2 .* from 0 to 1"),

@@ -142,13 +142,19 @@ def rules_of(settings: dict[str, Any]) -> dict[str, Any]:
   """
   data, model = settings["data"], settings["model"]
   source = data.get("source", "")
+  make = named.find("data", source, "make", "config.data.source")
+  pretrained = settings["model_name"] == "pretrained"
+  if pretrained and "vocab" not in inspect.signature(make).parameters:
+    raise ValueError(
+      f"config.data.source={source!r}: a pretrained model reads text; set it "
+      "to 'text', or to a file whose make() takes `vocab`."
+    )
   of_data = rules_of_make(
-    named.find("data", source, "make", "config.data.source"),
-    {k: v for k, v in data.items() if k != "source"}, "config.data", source,
-    given=("seed", "cache_dir", "vocab"), free=("instructions",),
+    make, {k: v for k, v in data.items() if k != "source"}, "config.data", source,
+    given=("seed", "cache_dir", "vocab", "kept", "examine"), free=("instructions",),
   )  # fmt: skip
   of_model = architecture.RULES
-  if settings.get("model_name") == "pretrained":
+  if pretrained:
     of_model = architecture.RULES | {"path": text, rules.BLOCK: ()}
   elif missing := [
     x for x in architecture.Architecture._fields[1:6] if x not in model

@@ -1,6 +1,5 @@
 """From config.data to a Corpus; config.data.source names the kind of data."""
 
-import inspect
 from pathlib import Path
 
 import ml_collections
@@ -39,11 +38,6 @@ def make_corpus(
   source = settings.pop("source")
   make = named.find("data", source, "make", "config.data.source")
   if checkpoint is not None:
-    if "vocab" not in inspect.signature(make).parameters:
-      raise ValueError(
-        f"config.data.source={source!r}: a pretrained model reads text; set it "
-        "to 'text', or to a file whose make() takes `vocab`."
-      )
     settings["vocab"] = hf_vocabulary.vocabulary(
       checkpoint.folder,
       checkpoint.settings["vocab_size"],

@@ -83,7 +83,6 @@ def _sizes(settings, run):
   return None
 
 
-DTYPES = one_of("float32", "bfloat16", "float16")
 RULES = {
   # Limits keep a slip from a trace that takes minutes.
   **dict.fromkeys(
@@ -105,7 +104,7 @@ RULES = {
      "post_norms", "scan", "remat"), flag,
   ),
   "activation": one_of(*layers.ACTIVATIONS),
-  "dtype": DTYPES,
+  "dtype": one_of("float32", "bfloat16", "float16"),
   BLOCK: (_sizes,),
 }  # fmt: skip
 

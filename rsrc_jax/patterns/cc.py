@@ -45,18 +45,15 @@ NUMBERS = ("drift", "over_memory", "over_empty", "dropout", "length_price")
 
 def _whole_streams(settings, run):
   """The rule of a batch, which is whole streams."""
-  size = settings["rounds"] * settings["pool"]
   rows, parts = run.get("batch_size"), run.get("micro_batches", 1)
+  size = settings["rounds"] * (pool := settings["pool"])
   if rows and rows % size:
     return "rounds", (
-      f"such that it divides, times {rules.HERE}.pool={settings['pool']}, "
-      f"config.batch_size={rows} into whole streams: make it a multiple of "
-      f"{size}"
+      f"such that it times {rules.HERE}.pool={pool} divides config.batch_size="
+      f"{rows}: a multiple of {size}"
     )
   if rows and rows // size * (settings["rounds"] - 1) % parts:
-    return "rounds", (
-      f"such that the rounds of a batch divide by config.micro_batches={parts}"
-    )
+    return "rounds", f"such that config.micro_batches={parts} divides them"
   return None
 
 
@@ -64,16 +61,11 @@ RULES = {
   "rounds": rules.whole(2, why="a memory is for the next round"),
   **dict.fromkeys(("pool", "memory"), rules.whole(1)),
   "shared": rules.items(rules.text),
-  "drift": rules.share(),
-  **dict.fromkeys(
-    ("group", "candidates"),
-    rules.whole(2, why="one is judged against the others"),
-  ),
+  **dict.fromkeys(("group", "candidates"), rules.whole(2)),
+  **dict.fromkeys(("drift", "dropout", "length_price"), rules.share()),
   **dict.fromkeys(("over_memory", "over_empty"), rules.number(0)),
   **dict.fromkeys(("rollback", "imitate"), rules.flag),
   "warmup": rules.whole(),
-  "dropout": rules.share(),
-  "length_price": rules.share(),
   rules.BLOCK: (_whole_streams,),
 }
 
@@ -169,7 +161,11 @@ def make(
   """
   rules.check_some(RULES, locals(), "config.patterns.cc")
   C, D, text = (context.roles[x] for x in ("C", "D", "text"))
-  _check(memory, D.length - 1)
+  if memory > (longest := D.length - 1):
+    raise ValueError(
+      f"config.patterns.cc.memory={memory} is longer than the longest source, "
+      f"{longest} tokens, of which a warm-up takes extracts. Lower it."
+    )
   CC = joined(C, text, "CC")._replace(
     length=memory, use_tag=None, avoid_tag=None, length_tag=None
   )
@@ -180,9 +176,8 @@ def make(
     over_memory, over_empty, rollback, warmup, imitate, dropout, length_price,
   )  # fmt: skip
 
-  steps = lambda: jnp.int32(0)  # played
   mine = (functools.partial(f, p) for f in (play, examine))
-  return Pattern(steps, *mine, (("CC", CC),))
+  return Pattern(lambda: jnp.int32(0), *mine, (("CC", CC),))  # steps played
 
 
 def play(
@@ -195,7 +190,7 @@ def play(
   controls: Controls,
 ) -> tuple[Episode, jax.Array]:
   """types.Pattern.play; key: a step's, of which Step.STREAM is used."""
-  n = _streams(p, batch)
+  n = len(batch.row) // (p.rounds * p.pool)
   p = numbers.replaced(p, controls.numbers, "patterns.cc")
   key = keys.child(key, keys.Step.STREAM)
   k_rounds = keys.child(key, keys.Stream.ROUNDS)
@@ -403,23 +398,3 @@ def _places(info: SourceInfo, shared: tuple[str, ...]) -> tuple[int, ...]:
       f"{', '.join(info.names)}."
     )
   return tuple(info.slots[info.names.index(name)] for name in shared)
-
-
-def _check(memory: int, longest: int) -> None:
-  if memory > longest:
-    raise ValueError(
-      f"config.patterns.cc.memory={memory} is longer than the longest source, "
-      f"{longest} tokens: a warm-up can't fill it with an extract of one. "
-      "Lower it."
-    )
-
-
-def _streams(p: Parts, batch: Batch) -> int:
-  rows, size = len(batch.row), p.rounds * p.pool
-  if rows % size:
-    raise ValueError(
-      f"config.batch_size={rows} does not divide into streams of config."
-      f"patterns.cc.rounds={p.rounds} times pool={p.pool}: make it a multiple "
-      f"of {size}."
-    )
-  return rows // size

@@ -170,7 +170,6 @@ def play(
   controls: Controls,
 ) -> tuple[Episode, Buffer]:
   """types.Pattern.play; key: a step's, whose children are keys.Cdv too."""
-  _check_batch(p, len(batch.row))
   p = numbers.replaced(p, controls.numbers, "patterns.ccv")
   mine = keys.child(key, keys.Step.REWRITE)
   k_slots, k_parents, k_r, k_start = (keys.child(mine, x) for x in keys.Rewrite)
@@ -398,12 +397,3 @@ def _extend(p: Parts, params, chain, live, row_keys, read, base_log_lik):
 def _at(x: jax.Array, index: jax.Array) -> jax.Array:
   """x [B, G], index [B] -> [B]"""
   return jnp.take_along_axis(x, index[:, None], 1)[:, 0]
-
-
-def _check_batch(p: Parts, rows: int) -> None:
-  if not p.parents <= rows <= p.buffer:
-    raise ValueError(
-      f"config.patterns.ccv.parents={p.parents}, buffer={p.buffer}: the buffer "
-      f"is empty until the first step has stored config.batch_size={rows} "
-      "codes, which must be no fewer than the parents and fit into the buffer."
-    )

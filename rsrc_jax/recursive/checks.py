@@ -15,7 +15,7 @@ import ml_collections
 from rsrc_jax import rules
 from rsrc_jax.accounting import account
 from rsrc_jax.build import checks, overrides
-from rsrc_jax.models import recursive
+from rsrc_jax.models import recursive, recursive_architecture
 from rsrc_jax.recursive import targets
 from rsrc_jax.rl import learner
 from rsrc_jax.rules import anything, number, one_of, share, text, whole
@@ -43,7 +43,9 @@ def _supervised(settings, run):
   return None
 
 
-MODEL = {k: v for k, v in recursive.RULES.items() if k != rules.BLOCK}
+MODEL = {
+  k: v for k, v in recursive_architecture.RULES.items() if k != rules.BLOCK
+}
 ARM = {
   "steps": whole(1),
   "supersteps": whole(1, 4_096),
@@ -58,7 +60,7 @@ LOOP = {
   **dict.fromkeys(("loop", "only"), text),
   "ema": number(0, below=1, why="at 1 what is evaluated never learns"),
   "explore": share(),
-  "model": recursive.RULES,
+  "model": recursive_architecture.RULES,
   "optimizer": learner.OPTIMIZER,
   "arms": {rules.OTHERS: ARM},
   "eval": {
@@ -89,7 +91,7 @@ def check(config: ml_collections.ConfigDict) -> None:
   room = memory.free(sharding.make_mesh(data=1))
   for arm in names(config):
     own = settings["model"] | settings["arms"][arm]["model"]
-    rules.check(recursive.RULES, own, f"config.arms.{arm}.model")
+    rules.check(recursive_architecture.RULES, own, f"config.arms.{arm}.model")
     _check_size(settings, arm, own, room)
 
 

@@ -89,8 +89,10 @@ def find(name: str | Path) -> str:
   )
 
 
-def resolved(argv: Sequence[str]) -> list[str]:
+def resolved(argv: Sequence[str], default: str = "") -> list[str]:
   """The arguments of a command line, with --config=NAME as --config=PATH.
+
+  default: the config where none is named; "": none is added.
 
   Raises:
     ValueError: there is no such config.
@@ -104,7 +106,10 @@ def resolved(argv: Sequence[str]) -> list[str]:
       value_follows = not equals
       word = f"{flag}={find(value)}" if equals else word
     found.append(word)
-  return found
+  named = any(x.partition("=")[0] in ("--config", "-config") for x in argv)
+  return (
+    found if named or not default else [f"--config={find(default)}", *found]
+  )
 
 
 def from_flags(argv: Sequence[str]) -> ml_collections.ConfigDict:
@@ -151,11 +156,11 @@ def parsed(
 
 
 def _settings(argv: Sequence[str]):
-  """The (name, text) of each --config.NAME=TEXT; text "" where it follows."""
-  for word in argv:
-    flag, _, value = word.partition("=")
+  """The (name, text) of each --config.NAME=TEXT, or with a blank between."""
+  for word, following in zip(argv, [*argv[1:], ""], strict=True):
+    flag, equals, value = word.partition("=")
     if flag.startswith(("--config.", "-config.")):
-      yield flag.partition("config.")[2], value
+      yield flag.partition("config.")[2], value if equals else following
 
 
 def _check_setting(argv: Sequence[str], name: str, value: str) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rsrc_jax import rules
 from rsrc_jax.build import setup
 from rsrc_jax.data import arc, facts, maze, reasoning, sudoku, text
-from rsrc_jax.models import architecture, recursive
+from rsrc_jax.models import architecture, recursive_architecture
 from rsrc_jax.patterns import cc, ccv, cdv, extract, qa
 from rsrc_jax.rl import constraints, curriculum, injection, learner, supervised
 from rsrc_jax.runtime import configs, named
@@ -147,10 +147,10 @@ MAKES = (
   (supervised.Warmup, supervised.RULES,
    ("policy", "roles", "constrain", "budget", "reader")),
   (architecture.Architecture, architecture.RULES, ()),
-  (recursive.Architecture, recursive.RULES,
+  (recursive_architecture.Architecture, recursive_architecture.RULES,
    ("vocab_size", "cells", "identities")),
   (facts.make, facts.RULES, ("seed", "cache_dir")),
-  (text.make, text.RULES, ("seed", "cache_dir", "vocab")),
+  (text.make, text.RULES, ("seed", "cache_dir", "vocab", "kept", "examine")),
   (reasoning.make, reasoning.RULES, ("seed", "cache_dir", "options")),
   (sudoku.puzzles, sudoku.RULES, ("seed",)),
   (maze.puzzles, maze.RULES, ("seed",)),

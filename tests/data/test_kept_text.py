@@ -11,7 +11,6 @@ from rsrc_jax.data import (
   kept_text,
   left_out,
   locked,
-  sentences,
   text,
   tokenizer,
 )

@@ -21,7 +21,7 @@ VALUES = (
   10**12, -(10**12), 2**31, "abc", None, True, (1, 2),
 )  # fmt: skip
 SECONDS = 2.0  # in which it has to be said
-ACCEPTED, REFUSED, OTHER = "accepted", "refused", "other"
+KINDS = REFUSED, ACCEPTED, OTHER = "refused", "accepted", "other"
 
 
 class Case(NamedTuple):

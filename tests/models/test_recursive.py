@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from rsrc_jax.accounting import flops
-from rsrc_jax.models import recursive
+from rsrc_jax.models import recursive, recursive_architecture
 
 GOLDEN = "tests/golden/recursive/{}.npz"
 SIZES = {
@@ -36,7 +36,7 @@ def params_of(found, prefix, core):
   }  # fmt: skip
 
 
-@pytest.mark.parametrize("core", recursive.CORES)
+@pytest.mark.parametrize("core", recursive_architecture.CORES)
 def test_two_supersteps_and_their_gradient_are_those_of_torch(
   core, pytestconfig
 ):
@@ -112,7 +112,7 @@ def test_no_gradient_goes_to_the_state_or_through_the_first_cycles():
   )  # fmt: skip
 
 
-@pytest.mark.parametrize("core", recursive.CORES)
+@pytest.mark.parametrize("core", recursive_architecture.CORES)
 def test_an_untied_net_of_equal_weights_is_the_tied_one(core):
   tied, params, question, step = small(core=core, cycles_with_gradient=2)
   untied = recursive.make(
@@ -147,7 +147,7 @@ def test_the_last_probe_is_the_readout(untied):
   )
 
 
-@pytest.mark.parametrize("core", recursive.CORES)
+@pytest.mark.parametrize("core", recursive_architecture.CORES)
 def test_items_do_not_see_each_other(core):
   model, params, question, step = small(core=core, steps=4)
   params["step"] = jax.random.normal(jax.random.key(1), params["step"].shape)
@@ -172,7 +172,7 @@ def test_identities_and_the_halting_head_begin_at_nothing():
   np.testing.assert_array_equal(changed.any((1, 2)), [False, False, True])
 
 
-@pytest.mark.parametrize("core", recursive.CORES)
+@pytest.mark.parametrize("core", recursive_architecture.CORES)
 def test_the_formula_counts_what_the_program_does(core):
   model, params, question, step = small(core=core, halting=True)
   state = model.begin(3)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers import scripted, tiny
 
+from rsrc_jax import rules
 from rsrc_jax.build.overrides import arm_config
 from rsrc_jax.data import sources, tokenizer
 from rsrc_jax.lm import likelihood as lm_likelihood
@@ -776,7 +777,7 @@ def test_alone_is_where_nothing_is_shared():
     ("group", 1, "at least 2"),
     ("candidates", 1, "at least 2"),
     ("memory", S + 1, rf"longest source, {S} .*Lower it"),
-    ("drift", -0.1, "0 to 1"),
+    ("drift", -0.1, "from 0 to 1"),
     ("drift", 1.5, "0 to 1"),
     ("drift", float("nan"), "0 to 1"),
     ("shared", ("a", "x"), "the facts are a, b, c"),
@@ -799,14 +800,22 @@ def test_sources_without_places_share_nothing():
 
 
 def test_a_batch_is_whole_streams():
-  found = batch(R * POOL * STREAMS + 1)
+  settings = {"rounds": R, "pool": POOL}
+  check = lambda **run: rules.check(
+    {**cc.RULES}, settings, "config.patterns.cc", run
+  )
+  rows = R * POOL * STREAMS
+  check(batch_size=rows, micro_batches=R - 1)
   with pytest.raises(ValueError, match="a multiple of 8") as error:
-    jax.eval_shape(
-      MAIN.play, PARAMS, FROZEN, jnp.int32(0), found, jax.random.key(0),
-      given(found),
-    )  # fmt: skip
-  for said in ("config.batch_size=25", "config.patterns.cc", "rounds=4"):
+    check(batch_size=rows + 1)
+  for said in (
+    f"config.batch_size={rows + 1}",
+    "config.patterns.cc",
+    "rounds=4",
+  ):
     assert said in str(error.value)
+  with pytest.raises(ValueError, match=r"config\.micro_batches=100"):
+    check(batch_size=rows, micro_batches=100)
 
 
 def test_the_memory_of_the_longest_source_fits():

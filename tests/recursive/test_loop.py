@@ -177,10 +177,10 @@ def test_stopping_rules_by_hand():
     ({"only": "nobody"}, "'nobody' is none of the arms"),
     ({"arms.trm.targets": "sideways"}, "config.arms.trm.targets='sideways'"),
     ({"arms.trm.targets": "random_linear"}, "the halting head learns"),
-    ({"arms.trm.supersteps": 0}, "supersteps=0"),
+    ({"arms.trm.supersteps": 0}, "config.arms.trm.supersteps=0"),
     ({"data.name": "chess"}, "config.data.name='chess'"),
     ({"data.heldout": 0}, "heldout=0"),
-    ({"data.hard": True}, "asks for side 9"),
+    ({"data.hard": True}, "asks for config.data.side=9"),
     ({"model.core": "x"}, "core='x'"),
   ),
 )

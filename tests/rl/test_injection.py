@@ -307,7 +307,7 @@ def test_counterfactual_compares_with_the_next_sources():
 @pytest.mark.parametrize(
   "changes, message",
   [
-    ({"name": "varentropy"}, r"config\.patterns\.cdv\.gate: name='varentropy'"),
+    ({"name": "varentropy"}, r"config\.patterns\.cdv\.gate\.name='varentropy'"),
     ({"load_bearing": "all"}, "load_bearing='all'"),
     ({"name": "counterfactual", "others": 0}, r"gate\.others=0"),
   ],

@@ -140,12 +140,13 @@ def test_a_first_word_starts_another_command(tmp_path):
     (["--config.kl=x"], "config.kl=x must be a float, such as 0.0."),
     (["--config.model=3"], "config.model=3 is a block of settings"),
     (["--config.steps.x=3"], "config.steps.x=3: there is no such setting."),
-    (["--config.steps", "abc"], "invalid literal for int"),
+    (["--config.steps", "abc"], "config.steps=abc must be an int, such as"),
     (["--config.augment.force=maybe"], "maybe"),
     (["--confg.steps=3"], "Unknown command line flag"),
     (["--config=configs/tyny.py"], "of which the nearest are tiny"),
   ],
 )
+@pytest.mark.filterwarnings("ignore:the load_module")  # of ml_collections
 def test_a_wrong_flag_is_one_line(words, said):
   if not any(x.startswith("--config=") for x in words):
     words = [f"--config={TINY}", *words]
