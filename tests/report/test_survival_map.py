@@ -326,7 +326,7 @@ def test_a_block_that_is_none_is_one_line(tmp_path, capsys, block):
   asked = ["map", str(tmp_path), "--output", str(tmp_path / "no")]
   assert metrics.main(asked) == 1
   first, second = capsys.readouterr().err.splitlines()
-  assert first.startswith(f"{path}: ") and '"rsrc" block' in first
+  assert first.startswith(f"{tmp_path}: ") and '"rsrc" block' in first
   assert second.startswith("error: ")
   assert survival_map.marks({"rsrc": block}, run_arms.of({}, {}, [])) == []
 
