@@ -150,8 +150,9 @@ def rules_of(settings: dict[str, Any]) -> dict[str, Any]:
       "to 'text', or to a file whose make() takes `vocab`."
     )
   of_data = rules_of_make(
-    make, {k: v for k, v in data.items() if k != "source"}, "config.data", source,
-    given=("seed", "cache_dir", "vocab", "kept", "examine"), free=("instructions",),
+    make, {k: v for k, v in data.items() if k != "source"}, "config.data",
+    source, given=("seed", "cache_dir", "vocab", "kept", "examine"),
+    free=("instructions",),
   )  # fmt: skip
   of_model = architecture.RULES
   if pretrained:

@@ -1,5 +1,6 @@
 """From config.data to a Corpus; config.data.source names the kind of data."""
 
+import inspect
 from pathlib import Path
 
 import ml_collections
