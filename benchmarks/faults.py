@@ -66,7 +66,7 @@ def main() -> None:
         for child in faults_runs.STARTED:
           child.kill()  # of those that have ended, nothing is left
   text = table(read(asked.results), asked)
-  if asked.results == RESULTS:
+  if asked.results.resolve() == RESULTS:
     TABLE.write_text(text)
   print(text)
 
