@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks import faults
+from benchmarks import faults_runs
 from rsrc_jax.runtime import checkpoint, checksums, finite
 from rsrc_jax.types import TrainState
 
@@ -118,7 +118,7 @@ def differing(found: tuple[TrainState, dict]) -> list[str]:
   wrong = [
     f"step {step}: wrong {jax.tree_util.keystr(path)}"
     for (path, x), (_, y) in zip(true, read, strict=True)
-    if x.dtype != y.dtype or faults.bytes_of(x) != faults.bytes_of(y)
+    if x.dtype != y.dtype or faults_runs.bytes_of(x) != faults_runs.bytes_of(y)
   ]
   return wrong + (
     [] if found[1] == host(step) else [f"step {step}: wrong host"]

@@ -26,7 +26,7 @@ import numpy as np
 from absl import flags
 from helpers.runs import Killed, Runs, final_state
 
-from benchmarks import faults, faults_damage
+from benchmarks import faults_damage, faults_runs
 from rsrc_jax.runtime import configs, run_log
 from rsrc_jax.sweep import files
 from rsrc_jax.training import lane
@@ -89,12 +89,12 @@ class Program:
     from rsrc_jax import main as program  # loads a config
 
     shutil.rmtree(folder, ignore_errors=True)
-    name, small = faults.FORMS["default"]
+    name, small = faults_runs.FORMS["default"]
     small = {**small, "checkpoint.every": 4} | changes
-    config = configs.load(faults.ROOT / "configs" / f"{name}.py")
+    config = configs.load(faults_runs.ROOT / "configs" / f"{name}.py")
     config.update_from_flattened_dict(small)
     made = cls(Runs.of(config, folder), folder, folder / "whole", report)
-    flags.FLAGS(["rsrc", f"--config={faults.ROOT}/configs/{name}.py"])
+    flags.FLAGS(["rsrc", f"--config={faults_runs.ROOT}/configs/{name}.py"])
     program.CONFIG.value.update_from_flattened_dict(small)
     program.named.loop_of = lambda config: SimpleNamespace(
       train=lambda config, workdir: made.runs.run(workdir, kill=made.kill),
@@ -139,7 +139,7 @@ def end_of(made: Program, workdir: Path, form: str, note: str, wrong: list):
   if code:
     wrong = [*wrong, f"goes on: {code} {said[-300:]}"]
   else:
-    found = faults.differences(workdir, made.whole)
+    found = faults_runs.differences(workdir, made.whole)
     wrong += [x for x in found if x != "no report" or made.report]
   extra = {"why": wrong[:4]} if wrong else {}
   outcome = "lost" if wrong else "survived"

@@ -18,7 +18,8 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from rsrc_jax import rules
-from rsrc_jax.runtime import checksums, processes, run_log
+from rsrc_jax.output import files
+from rsrc_jax.runtime import checksums, processes
 from rsrc_jax.types import TrainState
 
 # Fields of a train state with another name in older checkpoints: new end of a
@@ -273,8 +274,7 @@ def _mend_metrics(directory: Path) -> None:
         "damaged: they are written again from their copy.",
         stacklevel=3,
       )
-      path.parent.mkdir(exist_ok=True)
-      run_log.write_atomic(path, json.dumps(sealed))
+      files.write_text(path, json.dumps(sealed))
 
 
 def close(saver: Saver) -> None:

@@ -18,7 +18,7 @@ AXES = ("data", "fsdp", "tensor")
 
 # The first match counts. Names are paths in types.TrainState, so optimizer
 # moments have the sharding of their parameters.
-RULES = (
+PARTITIONS = (
   (r"embed$", P("tensor", "fsdp")),
   (r"blocks/.*/?(q|k|v|gate|up)/kernel$", P(None, "fsdp", "tensor")),
   (r"blocks/.*/?(o|down)/kernel$", P(None, "tensor", "fsdp")),
@@ -97,14 +97,14 @@ def check_batch(mesh: Mesh, name: str, size: int) -> None:
     )
 
 
-def shardings(mesh: Mesh, tree: Any, rules: Any = RULES) -> Any:
+def shardings(mesh: Mesh, tree: Any, partitions: Any = PARTITIONS) -> Any:
   """The NamedSharding of every leaf of a pytree, by its path.
 
   Args:
     mesh: of the leaves.
     tree: arrays or ShapeDtypeStructs.
-    rules: (regular expression, PartitionSpec). The first that matches a path
-      counts. A leaf without a match is replicated.
+    partitions: (regular expression, PartitionSpec). The first that matches a
+      path counts. A leaf without a match is replicated.
 
   Raises:
     ValueError: a named dimension does not divide by its axis.
@@ -112,7 +112,7 @@ def shardings(mesh: Mesh, tree: Any, rules: Any = RULES) -> Any:
 
   def place(path, leaf):
     name = "/".join(str(getattr(k, "key", getattr(k, "name", k))) for k in path)
-    for pattern, spec in rules:
+    for pattern, spec in partitions:
       if re.search(pattern, name):
         _check(mesh, name, leaf.shape, spec)
         return NamedSharding(mesh, spec)

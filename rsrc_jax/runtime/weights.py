@@ -73,7 +73,7 @@ def open_folder(folder: str | Path) -> Checkpoint:
 def load(
   found: Checkpoint, mesh: jax.sharding.Mesh, dtype: Any = np.float32
 ) -> Params:
-  """The parameters on the mesh, each where sharding.RULES puts it.
+  """The parameters on the mesh, each where sharding.PARTITIONS puts it.
 
   dtype: of all parameters, whatever the dtype in the file.
   """

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import faults, faults_damage
+from benchmarks import faults, faults_damage, faults_runs
 from rsrc_jax.runtime import checkpoint, checksums
 
 
@@ -54,20 +54,22 @@ def test_differences_are_seen(tmp_path):
     text = (other / name).read_text()
     text = text.replace('"seconds": 3', '"seconds": 4').replace(": 1}", ": 2}")
     (other / name).write_text(text)
-  assert faults.differences(other, whole) == []
+  assert faults_runs.differences(other, whole) == []
   (other / "samples.jsonl").write_text('{"loss": NaN}\n{"loss": 0.75}\n')
   (other / "report.html").unlink()
   shutil.rmtree(other / "checkpoints" / "code" / "8")
   expected = ["no report", "samples.jsonl", "state of code"]
-  assert faults.differences(other, whole) == expected
+  assert faults_runs.differences(other, whole) == expected
   (other / "summary.json").unlink()
-  assert faults.differences(other, whole) == ["no summary"]
+  assert faults_runs.differences(other, whole) == ["no summary"]
 
 
 def test_bits_are_compared_and_not_values():
   nan = np.float32(np.nan)
-  assert faults.bytes_of(nan) == faults.bytes_of(nan)
-  assert faults.bytes_of(np.float32(0)) != faults.bytes_of(np.float32(-0.0))
+  assert faults_runs.bytes_of(nan) == faults_runs.bytes_of(nan)
+  assert faults_runs.bytes_of(np.float32(0)) != faults_runs.bytes_of(
+    np.float32(-0.0)
+  )
 
 
 def test_the_table_counts_trials(tmp_path):
