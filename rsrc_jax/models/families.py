@@ -141,7 +141,8 @@ def complete(config: dict[str, Any]) -> dict[str, Any]:
 
 def _unknown(family) -> str:
   known = "; ".join(f"{name} ({what})" for name, what in FAMILIES.items())
-  lacks = f" It needs {MISSING[family]}." if family in MISSING else ""
+  needs = MISSING.get(str(family))
+  lacks = f" It needs {needs}." if needs else ""
   return (
     f"config.json: model_type={family!r} is not supported.{lacks} Supported "
     f"are {known}."

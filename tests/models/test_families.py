@@ -190,7 +190,7 @@ def test_others_are_refused_with_what_they_need_and_what_there_is(
     ({"hidden_act": 3}, "hidden_act=3 must be a name"),
     ({"hidden_act": "relu"}, "'relu' is none of silu"),
     ({"rope_scaling": [2.0]}, r"rope_scaling=\[2.0\] must be fields"),
-    ({"rope_scaling": {"type": "linear", "factor": "2"}}, "factor, .* has '2'"),
+    ({"rope_scaling": {"type": "linear", "factor": "2"}}, "factor .* has '2'"),
     ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}},
      "needs a number low_freq_factor above 0, and has None"),
     ({"rope_scaling": {"type": "linear", "factor": 0}}, "factor .* has 0"),
