@@ -216,13 +216,9 @@ def _judge(
     )
     return Result("", signed, values, None, model, [*lines, verdict])
   found = statistics.t_interval(values)
+  if found.high - found.low < ROUNDING:
+    lines = [*lines, "The seeds don't differ at all: is it one run, copied?"]
   clear = max(found.low, -found.high) > ROUNDING
-  if clear and found.high - found.low < ROUNDING:
-    verdict = (
-      f"cannot tell which is better: the {n} seeds don't differ at all. Is it "
-      "one run, copied?"
-    )
-    return Result("", signed, values, found, model, [*lines, verdict])
   # The seeds may agree on what only the prior of the energy model decides.
   blurred = clear and model is not None and model[0] <= 0 <= model[1]
   better = ("A" if values.mean() > 0 else "B") if clear and not blurred else ""
