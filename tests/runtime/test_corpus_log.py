@@ -59,7 +59,7 @@ def test_a_run_is_examined_with_its_own_text(tmp_path, monkeypatch):
   monkeypatch.setenv("RSRC_CACHE", str(tmp_path / "cache"))
   shipped(monkeypatch, 2)
   config = configs.load_config(
-    "cdv_text", **{"data.vocab_size": 320, "data.min_tokens": 4}
+    "cdv_text", **{"data.vocab_size": 320, "data.max_tokens": 40}
   )
   run = tmp_path / "run"
   run.mkdir()
