@@ -212,7 +212,7 @@ def _documents(
   found = []
   for name, file in files:
     parts, fault = sentences.read_file(file)
-    if fault and fault != "empty":
+    if fault not in ("", sentences.EMPTY):
       left_out.add(left, left_out.FILES, fault, name)
     found += [sentences.Document(name, part) for part in parts]
   return found

@@ -23,7 +23,7 @@ NO_END = "no full stop or the like at its end"
 CODE = "code, markup or a path in it"
 
 _BLANK = re.compile(r"\n\s*\n")
-_FENCE = re.compile(r"^(```(?!.*`)|~~~).*?(?:^\1|\Z)", re.M | re.S)
+_FENCE = re.compile(r"^(```(?![^\n]*`)|~~~).*?(?:^\1|\Z)", re.M | re.S)
 _ABBREVIATED = re.compile(r"\b(?:e\.g|i\.e|vs|cf|Dr|Mr|Mrs|Ms|St|Fig)\.\Z")
 _RULER = re.compile(r"\s*[^\w\s]{3}\W*")  # underlines, borders of tables
 _MARKED = re.compile(r"\s*(?:\.\. |[:@|#<>]|\[[^]]*\]:)")

@@ -25,6 +25,7 @@ from rsrc_jax.data import left_out, prose, scripts
 SUFFIXES = (".txt", ".md", ".py")
 OVERLAP = 13  # words in a row that no two splits share
 
+EMPTY = "empty"  # why a file gives nothing
 _HIDDEN = re.compile(r"\.")  # names of files and folders that are not read
 _ADVICE = "convert it, allow it or give another file"
 
@@ -84,7 +85,7 @@ def documents(path: str, left: left_out.Tally | None = None) -> list[Document]:
   for file in files:
     name = file.relative_to(root).as_posix() if is_folder else file.name
     parts, fault = read_file(file)
-    if fault and not is_folder:
+    if fault not in ("", EMPTY) and not is_folder:
       raise ValueError(f"config.data.path={path!r}: {fault}: {_ADVICE}.")
     if fault:
       left_out.add(left, left_out.FILES, fault, name)
@@ -299,7 +300,7 @@ def read_file(file: Path) -> tuple[list[str], str]:
     return [], "not UTF-8 text"
   text = text.replace("\r\n", "\n").replace("\r", "\n")
   if not text.strip():
-    return [], "empty"
+    return [], EMPTY
   suffix = file.suffix.lower()
   if suffix != ".py":
     return prose.paragraphs(text, markup=suffix == ".md"), ""

@@ -155,7 +155,7 @@ def test_the_table_counts_tokens_and_is_in_the_copy(tmp_path, monkeypatch):
   shipped(monkeypatch, 2)
   kept = tmp_path / "text"
   found = keep(
-    corpus(locked.ALL, tmp_path / "cache", max_tokens=14, min_tokens=6), kept
+    corpus(locked.ALL, tmp_path / "cache", max_tokens=28, min_tokens=21), kept
   )
   rows = {row.reason: row for row in found.left_out}
   assert rows["why"].examples == ("x",)

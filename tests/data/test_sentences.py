@@ -109,7 +109,8 @@ def test_a_file_that_is_no_text(tmp_path, name):
   """It is refused by itself, and left out of a folder and named."""
   content, reason = UNREADABLE[name]
   (tmp_path / name).write_bytes(content)
-  assert reason in refused(str(tmp_path / name))
+  alone = "holds no text" if reason == "empty" else reason
+  assert alone in refused(str(tmp_path / name))
   assert f"files: {reason}" in refused(str(tmp_path))
   assert repr(name) in refused(str(tmp_path))
   (tmp_path / "a.txt").write_text("A good one.")
@@ -158,7 +159,7 @@ def test_unreadable(tmp_path, monkeypatch):
     m.setattr(type(file), "read_bytes", deny)
     message = refused(str(file))
     assert "Permission denied" in message
-    assert "'below/a.txt'" in refused(str(tmp_path))
+    assert "'b.txt'" in refused(str(tmp_path))
   scandir = os.scandir
   with monkeypatch.context() as m:
     m.setattr(os, "scandir", deny)

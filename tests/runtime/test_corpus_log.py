@@ -8,7 +8,7 @@ from rich.console import Console
 
 from rsrc_jax import runs
 from rsrc_jax.build.setup import make_setup
-from rsrc_jax.data import left_out
+from rsrc_jax.data import left_out, text
 from rsrc_jax.runtime import configs, corpus_log, provenance, run_log
 
 
@@ -58,8 +58,10 @@ def test_a_run_is_examined_with_its_own_text(tmp_path, monkeypatch):
   """Where Python, packages and the cache are others."""
   monkeypatch.setenv("RSRC_CACHE", str(tmp_path / "cache"))
   shipped(monkeypatch, 2)
+  monkeypatch.setattr(text, "_other_sentences", lambda _: [])
   config = configs.load_config(
-    "cdv_text", **{"data.vocab_size": 320, "data.min_tokens": 4}
+    "cdv_text",
+    **{"data.vocab_size": 320, "data.max_tokens": 40, "data.heldout": 0.2},
   )
   run = tmp_path / "run"
   run.mkdir()
