@@ -61,7 +61,7 @@ LOOP = {
   ),
   "budgets": items(whole(1)),
   **dict.fromkeys(("only", "loop", "init"), text),
-  "mesh": sharding.RULES,
+  "mesh": sharding.MESH,
   "model_name": one_of("transformer", "pretrained"),
   "head": one_of("", "pallas"),
   "temperature": number(
@@ -149,9 +149,10 @@ def rules_of(settings: dict[str, Any]) -> dict[str, Any]:
       f"config.data.source={source!r}: a pretrained model reads text; set it "
       "to 'text', or to a file whose make() takes `vocab`."
     )
+  block = {k: v for k, v in data.items() if k != "source"}
   of_data = rules_of_make(
-    make, {k: v for k, v in data.items() if k != "source"}, "config.data", source,
-    given=("seed", "cache_dir", "vocab"), free=("instructions",),
+    make, block, "config.data", source, given=("seed", "cache_dir", "vocab"),
+    free=("instructions",),
   )  # fmt: skip
   of_model = architecture.RULES
   if pretrained:
