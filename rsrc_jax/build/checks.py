@@ -128,7 +128,8 @@ def check_one(settings: dict[str, Any], added: Sequence[str] = ()) -> None:
   known = rules_of(settings)
   for name in added:
     if not _takes(known, name.split(".")):
-      near = configs.nearest(name, sorted(overrides.names_of(settings)))
+      others = overrides.names_of(settings) - {name}
+      near = configs.nearest(name, sorted(others), "config.")
       raise ValueError(f"config.{name} is no setting.{near}")
   run = {x: settings[x] for x in ("batch_size", "micro_batches", "model_name")}
   rules.check(known, settings, "config", run)
