@@ -61,7 +61,7 @@ LOOP = {
   ),
   "budgets": items(whole(1)),
   **dict.fromkeys(("only", "loop", "init"), text),
-  "mesh": sharding.RULES,
+  "mesh": sharding.MESH,
   "model_name": one_of("transformer", "pretrained"),
   "head": one_of("", "pallas"),
   "temperature": number(
@@ -128,7 +128,8 @@ def check_one(settings: dict[str, Any], added: Sequence[str] = ()) -> None:
   known = rules_of(settings)
   for name in added:
     if not _takes(known, name.split(".")):
-      near = configs.nearest(name, sorted(overrides.names_of(settings)))
+      others = overrides.names_of(settings) - {name}
+      near = configs.nearest(name, sorted(others), "config.")
       raise ValueError(f"config.{name} is no setting.{near}")
   run = {x: settings[x] for x in ("batch_size", "micro_batches", "model_name")}
   rules.check(known, settings, "config", run)
@@ -149,9 +150,10 @@ def rules_of(settings: dict[str, Any]) -> dict[str, Any]:
       f"config.data.source={source!r}: a pretrained model reads text; set it "
       "to 'text', or to a file whose make() takes `vocab`."
     )
+  block = {k: v for k, v in data.items() if k != "source"}
   of_data = rules_of_make(
-    make, {k: v for k, v in data.items() if k != "source"}, "config.data",
-    source, given=("seed", "cache_dir", "vocab", "kept", "examine"),
+    make, block, "config.data", source,
+    given=("seed", "cache_dir", "vocab", "kept", "examine"),
     free=("instructions",),
   )  # fmt: skip
   of_model = architecture.RULES

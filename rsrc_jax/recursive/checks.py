@@ -5,6 +5,7 @@ takes it.
 """
 
 import functools
+import inspect
 import json
 import math
 from typing import Any
@@ -88,11 +89,13 @@ def check(config: ml_collections.ConfigDict) -> None:
     make, block, "config.data", name, given=("seed",), free=tuple(block)
   )
   rules.check(LOOP | {"data": of_data}, settings, "config")
+  parameters = inspect.signature(make).parameters
+  taken = {k: v for k, v in block.items() if k in parameters}
   room = memory.free(sharding.make_mesh(data=1))
   for arm in names(config):
     own = settings["model"] | settings["arms"][arm]["model"]
     rules.check(recursive_architecture.RULES, own, f"config.arms.{arm}.model")
-    _check_size(settings, arm, own, room)
+    _check_size(settings | {"data": taken}, arm, own, room)
 
 
 def names(config: ml_collections.ConfigDict) -> list[str]:

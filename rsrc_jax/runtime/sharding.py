@@ -34,7 +34,7 @@ def _size(value) -> str:
   return "a whole number, at least 1, or -1 for all devices that are left"
 
 
-RULES = dict.fromkeys(AXES, _size)
+MESH = dict.fromkeys(AXES, _size)  # the rules of config.mesh
 
 
 def make_mesh(*, data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:

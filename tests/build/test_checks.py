@@ -69,7 +69,10 @@ def test_nothing_is_read_before_the_check(monkeypatch, tmp_path):
   [
     ((("patterns.cdv.group", 1),), "config.patterns.cdv.group=1 must be"),
     ((("optimizer.learnin_rate", 1.0),), "config.optimizer.learnin_rate"),
-    ((("stepps", 3),), "config.stepps is no setting. Did you mean steps?"),
+    (
+      (("stepps", 3),),
+      "config.stepps is no setting. Did you mean config.steps?",
+    ),
     ((("steps", "three"),), "config.steps='three' must be a whole number"),
     ((("steps.more", 3),), "config.steps.more: steps is no block"),
     ((("batch_size", 2**24),), "config.batch_size=16777216 times"),
