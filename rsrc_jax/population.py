@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import ml_collections
 from rich.console import Console
 
@@ -34,6 +33,7 @@ from rsrc_jax.build.setup import Setup, make_setup
 from rsrc_jax.output.plain import lines, plain
 from rsrc_jax.runtime import (
   cache,
+  cards,
   configs,
   corpus_log,
   failures,
@@ -123,7 +123,7 @@ def _chosen(how: str, of: Sequence[ml_collections.ConfigDict]) -> str:
   if how not in HOW:
     raise ValueError(f"--together={how!r} is none of {', '.join(HOW)}.")
   if how == "auto":
-    how = "loop" if jax.default_backend() == "cpu" else "vmap"
+    how = "loop" if cards.backend() == "cpu" else "vmap"
   for config in of:
     if (path := named.loop_path(config)) != "rsrc_jax.train":
       raise ValueError(

@@ -13,13 +13,14 @@ An experiment joins by storing its summaries: its arms appear as
 EXPERIMENT/VARIANT arm.
 """
 
-import csv
 import json
 import math
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from rsrc_jax.output import files
+from rsrc_jax.output.plain import csv_text
 from rsrc_jax.report import style, survival_map
 
 HERE = Path(__file__).resolve().parent
@@ -138,10 +139,8 @@ def main():
   points = survival_map.points(summaries)
   survival_map.write(points, HERE)
   rows = curves(summaries)
-  with (HERE / "compute.csv").open("w", newline="") as file:
-    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+  text = csv_text(list(rows[0]), rows)
+  files.write_text(HERE / "compute.csv", text)
   style.save("compute", lambda: compute(rows), HERE)
   text = table(points)
   (HERE / "table.md").write_text(text)

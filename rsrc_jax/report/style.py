@@ -167,8 +167,9 @@ def inline(name: str, svg: str) -> str:
 
 def _attributes(style: re.Match) -> str:
   """The properties of a style as attributes, which SVG has for each of them."""
-  pairs = [x.split(":", 1) for x in style[1].split(";") if ":" in x]
-  return "".join(f' {k.strip()}="{v.strip()}"' for k, v in pairs)
+  pairs = (x.split(":", 1) for x in style[1].split(";") if ":" in x)
+  last = {k.strip(): v.strip() for k, v in pairs}
+  return "".join(f' {k}="{v}"' for k, v in last.items())
 
 
 def panels() -> tuple[Figure, np.ndarray]:

@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from absl import logging
+
 from rsrc_jax.output import files
 
 # What libraries that write by themselves say of them, in an error of their own.
@@ -50,9 +52,13 @@ def code(error: BaseException) -> int:
 def writing(path: Path) -> Iterator[None]:
   """Makes an OSError of what a library says where a file can't be written.
 
+  What its threads log of an error is held back: they raise it as well.
+
   Args:
     path: the file or folder that is written inside.
   """
+  before = logging.get_verbosity()
+  logging.set_verbosity(logging.FATAL)
   try:
     yield
   except OSError:
@@ -61,6 +67,8 @@ def writing(path: Path) -> Iterator[None]:
     if (number := _hidden(error)) is None:
       raise
     raise OSError(number, os.strerror(number), str(path)) from error
+  finally:
+    logging.set_verbosity(before)
 
 
 def _hidden(error: BaseException | None) -> int | None:
