@@ -275,7 +275,7 @@ def test_nan_is_never_saved(
   saved = (tmp_path / "checkpoints" / "base").glob("[0-9]*")
   assert [x.name for x in saved] == (["4"] if step == 5 else [])
   with pytest.raises(train.Interrupted, match="english_rl saved"):
-    tiny_runs.run(tmp_path, stop=5)
+    tiny_runs.run(tmp_path, stop=12)
   found, true = (final_state(x, "base") for x in (tmp_path, whole))
   for name, x in true.items():
     np.testing.assert_array_equal(np.asarray(found[name]), np.asarray(x))
