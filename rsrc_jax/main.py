@@ -52,6 +52,11 @@ CLUSTER = flags.DEFINE_bool(
 )  # fmt: skip
 
 
+LIST = flags.DEFINE_bool(
+  "list", False, "Prints the shipped configs, their costs and expected numbers."
+)
+
+
 def check_machine() -> None:
   """Ends the process, in one line, where packages or a card do not fit."""
   try:
@@ -72,6 +77,9 @@ def main(argv: list[str]) -> None:
       f"unknown argument {argv[1]!r}: flags start with --, and the commands "
       f"of rsrc are {', '.join(COMMANDS)}"
     )
+  if LIST.value:
+    print(listing.table())
+    return
   check_machine()
   cache.keep_programs()
   absl_logging.set_verbosity(absl_logging.WARNING)
@@ -151,9 +159,6 @@ def cli() -> None:
   if word in COMMANDS:
     del sys.argv[1]
     runpy.run_module(COMMANDS[word], run_name="__main__", alter_sys=True)
-    return
-  if word == "--list":
-    print(listing.table())
     return
   try:
     line = [sys.argv[0], *configs.resolved(sys.argv[1:], default="tiny")]
