@@ -7,7 +7,8 @@ gone: each is one line with the flag and the remedy, wherever it was met.
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from absl import logging
@@ -57,18 +58,32 @@ def writing(path: Path) -> Iterator[None]:
   Args:
     path: the file or folder that is written inside.
   """
-  before = logging.get_verbosity()
+  before, hook = logging.get_verbosity(), sys.excepthook
   logging.set_verbosity(logging.FATAL)
+  sys.excepthook = _without_late_writes(hook)
   try:
     yield
+    sys.excepthook = hook
   except OSError:
     raise
   except Exception as error:
+    # After a fault of the machine the hook stays: writes end in a moment.
     if (number := _hidden(error)) is None:
+      sys.excepthook = hook
       raise
     raise OSError(number, os.strerror(number), str(path)) from error
   finally:
     logging.set_verbosity(before)
+
+
+def _without_late_writes(hook: Callable) -> Callable:
+  """A hook that passes over writes that end after their loop was closed."""
+
+  def shown(kind, error, trace):
+    if kind is not RuntimeError or str(error) != "Event loop is closed":
+      hook(kind, error, trace)
+
+  return shown
 
 
 def _hidden(error: BaseException | None) -> int | None:
