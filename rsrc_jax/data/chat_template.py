@@ -57,7 +57,8 @@ def find(folder: Path) -> tuple[str | None, list[str]]:
   notes = [
     f"{file} and {other} have different chat templates: that of {file} is used."
     for other, by_name in others
-    if by_name.get("default") not in (None, first["default"])
+    if by_name.get("default", first["default"]).strip()
+    != first["default"].strip()
   ]
   return first["default"], notes
 

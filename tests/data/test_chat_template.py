@@ -39,6 +39,7 @@ def test_the_first_place_that_has_a_template_counts(first, tmp_path):
 
 def test_the_same_template_twice_needs_no_note(tmp_path):
   files = PLACES | {"tokenizer_config.json": {"chat_template": LIST}}
+  files |= {"chat_template.json": {"chat_template": TEMPLATE + "\n"}}
   found = chat_template.find(tokenizer_folders.write(tmp_path, files))
   assert found == (TEMPLATE, [])
 
