@@ -255,8 +255,8 @@ def test_the_entropy_of_what_is_left(share):
       {"omit": 0.25, "withheld": "object,city"},
       "omit=0.25.*withheld='object,city'",
     ),
-    ({"omit": -0.1}, r"omit=-0\.1 must be a number in \[0, 1\)"),
-    ({"omit": 1.0}, r"omit=1\.0 must be a number in \[0, 1\)"),
+    ({"omit": -0.1}, "omit=-0.1 must be a number in"),
+    ({"omit": 1.0}, "omit=1.0 must be a number in"),
   ],
 )
 def test_facts_refuse_to_leave_out(settings, said):

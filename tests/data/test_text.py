@@ -46,12 +46,12 @@ def test_corpus(tmp_path):
     (
       300,
       {"min_tokens": 41},
-      r"config.data.min_tokens=41: give 1 to config.data.max_tokens",
+      r"config.data.min_tokens=41 must be 1 to config.data.max_tokens",
     ),
     (
       300,
       {"min_tokens": 0},
-      r"config.data.min_tokens=0: give 1 to config.data.max_tokens",
+      r"config.data.min_tokens=0 must be .* at least 1",
     ),
     (
       300,
