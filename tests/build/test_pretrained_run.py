@@ -16,7 +16,7 @@ from rsrc_jax.build.setup import initial_params, make_setup
 from rsrc_jax.data import sources
 from rsrc_jax.models import lora
 from rsrc_jax.runtime import inputs, memory, weights
-from rsrc_jax.runtime.configs import load
+from rsrc_jax.runtime.configs import load, module
 from rsrc_jax.stages import plan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,12 +82,9 @@ def test_what_was_trained_can_be_exported(config, finished, tmp_path):
   for name in names:
     theirs = Path(config.model.path, name)
     assert (out / name).read_bytes() == theirs.read_bytes()
-  refused = subprocess.run(command, capture_output=True, text=True)
-  assert refused.returncode == 1
-  assert refused.stderr == (
-    f"error: {out} is not empty, and a checkpoint is written to a new folder: "
-    "give another one, or remove it.\n"
-  )
+  tool = module(ROOT / "tools" / "export.py")
+  with pytest.raises(SystemExit, match=r"error: .* is not empty, and a chec"):
+    tool.main(command[2:])
   command[-1] = f"--out={tmp_path / 'new'}"
   again = [*command[:2], "--arm=cod", *command[3:]]
   refused = subprocess.run(again, capture_output=True, text=True)
@@ -103,19 +100,18 @@ def test_a_checkpoint_that_has_changed_is_named(config, finished):
     "config.model.path/tokenizer.json", "config.data.path", "corpus",
     "config.model.path/chat_template.jinja", "tokenizer",
   } <= set(inputs.recorded(workdir))  # fmt: skip
-  for name, changed in (
-    ("model.safetensors", lambda x: x[:-1] + bytes([x[-1] ^ 1])),
-    ("tokenizer_config.json", lambda x: x + b"\n"),
+  for name, call in (
+    ("model.safetensors", lambda: runs.open(workdir)),
+    # Not the results of the other one.
+    ("tokenizer_config.json", lambda: train.train(config, workdir)),
   ):
     before = (folder / name).read_bytes()
-    (folder / name).write_bytes(changed(before))
-    with pytest.raises(ValueError, match=f"config.model.path/{name}") as error:
-      runs.open(workdir)
-    assert "restore it to read that run" in str(error.value)
+    (folder / name).write_bytes(
+      before + b"\n" if name.endswith("json") else before[:-1] + b"?"
+    )
     with pytest.raises(ValueError, match=f"another config.model.path/{name}"):
-      train.train(config, workdir)  # not the results of the other one
+      call()
     (folder / name).write_bytes(before)
-  assert runs.open(workdir).summary["steps"] == 2
 
 
 def test_codes_are_ids_of_its_tokenizer(config, finished):
