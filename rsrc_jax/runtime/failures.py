@@ -58,18 +58,18 @@ def writing(path: Path) -> Iterator[None]:
   Args:
     path: the file or folder that is written inside.
   """
-  before, hook = logging.get_verbosity(), sys.excepthook
+  before, hook = logging.get_verbosity(), sys.unraisablehook
   logging.set_verbosity(logging.FATAL)
-  sys.excepthook = _without_late_writes(hook)
+  sys.unraisablehook = _without_late_writes(hook)
   try:
     yield
-    sys.excepthook = hook
+    sys.unraisablehook = hook
   except OSError:
     raise
   except Exception as error:
     # After a fault of the machine the hook stays: writes end in a moment.
     if (number := _hidden(error)) is None:
-      sys.excepthook = hook
+      sys.unraisablehook = hook
       raise
     raise OSError(number, os.strerror(number), str(path)) from error
   finally:
@@ -79,9 +79,9 @@ def writing(path: Path) -> Iterator[None]:
 def _without_late_writes(hook: Callable) -> Callable:
   """A hook that passes over writes that end after their loop was closed."""
 
-  def shown(kind, error, trace):
-    if kind is not RuntimeError or str(error) != "Event loop is closed":
-      hook(kind, error, trace)
+  def shown(found):
+    if str(found.exc_value) != "Event loop is closed":
+      hook(found)
 
   return shown
 
