@@ -92,6 +92,8 @@ RULES = {
   **dict.fromkeys(
     ("tasks", "vocab_size", "max_tokens", "heldout"), rules.whole(1)
   ),
+  # By family; reasoning-gym checks its own settings.
+  "options": {rules.OTHERS: {rules.OTHERS: rules.anything}},
   "path": sources.no_path,
   "asks": rules.flag,
 }

@@ -154,7 +154,7 @@ MAKES = (
    ("vocab_size", "cells", "identities")),
   (facts.make, facts.RULES, ("seed", "cache_dir")),
   (text.make, text.RULES, ("seed", "cache_dir", "vocab", "kept", "examine")),
-  (reasoning.make, reasoning.RULES, ("seed", "cache_dir", "options")),
+  (reasoning.make, reasoning.RULES, ("seed", "cache_dir")),
   (sudoku.puzzles, sudoku.RULES, ("seed",)),
   (maze.puzzles, maze.RULES, ("seed",)),
   (arc.puzzles, arc.RULES, ("seed",)),

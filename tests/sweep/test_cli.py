@@ -148,7 +148,7 @@ def test_a_plan_measures_one_short_run_of_each_shape(sweep, config, tmp_path):
   [
     (["run"], "give --config"),
     (["run", "--config=tiny", "--jobs=0"], "--jobs is at least 1"),
-    (["run", "--config=tyni"], "Did you mean tiny"),
+    (["run", "--config=tyni"], "the nearest are tiny"),
     (["status", "x", "--config.steps=3"], "unknown argument"),
   ],
 )
