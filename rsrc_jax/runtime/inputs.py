@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rsrc_jax.data import sentences
+from rsrc_jax.data import locked, sentences
 from rsrc_jax.runtime import contents, run_log
 
 FILE = "inputs.json"
@@ -54,12 +54,14 @@ def of_settings(
   if not isinstance(config, dict):
     config = json.loads(config.to_json_best_effort())
   data = _block(config, "data")
-  if data.get("source") == "text" and data.get("path"):
+  if data.get("source") == "text" and not locked.word(data.get("path") or ""):
     of_text = lambda x: x.suffix.lower() in sentences.SUFFIXES
     files.setdefault("data.path", filter(of_text, below(Path(data["path"]))))
   for name, value in _strings(config, ""):
     if name.startswith(UNREAD) or not value:
       continue
+    if name == "data.path" and locked.word(value):
+      continue  # no path, even where a folder is called so
     if name == "init":
       found |= _stages(value)
       continue
