@@ -35,10 +35,11 @@ def check(needs: Mapping[str, float], room: float) -> None:
 
 def free(mesh: jax.sharding.Mesh) -> float:
   """Free bytes of a device; on CPU its share of what this process may take."""
-  stats = mesh.devices.flat[0].memory_stats() or {}
+  own = mesh.local_devices  # those of other processes can't be asked
+  stats = own[0].memory_stats() or {}
   if "bytes_limit" in stats:
     return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-  return min(available(), room_of_cgroup()) / mesh.size
+  return min(available(), room_of_cgroup()) / len(own)
 
 
 def available(proc: Path = PROC) -> float:

@@ -369,10 +369,10 @@ def test_what_is_never_asked_for():
 
 def test_one_pair_in_three_is_held_out():
   """Of four facts: the first and the fourth of six pairs."""
-  pattern = make(unasked=(), pairs=1.0, group=1, each=32)
+  pattern = make(unasked=(), pairs=1.0, group=2, each=32)
   _, facts = asked(lessons(pattern.play)[0].prompt)
   assert set(facts) == {(0, 2), (0, 3), (1, 3), (2, 3)}
-  alone = make(unasked=("who", "when"), pairs=0.0, group=1, each=4)
+  alone = make(unasked=("who", "when"), pairs=0.0, group=2, each=4)
   _, facts = asked(lessons(alone.play)[0].prompt)
   assert set(facts) == {(1,), (2,)}
 
