@@ -72,10 +72,12 @@ def needs(
   found = {f"{asked}: {copies} times its parameters": (
     copies * count * stored.itemsize / parts
   )}  # fmt: skip
-  for name, sequences in _sequences(settings).items():
-    width = _width(settings, opened)
-    each = _length(settings) * (2 * width * FLOAT + INT)
-    found[f"{name} at a width of {width}"] = sequences * each / rows
+  # They are in memory one after the other.
+  name, sequences = max(_sequences(settings).items(), key=lambda x: x[1])
+  each = _length(settings) * (2 * _width(settings, opened) * FLOAT + INT)
+  found[f"{name} at a width of {_width(settings, opened)}"] = (
+    sequences * each / rows
+  )
   for name, count in _stored(settings).items():
     found[name] = count * _length(settings) * INT  # each process has them all
   return found

@@ -131,7 +131,7 @@ def test_pretrained_settings_that_cannot_work_are_one_line(config, tmp_path):
     assert "\n" not in str(error.value)
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(memory, "free", lambda mesh: 200e3)  # 41 kB each
+    patch.setattr(memory, "free", lambda mesh: 150e3)  # 41 kB each
     refused(r"5 times its parameters: 0\.0 GB a device", **{"lora.rank": 0})
     make_setup(config, tmp_path)  # adapters alone fit
   refused("has no config.json", **{"model.path": str(tmp_path)})
