@@ -21,7 +21,7 @@ from rsrc_jax import runs
 from rsrc_jax.accounting import account, energy, energy_sources, metering
 from rsrc_jax.accounting.ledger import Ledger
 from rsrc_jax.build import identity
-from rsrc_jax.build.setup import Setup, make_setup
+from rsrc_jax.build.setup import Setup, make_setup, prepare
 from rsrc_jax.evaluation import code_judge, heldout, service
 from rsrc_jax.output import files
 from rsrc_jax.runtime import (
@@ -83,6 +83,7 @@ def train(
   meter = open_meter()
   since = meter.read()
   run_dir.check_writable(Path(workdir))
+  prepare(config)  # a setting that can't work is said before any waiting
   console = Console(stderr=True, quiet=not processes.first())
   with run_log.waiting("reading the corpus", log.console if log else console):
     setup = make_setup(
