@@ -61,7 +61,8 @@ def main() -> None:
   if not asked.table:
     with tempfile.TemporaryDirectory() as folder:
       try:
-        campaign(asked, (asked.scratch or Path(folder)).resolve())
+        asked.scratch = (asked.scratch or Path(folder)).resolve()
+        campaign(asked, asked.scratch)
       finally:
         for child in faults_runs.STARTED:
           child.kill()  # of those that have ended, nothing is left
@@ -117,7 +118,9 @@ def read(path: Path) -> list[dict]:
 def keep(asked, **trial) -> None:
   """Appends a trial. outcome: "survived", "refused" or "lost"."""
   with asked.results.open("a") as file:
-    file.write(json.dumps(trial) + "\n")
+    # No folder of a machine in a file that is committed.
+    text = json.dumps(trial).replace(str(asked.scratch), "SCRATCH")
+    file.write(text + "\n")
   print(json.dumps(trial), flush=True)
 
 

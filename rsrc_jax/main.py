@@ -83,6 +83,10 @@ def main(argv: list[str]) -> None:
   check_machine()
   cache.keep_programs()
   absl_logging.set_verbosity(absl_logging.WARNING)
+  # Orbax logs, with a traceback, what it raises as well.
+  absl_logging.get_absl_logger().addFilter(
+    lambda record: "raised an exception" not in record.getMessage()
+  )
   # Imported late, so that wrong flags are refused without waiting for jax.
   import jax
   from rich.console import Console
