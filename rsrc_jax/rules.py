@@ -29,6 +29,16 @@ LARGEST = 2**31 - 1  # sizes and counters are int32
 HUGE = 1e30  # of a number without a limit of its own: float32 has room above
 
 
+class NotSet(NamedTuple):
+  """The value of a field that a block does not have."""
+
+  def __repr__(self) -> str:
+    return "(not set)"
+
+
+NOT_SET = NotSet()
+
+
 class Problem(NamedTuple):
   """A setting that can't be used."""
 
@@ -172,7 +182,7 @@ def problems(
       name, needed = wrong
       value = settings
       for part in name.split("."):
-        value = value[part]
+        value = value.get(part, NOT_SET)  # a field may be at its default
       needed = needed.replace(HERE, path)
       yield Problem(f"{path}.{name}", value, f"must be {needed}")
 

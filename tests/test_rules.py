@@ -109,3 +109,13 @@ def test_an_end_that_is_not_included_is_out_of_range():
 def test_long_values_are_cut():
   assert rules.shown("x" * 200).startswith("'xxx")
   assert len(rules.shown("x" * 200)) < 80
+
+
+def test_a_block_may_name_a_field_that_stands_at_its_default():
+  """As config.arms.ff_small.model.cycles=2 does of cycles_with_gradient."""
+  rule = {
+    "a": whole(),
+    BLOCK: (lambda settings, run: ("b", "a multiple of a"),),
+  }
+  (problem,) = rules.problems(rule, {"a": 2}, "config.x")
+  assert str(problem) == "config.x.b=(not set) must be a multiple of a."
