@@ -83,12 +83,13 @@ def train(
   meter = open_meter()
   since = meter.read()
   run_dir.check_writable(Path(workdir))
-  prepare(config)  # a setting that can't work is said before any waiting
+  prepared = prepare(config)  # refuses before anything is waited for
   console = Console(stderr=True, quiet=not processes.first())
   with run_log.waiting("reading the corpus", log.console if log else console):
     setup = make_setup(
-      config, cache.tokenizers(workdir), corpus_log.folder(workdir)
-    )
+      config, cache.tokenizers(workdir), corpus_log.folder(workdir),
+      prepared=prepared,
+    )  # fmt: skip
     stages = plan.make_stages(setup)
   return run(setup, stages, workdir, log=log, meter=meter, since=since)
 
@@ -145,7 +146,6 @@ def run(
   made = provenance.environment()  # now, since the tree may change during a run
   if (done := run_dir.summary_of(config, workdir, found)) is not None:
     return done
-  run_dir.check_writable(workdir)
   with run_dir.open_run(config, workdir, log, stop, found) as opened:
     shared = share(setup, opened, meter, since)
     with contextlib.closing(shared.ledger):

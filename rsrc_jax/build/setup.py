@@ -44,6 +44,7 @@ def make_setup(
   kept: str | Path | None = None,
   *,
   examine: bool = False,
+  prepared: tuple[Mesh, weights.Checkpoint | None] | None = None,
 ) -> Setup:
   """Reads the data and builds the model's functions; nothing is compiled.
 
@@ -52,12 +53,13 @@ def make_setup(
     cache: a folder for trained tokenizers; by default the one that runs share.
     kept: the folder of the run's own copy of its text (corpus_log.folder).
     examine: take the copy even where config.data.path has files.
+    prepared: of `prepare`, where the caller has checked the config already.
 
   Raises:
     ValueError: a setting cannot work; the message names it and a remedy.
   """
   cache = caches.tokenizers(Path.cwd()) if cache is None else cache
-  mesh, opened = prepare(config)
+  mesh, opened = prepare(config) if prepared is None else prepared
   corpus = make_corpus(config, cache, opened, kept, examine)
   for split in (corpus.valid, corpus.test):
     capability.check_disjoint(corpus.train, split)

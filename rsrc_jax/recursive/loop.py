@@ -181,7 +181,7 @@ def run_arm(
     remedy = {"saved": checkpoint.newest(saver), "block": "config.optimizer"}
     finite.check_steps(title, step, window, **remedy)
     if last or step % config.log_every == 0:
-      window = run_log.flush_window(log, title, step, window)
+      window = run_log.flush_window(log, step, window)
     if last or step % config.eval.every == 0:
       curve.append(measure.validate(config, arm, data, state, read, seconds))
       log.valid(step, curve[-1])

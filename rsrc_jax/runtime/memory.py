@@ -7,7 +7,9 @@ from pathlib import Path
 
 import jax
 
-PROC = Path("/proc")
+from rsrc_jax.runtime import procs
+from rsrc_jax.runtime.procs import PROC
+
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -58,14 +60,8 @@ def room_of_cgroup(root: Path = CGROUP, own: str | None = None) -> float:
     root: where cgroups are mounted.
     own: the text of /proc/self/cgroup.
   """
-  if own is None:
-    try:
-      own = (PROC / "self" / "cgroup").read_text()
-    except OSError:
-      own = ""
   rooms = [float("inf")]
-  for line in own.splitlines():
-    _, kinds, path = line.split(":", 2)
+  for kinds, path in procs.cgroups(own):
     if kinds == "":  # version 2: every folder above counts
       names, base = ("memory.max", "memory.current"), root
     elif "memory" in kinds.split(","):
@@ -73,7 +69,7 @@ def room_of_cgroup(root: Path = CGROUP, own: str | None = None) -> float:
       base = root / "memory"
     else:
       continue
-    folder = base / path.strip("/")
+    folder = base / path
     above = [x for x in (folder, *folder.parents) if x.is_relative_to(base)]
     rooms += [_room(x, *names) for x in above]
   return min(rooms)

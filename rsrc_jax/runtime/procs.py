@@ -7,6 +7,7 @@ number alone.
 import contextlib
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +39,21 @@ def boot() -> str:
     return (PROC / "sys/kernel/random/boot_id").read_text().strip()
   except OSError:
     return ""
+
+
+def cgroups(own: str | None = None) -> Iterator[tuple[str, str]]:
+  """The controllers and the path of each cgroup of this process.
+
+  Version 2 names no controllers. own: the text of /proc/self/cgroup.
+  """
+  if own is None:
+    try:
+      own = (PROC / "self" / "cgroup").read_text()
+    except OSError:
+      own = ""
+  for line in own.splitlines():
+    _, kinds, path = line.split(":", 2)
+    yield kinds, path.strip("/")
 
 
 def here(who: dict[str, Any]) -> bool:

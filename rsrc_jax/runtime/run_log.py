@@ -216,7 +216,6 @@ class Log:
 
 def flush_window(
   log: Log,
-  title: str,
   step: int,
   window: list[dict[str, Any]],
   more: Mapping[str, float] | None = None,
@@ -225,23 +224,14 @@ def flush_window(
 
   Args:
     log: an open one.
-    title: of the stage, for the message.
     step: the last one of the window.
-    window: the metrics of each step, arrays [] or numbers; "loss" is one.
+    window: the metrics of each step, arrays [] or numbers, looked at by
+      finite.check_steps before.
     more: logged beside the means.
-
-  Raises:
-    FloatingPointError: the loss is not a number any more.
   """
   import jax  # not before: what only reads lines starts without it
 
   means = mean(jax.device_get(window))
-  if not np.isfinite(means["loss"]):
-    raise FloatingPointError(
-      f"{title}: the loss is {means['loss']} at step {step}; the checkpoints "
-      "before it are whole. Lower config.optimizer.learning_rate or "
-      "config.optimizer.clip_norm."
-    )
   log.train(step, {**means, **(more or {})})
   return []
 

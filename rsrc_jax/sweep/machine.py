@@ -32,20 +32,14 @@ def quota(root: Path = CGROUP, own: str | None = None) -> float | None:
     root: where cgroups are mounted.
     own: the text of /proc/self/cgroup.
   """
-  if own is None:
-    try:
-      own = (PROC / "self" / "cgroup").read_text()
-    except OSError:
-      own = ""
   limits = []
-  for line in own.splitlines():
-    _, kinds, path = line.split(":", 2)
+  for kinds, path in procs.cgroups(own):
     if kinds == "":  # version 2: every folder above counts
-      folder = root / path.strip("/")
+      folder = root / path
       above = [folder, *folder.parents]
       found = [_max(x) for x in above if x.is_relative_to(root)]
     elif "cpu" in kinds.split(","):
-      found = [_v1(root / "cpu" / path.strip("/")), _v1(root / "cpu")]
+      found = [_v1(root / "cpu" / path), _v1(root / "cpu")]
     else:
       continue
     limits += [x for x in found if x is not None]

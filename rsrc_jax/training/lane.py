@@ -250,7 +250,7 @@ def _settled(lane: Lane) -> tuple[Lane, dict[str, Any]]:
     log.held(step, held)
   if lane.done or step % config.log_every == 0:
     with ledger.phase("idle", stage.name):
-      window = run_log.flush_window(log, lane.title, step, lane.window, spent())
+      window = run_log.flush_window(log, step, lane.window, spent())
     lane = lane._replace(window=window)
   valid = {}
   if stage.write and (lane.done or step % config.eval.every == 0):
