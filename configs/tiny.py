@@ -119,6 +119,7 @@ def _learning(config: ml_collections.ConfigDict) -> None:
     "cdv": {
       "group": 16,  # G: codes of a source
       "decodes": 1,  # J: free-running decodes of a code, which V hears
+      "temperature": 0.5,  # of those
       "taught": 6,  # decodes of one code a source, D's group in GRPO
       "length_price": 0.0,
       "lessons": 1,  # codes of each group from which D learns s

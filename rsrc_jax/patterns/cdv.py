@@ -28,7 +28,8 @@ from rsrc_jax.types import (
 
 # Settings that a step can be given as arguments: see rl/numbers.py.
 NUMBERS = (
-  "length_price", "dropout", *(f"gate.{name}" for name in injection.NUMBERS),
+  "length_price", "dropout", "temperature",
+  *(f"gate.{name}" for name in injection.NUMBERS),
 )  # fmt: skip
 
 
@@ -57,6 +58,7 @@ RULES = {
   "empty": rules.flag,
   "gate": rules.optional(injection.RULES),
   "taught": rules.whole(),
+  "temperature": rules.number(above=0),
   "shapes": rules.whole(1),
   rules.BLOCK: (_groups,),
 }
@@ -74,6 +76,7 @@ class Parts(NamedTuple):
   group: int
   decodes: int
   taught: int
+  temperature: float
   length_price: float
   lessons: int
   dropout: float
@@ -95,6 +98,7 @@ def make(
   gate: dict[str, Any] | None = None,
   monitor: bool = False,
   taught: int = 0,
+  temperature: float = 1.0,
   shapes: int = 1,
   field: str = "config.patterns.cdv",
 ) -> Pattern:
@@ -124,6 +128,8 @@ def make(
       random, from which D learns by its policy gradient. Every code is decoded
       once for V, in the same batch. 0: D's group are all decodes of all codes,
       if there are several.
+    temperature: times D's own, of the decodes that V hears. The lower it is,
+      the more a code's reward says of the code and the less of the draw.
     shapes: batch sizes at which D's decoding goes on as rows end; see
       lm/compaction.py.
     field: the block of the config that these settings come from, for errors.
@@ -142,7 +148,8 @@ def make(
   D = roles["D"]._replace(shapes=shapes)
   p = Parts(
     policy, C, D if max(decodes, taught) > 1 else D.greedy(), roles["text"],
-    context.verify, paid, group, decodes, taught, length_price, lessons,
+    context.verify, paid, group, decodes, taught, temperature,
+    length_price, lessons,
     dropout, imitate, empty, block,
   )  # fmt: skip
 
@@ -214,7 +221,7 @@ def decode(
   each = keys.prompt_keys(keys.child(key, keys.Cdv.D), batch.row, p.group)
   return hearing.decode(
     p.policy, params, p.D, code, each, keys.child(key, keys.Cdv.EMPTY),
-    decodes=p.decodes, size=p.taught,
+    decodes=p.decodes, size=p.taught, temperature=p.temperature,
     own=_one_of_each(p, batch, key) if p.taught else None,
   )  # fmt: skip
 

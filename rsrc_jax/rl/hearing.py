@@ -16,7 +16,14 @@ from rsrc_jax.lm.roles import Role
 from rsrc_jax.ops import rewards
 from rsrc_jax.rl.numbers import Numbers
 from rsrc_jax.rl.verifier import Verifier
-from rsrc_jax.types import Metrics, Params, Policy, Rollout, Tokens
+from rsrc_jax.types import (
+  Constraints,
+  Metrics,
+  Params,
+  Policy,
+  Rollout,
+  Tokens,
+)
 
 EMPTY = 8  # decodes of the empty code in a step; 1 where D decodes greedily
 Parts = dict[str, jax.Array]  # of a reward, by name
@@ -42,6 +49,7 @@ def decode(
   decodes: int = 1,
   own: jax.Array | None = None,
   size: int = 0,
+  temperature: float | jax.Array = 1.0,
 ) -> tuple[Rollout, Heard]:
   """D reads codes, each in a context of its own.
 
@@ -53,10 +61,12 @@ def decode(
     each: [B * G] keys, one a code.
     key: of the decodes of the empty code.
     decodes: J, of every code.
-    own: [B] int32, one code of each source that is decoded `size` times in all,
+    own: [B] int32, one code of each source that is decoded `size` times more,
       as a group from which D learns; needs decodes=1. None: with decodes above
       1 D learns from all decodes of all codes.
     size: see `own`.
+    temperature: times the role's own, of the decodes of every code. Those of a
+      group of its own have the role's, since D has to explore there.
 
   Returns:
     The whole rollout, rows [M, 1, T], and what was heard.
@@ -67,16 +77,19 @@ def decode(
   rows, nth = np.divmod(np.arange(count * decodes), decodes)
   if own is not None:
     chosen = jnp.arange(sources) * group + own
-    rows = jnp.concatenate([rows, jnp.repeat(chosen, size - 1)])
-    nth = np.concatenate([nth, np.tile(np.arange(1, size), sources)])
+    rows = jnp.concatenate([rows, jnp.repeat(chosen, size)])
+    nth = np.concatenate([nth, np.tile(np.arange(1, size + 1), sources)])
   alone = EMPTY if D.temperature else 1
   child = jax.vmap(keys.child)
   drawn = child(each[rows], jnp.asarray(nth))
   of_empty = child(jnp.repeat(key[None], alone), jnp.arange(alone))
+  cooler = jnp.arange(len(nth) + alone)[:, None]
+  cooler = (cooler < count * decodes) | (cooler >= len(nth))
   nothing = tokens.empty(1, codes.ids.shape[-1])
   d = rollout.sample(
     policy, params, D, D.prompt(tokens.concat(codes, nothing, axis=0)),
     jnp.concatenate([drawn, of_empty]), samples=1,
+    constraints=_at_temperature(jnp.where(cooler, temperature, 1.0)),
     of=jnp.concatenate([rows, jnp.full(alone, count)]),
   )  # fmt: skip
   said = tokens.at(tokens.without_end(d.output, D.end), 0)
@@ -84,28 +97,26 @@ def decode(
   heard = tokens.reshape(cut(said, count * decodes), sources, group, decodes)
   taught = None
   if own is not None:
-    first = jax.tree.map(lambda x: x[chosen], cut(d, count))
-    taught = _joined(first, cut(d, count, -alone))
+    taught = _grouped(cut(d, count, -alone), size)
   elif decodes > 1:
-    first = cut(d, 0, count * decodes, decodes)
-    others = jax.tree.map(
-      lambda x: x.reshape(count, decodes, *x.shape[1:])[:, 1:].reshape(
-        -1, *x.shape[1:]
-      ),
-      cut(d, count * decodes),
-    )
-    taught = _joined(first, others)
+    taught = _grouped(cut(d, count * decodes), decodes)
   return d, Heard(heard, cut(said, -alone, None), taught, own)
 
 
-def _joined(first: Rollout, others: Rollout) -> Rollout:
-  """Outputs [N, 1, T] and [N * n, 1, T] -> [N, 1 + n, T], prompts of first."""
-  rows = first.log_probs.shape[0]
-  join = lambda a, b: jnp.concatenate([a, b.reshape(rows, -1, *b.shape[2:])], 1)
-  return first._replace(
-    output=jax.tree.map(join, first.output, others.output),
-    log_probs=join(first.log_probs, others.log_probs),
-  )
+def _at_temperature(temperature: jax.Array) -> Constraints:
+  """Nothing banned, all allowed, at a temperature [N, 1]."""
+  nothing = jnp.full((len(temperature), 1, 1), -1, jnp.int32)
+  return Constraints(nothing, nothing, temperature=temperature)
+
+
+def _grouped(d: Rollout, size: int) -> Rollout:
+  """Rows of one output each -> a row for each `size` of them."""
+  first = lambda tree: jax.tree.map(lambda x: x[::size], tree)
+  each = lambda x: x[:, 0].reshape(-1, size, x.shape[-1])
+  return d._replace(
+    prompt=first(d.prompt), output=jax.tree.map(each, d.output),
+    log_probs=each(d.log_probs), constraints=first(d.constraints),
+  )  # fmt: skip
 
 
 def worth(
