@@ -108,15 +108,19 @@ def _learning(config: ml_collections.ConfigDict) -> None:
     "fixed_length": False,  # codes fill their budget, without an end token
     "seed": -1,  # of the draws; -1: the run's
   }
-  config.verifier = {
-    "slots": 0.0, "edit": 0.0, "gain": 1.0, "ratio": 0.0, "reader": 0.0,
-  }  # fmt: skip
+  # What codes are paid for: V's word on the decoded d, by rules (slots, edit)
+  # and by a frozen model that reads it; and shaping, D's own likelihood of s.
+  # The weights are relative to each other.
+  config.verifier = {"slots": 0.0, "edit": 1.0, "reader": 0.0}
+  config.shaping = {"gain": 0.0}
 
   # Keyword arguments of each pattern's make().
   config.patterns = {
     "cdv": {
       "group": 16,  # G: codes of a source
-      "decodes": 1,  # J: free-running decodes of a code
+      "decodes": 1,  # J: free-running decodes of a code, which V hears
+      "temperature": 0.5,  # of those
+      "taught": 6,  # decodes of one code a source, D's group in GRPO
       "length_price": 0.0,
       "lessons": 1,  # codes of each group from which D learns s
       "dropout": 0.1,  # share of lessons whose code is cut short

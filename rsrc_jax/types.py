@@ -61,6 +61,8 @@ class Constraints(NamedTuple):
   avoided: jax.Array | None = None  # [B, 1, M] int32: should not be used
   temperature: jax.Array | None = None  # [B, 1]: times the role's own
   budget: jax.Array | None = None  # [B, 1] int32: most tokens of the code
+  # [B, 1] bool: the prompt says the budget; None: wherever there is one.
+  announced: jax.Array | None = None
 
 
 class Controls(NamedTuple):
@@ -73,6 +75,7 @@ class Controls(NamedTuple):
   # Settings by their path below `config`, [] each: see rl/numbers.py. What is
   # not among them is a constant of the program.
   numbers: dict[str, jax.Array] | None = None
+  priced: jax.Array | None = None  # [B, 1] bool: length costs; None: everywhere
 
 
 class Given(NamedTuple):
@@ -154,6 +157,9 @@ class Episode(NamedTuple):
   # relative to a baseline outside the group, such as a parent or an empty
   # memory.
   credit: dict[str, jax.Array] | None = None
+  # By role, then by name: what its rewards are the sum of, [B, G] each.
+  # "verifier", "reader", "shaping", "bonus", "price": see rl/verifier.py.
+  parts: dict[str, dict[str, jax.Array]] | None = None
 
 
 class SourceInfo(NamedTuple):

@@ -77,6 +77,7 @@ LOOP = {
   "lora": lora.RULES,
   "augment": constraints.RULES,
   "verifier": verifier.RULES,
+  "shaping": verifier.SHAPING_RULES,
   "pretrain": {
     **supervised.RULES,
     "steps": whole(),
@@ -131,7 +132,10 @@ def check_one(settings: dict[str, Any], added: Sequence[str] = ()) -> None:
       others = overrides.names_of(settings) - {name}
       near = configs.nearest(name, sorted(others), "config.")
       raise ValueError(f"config.{name} is no setting.{near}")
-  run = {x: settings[x] for x in ("batch_size", "micro_batches", "model_name")}
+  run = {
+    x: settings[x]
+    for x in ("batch_size", "micro_batches", "model_name", "shaping")
+  }
   rules.check(known, settings, "config", run)
 
 

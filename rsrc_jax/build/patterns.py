@@ -37,6 +37,7 @@ def make(setup: Setup, config, name: str, monitor: bool = False) -> Pattern:
     setup.policy,
     setup.roles["V"],
     weights=config.verifier.to_dict(),
+    shaping=config.shaping.to_dict(),
     positions=setup.corpus.slots,
   )
   context = Context(setup.policy, setup.roles, verify, make_info(setup.corpus))

@@ -35,6 +35,7 @@ class Cdv(enum.IntEnum):
   D_BATCH = 2  # which codes of D's supervised batch are cut, and their length
   D = 3  # D's samples
   TAUGHT = 4  # the code of each source whose decodes D learns from
+  EMPTY = 5  # D's samples of the empty code
 
 
 @enum.unique

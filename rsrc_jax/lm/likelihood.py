@@ -44,6 +44,18 @@ def relative_gain(log_lik: jax.Array, base_log_lik: jax.Array) -> jax.Array:
   return 1.0 - log_lik / jnp.minimum(base_log_lik, -1e-6)
 
 
+def bounded_gain(log_lik: jax.Array, base_log_lik: jax.Array) -> jax.Array:
+  """(L0 - L) / (L0 + L), L = -ln p(s|x), L0 = -ln p(s). [...] -> [...]
+
+  What x tells about s, in (-1, 1]: 1 where s is certain, 0 where x tells
+  nothing, below 0 where it misleads. It rises everywhere, so that two readings
+  of different likelihood are never worth the same, and none is worth much more
+  than the others.
+  """
+  base = jnp.maximum(-base_log_lik, 1e-6)
+  return (base + log_lik) / (base - log_lik)
+
+
 def decode_batch(
   role: Role,
   s: Tokens,

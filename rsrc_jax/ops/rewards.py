@@ -12,30 +12,59 @@ from rsrc_jax.types import TokenStats
 
 GATES = ("none", "literal", "density", "counterfactual")
 MODES = ("bonus", "multiply")
+EMPTY_ROOM = 0.05  # least room above the word on an empty code
+
+
+def above_empty(
+  word: Float[Array, "*lead"], empty: Float[Array, "*#lead"]
+) -> Float[Array, "*lead"]:
+  """(word - empty) / (1 - empty): V's word above that on an empty code.
+
+  D answers well without any code where sources are alike, so that a reward on
+  the plain word pays for the shortest code. An empty code earns 0 here, a
+  perfect one 1, and one that misleads D less than 0.
+
+  Args:
+    word: [...] at most 1, what V says of d.
+    empty: [...] what V says of what D writes without a code; where that is all
+      but 1 there is nothing to convey, and the difference alone is paid.
+  """
+  return (word - empty) / jnp.maximum(1.0 - empty, EMPTY_ROOM)
+
+
+def parts_above_empty(
+  parts: dict[str, Float[Array, "*lead"]],
+  empty: dict[str, Float[Array, "*#lead"]],
+) -> dict[str, Float[Array, "*lead"]]:
+  """`above_empty` of a word that is a sum of parts, part by part."""
+  room = jnp.maximum(1.0 - sum(empty.values()), EMPTY_ROOM)
+  return {name: (x - empty[name]) / room for name, x in parts.items()}
 
 
 def priced(
-  fidelity: Float[Array, "*lead"],
+  value: Float[Array, "*lead"],
   length: Int[Array, "*lead"],
   *,
   budget: int | Int[Array, "*#lead"],
-  price: float,
+  price: float | Float[Array, "*#lead"],
 ) -> Float[Array, "*lead"]:
-  """fidelity * (1 - price * length / budget), elementwise.
+  """min(R, 0) + max(R, 0) (1 - price * length / budget), elementwise.
 
-  The price is multiplicative, so that a failed code never gains by being short
-  (an additive price trains a policy to fail fast). `budget` is a constant of
-  the run, so that one more useless token always lowers the reward.
+  The price is on what was conveyed, so that a failed code gains nothing by
+  being short (an additive price trains a policy to fail fast, and is all or
+  nothing where R grows evenly with length), and one more token that D does not
+  use always costs. `budget` is a constant of the run for the same reason.
 
   Args:
-    fidelity: [...] in [0, 1]; clipped at 0, since a price on a negative reward
-      would be a bonus.
+    value: [...] R, at most 1; see `above_empty`. Negative values stay.
     length: [...] tokens of the code, the end token not counted.
     budget: the most tokens that a code can have.
-    price: share of the reward that a code at full budget loses, in [0, 1].
+    price: share of R that a code at full budget loses, in [0, 1].
   """
   used = length.astype(jnp.float32) / budget
-  return jnp.maximum(fidelity, 0.0) * (1.0 - price * used)
+  return jnp.minimum(value, 0.0) + jnp.maximum(value, 0.0) * (
+    1.0 - price * used
+  )
 
 
 def gate(
@@ -209,7 +238,7 @@ def gated(
   load: Float[Array, "B G"] | Float[Array, "B G T"],
   *,
   budget: int | Int[Array, "B 1"],
-  price: float,
+  price: float | Float[Array, "B 1"],
   listed: Int[Array, " B"] | Int[Array, "B 1"],
   bonus: float | Float[Array, ""] | Float[Array, "B G"],
   mode: str,
@@ -226,7 +255,7 @@ def gated(
   founding document; to include it, pass gates * load.
 
   Args:
-    fidelity: [B, G] in [0, 1], clipped at 0 below.
+    fidelity: [B, G], R, at most 1; where it is negative there is no bonus.
     length: [B, G] tokens of the code, the end token not counted.
     gates: [B, G, T] of `gate`.
     uses: [B, G, T] bool, of `first_uses`.
@@ -264,7 +293,7 @@ def gated(
   if mode == "bonus":
     added = bonus * fidelity * total(load * gates) / jnp.maximum(listed, 1)
   else:
-    added = worth * share * (mean(gates) - 1.0)
+    added = jnp.maximum(worth, 0.0) * share * (mean(gates) - 1.0)
   added = jnp.where(listed > 0, added, 0.0)
   parts = {
     "fidelity": fidelity,

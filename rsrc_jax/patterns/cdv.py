@@ -11,7 +11,7 @@ from rsrc_jax.lm import keys, likelihood, rollout, tokens
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.metrics import compression
 from rsrc_jax.ops import rewards
-from rsrc_jax.rl import injection, numbers, verifier
+from rsrc_jax.rl import hearing, injection, numbers, verifier
 from rsrc_jax.types import (
   Batch,
   Context,
@@ -28,7 +28,8 @@ from rsrc_jax.types import (
 
 # Settings that a step can be given as arguments: see rl/numbers.py.
 NUMBERS = (
-  "length_price", "dropout", *(f"gate.{name}" for name in injection.NUMBERS),
+  "length_price", "dropout", "temperature",
+  *(f"gate.{name}" for name in injection.NUMBERS),
 )  # fmt: skip
 
 
@@ -57,6 +58,7 @@ RULES = {
   "empty": rules.flag,
   "gate": rules.optional(injection.RULES),
   "taught": rules.whole(),
+  "temperature": rules.number(above=0),
   "shapes": rules.whole(1),
   rules.BLOCK: (_groups,),
 }
@@ -74,6 +76,7 @@ class Parts(NamedTuple):
   group: int
   decodes: int
   taught: int
+  temperature: float
   length_price: float
   lessons: int
   dropout: float
@@ -95,6 +98,7 @@ def make(
   gate: dict[str, Any] | None = None,
   monitor: bool = False,
   taught: int = 0,
+  temperature: float = 1.0,
   shapes: int = 1,
   field: str = "config.patterns.cdv",
 ) -> Pattern:
@@ -103,10 +107,11 @@ def make(
   Args:
     context: roles "C", "D" and "text"; V.
     group: codes of a source, G.
-    decodes: free-running decodes of a code, J. With one, D is decoded greedily
-      and gets no policy gradient, a group of one having none to give; and not
-      at all if V does not score the decode.
-    length_price: share of the reward that a code at full budget costs.
+    decodes: free-running decodes of a code that V hears, J. With one, and no
+      group of its own, D is decoded greedily. D is not decoded at all if V
+      hears nothing.
+    length_price: share of what a code conveys that it costs at full length, of
+      the sources whose budget is not announced (see rewards.priced).
     lessons: how many of a group's codes, the best by D's likelihood of s, D
       learns s from by likelihood. 0 turns that off and leaves D to GRPO. With
       it on, D is calibrated on the codes that C is about to prefer, and its
@@ -123,6 +128,8 @@ def make(
       random, from which D learns by its policy gradient. Every code is decoded
       once for V, in the same batch. 0: D's group are all decodes of all codes,
       if there are several.
+    temperature: times D's own, of the decodes that V hears. The lower it is,
+      the more a code's reward says of the code and the less of the draw.
     shapes: batch sizes at which D's decoding goes on as rows end; see
       lm/compaction.py.
     field: the block of the config that these settings come from, for errors.
@@ -136,12 +143,13 @@ def make(
   policy, roles = context.policy, context.roles
   C, block = roles["C"], field.removeprefix("config.")
   paid = gate and injection.make(
-    policy, C, length_price=length_price, monitor=monitor, block=block, **gate
+    policy, C, monitor=monitor, block=block, **gate
   )
   D = roles["D"]._replace(shapes=shapes)
   p = Parts(
     policy, C, D if max(decodes, taught) > 1 else D.greedy(), roles["text"],
-    context.verify, paid, group, decodes, taught, length_price, lessons,
+    context.verify, paid, group, decodes, taught, temperature,
+    length_price, lessons,
     dropout, imitate, empty, block,
   )  # fmt: skip
 
@@ -161,27 +169,30 @@ def play(
   s, p = batch.source, numbers.replaced(p, controls.numbers, p.block)
   c = write(p, params, batch, keys.child(key, keys.Cdv.C), controls)
   code = tokens.without_end(c.output, p.C.end)  # [B, G, k]: ids, never text
-  d = decoded = own = None
-  if p.verify.needs_decode:
-    d, decoded, own = decode(p, params, batch, code, key)
+  d = heard = None
+  if p.verify.hears:
+    d, heard = decode(p, params, batch, code, key)
   with jax.named_scope("V"):
     log_lik = read(p, params, s, code)
     base_log_lik = likelihood.without_code(p.policy, frozen["base"], p.text, s)[
       :, None
     ]
-    gain = likelihood.relative_gain(log_lik, base_log_lik)
-    fidelity, scores = p.verify.score(
-      frozen["reader"], s, decoded, gain, controls.numbers
-    )
-  reward, parts, carry = pay(
-    p, params, carry, s, c, code, fidelity, log_lik, controls
+    parts, scores = hearing.worth(
+      p.verify, frozen["reader"], s, heard, log_lik, base_log_lik,
+      controls.numbers,
+    )  # fmt: skip
+  reward, parts, paid, carry = pay(
+    p, params, carry, s, c, code, parts, log_lik, controls
   )
-  metrics = scores | parts | measure(s, code, reward, fidelity, gain, log_lik)
+  gain = likelihood.relative_gain(log_lik, base_log_lik)
+  metrics = scores | paid | measure(s, code, reward, parts, gain, log_lik)
   metrics |= rollout.passes((p.C, c), *([(p.D, d)] if d is not None else []))
-  rollouts, returns = {"C": c}, {"C": reward}
-  if own is not None:
-    rollouts["D"] = own.rollout
-    returns["D"] = own.score(p, frozen, s, gain, fidelity, controls)
+  rollouts, returns, parts = {"C": c}, {"C": reward}, {"C": parts}
+  if heard is not None and heard.group is not None:
+    rollouts["D"] = heard.group
+    returns["D"], parts["D"] = hearing.group_worth(
+      p.verify, frozen["reader"], s, heard, p.D.end, controls.numbers
+    )
   sft_batches = {}
   if p.lessons:
     sft_batches["D"] = best_codes_batch(
@@ -189,7 +200,7 @@ def play(
     )
   if p.imitate:
     sft_batches["C"] = imitation_batch(c, jnp.argmax(log_lik, -1))
-  return Episode(rollouts, returns, sft_batches, metrics), carry
+  return Episode(rollouts, returns, sft_batches, metrics, parts=parts), carry
 
 
 def write(
@@ -203,62 +214,16 @@ def write(
   )  # fmt: skip
 
 
-class Group(NamedTuple):
-  """The decodes that D learns from by its policy gradient."""
-
-  rollout: Rollout  # outputs [N, J, T] of one code each
-  code: jax.Array | None  # [B]: which of a source's codes; None: all of them
-
-  def score(self, p, frozen, s, gain, fidelity, controls) -> jax.Array:
-    """V's word on each. gain [B, G], fidelity [B, G, J] -> [N, J]"""
-    if self.code is None:
-      return fidelity.reshape(-1, p.decodes)
-    decoded = tokens.without_end(self.rollout.output, p.D.end)
-    gain = jnp.take_along_axis(gain, self.code[:, None], 1)
-    with jax.named_scope("V"):
-      found, _ = p.verify.score(
-        frozen["reader"], s, tokens.expand(decoded), gain, controls.numbers
-      )
-    return found[:, 0]
-
-
 def decode(
   p: Parts, params: Params, batch: Batch, code: Tokens, key: jax.Array
-) -> tuple[Rollout, Tokens, Group | None]:
-  """Decodes each code [B, G, k], all in one batch; one prefill a code.
-
-  -> the rollout, what V hears, d [B, G, J, T], and D's own group, if any
-  """
+) -> tuple[Rollout, hearing.Heard]:
+  """D reads every code [B, G, k], and some of them several times."""
   each = keys.prompt_keys(keys.child(key, keys.Cdv.D), batch.row, p.group)
-  prompt = p.D.prompt(tokens.flatten(code))
-  sample = functools.partial(rollout.sample, p.policy, params, p.D, prompt)
-  heard = lambda d, j: tokens.reshape(
-    tokens.without_end(d.output, p.D.end), -1, p.group, j
-  )
-  if not p.taught:
-    d = sample(each, samples=p.decodes)
-    own = Group(d, None) if p.decodes > 1 else None
-    return d, heard(d, p.decodes), own
-  chosen = _one_of_each(p, batch, key)
-  rows = jnp.arange(batch.row.size) * p.group + chosen  # of all codes
-  more = jnp.repeat(rows, p.taught - 1)
-  again = jnp.tile(jnp.arange(1, p.taught), batch.row.size)
-  d = sample(
-    jnp.concatenate([each, jax.vmap(keys.child)(each[more], again)]),
-    samples=1, of=jnp.concatenate([jnp.arange(each.size), more]),
+  return hearing.decode(
+    p.policy, params, p.D, code, each, keys.child(key, keys.Cdv.EMPTY),
+    decodes=p.decodes, size=p.taught, temperature=p.temperature,
+    own=_one_of_each(p, batch, key) if p.taught else None,
   )  # fmt: skip
-  first, others = (
-    jax.tree.map(lambda x, at=at: x[at], d)
-    for at in (slice(each.size), slice(each.size, None))
-  )
-  group = jax.tree.map(
-    lambda a, b: jnp.concatenate(
-      [a[rows], b.reshape(rows.size, -1, *b.shape[2:])], 1
-    ),
-    first._replace(prompt=None), others._replace(prompt=None),
-  )  # fmt: skip
-  group = group._replace(prompt=jax.tree.map(lambda x: x[rows], prompt))
-  return d, heard(first, 1), Group(group, chosen)
 
 
 def _one_of_each(p: Parts, batch: Batch, key: jax.Array) -> jax.Array:
@@ -279,38 +244,49 @@ def pay(
   s: Tokens,
   c: Rollout,
   code: Tokens,
-  fidelity: jax.Array,
+  parts: dict[str, jax.Array],
   log_lik: jax.Array,
   controls: Controls,
-) -> tuple[jax.Array, Metrics, Any]:
-  """C's reward of codes [B, G, k] for fidelity [B, G, J], its parts, carry."""
-  budget = controls.constraints.budget
+) -> tuple[jax.Array, dict[str, jax.Array], Metrics, Any]:
+  """C's reward of codes [B, G, k], its parts, metrics and the gate's carry.
+
+  parts: of `judge`. log_lik [B, G]: nats, ln p_D(s|c).
+  """
+  value, paid = sum(parts.values()), {}
+  price = p.length_price
+  if controls.priced is not None:
+    price = price * controls.priced
   if p.gate:
-    return p.gate.pay(
-      params, carry, s, c, code, jnp.mean(fidelity, -1), log_lik,
-      lambda params, s, code: read(p, params, s, code), controls,
+    reward, bonus, paid, carry = p.gate.pay(
+      params, carry, s, c, code, value, log_lik,
+      lambda params, s, code: read(p, params, s, code), price, controls,
     )  # fmt: skip
-  reward = rewards.priced(
-    jnp.mean(fidelity, -1), jnp.sum(code.mask, -1),
-    budget=p.C.length if budget is None else budget, price=p.length_price,
-  )  # fmt: skip
-  return reward, {}, carry
+    parts = parts | {"bonus": bonus}
+  else:
+    reward = rewards.priced(
+      value, jnp.sum(code.mask, -1), budget=p.C.length, price=price
+    )
+  return reward, parts | {"price": reward - sum(parts.values())}, paid, carry
 
 
 def measure(
   s: Tokens,
   code: Tokens,
   reward: jax.Array,
-  fidelity: jax.Array,
+  parts: dict[str, jax.Array],
   gain: jax.Array,
   log_lik: jax.Array,
 ) -> Metrics:
-  """Means over the codes of a batch; `_best` over the best of each group."""
+  """Means over the codes of a batch; `_best` over the best of each group.
+
+  `fidelity` is what a code is worth before price and bonus.
+  """
   best = jnp.argmax(log_lik, -1)
+  value = sum(x for k, x in parts.items() if k not in ("price", "bonus"))
   return {
     "reward": jnp.mean(reward),
-    "fidelity": jnp.mean(fidelity),
-    "fidelity_best": jnp.mean(jnp.max(jnp.mean(fidelity, -1), -1)),
+    "fidelity": jnp.mean(value),
+    "fidelity_best": jnp.mean(jnp.max(value, -1)),
     "length": jnp.mean(jnp.sum(code.mask, -1) * 1.0),
     "gain": jnp.mean(gain),
     "gain_best": jnp.mean(jnp.take_along_axis(gain, best[:, None], 1)),
@@ -336,11 +312,11 @@ def imitation_batch(c: Rollout, best: jax.Array) -> SupervisedBatch:
 
 
 def _check(field: str, decodes, taught, verify) -> None:
-  if max(decodes, taught) > 1 and not verify.needs_decode:
+  if max(decodes, taught) > 1 and not verify.hears:
     name = "taught" if taught else "decodes"
     raise ValueError(
-      f"{field}.{name}={max(decodes, taught)}: a V that does not score the "
-      "decode rewards all decodes alike, so that their advantages are zero and "
-      f"D learns nothing. Set it to {0 if taught else 1}, or weigh "
-      "config.verifier.slots, edit or reader."
+      f"{field}.{name}={max(decodes, taught)}: without a V that hears the "
+      "decode all decodes are rewarded alike, so that D learns nothing. Set "
+      f"it to {0 if taught else 1}, or weigh config.verifier.slots, edit or "
+      "reader."
     )

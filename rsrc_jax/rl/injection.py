@@ -68,10 +68,10 @@ class Norms(NamedTuple):
 
 
 class Gate(NamedTuple):
-  """init() -> carry; pay(...) -> (reward [B, G], metrics, carry)."""
+  """init() -> carry; pay(...) -> (reward, its bonus [B, G], metrics, carry)."""
 
   init: Callable[[], Any]
-  pay: Callable[..., tuple[jax.Array, Metrics, Any]]
+  pay: Callable[..., tuple[jax.Array, jax.Array, Metrics, Any]]
 
 
 # Those of Terms that a step can be given: see rl/numbers.py.
@@ -94,7 +94,6 @@ class Terms(NamedTuple):
   nats_per_token: float  # nats that an injected token must carry for L = 1
   others: int  # J, other sources that "counterfactual" compares a code with
   decay: float  # of the running medians, each batch
-  length_price: float  # see rewards.priced
   monitor: bool = False  # measure L even where it earns no bonus
   block: str = "patterns.cdv"  # of the config, whose `gate` this is
 
@@ -128,8 +127,9 @@ def pay(
   fidelity: jax.Array,
   log_lik: jax.Array,
   likelihood: Callable[[Params, Tokens, Tokens], jax.Array],
+  price: float | jax.Array,
   controls: Controls,
-) -> tuple[jax.Array, Metrics, Norms]:
+) -> tuple[jax.Array, jax.Array, Metrics, Norms]:
   """Gate.pay: the reward of C for its codes.
 
   Args:
@@ -141,13 +141,15 @@ def pay(
     s: sources [B, S].
     c: C's rollout, outputs [B, G, T], with its constraints and statistics.
     code: the outputs without their end token, [B, G, T].
-    fidelity: [B, G] in [0, 1], of V.
+    fidelity: [B, G], what a code is worth before price and bonus.
     log_lik: [B, G] nats, ln p_D(s|c).
     likelihood: (params, s, code) -> ln p_D(s|c) [B, G].
+    price: of length, see rewards.priced; [] or [B, 1].
     controls: the decoys, the share of the bonus and the level of the batch.
 
   Returns:
-    The reward of C [B, G], metrics of its components, and the new carry.
+    The reward of C and the bonus in it, [B, G] each, metrics of the components,
+    and the new carry.
   """
   terms = _given(terms, controls)
   injected = c.constraints.injected
@@ -177,23 +179,19 @@ def pay(
   )  # fmt: skip
   reward, parts = rewards.gated(
     fidelity, jnp.sum(code.mask, -1), gates, uses, load,
-    budget=budget, price=terms.length_price,
+    budget=role.length, price=price,
     listed=jnp.sum(injected >= 0, -1), bonus=terms.bonus * controls.bonus,
     mode=terms.mode, share=terms.share,
   )  # fmt: skip
   metrics = {f"pay_{k}": jnp.mean(v) for k, v in parts.items()}
   metrics |= monitors(c, code, uses, gap, carry.tau, controls.decoys)
   metrics |= {"v0": carry.v0, "h0": carry.h0, "tau": carry.tau}
-  return reward, metrics, carry
+  return reward, parts["bonus"], metrics, carry
 
 
 def _given(terms: Terms, controls: Controls) -> Terms:
   """The terms with the numbers of these controls."""
-  terms = numbers.replaced(terms, controls.numbers, f"{terms.block}.gate")
-  price = numbers.under(
-    controls.numbers, terms.block, {"length_price": terms.length_price}
-  )
-  return terms._replace(**price)
+  return numbers.replaced(terms, controls.numbers, f"{terms.block}.gate")
 
 
 def _load(

@@ -13,6 +13,7 @@ from rsrc_jax.lm.keys import step_key
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.ops import grpo
 from rsrc_jax.rl import numbers as settings
+from rsrc_jax.rl import shares
 from rsrc_jax.types import (
   Batch,
   Controls,
@@ -126,6 +127,7 @@ def make_step(
     )
     price = numbers.get("kl", kl) if kl else 0.0
     returns = _shaped(policy, roles, frozen, episode, price)
+    paid = _paid(episode, returns, bool(kl))
     credit = episode.credit or {}
     advantages = {
       role: grpo.advantages(r, normalize_std=normalize_std)
@@ -147,6 +149,7 @@ def make_step(
         params = optax.apply_updates(params, change)
     metrics = {
       **episode.metrics,
+      **paid,
       **watched,
       "loss": value,
       "gradient_norm": optax.tree.norm(grads),
@@ -278,7 +281,7 @@ def _gradient(loss, params, work, explore, micro_batches):
   """Loss, metrics and gradient, summed over micro-batches of rows."""
   sizes = counts(work[0])
   value_and_grad = jax.value_and_grad(loss, has_aux=True)
-  work = (work[0]._replace(metrics={}), *work[1:])
+  work = (work[0]._replace(metrics={}, parts=None), *work[1:])
   if micro_batches == 1:
     (value, metrics), grads = value_and_grad(params, work, sizes, explore)
     return value, metrics, grads
@@ -320,6 +323,17 @@ def _shaped(policy, roles, frozen, episode, kl):
       reward = reward - kl * penalty
     shaped[role] = reward
   return shaped
+
+
+def _paid(episode: Episode, returns: dict[str, jax.Array], kl: bool) -> Metrics:
+  """shares.measure of every role; what the KL penalty takes is a part too."""
+  found = {}
+  for role, reward in returns.items():
+    parts = dict((episode.parts or {}).get(role) or {})
+    if kl and parts:
+      parts["kl"] = reward - episode.rewards[role]
+    found |= shares.measure(role, reward, parts)
+  return found
 
 
 def _old_log_probs(policy, roles, params, episode, updates):

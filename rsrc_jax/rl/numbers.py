@@ -18,7 +18,7 @@ T = TypeVar("T", bound=NamedTuple)
 LOSS = ("clip_low", "clip_high", "importance_cap")
 WEIGHTS = ("weights", "lesson_weights", "entropy_bonus")
 # Of these a zero is a program of its own, in which their part is left out.
-ZEROS = ("kl", "verifier.", *(f"loss.{name}." for name in WEIGHTS))
+ZEROS = ("kl", "verifier.", "shaping.", *(f"loss.{name}." for name in WEIGHTS))
 # What a step does not depend on: it is in the controls, or read elsewhere.
 OUTSIDE = (
   "arms.", "augment.force", "augment.pool", "augment.seed", "checkpoint.",

@@ -1,11 +1,13 @@
-"""V: scores the free-running d against s, in [0, 1]. V is never trained.
+"""V: what a free-running d is worth, and D's likelihood as shaping beside it.
 
-V is a weighted mixture of scorers. `slots` and `edit` are rules without
-parameters. `reader` is a frozen language model whose parameters are an argument
-of the step. `gain` and `ratio` depend on the policy: they compare the
-likelihood of s under D, given c, with that under a frozen model without c. They
-are dense where the others are coarse, and D can only raise them by predicting s
-better. They are teacher-forced and never reported without other scores.
+V's word is a weighted mixture of scorers that hear d. `slots` and `edit` are
+rules without parameters; `reader` is a frozen language model of its own
+(rl/reader.py), whose parameters are an argument of the step. V is never trained
+("Theory of RSI on LLMs through ordinary RL (Kolmogorov Compressor)").
+
+Shaping is not V: it is the likelihood of s under the weights that are being
+trained. It is dense where V is coarse, is named apart wherever rewards are
+reported, and no claim rests on it alone.
 """
 
 from collections.abc import Callable
@@ -15,40 +17,50 @@ import jax
 import jax.numpy as jnp
 
 from rsrc_jax import rules
-from rsrc_jax.lm import likelihood, rollout, tokens
+from rsrc_jax.lm import likelihood, tokens
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.metrics import compression
+from rsrc_jax.rl import reader as readers
 from rsrc_jax.rl.numbers import Numbers, under
 from rsrc_jax.types import Metrics, Params, Policy, Tokens
 
-SCORERS = ("slots", "edit", "gain", "ratio", "reader")
+RULED = ("slots", "edit")  # the part "verifier" of a reward
+WORDS = (*RULED, "reader")
+SHAPING = ("gain",)
+Parts = dict[str, jax.Array]
 
 
 def _some(settings, run):
-  """The rule that V scores something."""
-  del run
-  if not any(w > 0 for w in settings.values()):
-    return "gain", (
-      f"above 0, or another of {', '.join(SCORERS)} in {rules.HERE}: V scores "
-      "nothing"
-    )
-  return None
+  """The rule that something is paid for."""
+  if any(w > 0 for w in (*settings.values(), *run.get("shaping", {}).values())):
+    return None
+  return "edit", (
+    f"above 0, or another of {', '.join(WORDS)} in {rules.HERE}, or "
+    "config.shaping.gain: nothing is paid for"
+  )
 
 
-RULES = dict.fromkeys(SCORERS, rules.number(0)) | {rules.BLOCK: (_some,)}
+RULES = dict.fromkeys(WORDS, rules.number(0)) | {rules.BLOCK: (_some,)}
+SHAPING_RULES = dict.fromkeys(SHAPING, rules.number(0))
 
 
 class Verifier(NamedTuple):
-  """V as a function, and whether it needs a decode d.
+  """V as functions of arrays. Weights of V and of shaping add up to 1.
 
-  score(frozen, s [B, S], d [B, G, J, T], gain [B, G], numbers) -> fidelity
-  [B, G, J] in [0, 1], and the mean of each scorer used. If V scores no decode,
-  d is None and J is 1. numbers: of types.Controls; they may hold other weights
-  of the scorers used.
+  words(frozen, s [B, S], d [B, G, J, T], numbers) -> V's word in its parts
+    "verifier" (rules) and "reader", [B, G, J] each, whose sum is 1 where all
+    scorers say 1; and the mean of each scorer.
+  share(numbers) -> [], what V's word weighs in the reward.
+  shaping(log_lik, base_log_lik, numbers) -> weighted shaping, of their shape.
+
+  numbers: of types.Controls; they may hold other weights of the scorers used.
   """
 
-  score: Callable[..., tuple[jax.Array, Metrics]]
-  needs_decode: bool
+  words: Callable[..., tuple[Parts, Metrics]]
+  share: Callable[..., jax.Array | float]
+  shaping: Callable[..., jax.Array]
+  hears: bool  # some scorer of d has a weight
+  shapes: bool  # the likelihood has one
 
 
 def make(
@@ -56,6 +68,7 @@ def make(
   reader: Role,
   *,
   weights: dict[str, float],
+  shaping: dict[str, float],
   positions: tuple[int, ...] | None,
 ) -> Verifier:
   """Builds V.
@@ -64,65 +77,68 @@ def make(
     policy: the frozen reader's functions (its parameters are an argument).
     reader: the role in which the frozen model reads a text and writes s.
     weights: of `slots` (facts at known positions), `edit` (edit similarity
-      over tokens), `gain` (log-likelihood gain of D over no code), `ratio`
-      (ln p(s) / (ln p(s) + ln p_D(s|c)): half where nothing was gained, and
-      still rising where `gain` is 0, for a D that is misled) and `reader`
-      (log-likelihood gain about s of a frozen model that reads d); normalised
-      to sum to 1.
+      over tokens) and `reader` (what a frozen model that reads d gains about
+      s).
+    shaping: of `gain` (what D, which is being trained, gains about s from c).
     positions: of the slots, None where the source has no facts.
 
   Raises:
     ValueError: unknown scorers, no positive weight, slots without positions.
   """
   used = {name: w for name, w in weights.items() if w > 0}
-  if not used or set(weights) - set(SCORERS) or min(weights.values()) < 0:
+  shaped = {name: w for name, w in shaping.items() if w > 0}
+  known = set(weights) <= set(WORDS) and set(shaping) <= set(SHAPING)
+  if not known or not (used or shaped) or min((*weights.values(), 0)) < 0:
     raise ValueError(
-      f"config.verifier={dict(weights)}: at least one of {SCORERS} must be "
-      "positive, and none negative or other."
+      f"config.verifier={dict(weights)}, config.shaping={dict(shaping)}: one "
+      f"of {WORDS + SHAPING} must be positive, none negative or other."
     )
   if "slots" in used and positions is None:
     raise ValueError(
       "config.verifier.slots needs a source with facts "
       "(config.data.source='facts'); for text set config.verifier.slots=0 and "
-      "give a weight to edit, gain or reader."
+      "give a weight to edit or reader."
     )
 
-  def score(
-    frozen: Params,
-    source: Tokens,
-    decoded: Tokens | None,
-    gain: jax.Array,
-    numbers: Numbers = None,
-  ) -> tuple[jax.Array, Metrics]:
-    shape = (*gain.shape, 1) if decoded is None else decoded.ids.shape[:3]
+  def shares(numbers: Numbers):
+    """The weights in use, and their sum with those of shaping."""
+    own, more = (
+      under(numbers, "verifier", used),
+      under(numbers, "shaping", shaped),
+    )
+    return own, more, sum(own.values()) + sum(more.values())
+
+  def words(
+    frozen: Params, source: Tokens, decoded: Tokens, numbers: Numbers = None
+  ) -> tuple[Parts, Metrics]:
+    shape = decoded.ids.shape[:3]
     s = tokens.expand(tokens.expand(source))
     s = jax.tree.map(lambda x: jnp.broadcast_to(x, (*shape, x.shape[-1])), s)
     scorers = {
       "slots": lambda: compression.slots(s, decoded, positions),
       "edit": lambda: compression.edit_similarity(s, decoded),
-      "gain": lambda: jnp.clip(gain, 0.0, 1.0)[..., None],
-      "ratio": lambda: (1.0 / (2.0 - jnp.minimum(gain, 1.0)))[..., None],
-      "reader": lambda: _reader_gain(policy, frozen, reader, s, decoded),
+      "reader": lambda: readers.gain(policy, frozen, reader, source, decoded),
     }
     scores = {name: scorers[name]() for name in used}
-    share = under(numbers, "verifier", used)
-    total = sum(share.values())
-    fidelity = sum(share[name] / total * scores[name] for name in used)
-    fidelity = jnp.broadcast_to(fidelity, shape)
-    return fidelity, {f"v_{n}": jnp.mean(x) for n, x in scores.items()}
+    own, _, _ = shares(numbers)
+    total, parts = sum(own.values()), {}
+    for name, found in scores.items():
+      part = "verifier" if name in RULED else name
+      parts[part] = parts.get(part, 0.0) + own[name] / total * found
+    return parts, {f"v_{n}": jnp.mean(x) for n, x in scores.items()}
 
-  return Verifier(score, not set(used) <= {"gain", "ratio"})
+  def share(numbers: Numbers = None):
+    own, _, total = shares(numbers)
+    return sum(own.values()) / total
 
+  def shape(
+    log_lik: jax.Array, base_log_lik: jax.Array, numbers: Numbers = None
+  ) -> jax.Array:
+    _, more, total = shares(numbers)
+    return (
+      sum(more.values())
+      / total
+      * likelihood.bounded_gain(log_lik, base_log_lik)
+    )
 
-def _reader_gain(policy, frozen, reader, source, decoded):
-  """Log-likelihood gain about s of a frozen model that reads d. [B, G, J]"""
-  shape = decoded.ids.shape[:3]
-  s, d = (tokens.flatten(x) for x in (source, decoded))
-  nothing = Tokens(jnp.zeros_like(d.ids), jnp.zeros_like(d.mask))
-  target = tokens.expand(tokens.with_end(s, reader.end))
-  read = lambda text: rollout.likelihood(
-    policy, frozen, reader, reader.prompt(text), target
-  )
-  return jnp.clip(
-    likelihood.relative_gain(read(d), read(nothing)), 0.0, 1.0
-  ).reshape(shape)
+  return Verifier(words, share, shape, bool(used), bool(shaped))
