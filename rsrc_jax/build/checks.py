@@ -92,7 +92,7 @@ LOOP = {
   },
   "checkpoint": checkpoint.RULES,
   "ledger": account.RULES,
-  rules.BLOCK: (_fits,),
+  rules.BLOCK: (_fits, verifier.pays),
 }
 ARM = {
   **dict.fromkeys(("pattern", "write", "start", "stage"), text),
@@ -132,10 +132,7 @@ def check_one(settings: dict[str, Any], added: Sequence[str] = ()) -> None:
       others = overrides.names_of(settings) - {name}
       near = configs.nearest(name, sorted(others), "config.")
       raise ValueError(f"config.{name} is no setting.{near}")
-  run = {
-    x: settings[x]
-    for x in ("batch_size", "micro_batches", "model_name", "shaping")
-  }
+  run = {x: settings[x] for x in ("batch_size", "micro_batches", "model_name")}
   rules.check(known, settings, "config", run)
 
 

@@ -238,7 +238,7 @@ def gated(
   load: Float[Array, "B G"] | Float[Array, "B G T"],
   *,
   budget: int | Int[Array, "B 1"],
-  price: float | Float[Array, "B 1"],
+  price: float | Float[Array, ""] | Float[Array, "B 1"],
   listed: Int[Array, " B"] | Int[Array, "B 1"],
   bonus: float | Float[Array, ""] | Float[Array, "B G"],
   mode: str,
@@ -262,7 +262,7 @@ def gated(
     load: [B, G] of a code or [B, G, T] of a token.
     budget: the most tokens that a code can have, a constant of the run or, as
       [B, 1], of the prompt.
-    price: share of the reward that a code at full budget loses.
+    price: share of the reward that a code at full budget loses, [] or [B, 1].
     listed: [B] or [B, 1], N: ids in the list.
     bonus: beta, [] or [B, G]; see `largest_bonus`.
     mode: "bonus" or "multiply".

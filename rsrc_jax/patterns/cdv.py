@@ -190,9 +190,10 @@ def play(
   rollouts, returns, parts = {"C": c}, {"C": reward}, {"C": parts}
   if heard is not None and heard.group is not None:
     rollouts["D"] = heard.group
-    returns["D"], parts["D"] = hearing.group_worth(
-      p.verify, frozen["reader"], s, heard, p.D.end, controls.numbers
-    )
+    with jax.named_scope("V"):
+      returns["D"], parts["D"] = hearing.group_worth(
+        p.verify, frozen["reader"], s, heard, p.D.end, controls.numbers
+      )
   sft_batches = {}
   if p.lessons:
     sft_batches["D"] = best_codes_batch(
@@ -250,23 +251,22 @@ def pay(
 ) -> tuple[jax.Array, dict[str, jax.Array], Metrics, Any]:
   """C's reward of codes [B, G, k], its parts, metrics and the gate's carry.
 
-  parts: of `judge`. log_lik [B, G]: nats, ln p_D(s|c).
+  parts: of hearing.worth. log_lik [B, G]: nats, ln p_D(s|c).
   """
-  value, paid = sum(parts.values()), {}
-  price = p.length_price
+  value, price = sum(parts.values()), p.length_price
   if controls.priced is not None:
     price = price * controls.priced
-  if p.gate:
-    reward, bonus, paid, carry = p.gate.pay(
-      params, carry, s, c, code, value, log_lik,
-      lambda params, s, code: read(p, params, s, code), price, controls,
-    )  # fmt: skip
-    parts = parts | {"bonus": bonus}
-  else:
-    reward = rewards.priced(
-      value, jnp.sum(code.mask, -1), budget=p.C.length, price=price
-    )
-  return reward, parts | {"price": reward - sum(parts.values())}, paid, carry
+  reward = rewards.priced(
+    value, jnp.sum(code.mask, -1), budget=p.C.length, price=price
+  )
+  parts = parts | {"price": reward - value}
+  if not p.gate:
+    return reward, parts, {}, carry
+  reward, bonus, paid, carry = p.gate.pay(
+    params, carry, s, c, code, value, log_lik,
+    lambda params, s, code: read(p, params, s, code), price, controls,
+  )  # fmt: skip
+  return reward, parts | {"bonus": bonus}, paid, carry
 
 
 def measure(

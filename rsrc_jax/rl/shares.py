@@ -21,24 +21,28 @@ def measure(
   """Metrics of a role's rewards [N, G] and of their parts, [N, G] each.
 
   ROLE_share_PART: sum of cov(part, reward) over that of var(reward), within
-    groups; the shares add up to 1, and are 0 where no group has a spread.
+    groups; the shares add up to 1.
   ROLE_spread_PART: standard deviation of the part within groups over that of
     the reward; these do not add up.
+  Dead groups teach nothing and count in neither; both are 0 where all are dead.
   ROLE_dead_groups: share of groups whose rewards are equal.
   ROLE_reward_std: mean over groups of the standard deviation in a group.
   """
-  centred = rewards - jnp.mean(rewards, -1, keepdims=True)
-  total = jnp.sum(centred**2)
-  some = total > 0
-  safe = jnp.where(some, total, 1.0)
+  width = jnp.max(rewards, -1) - jnp.min(rewards, -1)
+  dead = width <= EQUAL
+
+  def centred(x):
+    spread = x - jnp.mean(x, -1, keepdims=True)
+    return jnp.where(dead[..., None], 0.0, spread)
+
+  whole = centred(rewards)
+  total = jnp.sum(whole**2)
+  safe = jnp.where(total > 0, total, 1.0)
   found = {}
   for name, part in (parts or {}).items():
-    own = part - jnp.mean(part, -1, keepdims=True)
-    share = jnp.sum(own * centred) / safe
-    found[f"{role}_share_{name}"] = jnp.where(some, share, 0.0)
-    spread = jnp.sqrt(jnp.sum(own**2) / safe)
-    found[f"{role}_spread_{name}"] = jnp.where(some, spread, 0.0)
-  width = jnp.max(rewards, -1) - jnp.min(rewards, -1)
-  found[f"{role}_dead_groups"] = jnp.mean((width <= EQUAL) * 1.0)
+    own = centred(part)
+    found[f"{role}_share_{name}"] = jnp.sum(own * whole) / safe
+    found[f"{role}_spread_{name}"] = jnp.sqrt(jnp.sum(own**2) / safe)
+  found[f"{role}_dead_groups"] = jnp.mean(dead * 1.0)
   found[f"{role}_reward_std"] = jnp.mean(jnp.std(rewards, -1))
   return found

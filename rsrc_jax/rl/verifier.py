@@ -30,17 +30,18 @@ SHAPING = ("gain",)
 Parts = dict[str, jax.Array]
 
 
-def _some(settings, run):
-  """The rule that something is paid for."""
-  if any(w > 0 for w in (*settings.values(), *run.get("shaping", {}).values())):
+def pays(settings, run):
+  """The rule of a config that something is paid for."""
+  del run
+  if any((*settings["verifier"].values(), *settings["shaping"].values())):
     return None
-  return "edit", (
-    f"above 0, or another of {', '.join(WORDS)} in {rules.HERE}, or "
-    "config.shaping.gain: nothing is paid for"
+  return "verifier.edit", (
+    f"above 0, or another of {', '.join(WORDS)}, or {rules.HERE}.shaping.gain: "
+    "nothing is paid for"
   )
 
 
-RULES = dict.fromkeys(WORDS, rules.number(0)) | {rules.BLOCK: (_some,)}
+RULES = dict.fromkeys(WORDS, rules.number(0))
 SHAPING_RULES = dict.fromkeys(SHAPING, rules.number(0))
 
 
@@ -88,7 +89,8 @@ def make(
   used = {name: w for name, w in weights.items() if w > 0}
   shaped = {name: w for name, w in shaping.items() if w > 0}
   known = set(weights) <= set(WORDS) and set(shaping) <= set(SHAPING)
-  if not known or not (used or shaped) or min((*weights.values(), 0)) < 0:
+  least = min((*weights.values(), *shaping.values()), default=0)
+  if not known or not (used or shaped) or least < 0:
     raise ValueError(
       f"config.verifier={dict(weights)}, config.shaping={dict(shaping)}: one "
       f"of {WORDS + SHAPING} must be positive, none negative or other."

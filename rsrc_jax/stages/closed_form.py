@@ -7,12 +7,14 @@ have full length.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 
 from rsrc_jax.accounting import flops
 from rsrc_jax.build.setup import Setup
 from rsrc_jax.ops import distributions
+from rsrc_jax.rl import hearing
 
 
 def step_flops(setup: Setup, name: str) -> float | None:
@@ -22,7 +24,7 @@ def step_flops(setup: Setup, name: str) -> float | None:
     None for a model or a pattern without a closed form here.
   """
   config = setup.config
-  if config.model_name != "transformer" or config.verifier.reader > 0:
+  if config.model_name != "transformer":
     return None
   if config.budgets or config.augment.inject or config.augment.ban:
     return None
@@ -33,6 +35,8 @@ def step_flops(setup: Setup, name: str) -> float | None:
   prompt = {"C": longest + 2, "D": k + 2, "text": 2}
 
   if name == "base":
+    if config.verifier.reader > 0:
+      return None
     B = config.pretrain.batch_size
     # The targets of text, D and C, and the scores of the extract.
     trained = read(B, prompt["text"], S) + read(B, prompt["D"], S)
@@ -48,22 +52,15 @@ def step_flops(setup: Setup, name: str) -> float | None:
     return 3 * settings.lessons * read(B, prompt["D"], S)
   if arm.pattern != "cdv" or arm.get("overrides"):
     return None
-  G, J, M = settings.group, settings.decodes, settings.lessons
-  write, decode = read(B, prompt["C"], k, G), read(B * G, prompt["D"], S, J)
-  taught, learnt = settings.get("taught", 0), decode * (J > 1)
-  decodes = B * G * J
-  if taught:
-    learnt = read(B, prompt["D"], S, taught)
-    decode += learnt - read(B, prompt["D"], S)  # the first is V's
-    decodes += B * (taught - 1)
-  needs_decode = J > 1 or any(
-    weight > 0 and name not in ("gain", "ratio")
-    for name, weight in config.verifier.items()
-  )
-  drawn = B * G * k + decodes * S * (max(J, taught) > 1)  # else greedily
+  G, M = settings.group, settings.lessons
+  write, heard = read(B, prompt["C"], k, G), Heard(0.0, 0.0, 0, 0.0)
+  if any(config.verifier.values()):
+    heard = _heard(settings, B, prompt["D"], S, read)
+  learnt, drawn = heard.learnt, B * G * k + heard.drawn
   sample = drawn * distributions.draw_flops(setup.corpus.vocab.size)
   # V: the likelihood of s under D with each code, and under the base without.
   verify = read(B * G, prompt["D"], S) + read(B, prompt["text"], S)
+  verify += heard.reader * (config.verifier.reader > 0)
   # Without weight a loss is a metric: there is no gradient of it.
   passes = lambda block, role: 3 if config.loss[block][role] else 1
   update = passes("weights", "C") * write
@@ -76,7 +73,35 @@ def step_flops(setup: Setup, name: str) -> float | None:
   # Several updates need the log-probs of the samples before the first one.
   old = (write + learnt) * (config.updates > 1)
   update = config.updates * update + old
-  return write + decode * needs_decode + sample + verify + update + reference
+  return write + heard.decode + sample + verify + update + reference
+
+
+class Heard(NamedTuple):
+  """Of what D writes for V in a step."""
+
+  decode: float  # FLOPs of the decodes
+  learnt: float  # FLOPs of a pass over D's own group
+  drawn: int  # tokens that are drawn, not the likeliest
+  reader: float  # FLOPs of a frozen reader of all decodes
+
+
+def _heard(settings, B: int, prompt: int, S: int, read: Callable) -> Heard:
+  """D decodes every code, more of its group, and the empty code."""
+  G, J, taught = settings.group, settings.decodes, settings.get("taught", 0)
+  sampled = max(J, taught) > 1
+  empty = hearing.EMPTY if sampled else 1
+  prompts = B * G + 1
+  decodes = B * (G * J + max(taught - 1, 0)) + empty
+  learnt, own = 0.0, 0
+  if sampled:
+    own = B * (taught or G * J)
+    learnt = own / (taught or J) * read(1, prompt, S, taught or J)
+  # The empty code's decodes are held against every source. Each of the calls
+  # also reads nothing, which is as long as s.
+  reader = read(B * (G * J + empty) + own, S + 2, S)
+  reader += read(B * (2 + sampled), S + 1, S)
+  decode = read(prompts, prompt, S, decodes / prompts)
+  return Heard(decode, learnt, decodes * S * sampled, reader)
 
 
 def _read(setup: Setup) -> Callable[..., float]:

@@ -559,8 +559,9 @@ def test_every_arm_teaches_d_equally_many_pairs(lessons):
   found = batch(tiny.ROWS)
   given = keep(found.source, extracts.lead(found.source), K)
   mine = play(found, given, lessons=lessons, dropout=0.1).sft_batches["D"]
-  score = lambda frozen, s, d, *_: (jnp.zeros(d.ids.shape[:3]), {})
-  verify = verifier.Verifier(score, needs_decode=True)
+  verify = verifier.make(
+    POLICY, tiny.ROLES["V"], weights={"edit": 1.0}, shaping={}, positions=None
+  )
   pattern = cdv.make(
     Context(POLICY, tiny.ROLES, verify), group=4, decodes=1, length_price=0.0,
     lessons=lessons, dropout=0.1,

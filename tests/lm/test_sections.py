@@ -16,7 +16,8 @@ from rsrc_jax.types import Constraints, Context, Rollout, SourceInfo, Tokens
 VERIFY = verifier.make(
   tiny.POLICY,
   tiny.ROLES["V"],
-  weights={"edit": 1.0, "gain": 1.0},
+  weights={"edit": 1.0},
+  shaping={"gain": 1.0},
   positions=None,
 )
 ASKED = SourceInfo(

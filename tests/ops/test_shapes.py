@@ -118,24 +118,26 @@ def test_paying_for_injected_ids(checked, name, load):
   gate = injection.make(
     tiny.POLICY, ROLE, name=name, load_bearing=load, bonus=0.3, mode=mode,
     share=0.5, threshold=None, nats_per_token=2.0, others=1, decay=0.9,
-    length_price=0.3, monitor=True,
+    monitor=True,
   )  # fmt: skip
   likelihood = lambda params, s, code: code.ids[..., 0] * 1.0
 
-  def run(params, s, c, code, fidelity, ask):
+  def run(params, s, c, code, fidelity, price, ask):
     return gate.pay(
-      params, gate.init(), s, c, code, fidelity, fidelity, likelihood, ask
-    )
+      params, gate.init(), s, c, code, fidelity, fidelity, likelihood, price,
+      ask,
+    )  # fmt: skip
 
   params = jax.eval_shape(tiny.POLICY.init, jax.random.key(0))
   c = Rollout(
     tokens(B, 5), tokens(B, G, T), floats(B, G, T), constraints(), STATS
   )
   ask = Controls(constraints(), ints(B, 1, N), floats(), ints())
-  reward, *_ = jax.eval_shape(
-    run, params, tokens(B, 5), c, tokens(B, G, T), floats(B, G), ask
-  )
-  assert reward.shape == (B, G)
+  for price in (floats(), floats(B, 1)):
+    reward, bonus, *_ = jax.eval_shape(
+      run, params, tokens(B, 5), c, tokens(B, G, T), floats(B, G), price, ask
+    )
+    assert reward.shape == bonus.shape == (B, G)
 
 
 def test_the_rest(checked):

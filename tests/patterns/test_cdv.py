@@ -11,8 +11,9 @@ from helpers import scripted, tiny
 from rsrc_jax.data import tokenizer
 from rsrc_jax.lm import likelihood as lm_likelihood
 from rsrc_jax.lm import tokens
+from rsrc_jax.ops import grpo
 from rsrc_jax.patterns import cdv
-from rsrc_jax.rl import verifier
+from rsrc_jax.rl import hearing, learner, verifier
 from rsrc_jax.types import (
   Batch,
   Constraints,
@@ -26,29 +27,34 @@ END, SUPPORT = tokenizer.END, 13  # D may write 12 words and the end
 PRICE = 0.5
 ODDS = 12.0  # of what an unsure D wants to write, against any other id
 CERTAIN = 1e6
+PRIOR = (8, 9, 8, 9, 8, 8, END)  # what a D with a prior says without a code
 
 
 def wanted(params, prompt, step):
   """Logits [V] of a role that has read `prompt` and written `step` tokens.
 
   C copies its source. D repeats its code until it has written S words and then
-  ends: exact where s repeats its first K words. An empty code tells D nothing;
-  no other role knows anything. params hold how decided they are, in nats.
+  ends: exact where s repeats its first K words. An empty code tells D nothing:
+  it says its PRIOR, if it has one. No other role knows anything. params hold
+  how decided they are, in nats, and how much more so with each token of a code.
   """
   tag, size = prompt.ids[0], jnp.sum(prompt.mask) - 2  # tag and separator
   word = prompt.ids[1 + step % jnp.maximum(size, 1)]
   word = jnp.where(step < S, word, END)
+  word = jnp.where(size > 0, word, jnp.array(PRIOR)[jnp.minimum(step, S)])
+  sure = params["sure"] + params["longer"] * size
   eager = {
     tokenizer.C: params["copy"],
-    tokenizer.D: params["sure"] * (size > 0),
+    tokenizer.D: jnp.where(size > 0, sure, params["prior"]),
   }
   strength = sum(jnp.where(tag == k, v, 0.0) for k, v in eager.items())
   return strength * jax.nn.one_hot(word, tiny.VOCAB)
 
 
-def decided(copy, sure):
+def decided(copy, sure, prior=1.0, longer=1.0):
   """Parameters: odds of the wanted id against any other, for C and for D."""
-  return {"copy": jnp.log(copy), "sure": jnp.log(sure)}
+  odds = {"copy": copy, "sure": sure, "prior": prior, "longer": longer}
+  return {name: jnp.log(x) for name, x in odds.items()}
 
 
 POLICY = scripted.policy(wanted, lambda key: decided(2.0, ODDS), tiny.VOCAB)
@@ -58,7 +64,8 @@ FROZEN = {"base": UNSURE, "reader": UNSURE}
 VERIFY = verifier.make(
   POLICY,
   tiny.ROLES["V"],
-  weights={"slots": 1.0, "gain": 1.0},
+  weights={"slots": 1.0},
+  shaping={"gain": 1.0},
   positions=tuple(range(S)),
 )
 
@@ -75,9 +82,10 @@ def make(**changes):
   return cdv.make(Context(POLICY, tiny.ROLES, VERIFY), **(settings | changes))
 
 
-# Two programs for all tests: what else differs is data.
+# Three programs for all tests: what else differs is data.
 ONE = make()
 TWO = make(decodes=2, lessons=1, dropout=1.0, imitate=False)
+OWN = make(taught=3, imitate=False)  # a group of D's own
 
 
 @functools.cache
@@ -95,15 +103,18 @@ def batch(words=K, seed=0, order=None):
   return Batch(Tokens(ids[order], mask), order.astype(np.int32))
 
 
-def given(batch):
-  """C may write the words of s; lists are shared by the group."""
-  banned = np.full((B, 1, 1), -1, np.int32)
-  return tiny.ask(Constraints(banned, batch.source.ids[:, None]))
+def given(batch, words=None):
+  """C may write the words of s, or K of these; lists are shared by the group."""
+  banned = np.full((B, 1, 1), -1 if words is None else END, np.int32)
+  allowed = batch.source.ids[:, None]
+  if words is not None:
+    allowed = np.resize(np.int32(words), allowed.shape)
+  return tiny.ask(Constraints(banned, allowed))
 
 
-def play(pattern, params, batch, seed=0):
+def play(pattern, params, batch, seed=0, words=None):
   episode, carry = program(pattern)(
-    params, FROZEN, (), batch, jax.random.key(seed), given(batch)
+    params, FROZEN, (), batch, jax.random.key(seed), given(batch, words)
   )
   assert carry == ()
   return jax.device_get(episode)
@@ -139,10 +150,20 @@ def likelihood(s, code):
 
 
 def worth(s, code):
-  """Fidelity of a code by hand: half slots of the greedy d, half gain."""
+  """By hand: slots of the greedy d, bounded and relative gain of the code.
+
+  The greedy d of the empty code is empty, so that nothing is taken off.
+  """
   slots = np.mean(np.array(spoken(code)[:-1]) == s) if code else 0.0
-  gain = 1 - likelihood(s, code) / (-(S + 1) * np.log(SUPPORT))
-  return 0.5 * slots + 0.5 * np.clip(gain, 0, 1), gain
+  known, nothing = -likelihood(s, code), (S + 1) * np.log(SUPPORT)
+  bounded = (nothing - known) / (nothing + known)
+  return slots, bounded, 1 - known / nothing
+
+
+def paid(value, length):
+  """The reward of what was conveyed: negative values have no price."""
+  cost = 1 - PRICE * np.asarray(length) / K
+  return np.minimum(value, 0) + np.maximum(value, 0) * cost
 
 
 def table(episode, batch, function):
@@ -174,16 +195,25 @@ def test_an_exact_pair_is_worth_all(pattern):
 def test_rewards_and_metrics_by_hand():
   found = batch()
   episode = play(ONE, UNSURE, found)
-  parts = table(episode, found, worth)
-  fidelity, gain = parts[..., 0], parts[..., 1]
+  slots, bounded, gain = np.moveaxis(table(episode, found, worth), -1, 0)
+  fidelity = 0.5 * slots + 0.5 * bounded
   length = table(episode, found, lambda s, code: len(code))
   known = table(episode, found, likelihood)
   assert len(np.unique(length)) > 2 and len(np.unique(fidelity.round(4))) > 3
-  reward = fidelity * (1 - PRICE * length / K)
+  reward = paid(fidelity, length)
   np.testing.assert_allclose(episode.rewards["C"], reward, atol=1e-5)
+  parts = {
+    "verifier": 0.5 * slots, "shaping": 0.5 * bounded,
+    "price": reward - fidelity,
+  }  # fmt: skip
+  assert set(episode.parts) == {"C"} and set(episode.parts["C"]) == set(parts)
+  for name, value in parts.items():
+    np.testing.assert_allclose(episode.parts["C"][name], value, atol=1e-5)
   expected = {
-    "v_slots": (2 * fidelity - np.clip(gain, 0, 1)).mean(),
-    "v_gain": np.clip(gain, 0, 1).mean(),
+    "v_slots": slots.mean(),
+    "word": slots.mean(),
+    "word_best": slots.max(-1).mean(),
+    "word_empty": 0.0,
     "reward": reward.mean(),
     "fidelity": fidelity.mean(),
     "fidelity_best": fidelity.max(-1).mean(),
@@ -203,11 +233,12 @@ def test_rewards_and_metrics_by_hand():
 
 
 def test_a_verifier_that_does_not_hear_d_has_none_decoded():
-  """The likelihood alone: the same reward, and no loop of D."""
+  """Shaping alone: the reward is D's likelihood, and no loop of D."""
   deaf = verifier.make(
-    POLICY, tiny.ROLES["V"], weights={"gain": 1.0}, positions=None
-  )
-  assert not deaf.needs_decode and VERIFY.needs_decode
+    POLICY, tiny.ROLES["V"], weights={"edit": 0.0}, shaping={"gain": 1.0},
+    positions=None,
+  )  # fmt: skip
+  assert not deaf.hears and deaf.shapes and VERIFY.hears
   with pytest.raises(ValueError, match=r"config\.patterns\.cdv\.decodes=2"):
     cdv.make(
       Context(POLICY, tiny.ROLES, deaf), group=G, decodes=2,
@@ -219,27 +250,126 @@ def test_a_verifier_that_does_not_hear_d_has_none_decoded():
   )  # fmt: skip
   found = batch()
   episode = play(pattern, UNSURE, found)
-  gain = table(episode, found, worth)[..., 1]
+  bounded = table(episode, found, worth)[..., 1]
   length = table(episode, found, lambda s, code: len(code))
-  reward = np.clip(gain, 0, 1) * (1 - PRICE * length / K)
-  np.testing.assert_allclose(episode.rewards["C"], reward, atol=1e-5)
+  np.testing.assert_allclose(
+    episode.rewards["C"], paid(bounded, length), atol=1e-5
+  )
+  assert set(episode.parts["C"]) == {"shaping", "price"}
   assert "D_loops" not in episode.metrics and "C_loops" in episode.metrics
 
 
-def test_a_code_is_worth_the_mean_of_its_decodes():
-  """Each decode is paid for its own slots; all of a code share its gain."""
+@functools.cache
+def decoder(pattern):
+  """What D wrote in the step of a pattern, from its codes [B, G, k]."""
+  p = pattern.play.args[0]
+  return jax.jit(
+    lambda params, batch, code, key: cdv.decode(p, params, batch, code, key)[1]
+  )
+
+
+def heard(pattern, params, batch, episode, seed=0):
+  """-> what V heard, and its slots: of codes [B, G, J], of none [B, E]."""
+  code = tokens.without_end(Tokens(*episode.rollouts["C"].output), END)
+  found = jax.device_get(
+    decoder(pattern)(params, batch, code, jax.random.key(seed))
+  )
+  s = batch.source.ids[:, None, None]
+  right = lambda d: np.mean(d.ids[..., :S] == s, -1)  # pads are 0, no word
+  everywhere = jax.tree.map(lambda x: x[None, None], found.empty)
+  return found, right(found.each), right(everywhere)[:, 0]
+
+
+def above(said, empty):
+  """Slots above those of the empty code, by hand. [B, G, J], [B, E]"""
+  floor = empty.mean(-1, keepdims=True)
+  return (said.mean(-1) - floor) / np.maximum(1 - floor, 0.05)
+
+
+def test_a_code_is_worth_the_mean_of_its_decodes_above_no_code():
+  """D is paid V's plain word on each decode; shaping is C's alone."""
   found = batch()
   episode = play(TWO, UNSURE, found)
-  d = episode.rollouts["D"].output.ids.reshape(B, G, 2, S + 1)
-  slots = np.mean(d[..., :S] == found.source.ids[:, None, None], -1)
-  gain = np.clip(table(episode, found, worth)[..., 1], 0, 1)
-  fidelity = 0.5 * slots + 0.5 * gain[..., None]
-  paid = episode.rewards["D"].reshape(B, G, 2)
-  np.testing.assert_allclose(paid, fidelity, atol=1e-5)
-  assert (paid[..., 0] != paid[..., 1]).any()
+  what, said, empty = heard(TWO, UNSURE, found, episode)
+  np.testing.assert_array_equal(
+    what.group.output.ids, episode.rollouts["D"].output.ids
+  )
+  assert empty.shape == (B, hearing.EMPTY) and empty.std() > 0
+  np.testing.assert_allclose(episode.metrics["word_empty"], empty.mean())
+  assert (said[..., 0] != said[..., 1]).any()
+  np.testing.assert_allclose(
+    episode.rewards["D"].reshape(B, G, 2), said, atol=1e-5
+  )
+  assert set(episode.parts["D"]) == {"verifier"}
+  bounded = table(episode, found, worth)[..., 1]
+  value = 0.5 * above(said, empty) + 0.5 * bounded
   length = table(episode, found, lambda s, code: len(code))
-  reward = fidelity.mean(-1) * (1 - PRICE * length / K)
-  np.testing.assert_allclose(episode.rewards["C"], reward, atol=1e-5)
+  np.testing.assert_allclose(
+    episode.rewards["C"], paid(value, length), atol=1e-5
+  )
+  assert (value < 0).any() and (value > 0).any()
+
+
+@pytest.mark.parametrize("pattern", [ONE, TWO, OWN], ids=["one", "two", "own"])
+def test_no_code_is_decoded_as_often_as_it_needs(pattern):
+  """A D with a prior says it, whatever the codes; once where it is greedy."""
+  params, found = decided(2.0, ODDS, prior=CERTAIN), batch()
+  episode = play(pattern, params, found)
+  what, _, empty = heard(pattern, params, found, episode)
+  rows = 1 if pattern is ONE else hearing.EMPTY
+  assert what.empty.ids.shape == (rows, S + 1)
+  assert what.empty.ids.tolist() == [[*PRIOR[:-1], 0]] * rows
+  by_hand = np.mean(found.source.ids == PRIOR[:-1], -1)
+  np.testing.assert_allclose(empty, np.repeat(by_hand[:, None], rows, 1))
+  np.testing.assert_allclose(episode.metrics["word_empty"], by_hand.mean())
+
+
+def test_v_hears_d_and_not_the_likelihood():
+  """Codes of one, two, three equal words: one d, and a D that is surer of it.
+
+  Without shaping they are paid alike; with it the likelier one earns more.
+  """
+  found = batch(words=1)
+  params = decided(1.0, ODDS, longer=2.0)
+  episode = play(ONE, params, found)
+  length = table(episode, found, lambda s, code: len(code))
+  assert set(np.unique(length)) == {0, 1, 2, 3}
+  by_v, shaping = (episode.parts["C"][x] for x in ("verifier", "shaping"))
+  np.testing.assert_allclose(by_v, 0.5 * (length > 0), atol=1e-6)
+  by_length = [shaping[length == n].mean() for n in range(4)]
+  assert (np.diff(by_length) > 0.01).all()
+
+
+def test_a_start_where_every_code_misleads_teaches():
+  """V's word on any code is below that on none, and groups are not dead.
+
+  s is 8 9 8 9 8 9, of which D knows five words without a code. Codes are three
+  of 8, 10 and 11, which D repeats: n times 8 is n words of six, and
+  (n / 6 - 5 / 6) / (1 / 6) = n - 5.
+  """
+  ids = np.tile(np.int32((*PRIOR[:-2], 9)), (B, 1))
+  found = batch()._replace(source=Tokens(ids, np.ones((B, S), bool)))
+  params = decided(2.0, CERTAIN, prior=CERTAIN)
+  episode = play(OWN, params, found, words=(8, 10, 11))
+  parts = episode.parts["C"]
+  eights = table(episode, found, lambda s, code: code.count(8))
+  np.testing.assert_allclose(parts["verifier"], 0.5 * (eights - 5), atol=1e-5)
+  np.testing.assert_array_equal(parts["price"], 0.0)
+  advantages = {k: grpo.advantages(x) for k, x in episode.rewards.items()}
+  alive = np.std(eights, -1) > 0
+  assert alive.mean() > 0.5
+  np.testing.assert_array_equal(np.std(advantages["C"], -1) > 0.1, alive)
+  loss = learner.make_loss(
+    POLICY, tiny.ROLES, weights={"C": 1.0, "D": 0.0},
+    lesson_weights={"D": 0.0}, entropy_bonus={}, clip_low=0.2, clip_high=0.28,
+    importance_cap=2.0, per_token=False,
+  )  # fmt: skip
+  work = (episode._replace(metrics={}, parts=None), advantages, None)
+  grads = jax.jit(jax.grad(lambda x: loss(x, work, learner.counts(episode), 0.0)[0]))(
+    params
+  )
+  # C is to write more of what it copies, its source's 8.
+  assert grads["copy"] < -1e-3
 
 
 def test_what_is_given_to_c_is_kept_and_obeyed():
@@ -391,22 +521,10 @@ def test_keys_decide_what_is_written():
   assert len(texts) > 4 and len({tuple(t) for t in texts}) == len(texts)
 
 
-@jax.jit
-def said_of_d(source, codes, output):
-  """V's word [B, 1, J] on D's outputs [B, J, S + 1] of one code a source."""
-  likely = lm_likelihood.of_source(
-    POLICY, UNSURE, tiny.ROLES["D"], source, codes
-  )
-  alone = lm_likelihood.without_code(POLICY, UNSURE, tiny.ROLES["text"], source)
-  gain = lm_likelihood.relative_gain(likely, alone[:, None])
-  decoded = tokens.expand(tokens.without_end(output, END))
-  return VERIFY.score(UNSURE, source, decoded, gain)[0]
-
-
 def test_d_has_a_group_of_one_code_of_each_source():
   """Every code is decoded once for V; one of them as often as D's group."""
-  pattern, found = make(taught=3, imitate=False), batch()
-  episode = play(pattern, UNSURE, found)
+  found = batch()
+  episode = play(OWN, UNSURE, found)
   out, written = episode.rollouts["D"], codes(episode)
   assert out.output.ids.shape == (B, 3, S + 1)
   read = [
@@ -417,14 +535,25 @@ def test_d_has_a_group_of_one_code_of_each_source():
   # Drawn among the codes, not always the first or the best.
   places = [g.index(r) for r, g in zip(read, written, strict=True)]
   assert len(set(places)) > 1
-  # What they are paid is V's word on each of them.
-  said = said_of_d(
-    found.source,
-    Tokens(out.prompt.ids[:, None, 1:-1], out.prompt.mask[:, None, 1:-1]),
-    Tokens(*out.output),
-  )
-  np.testing.assert_allclose(episode.rewards["D"], said[:, 0], atol=1e-5)
+  # What they are paid is V's word on each of them, and no likelihood.
+  d = out.output.ids[..., :S] * (out.output.ids != END)[..., :S]
+  slots = np.mean(d == found.source.ids[:, None], -1)
+  np.testing.assert_allclose(episode.rewards["D"], slots, atol=1e-5)
   assert np.std(episode.rewards["D"], -1).max() > 0
+  # The first of a group is the decode that V hears of this code.
+  what, said, empty = heard(OWN, UNSURE, found, episode)
+  assert [g[i] for g, i in zip(written, what.own, strict=True)] == read
+  first = tokens.without_end(Tokens(*out.output), END).ids[:, 0]
+  np.testing.assert_array_equal(
+    what.each.ids[np.arange(B), what.own, 0], first
+  )
+  # C is paid for all of its codes by one decode each.
+  bounded = table(episode, found, worth)[..., 1]
+  value = 0.5 * above(said, empty) + 0.5 * bounded
+  length = table(episode, found, lambda s, code: len(code))
+  np.testing.assert_allclose(
+    episode.rewards["C"], paid(value, length), atol=1e-5
+  )
   # Its decodes differ where D knows nothing, so they share no noise.
   plain = play(TWO, UNSURE, found)
   np.testing.assert_array_equal(

@@ -255,7 +255,7 @@ def random_parts(seed, rows=64, width=8):
   uses = np.arange(width) < rng.integers(0, listed)[:, None]
   budget = 16
   return {
-    "fidelity": unit(rows, 1),
+    "fidelity": unit(rows, 1) * rng.choice(np.float32([1, 1, 1, -2]), (rows, 1)),
     "length": uses.sum(-1)[:, None]
     + rng.integers(0, budget - width, (rows, 1)),
     "gates": unit(rows, 1, width),
@@ -342,13 +342,15 @@ def test_the_reward_and_its_parts_against_numpy(seed, mode, of_token):
   load = x["load"] if of_token else x["load"][..., None] * np.ones(shape)
   count = x["uses"].sum(-1)
   mean = lambda v: (x["uses"] * v).sum(-1) / np.maximum(count, 1)
-  priced = x["fidelity"] * (1 - x["price"] * x["length"] / x["budget"])
+  gained = np.maximum(x["fidelity"], 0)
+  priced = gained * (1 - x["price"] * x["length"] / x["budget"])
+  priced += np.minimum(x["fidelity"], 0)
   if mode == "bonus":
     earned = (x["uses"] * load * x["gates"]).sum(-1) / n
-    expected = priced + 0.7 * x["fidelity"] * earned
+    expected = priced + 0.7 * gained * earned
   else:
     factor = 1 - x["share"] + x["share"] * mean(x["gates"])
-    expected = priced * factor
+    expected = np.where(priced > 0, priced * factor, priced)
   near = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
   near(reward, expected)
   assert set(found) == {"fidelity", "priced", "bonus", "gate", "load", "uses"}
@@ -360,8 +362,10 @@ def test_the_reward_and_its_parts_against_numpy(seed, mode, of_token):
   near(p["gate"], mean(x["gates"]))
   near(p["load"], mean(load))
   near(p["uses"], count)
+  near(p["fidelity"], gained)
   if mode == "multiply":
-    near(reward, p["priced"] * (1 - x["share"] * (1 - p["gate"])))
+    less = 1 - x["share"] * (1 - p["gate"])
+    near(reward, p["priced"] * np.where(p["priced"] > 0, less, 1))
   elif not of_token:
     paid = 0.7 * p["fidelity"] * p["load"] * p["gate"] * p["uses"] / n
     near(reward, p["priced"] + paid)
@@ -406,9 +410,9 @@ def test_rewards_by_hand():
     ({"listed": np.array([0]), "uses": np.zeros((1, 1, 3), bool)}, 0.4, 0.4),
     # Nothing listed was used: no bonus, and a mean gate of 0: 0.4 * 0.75.
     ({"uses": np.zeros((1, 1, 3), bool)}, 0.4, 0.3),
-    # A failed reconstruction is worth 0, and a negative one too.
+    # What conveys nothing is worth 0; what misleads has no price, no bonus.
     ({"fidelity": np.zeros((1, 1), np.float32)}, 0.0, 0.0),
-    ({"fidelity": np.full((1, 1), -3, np.float32)}, 0.0, 0.0),
+    ({"fidelity": np.full((1, 1), -3, np.float32)}, -3.0, -3.0),
   ],
 )
 def test_conventions(changed, bonus, multiply):

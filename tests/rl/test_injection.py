@@ -9,6 +9,8 @@ import numpy as np
 import optax
 import pytest
 from helpers import tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rsrc_jax.data import tokenizer
 from rsrc_jax.lm import rollout
@@ -87,14 +89,14 @@ def ask(level=0, share=1.0, budget=None, used=((15, 16),), decoys=((17, 18),)):
 
 
 def pay(
-  asked=None, code=CODE, found=None, carry=None, monitor=False, **changes
-):
+  asked=None, code=CODE, found=None, carry=None, monitor=False, price=PRICE,
+  **changes,
+):  # fmt: skip
   """-> reward [4], metrics, carry; numpy."""
   asked = asked or ask()
   gate = injection.make(
-    tiny.POLICY, ROLE, length_price=PRICE, monitor=monitor,
-    **{**SETTINGS, **changes},
-  )  # fmt: skip
+    tiny.POLICY, ROLE, monitor=monitor, **{**SETTINGS, **changes}
+  )
   found = stats() if found is None else found
   c = Rollout(SOURCE, code, found.log_prob, asked.constraints, found)
   carry = gate.init() if carry is None else carry
@@ -104,14 +106,21 @@ def pay(
     known = likelihood(None, None, code)
     return gate.pay(
       None, carry, SOURCE, c, code, jnp.asarray(FIDELITY), known, likelihood,
-      asked,
+      price, asked,
     )  # fmt: skip
 
-  reward, metrics, carry = jax.device_get(run(carry))
+  reward, bonus, metrics, carry = jax.device_get(run(carry))
+  np.testing.assert_allclose(metrics["pay_bonus"], bonus.mean(), rtol=1e-5)
   return reward[0], metrics, carry
 
 
-def by_hand(found, load, share=1.0, budget=K, count=2):
+def priced(price=PRICE):
+  """The reward without a bonus: what misleads has no price."""
+  value, length = FIDELITY[0], np.array([4, 4, 4, 2])
+  return np.where(value > 0, value * (1 - price * length / K), value)
+
+
+def by_hand(found, load, share=1.0, count=2):
   """Reward of each code; load of each: the formula, in numpy."""
   plain = np.array([
     [1, 1, 0, 0], [0, 1, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0],
@@ -126,10 +135,9 @@ def by_hand(found, load, share=1.0, budget=K, count=2):
   v0, h0 = np.median(V[plain]), np.median(H[plain])
   g = np.minimum(1, 4 * (1 - m) ** 2 * H / (H + h0) * V / (V + v0))
   fidelity = np.maximum(FIDELITY[0], 0)
-  length = np.array([4, 4, 4, 2])
   sums = np.array([row[use].sum() for row, use in zip(g, uses, strict=True)])
   bonus = BETA * share * fidelity * np.array(load) * sums / count
-  return fidelity * (1 - PRICE * length / budget) + bonus, bonus, (v0, h0)
+  return priced() + bonus, bonus, (v0, h0)
 
 
 WOVEN = (MEANING - TAU) / NATS  # L of the second code: 1.8 nats of 4
@@ -160,18 +168,23 @@ def test_the_curriculum_takes_the_bonus_away():
     np.testing.assert_allclose(reward, expected, rtol=1e-5)
 
 
-def test_length_is_priced_by_the_budget_that_was_asked_for():
-  reward, _, _ = pay(ask(budget=8))
-  expected, _, _ = by_hand(stats(), [0, WOVEN, 0, 0], budget=8)
+def test_length_is_priced_by_the_longest_code_whatever_was_asked_for():
+  """Else one more useless token could pay, where it lifts the budget."""
+  reward, _, _ = pay(ask(budget=2))
+  expected, _, _ = by_hand(stats(), [0, WOVEN, 0, 0])
   np.testing.assert_allclose(reward, expected, rtol=1e-5)
+  # The price may be each source's own.
+  free, _, _ = pay(price=np.zeros((1, 1), np.float32))
+  np.testing.assert_allclose(
+    reward - free, priced() - FIDELITY[0], rtol=1e-4, atol=1e-6
+  )
 
 
 def test_without_the_factors_rote_is_paid():
   """The ablations: no gate pays each use the same, no load pays rote."""
   reward, metrics, _ = pay(name="none", load_bearing="none")
   fidelity = np.maximum(FIDELITY[0], 0)
-  expected = fidelity * (1 - PRICE * np.array([4, 4, 4, 2]) / K)
-  expected += BETA * fidelity * np.array([2, 1, 0, 2]) / 2
+  expected = priced() + BETA * fidelity * np.array([2, 1, 0, 2]) / 2
   np.testing.assert_allclose(reward, expected, rtol=1e-5)
   assert "rote_share" not in metrics  # nothing was swapped
   # The seed's wording multiplies, and knows no load.
@@ -193,9 +206,7 @@ def test_each_token_bears_its_own_load():
 def test_nothing_injected_is_nothing_paid():
   asked = ask(used=((-1, -1),), decoys=((-1, -1),))
   reward, metrics, _ = pay(asked, monitor=True)
-  length = np.array([4, 4, 4, 2])
-  expected = np.maximum(FIDELITY[0], 0) * (1 - PRICE * length / K)
-  np.testing.assert_allclose(reward, expected, rtol=1e-6)
+  np.testing.assert_allclose(reward, priced(), rtol=1e-6)
   assert metrics["use_rate"] == metrics["tail_share"] == 0
   assert all(np.isfinite(x) for x in metrics.values())
 
@@ -275,15 +286,15 @@ def test_counterfactual_compares_with_the_next_sources():
       constraints=asked.constraints, stats=True,
     )  # fmt: skip
     gate = injection.make(
-      tiny.POLICY, C, length_price=0.0,
+      tiny.POLICY, C,
       **{**SETTINGS, "name": "counterfactual", "load_bearing": "none",
          "others": 2},
     )  # fmt: skip
     code = c.output._replace(mask=c.output.mask & (c.output.ids != C.end))
     flat = jnp.zeros(c.output.ids.shape[:2])
     unread = lambda params, s, code: None  # no load is measured
-    _, metrics, _ = gate.pay(
-      params, gate.init(), batch.source, c, code, flat, flat, unread, asked
+    _, _, metrics, _ = gate.pay(
+      params, gate.init(), batch.source, c, code, flat, flat, unread, 0.0, asked
     )
     logp = lambda shift: rollout.score(
       tiny.POLICY, params, C,
@@ -314,9 +325,56 @@ def test_counterfactual_compares_with_the_next_sources():
 )
 def test_unknown_settings(changes, message):
   with pytest.raises(ValueError, match=message):
-    injection.make(
-      tiny.POLICY, ROLE, length_price=0.0, **{**SETTINGS, **changes}
-    )
+    injection.make(tiny.POLICY, ROLE, **{**SETTINGS, **changes})
+
+
+@functools.cache
+def paid_by(mode):
+  """cdv.pay of (parts, price, priced), by the gate of a mode or none."""
+  gate = mode and injection.make(
+    tiny.POLICY, ROLE, **{**SETTINGS, "mode": mode, "load_bearing": "none"}
+  )
+  p = cdv.Parts(**dict.fromkeys(cdv.Parts._fields))._replace(gate=gate, C=ROLE)
+  asked, found = ask(), stats()
+  c = Rollout(SOURCE, CODE, found.log_prob, asked.constraints, found)
+
+  @jax.jit
+  def pay(parts, price, priced):
+    return cdv.pay(
+      p._replace(length_price=price), None, gate and gate.init(), SOURCE, c,
+      CODE, parts, jnp.zeros((1, 4)), asked._replace(priced=priced),
+    )[:2]  # fmt: skip
+
+  return pay
+
+
+@pytest.mark.parametrize("mode", [*rewards.MODES, None])
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2**32 - 1), st.floats(0, 1, width=32), st.booleans())
+def test_the_parts_of_a_reward_add_up(mode, seed, price, announced):
+  rng = np.random.default_rng(seed)
+  worth = {
+    name: rng.uniform(-1, 0.5, (1, 4)).astype(np.float32)
+    for name in ("verifier", "reader", "shaping")
+  }
+  reward, parts = jax.device_get(
+    paid_by(mode)(worth, np.float32(price), np.full((1, 1), not announced))
+  )
+  more = {"price"} | ({"bonus"} if mode else set())
+  assert set(parts) == set(worth) | more
+  np.testing.assert_allclose(sum(parts.values()), reward, atol=1e-6)
+  for name, value in worth.items():
+    np.testing.assert_array_equal(parts[name], value)
+  # What is announced has no price; nor has what misleads, or a bonus.
+  value = sum(worth.values())
+  assert (parts["price"] <= 0).all()
+  if announced or price == 0:
+    np.testing.assert_allclose(parts["price"], 0.0, atol=1e-7)
+  for name in more:
+    np.testing.assert_array_equal(parts[name][value <= 0], 0.0)
+  if mode:
+    sign = 1 if mode == "bonus" else -1
+    assert (sign * parts["bonus"] >= 0).all()
 
 
 USE, AVOID, SLOT = 20, 21, 22
@@ -342,8 +400,9 @@ def frozen():
 @functools.cache
 def pattern(**changes):
   verify = verifier.make(
-    tiny.POLICY, ROLES["V"], weights={"gain": 1.0, "edit": 1.0}, positions=None
-  )
+    tiny.POLICY, ROLES["V"], weights={"edit": 1.0}, shaping={"gain": 1.0},
+    positions=None,
+  )  # fmt: skip
   return cdv.make(
     Context(tiny.POLICY, ROLES, verify), group=tiny.GROUP, decodes=2,
     length_price=0.1, lessons=1, dropout=0.0, gate=SETTINGS, **changes,
@@ -370,9 +429,9 @@ def test_a_gated_step():
   carries = []
   for seed in range(3):
     batch = tiny.batch(seed)
-    given = limit()(jax.random.key(seed), batch, tiny.schedule(hidden=0.5))
-    given = Given(given, relax.update(state.curriculum, state.step))
-    state, metrics = step(state, frozen(), batch, given)
+    asked = limit()(jax.random.key(seed), batch, tiny.schedule(hidden=0.5))
+    asked = Given(asked, relax.update(state.curriculum, state.step))
+    state, metrics = step(state, frozen(), batch, asked)
     assert all(np.isfinite(x) for x in jax.tree.leaves(metrics))
     carries.append(jax.device_get(state.carry))
   assert step._cache_size() == 1
@@ -395,16 +454,14 @@ def test_no_gradient_reaches_the_reward(name, load, mode):
   asked = ask()
 
   def reward(x):
-    gate = injection.make(
-      tiny.POLICY, ROLE, length_price=PRICE, **{**SETTINGS, **changes}
-    )
+    gate = injection.make(tiny.POLICY, ROLE, **{**SETTINGS, **changes})
     found = jax.tree.map(lambda y: y * x, stats())
     c = Rollout(SOURCE, CODE, found.log_prob, asked.constraints, found)
     scaled = lambda params, s, code: x * likelihood(params, s, code)
     known = scaled(None, None, CODE)
-    value, _, _ = gate.pay(
+    value, *_ = gate.pay(
       None, gate.init(), SOURCE, c, CODE, x * jnp.asarray(FIDELITY), known,
-      scaled, asked,
+      scaled, PRICE, asked,
     )  # fmt: skip
     return jnp.sum(value)
 
@@ -417,19 +474,19 @@ def test_d_never_sees_what_c_was_asked():
   """Codes hold 8 to 12 alone, so that any other id in a prompt is a leak."""
   batch = tiny.batch()
   mine = np.arange(8, 13)
-  given = limit()(jax.random.key(0), batch, tiny.schedule())
-  used = np.asarray(given.constraints.injected)
+  asked = limit()(jax.random.key(0), batch, tiny.schedule())
+  used = np.asarray(asked.constraints.injected)
   shown = jnp.broadcast_to(jnp.asarray(mine, jnp.int32), (tiny.ROWS, 1, 5))
   ood = jnp.broadcast_to(jnp.array([16, 17]), used.shape)
-  given = given._replace(
-    constraints=given.constraints._replace(allowed=shown, injected=ood),
+  asked = asked._replace(
+    constraints=asked.constraints._replace(allowed=shown, injected=ood),
     decoys=jnp.broadcast_to(jnp.array([18, 19]), used.shape),
   )
   episode, _ = jax.jit(pattern().play)(
-    tiny.params(), frozen(), pattern().init(), batch, jax.random.key(0), given
+    tiny.params(), frozen(), pattern().init(), batch, jax.random.key(0), asked
   )
-  asked = episode.rollouts["C"].prompt
-  seen = set(np.asarray(asked.ids)[np.asarray(asked.mask)].tolist())
+  prompt = episode.rollouts["C"].prompt
+  seen = set(np.asarray(prompt.ids)[np.asarray(prompt.mask)].tolist())
   assert {16, 17, USE, AVOID, SLOT} <= seen
   # D's own: its tag, codes, separator; nothing else, masked slots included.
   may = {0, tokenizer.D, tokenizer.SEPARATOR, *mine.tolist()}

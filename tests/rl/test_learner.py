@@ -42,7 +42,8 @@ def make_pattern(**changes):
   verify = verifier.make(
     tiny.POLICY,
     tiny.ROLES["V"],
-    weights={"slots": 0.0, "edit": 1.0, "gain": 1.0, "reader": 0.0},
+    weights={"slots": 0.0, "edit": 1.0, "reader": 0.0},
+    shaping={"gain": 1.0},
     positions=None,
   )
   settings = dict(
@@ -309,8 +310,10 @@ def test_distance_from_the_base_is_taken_off_the_reward():
   """With no other reward, a step along the KL penalty lowers the KL."""
   batch = tiny.batch()
   limits = given(batch)
-  nothing = lambda *_: (jnp.zeros((8, tiny.GROUP, 2)), {})
-  no_reward = verifier.Verifier(nothing, needs_decode=True)
+  nothing = lambda _, s, d, *__: (
+    {"verifier": jnp.zeros(d.ids.shape[:3])}, {},
+  )  # fmt: skip
+  no_reward = verifier.Verifier(nothing, lambda _: 1.0, None, True, False)
   pattern = cdv.make(
     Context(tiny.POLICY, tiny.ROLES, no_reward),
     group=tiny.GROUP, decodes=2, length_price=0.0, lessons=0, dropout=0.0,

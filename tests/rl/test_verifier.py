@@ -59,13 +59,15 @@ READER = Policy(
 FROZEN = READER.init(None)
 
 
-def make(**weights):
-  return verifier.make(READER, ROLE, weights=weights, positions=SLOTS)
+def make(gain=0.0, **weights):
+  return verifier.make(
+    READER, ROLE, weights=weights, shaping={"gain": gain}, positions=SLOTS
+  )
 
 
 @functools.cache
 def compiled(weights):
-  return jax.jit(make(**dict(weights)).score)
+  return jax.jit(make(**dict(weights)).words)
 
 
 def sentence(*words):
@@ -81,14 +83,13 @@ def stack(texts, *shape):
   )
 
 
-def score(source, decoded, gain=0.0, **weights):
-  """Fidelity of some decodes of one source, [n]."""
+def score(source, decoded, **weights):
+  """V's word on some decodes of one source, [n]."""
   n = len(decoded)
   s, d = stack([source], 1), stack(decoded, 1, n, 1)
-  verify = compiled(tuple(weights.items()))
-  found, _ = verify(FROZEN, s, d, np.full((1, n), gain, np.float32))
-  assert found.shape == (1, n, 1)
-  return np.asarray(found)[0, :, 0]
+  parts, _ = compiled(tuple(weights.items()))(FROZEN, s, d)
+  assert {x.shape for x in parts.values()} == {(1, n, 1)}
+  return np.asarray(sum(parts.values()))[0, :, 0]
 
 
 S = sentence(0, 1, 2, 3, 4, 5)
@@ -111,15 +112,39 @@ def test_slots_and_edit_by_hand():
   np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_gain_is_clipped_and_the_same_for_all_decodes_of_a_code():
-  verify = make(gain=2.0)
-  s, d = stack([S, S], 2), stack([S] * 12, 2, 3, 2)
-  gain = jnp.array([[0.25, -3.0, 1.0], [0.5, 0.0, 1.5]])
-  found, scores = verify.score(FROZEN, s, d, gain)
-  expected = np.array([[0.25, 0.0, 1.0], [0.5, 0.0, 1.0]])
-  np.testing.assert_allclose(found, expected[..., None].repeat(2, -1))
-  assert set(scores) == {"v_gain"}
-  np.testing.assert_allclose(scores["v_gain"], expected.mean())
+def test_shaping_is_bounded_and_never_clipped():
+  """Of 12 nats 4, 12 and 36 are left: 8/16, 0 and -24/48."""
+  given, without = jnp.array([[-4.0, -12.0, -36.0]]), jnp.full((1, 1), -12.0)
+  alone = make(gain=2.0)
+  assert alone.shapes and not alone.hears
+  found = alone.shaping(given, without)
+  np.testing.assert_allclose(found, [[0.5, 0.0, -0.5]], rtol=1e-6)
+  # Beside V's own scorers it has its share of all weights, and they theirs.
+  both = make(gain=1.0, slots=2.0, edit=1.0)
+  assert both.shapes and both.hears
+  np.testing.assert_allclose(
+    both.shaping(given, without), [[0.125, 0.0, -0.125]], rtol=1e-6
+  )
+  np.testing.assert_allclose(both.share(), 0.75)
+  # A step may be given other weights of those in use.
+  numbers = {"shaping.gain": jnp.float32(3.0), "verifier.slots": 0.0}
+  np.testing.assert_allclose(both.share(numbers), 0.25)
+  np.testing.assert_allclose(
+    both.shaping(given, without, numbers)[0, 0], 0.375, rtol=1e-6
+  )
+  silent = make(slots=1.0)
+  assert silent.hears and not silent.shapes and silent.share() == 1.0
+
+
+@few
+@given(st.floats(1e-3, 1e3), st.floats(-1e3, 0), st.floats(1e-2, 10))
+def test_the_bounded_gain_rises_everywhere(nothing, known, more):
+  """Above 0 where x tells something, below where it misleads, within 1."""
+  gain = lambda x: float(likelihood.bounded_gain(np.float64(x), -nothing))
+  assert -1 <= gain(known) <= 1
+  assert gain(known - more) <= gain(known)
+  assert np.sign(round(gain(known), 6)) in (0, np.sign(known + nothing))
+  np.testing.assert_allclose(gain(-nothing), 0.0, atol=1e-6)
 
 
 def test_relative_gain_by_hand():
@@ -148,15 +173,16 @@ def test_reader_by_hand():
     sentence(0, 1, 2, 3),  # goes on where s ends
   ]
   found = score(s, decoded, reader=1.0)
+  told = lambda nats: (nothing - nats) / (nothing + nats)
   expected = [
-    1 - 4 * right / nothing,
-    1 - (3 * right + wrong) / nothing,
-    0.0,  # 1 - (right + 3 wrong) / nothing = -0.09: worse than nothing
+    told(4 * right),
+    told(3 * right + wrong),
+    told(right + 3 * wrong),  # -0.04: worse than nothing, and not clipped
     0.0,
-    1 - (3 * right + wrong) / nothing,
+    told(3 * right + wrong),
   ]
   np.testing.assert_allclose(found, expected, atol=1e-5)
-  assert (right + 3 * wrong) / nothing > 1
+  assert found[2] < -0.03
 
 
 def random_texts(rng, *shape):
@@ -167,28 +193,33 @@ def random_texts(rng, *shape):
   "weights",
   [
     {"slots": 1.0, "edit": 3.0},
-    {"gain": 0.5, "reader": 7.5, "slots": 0.0},
+    {"edit": 0.5, "reader": 7.5, "slots": 0.0},
     {"slots": 0.1, "edit": 0.2, "gain": 0.3, "reader": 0.4},
   ],
 )
 @few
 @given(st.integers(0, 2**32 - 1))
-def test_fidelity_is_a_weighted_mean_in_0_1(weights, seed):
-  """Weights need not sum to 1, and those of 0 are not even computed."""
+def test_vs_word_is_a_weighted_mean_in_parts(weights, seed):
+  """Weights need not sum to 1, and those of 0 are not even computed.
+
+  Shaping is no part of the word: its weight changes nothing here.
+  """
   rng = np.random.default_rng(seed)
   s, d = random_texts(rng, 2, 6), random_texts(rng, 2, 3, 2, 6)
-  gain = rng.normal(size=(2, 3)).astype(np.float32) * 2
-  found, scores = compiled(tuple(weights.items()))(FROZEN, s, d, gain)
-  assert found.shape == (2, 3, 2)
-  assert (found >= 0).all() and (found <= 1 + 1e-6).all()
-  used = {k: w / sum(weights.values()) for k, w in weights.items() if w}
-  expected = np.zeros((2, 3, 2))
-  for name, weight in used.items():
-    part, _ = compiled(((name, 1.0),))(FROZEN, s, d, gain)
-    expected += weight * np.asarray(part)
-    np.testing.assert_allclose(scores[f"v_{name}"], part.mean(), atol=1e-6)
-  np.testing.assert_allclose(found, expected, atol=1e-6)
-  assert len(scores) == len(used)
+  parts, scores = compiled(tuple(weights.items()))(FROZEN, s, d)
+  own = {k: w for k, w in weights.items() if w and k != "gain"}
+  expected = {}
+  for name, weight in own.items():
+    (found,) = compiled(((name, 1.0),))(FROZEN, s, d)[0].values()
+    assert (found >= -1).all() and (found <= 1 + 1e-6).all()
+    part = "reader" if name == "reader" else "verifier"
+    more = weight / sum(own.values()) * np.asarray(found)
+    expected[part] = expected.get(part, 0.0) + more
+    np.testing.assert_allclose(scores[f"v_{name}"], found.mean(), atol=1e-6)
+  assert set(parts) == set(expected) and len(scores) == len(own)
+  for name, value in expected.items():
+    assert parts[name].shape == (2, 3, 2)
+    np.testing.assert_allclose(parts[name], value, atol=1e-6)
 
 
 @few
@@ -197,8 +228,8 @@ def test_a_perfect_decode_scores_1(seed):
   s = tiny.tokens(np.random.default_rng(seed), 4, 6, lengths=[6] * 4)
   d = Tokens(*(x[:, None, None] for x in s))
   for weights in ((("slots", 1.0), ("edit", 3.0)), (("edit", 1.0),)):
-    found, _ = compiled(weights)(FROZEN, s, d, jnp.zeros((4, 1)))
-    assert (found == 1.0).all()
+    found, _ = compiled(weights)(FROZEN, s, d)
+    assert (found["verifier"] == 1.0).all()
 
 
 @pytest.mark.parametrize("scorer", ["slots", "edit", "reader"])
@@ -217,10 +248,11 @@ def test_what_an_adversary_would_write_is_worth_less(scorer):
 @pytest.mark.parametrize(
   "weights, message",
   [
-    ({}, "at least one of"),
-    ({"slots": 0.0, "edit": 0.0}, "at least one of"),
+    ({}, "one of .* must be positive"),
+    ({"slots": 0.0, "edit": 0.0}, "one of .* must be positive"),
     ({"edit": 1.0, "bleu": 1.0}, "'bleu': 1.0.*none negative or other"),
-    ({"edit": 1.0, "gain": -0.5}, "none negative or other"),
+    ({"edit": 1.0, "slots": -0.5}, "none negative or other"),
+    ({"edit": 1.0, "gain": -0.5}, "'gain': -0.5.*none negative or other"),
   ],
 )
 def test_weights_refused(weights, message):
@@ -229,19 +261,18 @@ def test_weights_refused(weights, message):
 
 
 def test_slots_need_facts():
+  given = {"shaping": {}, "positions": None}
   with pytest.raises(ValueError, match=r"verifier.slots needs .* facts"):
-    verifier.make(READER, ROLE, weights={"slots": 1.0}, positions=None)
+    verifier.make(READER, ROLE, weights={"slots": 1.0}, **given)
   # Not asked for, they need none.
-  verifier.make(
-    READER, ROLE, weights={"slots": 0.0, "edit": 1.0}, positions=None
-  )
+  verifier.make(READER, ROLE, weights={"slots": 0.0, "edit": 1.0}, **given)
 
 
 def test_v_is_read_and_never_trained():
   """The reward depends on the frozen parameters, the update does not.
 
   One step of a pattern whose outputs are given and whose reward is V's: its
-  fidelity has a gradient to V's parameters, the new ones of the policy none.
+  word has a gradient to V's parameters, the new ones of the policy none.
   """
   rng = np.random.default_rng(0)
   s, d = random_texts(rng, 2, 6), random_texts(rng, 2, 3, 6)
@@ -250,10 +281,11 @@ def test_v_is_read_and_never_trained():
   def play(params, frozen, carry, batch, key, given):
     del params, key, given
     decoded = Tokens(*(x[:, :, None] for x in d))
-    fidelity, _ = verify.score(frozen, batch.source, decoded, jnp.zeros((2, 3)))
+    parts, _ = verify.words(frozen, batch.source, decoded)
+    word = parts["reader"]
     out = Rollout(ROLE.prompt(batch.source), d, jnp.zeros(d.ids.shape), None)
-    metrics = {"fidelity": jnp.mean(fidelity)}
-    return Episode({"V": out}, {"V": fidelity[..., 0]}, {}, metrics), carry
+    metrics = {"word": jnp.mean(word)}
+    return Episode({"V": out}, {"V": word[..., 0]}, {}, metrics), carry
 
   roles, tx = {"V": ROLE}, optax.sgd(1.0)
   relax = curriculum.linear(hidden=0.0, steps=1, explore_steps=1)
@@ -270,7 +302,7 @@ def test_v_is_read_and_never_trained():
 
   def after(frozen):
     new, metrics = step(state, frozen, batch, Given((), state.curriculum))
-    return jnp.stack([new.params["odds"], metrics["loss"], metrics["fidelity"]])
+    return jnp.stack([new.params["odds"], metrics["loss"], metrics["word"]])
 
   values, gradient = jax.jit(lambda f: (after(f), jax.jacrev(after)(f)))(FROZEN)
   assert values[0] != params["odds"]  # the policy moved,

@@ -368,7 +368,7 @@ def leaves(workdir, phase, part):
 
 
 # What only one of the patterns measures.
-OWN = {"qa": "A_nll", "ccv": "R_nll", "cdv": "v_gain"}
+OWN = {"qa": "A_nll", "ccv": "R_nll", "cdv": "v_edit"}
 
 
 def test_the_second_phase_plays_all_patterns(runner):
