@@ -6,21 +6,23 @@ entropy itself has a schedule, and the bonus follows from it: config.loss.hold.
   share   C's entropy a sampled token / ln of the ids that it might write there
   target  the share wanted, from `first` down to `last` along a line
   bonus   config.loss.entropy_bonus.C times a multiplier, in the place of the
-          curriculum's `explore`;  ln multiplier += rate (target - share)
+          curriculum's `explore`
+  level           += rate (target - share)
+  ln multiplier    = level + gain (target - share)
 
 Three things are so because controllers without them lost bits:
 
 1. The share is of ln of the ids *allowed*. With 90 % of 120 ids hidden at most
    .52 of ln 120 can be reached, so that a target of .5 of ln 120 asks for noise
    at first, and for something else as the mask is relaxed.
-2. The multiplier has a floor and a ceiling, and what is kept is the limited
-   value. While the share lies above its target by itself, as under a mask at
-   first, the multiplier would otherwise fall for as long as that lasts, be
-   missing when it is needed, and overshoot when it comes.
-3. The rate is small. Entropy answers the bonus after tau steps and by K for
-   each factor of e, and a loop of an integrator and such a lag has the damping
-   1 / (2 sqrt(K rate tau)). With K = .15 and tau = 50 it does not swing up to a
-   rate of .07; at a rate of 1 it overshoots by half.
+2. The multiplier has a floor and a ceiling, and so has the level that is kept.
+   While the share lies above its target by itself, as under a mask at first,
+   the level would otherwise fall for as long as that lasts, be missing when it
+   is needed, and overshoot when it comes.
+3. The error has a gain of its own. A bonus sets the speed at which entropy
+   changes rather than its value: below some multiplier it falls to nothing,
+   above it rises to all there is. A multiplier that only sums up errors swings
+   around such a policy at any rate. tests/rl/test_entropy.py has both.
 """
 
 from collections.abc import Callable
@@ -41,9 +43,9 @@ ROLE = "C"  # whose entropy is held
 def _limits_in_order(settings, run):
   """The rule of the limits of the multiplier."""
   del run
-  floor = settings.get("floor", Hold.floor)
-  if settings.get("ceiling", Hold.ceiling) < floor:
-    return "ceiling", f"at least {rules.HERE}.floor={floor}"
+  own = Hold._field_defaults | dict(settings)
+  if own["ceiling"] < own["floor"]:
+    return "ceiling", f"at least {rules.HERE}.floor={own['floor']}"
   return None
 
 
@@ -51,6 +53,7 @@ def _limits_in_order(settings, run):
 RULES = {
   **dict.fromkeys(("first", "last"), rules.share()),
   "until": rules.share(),
+  "gain": rules.number(0, 1_000),
   "rate": rules.number(above=0, most=10, why="at 0 nothing is held"),
   **dict.fromkeys(
     ("floor", "ceiling"),
@@ -66,15 +69,17 @@ class Hold(NamedTuple):
   first: float = 0.5  # the share at the first step
   last: float = 0.03  # and from the share `until` of the steps on
   until: float = 1.0
-  rate: float = 0.07  # of ln multiplier, a step, for a share off by 1
+  gain: float = 10.0  # ln multiplier for a share that is off by 1
+  rate: float = 0.05  # and by how much its level moves in a step
   floor: float = 0.05  # of the multiplier
   ceiling: float = 3.0
 
 
 class State(NamedTuple):
-  """What the controller keeps between steps."""
+  """What the controller keeps between steps, each []."""
 
-  log_multiplier: jax.Array  # [], within the limits
+  level: jax.Array  # ln multiplier of the bonus that no error corrects
+  log_multiplier: jax.Array  # of the next step; both are within the limits
 
 
 class Controller(NamedTuple):
@@ -105,23 +110,23 @@ def make(*, steps: int, **settings: Any) -> Controller:
   rules.check(RULES, settings, "config.loss.hold")
   how = Hold(**settings)
 
+  def init() -> State:
+    start = jnp.log(jnp.float32(min(max(1.0, how.floor), how.ceiling)))
+    return State(start, jnp.copy(start))
+
   def update(state: State, step: jax.Array, share: jax.Array, given=None):
     own = numbers.replaced(how, given, "loss.hold")
     wanted = target(own, step, steps)
-    moved = state.log_multiplier + own.rate * (wanted - share)
-    low, high = jnp.log(own.floor), jnp.log(own.ceiling)
+    limits = jnp.log(own.floor), jnp.log(own.ceiling)
+    level = jnp.clip(state.level + own.rate * (wanted - share), *limits)
+    ready = jnp.clip(level + own.gain * (wanted - share), *limits)
     metrics = {
       "hold_target": wanted,
       "hold_multiplier": jnp.exp(state.log_multiplier),  # of this step
     }
-    return State(jnp.clip(moved, low, high)), metrics
+    return State(level, ready), metrics
 
-  start = min(max(1.0, how.floor), how.ceiling)
-  return Controller(
-    lambda: State(jnp.log(jnp.float32(start))),
-    lambda state: jnp.exp(state.log_multiplier),
-    update,
-  )
+  return Controller(init, lambda state: jnp.exp(state.log_multiplier), update)
 
 
 def target(how: Hold, step: jax.Array, steps: int) -> jax.Array:
