@@ -64,16 +64,12 @@ def get_config() -> ml_collections.ConfigDict:
   config.pretrain.demonstrate = "weave"
   config.pretrain.empty = True
   config.patterns.cdv.empty = config.patterns.extract.empty = True
-  config.augment = {
-    "inject": 4,
-    "ban": 4,
-    "pool": 0,
-    "force": True,
-    "fixed_length": True,
+  config.augment.update({
+    "inject": 4, "ban": 4, "pool": 0, "force": True, "fixed_length": True,
     "seed": 1_000,
-  }
-  # The same pressure whatever the budget.
-  config.loss.entropy_per_code = True
+  })  # fmt: skip
+  # The same pressure whatever the budget: the bonus is that of a code.
+  config.loss.entropy_per_code, config.loss.entropy_reference = True, 1.0
   config.loss.entropy_bonus.C = 1.2
   config.curriculum = {
     "name": "plateau",

@@ -61,6 +61,7 @@ def get_config() -> ml_collections.ConfigDict:
     "dropout": 0.1,
     "empty": False,  # codes that are cut are dropped whole
     "demonstrate": "",  # weave, append: what C is shown to do with the N
+    "unannounced": 0.0,  # share of C's extracts without a budget in the prompt
     "optimizer": _optimizer(2e-3),
   }
 
@@ -88,7 +89,13 @@ def _learning(config: ml_collections.ConfigDict) -> None:
     "clip_high": 0.28,
     "importance_cap": 2.0,
     "per_token": False,  # a role's sum is divided by its tokens, not its slots
+    # The bonus of a token is divided by the code's length and multiplied by
+    # the reference: both forms are the same at so many tokens.
     "entropy_per_code": False,
+    "entropy_reference": 3.0,
+    # rl/entropy.py: {"first": .5, "last": .03, ...} holds C's entropy, in the
+    # place of a bonus that falls; None: the bonus falls.
+    "hold": None,
   }
   # 90 % of the vocabulary hidden at first, nothing after 1,000 steps; the
   # entropy bonus falls to nothing at the end.
@@ -107,6 +114,10 @@ def _learning(config: ml_collections.ConfigDict) -> None:
     "force": True,  # by masks; False: C is only asked
     "fixed_length": False,  # codes fill their budget, without an end token
     "seed": -1,  # of the draws; -1: the run's
+    # These need budgets:
+    "ease": 0.0,  # how much less is hidden from the longest codes
+    "unannounced": 0.0,  # share of the sources without a budget in the prompt
+    "cut": 0.0,  # share of those whose codes are cut short all the same
   }
   # What codes are paid for: V's word on the decoded d, by rules (slots, edit)
   # and by a frozen model that reads it; and shaping, D's own likelihood of s.

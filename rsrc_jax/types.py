@@ -61,7 +61,7 @@ class Constraints(NamedTuple):
   avoided: jax.Array | None = None  # [B, 1, M] int32: should not be used
   temperature: jax.Array | None = None  # [B, 1]: times the role's own
   budget: jax.Array | None = None  # [B, 1] int32: most tokens of the code
-  # [B, 1] bool: the prompt says the budget; None: wherever there is one.
+  # [B, 1] bool: the prompt says the budget; None: it does in every row.
   announced: jax.Array | None = None
 
 
@@ -75,7 +75,8 @@ class Controls(NamedTuple):
   # Settings by their path below `config`, [] each: see rl/numbers.py. What is
   # not among them is a constant of the program.
   numbers: dict[str, jax.Array] | None = None
-  priced: jax.Array | None = None  # [B, 1] bool: length costs; None: everywhere
+  # [B, 1] bool: the codes pay for their length; None: those of all rows do.
+  priced: jax.Array | None = None
 
 
 class Given(NamedTuple):
@@ -219,3 +220,4 @@ class TrainState(NamedTuple):
   carry: Any  # the pattern's
   curriculum: Any  # the curriculum's
   seed: jax.Array  # [] uint32, of all randomness: seeds share one program
+  entropy: Any = ()  # of rl/entropy.py, where config.loss.hold is set

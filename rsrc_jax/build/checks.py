@@ -23,6 +23,7 @@ from rsrc_jax.rules import anything, flag, items, number, one_of, text, whole
 from rsrc_jax.runtime import checkpoint, configs, named, sharding
 
 FREE = {rules.OTHERS: anything}  # a block whose fields are the user's own
+NO_BUDGETS = "there is none that a prompt could say, or a draw could take"
 
 
 def _fits(settings, run):
@@ -35,6 +36,9 @@ def _fits(settings, run):
     )
   if max(settings["budgets"], default=1) > budget:
     return "budgets", f"a tuple of 1 to config.budget={budget}"
+  for name in ("unannounced", "ease"):
+    if settings["augment"].get(name) and not settings["budgets"]:
+      return f"augment.{name}", f"0 without config.budgets: {NO_BUDGETS}"
   if max(settings["eval"]["budgets"], default=1) > budget:
     return "eval.budgets", (
       f"a tuple of 1 to config.budget={budget}, for which codes are trained"
@@ -46,11 +50,18 @@ def _fits(settings, run):
   return None
 
 
-def _pretrained_steps(settings, run):
-  """The rule that something is there to start from."""
-  if settings["steps"] or run["model_name"] == "pretrained":
-    return None
-  return "steps", "at least 1: the model begins with random parameters"
+def _warmup(settings, run):
+  """The rules of the base: there is something to start from, and to learn."""
+  if not settings["steps"] and run["model_name"] != "pretrained":
+    return "steps", "at least 1: the model begins with random parameters"
+  if settings.get("unannounced") and not run["budgets"]:
+    return "unannounced", f"0 without config.budgets: {NO_BUDGETS}"
+  if settings.get("unannounced") and run["fixed_length"]:
+    return "unannounced", (
+      "0 with config.augment.fixed_length=True: such a code ends by itself, "
+      "and the end token is banned"
+    )
+  return None
 
 
 LOOP = {
@@ -83,7 +94,7 @@ LOOP = {
     "steps": whole(),
     "batch_size": whole(1),
     "optimizer": learner.OPTIMIZER,
-    rules.BLOCK: (_pretrained_steps,),
+    rules.BLOCK: (_warmup,),
   },
   "eval": {
     **dict.fromkeys(("every", "rows", "test_rows", "batch_size"), whole(1)),
@@ -116,15 +127,22 @@ def check(config: ml_collections.ConfigDict) -> None:
     changed = [name for name, _ in overrides.pairs(settings["arms"], arm)]
     try:
       if changed:
-        check_one(own, [name for name in changed if name not in there])
+        added = [name for name in changed if name not in there]
+        check_one(own, added, settings)
     except ValueError as error:
       raise ValueError(f"config.arms.{arm}.overrides: {error}") from None
 
 
-def check_one(settings: dict[str, Any], added: Sequence[str] = ()) -> None:
+def check_one(
+  settings: dict[str, Any],
+  added: Sequence[str] = (),
+  run: dict[str, Any] | None = None,
+) -> None:
   """`check` of one config, as dicts.
 
   added: dotted names of settings that need a rule or an argument of a make().
+  run: the run's own config, by whose budgets the base is trained, where
+    `settings` are an arm's.
   """
   known = rules_of(settings)
   for name in added:
@@ -132,8 +150,12 @@ def check_one(settings: dict[str, Any], added: Sequence[str] = ()) -> None:
       others = overrides.names_of(settings) - {name}
       near = configs.nearest(name, sorted(others), "config.")
       raise ValueError(f"config.{name} is no setting.{near}")
-  run = {x: settings[x] for x in ("batch_size", "micro_batches", "model_name")}
-  rules.check(known, settings, "config", run)
+  names = ("batch_size", "micro_batches", "model_name")
+  facts = {name: settings[name] for name in names}
+  base = settings if run is None else run
+  facts["budgets"] = base["budgets"]
+  facts["fixed_length"] = base["augment"].get("fixed_length")
+  rules.check(known, settings, "config", facts)
 
 
 def rules_of(settings: dict[str, Any]) -> dict[str, Any]:

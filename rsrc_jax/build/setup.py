@@ -167,8 +167,8 @@ def make_roles(config, corpus) -> dict[str, Role]:
   sampling = {"temperature": config.temperature, "top_p": config.top_p}
   tags = vocab.control_tags
   sampling |= {"use_tag": tags.get("use"), "avoid_tag": tags.get("avoid")}
-  if config.budgets:
-    sampling["length_tag"] = tags.get("slot")
+  # Also where only an arm has budgets: without one the prompt has no such tag.
+  sampling["length_tag"] = tags.get("slot")
   return {
     "text": role("text", longest + 1, vocab.text, section="V"),
     "C": role("C", config.budget, vocab.code)._replace(**sampling),

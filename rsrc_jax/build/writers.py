@@ -109,7 +109,9 @@ def by_policy(setup: Setup, config, mode: str) -> tuple[Callable, Callable]:
   greedy = code_writer(setup.policy, setup.roles["C"], limits)
 
   def write(params, frozen, batch, key, budget=None):
-    return greedy(params, frozen, batch, key, budget_of(config, batch, budget))
+    told = budget is not None or announced_at_evaluation(config)
+    budget = budget_of(config, batch, budget)
+    return greedy(params, frozen, batch, key, budget, told)
 
   return lambda _, batch, key, schedule: constrain(key, batch, schedule), write
 
@@ -135,9 +137,11 @@ WRITERS = {
 
 
 def make_controls(
-  setup: Setup, config, mode: str
+  setup: Setup, config, mode: str, **changes
 ) -> Callable[..., types.Controls]:
   """The controls of training: rl/constraints.make with the config's settings.
+
+  changes: fields of constraints.Forced with other values than the config's.
 
   Raises:
     ValueError: the vocabulary has no tokens for a constraint in the prompt.
@@ -158,27 +162,34 @@ def make_controls(
         f"config.{name}={value} needs tokens in the prompt that the vocabulary "
         f"lacks: {remedy}."
       )
-  return constraints.make(
-    mode,
-    vocab.code,
-    words=_words(vocab, mode),
-    inject=settings.inject,
-    ban=settings.ban,
-    pool=settings.pool,
-    force=settings.force,
-    end=_end(vocab, config),
-    budgets=tuple(config.budgets),
-  )
+  given = {
+    "words": _words(vocab, mode),
+    **{x: settings[x] for x in ("inject", "ban", "pool", "force")},
+    **{x: settings.get(x, 0.0) for x in ("ease", "unannounced", "cut")},
+    "end": _end(vocab, config),
+    "budgets": tuple(config.budgets),
+    "longest": config.budget,
+  }
+  return constraints.make(mode, vocab.code, **given | changes)
+
+
+def announced_at_evaluation(config) -> bool:
+  """Whether an arm's prompt says a budget where none is asked for.
+
+  An arm that trains without an announced budget too writes codes of the length
+  that it finds best, up to its largest budget.
+  """
+  return not config.augment.get("unannounced", 0.0)
 
 
 def budget_of(config, batch: Batch, budget) -> jax.Array | None:
-  """The budget of each row, [B] int32, by default the largest.
+  """The budget of each row, [B] int32, by default the arm's largest.
 
-  None where the run has only one budget.
+  None where the arm has only one budget.
   """
   if not config.budgets:
     return None
-  budget = config.budget if budget is None else budget
+  budget = max(config.budgets) if budget is None else budget
   return jnp.broadcast_to(jnp.int32(budget), batch.row.shape)
 
 
@@ -214,18 +225,19 @@ def make_saved(setup: Setup, write: str) -> Callable[..., capability.Saved]:
 def code_writer(
   policy: Policy,
   role: Role,
-  limits: Callable[[Batch, jax.Array | None], Constraints],
+  limits: Callable[..., Constraints],
 ) -> Callable[..., Tokens]:
-  """write(params, frozen, batch, key, budget) -> greedy codes [B, k].
+  """write(params, frozen, batch, key, budget, announced=True) -> greedy codes.
 
-  limits: the constraints of the arm at evaluation, from constraints.relaxed.
-    budget: [B] int32, or None for the role's length.
+  The codes are [B, k]. limits: the constraints of the arm at evaluation, from
+  constraints.relaxed. budget: [B] int32, or None for the role's length;
+  announced: whether the prompt says it.
   """
   C = role.greedy()
 
-  def write(params, frozen, batch, key, budget=None):
+  def write(params, frozen, batch, key, budget=None, announced=True):
     del frozen
-    limited = limits(batch, budget)
+    limited = limits(batch, budget, announced)
     with jax.named_scope("C"):
       c = rollout.sample(
         policy, params, C, C.prompt(batch.source, limited),

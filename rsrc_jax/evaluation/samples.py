@@ -86,8 +86,11 @@ def readouts(
   some = [
     sources.batch(table[x], 0, size) for x in ("source", "code", "decoded")
   ]
+  told = _told(arm_config(config, arm.name), size)
   with ledger.phase("test", arm.name):
-    bits = processes.fetch(surprisal(params, *(place(x.source) for x in some)))
+    bits = processes.fetch(
+      surprisal(params, *(place(x.source) for x in some), *map(place, told))
+    )
   surprisals = [
     [_finite(x[i], y.source, i, setup.roles[role].support)
      for i in range(count)]
@@ -105,6 +108,14 @@ def readouts(
       _controlled(setup, arm.name, params, place(some[0]), count, ledger)
     )
   return found
+
+
+def _told(config, rows: int) -> tuple[np.ndarray, ...]:
+  """The budget that an arm's prompts say at evaluation; () without budgets."""
+  if not config.budgets:
+    return ()
+  told = max(config.budgets) * writers.announced_at_evaluation(config)
+  return (np.full(rows, told, np.int32),)
 
 
 def _controlled(setup, arm, params, batch, count, ledger) -> list[dict]:
@@ -135,14 +146,15 @@ def _controlled(setup, arm, params, batch, count, ledger) -> list[dict]:
 def make_surprisal(
   setup: Setup,
 ) -> Callable[..., tuple[jax.Array, jax.Array]]:
-  """surprisal(params, s [n, S], c [n, k], d [n, T]) -> bits [n, k], [n, T].
+  """surprisal(params, s [n, S], c [n, k], d [n, T], told) -> bits of c and d.
 
-  -log2 of the probability of each token of c under C, which reads s and the
-  largest budget as the only control; and of each token of d under D, which
-  reads c. Temperature 1, no truncation; 0 where there is no token. For an id
-  that a role may never write, the value has no meaning.
+  -log2 of the probability of each token of c [n, k] under C, which reads s and
+  the budget told [n] int32 as the only control, 0 or None for none; and of each
+  token of d [n, T] under D, which reads c. Temperature 1, no truncation; 0
+  where there is no token. For an id that a role may never write, the value has
+  no meaning.
   """
-  policy, budgets = setup.policy, setup.config.budgets
+  policy = setup.policy
   C, D = (
     setup.roles[x]._replace(temperature=1.0, top_p=1.0) for x in ("C", "D")
   )
@@ -153,11 +165,10 @@ def make_surprisal(
     )
     return -log_probs[:, 0] / jnp.log(2.0)
 
-  def surprisal(params, source: Tokens, code: Tokens, d: Tokens):
+  def surprisal(params, source: Tokens, code: Tokens, d: Tokens, told=None):
     controls = None
-    if budgets:
-      k = jnp.full((len(source.ids), 1), setup.config.budget, jnp.int32)
-      controls = Constraints(None, None, budget=k)
+    if told is not None:
+      controls = Constraints(None, None, budget=told[:, None])
     with jax.named_scope("V"):
       return (
         bits(params, C, C.prompt(source, controls), code),
@@ -183,8 +194,8 @@ def make_controlled_writer(
   def write(params, batch, key):
     limits = constrain(key, batch, full).constraints
     if config.budgets:
-      k = jnp.full_like(limits.budget, config.budget)
-      limits = limits._replace(budget=k)
+      k = jnp.full_like(limits.budget, max(config.budgets))
+      limits = limits._replace(budget=k, announced=None)
     with jax.named_scope("C"):
       c = rollout.sample(
         setup.policy, params, C, C.prompt(batch.source, limits),

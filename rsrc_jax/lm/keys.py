@@ -132,6 +132,8 @@ class Row(enum.IntEnum):
   DECOYS = 4
   KEPT_INJECTED = 5  # which of the injected ids stay as the level rises
   KEPT_AVOIDED = 6
+  UNANNOUNCED = 7  # whether the prompt leaves the budget out
+  CUT = 8  # whether a code whose budget is not announced is cut at BUDGET
 
 
 @enum.unique

@@ -57,8 +57,8 @@ class Role(NamedTuple):
 
     Appends the constraints for which this role has tags: the injected ids after
     `use_tag`, the avoided ids after `avoid_tag`, and the budget as that many
-    `length_tag`s. An empty constraint is masked, so that the prompt equals the
-    prompt without it.
+    `length_tag`s where it is announced. An empty constraint is masked, so that
+    the prompt equals the prompt without it.
     """
     rows = text.ids.shape[0]
     pieces = [tokens.constant(self.tag, rows), text]
@@ -71,7 +71,10 @@ class Role(NamedTuple):
           pieces.append(_listed(tag, ids[:, 0]))
       if self.length_tag is not None and constraints.budget is not None:
         unary = tokens.constant((self.length_tag,) * self.length, rows)
-        pieces.append(tokens.cut(unary, constraints.budget[:, 0]))
+        told = constraints.budget
+        if constraints.announced is not None:
+          told = jnp.where(constraints.announced, told, 0)
+        pieces.append(tokens.cut(unary, told[:, 0]))
     return tokens.concat(*pieces, tokens.constant(self.separator, rows))
 
   def greedy(self) -> "Role":

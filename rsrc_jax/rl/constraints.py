@@ -23,11 +23,32 @@ from rsrc_jax.rl.curriculum import Schedule
 from rsrc_jax.types import Batch, Constraints, Controls
 
 MODES = ("free", "force", "source", "words")
+
+
+def _free_lengths(settings, run):
+  """The rule of codes whose budget the prompt does not say."""
+  del run
+  unannounced = settings.get("unannounced", 0)
+  if unannounced and settings.get("fixed_length"):
+    return "unannounced", (
+      f"0 with {rules.HERE}.fixed_length=True: such a code ends by itself, and "
+      "the end token is banned"
+    )
+  if settings.get("cut", 0) and not unannounced:
+    return "cut", (
+      f"0 with {rules.HERE}.unannounced=0: only codes whose budget is not "
+      "announced are cut"
+    )
+  return None
+
+
 # Those of config.augment: see Forced; fixed_length bans the end.
 RULES = {
   **dict.fromkeys(("inject", "ban", "pool"), rules.whole()),
   **dict.fromkeys(("force", "fixed_length"), rules.flag),
   "seed": rules.whole(-1, 2**32 - 1, why="-1 is the run's own"),
+  **dict.fromkeys(("ease", "unannounced", "cut"), rules.share()),
+  rules.BLOCK: (_free_lengths,),
 }
 
 
@@ -52,6 +73,17 @@ class Forced(NamedTuple):
   end: int | None = None
   # One is drawn for each source; empty: the role's length.
   budgets: tuple[int, ...] = ()
+  longest: int = 0  # K: most tokens of any code; 0: the largest of `budgets`
+  # By how much less is hidden from long codes: hidden falls along a line from
+  # all of it at one token to 1 - ease of it at K.
+  ease: float = 0.0
+  # Share of the sources whose prompt says no budget. Their codes end by
+  # themselves, at the largest of `budgets` at the latest, and they alone pay
+  # for their length; the others have to keep to their budget, and pay nothing.
+  unannounced: float = 0.0
+  # Share of those sources whose codes are cut at a budget drawn as for the
+  # others, of which the prompt says nothing: so D goes on reading short codes.
+  cut: float = 0.0
 
 
 def make(
@@ -93,6 +125,7 @@ def constrain(
   """The controls of a batch. The key is consumed."""
   keys = row_keys(key, batch.row)
   used, avoided, decoys = lists(how, keys, batch, schedule)
+  budget, announced = limit_lengths(how, keys, schedule.budgets)
   shape = (batch.row.size, 1, how.code.size)
   banned = jnp.full((*shape[:2], 1), -1, jnp.int32)
   if how.ban:  # as wide in both forms, so that they share a program
@@ -102,13 +135,17 @@ def constrain(
     banned = jnp.pad(banned, pad, constant_values=how.end)
   constraints = Constraints(
     banned,
-    jnp.broadcast_to(allowed(how, keys, batch, schedule, used), shape),
+    jnp.broadcast_to(allowed(how, keys, batch, schedule, used, budget), shape),
     used[:, None] if how.inject else None,
     avoided[:, None] if how.ban else None,
     jnp.broadcast_to(schedule.temperature, (batch.row.size, 1)),
-    draw_budget(keys, schedule.budgets, how.budgets),
+    budget,
+    announced,
   )
-  return Controls(constraints, decoys[:, None], schedule.bonus, schedule.level)
+  return Controls(
+    constraints, decoys[:, None], schedule.bonus, schedule.level,
+    priced=None if announced is None else ~announced,
+  )  # fmt: skip
 
 
 def lists(
@@ -142,10 +179,12 @@ def allowed(
   batch: Batch,
   schedule: Schedule,
   used: jax.Array,
+  budget: jax.Array | None = None,
 ) -> jax.Array:
   """The ids that codes may use, int32; -1 pads.
 
-  used [B, N]: the injected ids. -> broadcastable to [B, g, V]
+  used [B, N]: the injected ids. budget: [B, 1] int32, by which less is hidden
+  from longer codes. -> broadcastable to [B, g, V]
   """
   if how.mode == "free":
     return jnp.int32(-1)
@@ -158,6 +197,8 @@ def allowed(
     return _source(batch, ids, shape)
   draw = lambda k: jax.random.uniform(k, shape[1:])
   hidden = schedule.hidden if how.force else 0.0
+  if how.ease and budget is not None:
+    hidden = (hidden * _hidden_of(how, budget))[..., None]
   shown = jax.vmap(draw)(keys) >= hidden
   if how.inject:
     shown |= _among(used, how.code.size)[:, None]
@@ -173,18 +214,43 @@ def relaxed(
 ) -> Callable[[Batch, jax.Array | None], Constraints]:
   """Builds the constraints of an arm at evaluation, where nothing is forced.
 
-  -> (batch, budget [B] int32 or None) -> Constraints. Arguments as in `make`.
+  -> (batch, budget [B] int32 or None, announced=True) -> Constraints; a budget
+  that is not announced only limits. Other arguments as in `make`.
   """
   mode = "free" if mode == "force" else mode
   force = make(mode, code, words=words, end=end)
   nothing = curriculum.relaxed()
 
-  def limits(batch: Batch, budget: jax.Array | None) -> Constraints:
+  def limits(
+    batch: Batch, budget: jax.Array | None, announced: bool = True
+  ) -> Constraints:
     limits = force(jax.random.key(0), batch, nothing).constraints
     budget = None if budget is None else budget[:, None].astype(jnp.int32)
-    return limits._replace(temperature=None, budget=budget)
+    unsaid = None
+    if budget is not None and not announced:
+      unsaid = jnp.zeros(budget.shape, bool)
+    return limits._replace(temperature=None, budget=budget, announced=unsaid)
 
   return limits
+
+
+def limit_lengths(
+  how: Forced, keys: jax.Array, share: jax.Array
+) -> tuple[jax.Array | None, jax.Array | None]:
+  """The budget of each row, and whether its prompt says it.
+
+  keys [B], share: see draw_budget. -> [B, 1] int32, [B, 1] bool; None where
+  there are no budgets, and where all are announced
+  """
+  drawn = draw_budget(keys, share, how.budgets)
+  if drawn is None or not how.unannounced:
+    return drawn, None
+  chance = lambda number, p: jax.vmap(
+    lambda k: jax.random.uniform(k, (1,)) < p
+  )(fold(keys, number))
+  announced = ~chance(Row.UNANNOUNCED, how.unannounced)
+  kept = announced | chance(Row.CUT, how.cut)
+  return jnp.where(kept, drawn, max(how.budgets)), announced
 
 
 def draw_budget(
@@ -200,6 +266,12 @@ def draw_budget(
   draw = lambda k: jax.random.randint(k, (1,), 0, jnp.maximum(admitted, 1))
   index = jax.vmap(draw)(fold(keys, Row.BUDGET))
   return jnp.asarray(budgets, jnp.int32)[index]
+
+
+def _hidden_of(how: Forced, budget: jax.Array) -> jax.Array:
+  """The share of `hidden` that is hidden from codes of a budget [B, 1]."""
+  longest = how.longest or max(how.budgets)
+  return 1.0 - how.ease * (budget - 1) / max(longest - 1, 1)
 
 
 def _code_ids(how: Forced) -> jax.Array:

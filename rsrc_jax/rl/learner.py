@@ -12,6 +12,7 @@ from rsrc_jax.lm import rollout
 from rsrc_jax.lm.keys import step_key
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.ops import grpo
+from rsrc_jax.rl import entropy as entropies
 from rsrc_jax.rl import numbers as settings
 from rsrc_jax.rl import shares
 from rsrc_jax.types import (
@@ -26,6 +27,18 @@ from rsrc_jax.types import (
   SupervisedBatch,
   TrainState,
 )
+
+
+def _something_to_hold(block, run):
+  """The rule that a controller has a bonus to multiply."""
+  del run
+  bonus = block.get("entropy_bonus") or {}
+  if block.get("hold") is None or bonus.get(entropies.ROLE, 0.0) > 0:
+    return None
+  return f"entropy_bonus.{entropies.ROLE}", (
+    f"above 0 with {rules.HERE}.hold, which multiplies it"
+  )
+
 
 # The rules of config.optimizer and config.loss.
 OPTIMIZER = {
@@ -45,6 +58,9 @@ LOSS = {
   "importance_cap": rules.number(above=0, why="at 0 no sample counts"),
   "per_token": rules.flag,
   "entropy_per_code": rules.flag,
+  "entropy_reference": rules.number(above=0, why="at 0 there is no bonus"),
+  "hold": rules.optional(entropies.RULES),
+  rules.BLOCK: (_something_to_hold,),
 }
 
 
@@ -90,6 +106,7 @@ def make_step(
   micro_batches: int = 1,
   normalize_std: bool = False,
   kl: float = 0.0,
+  hold: entropies.Controller | None = None,
   bind: Callable[[Params, dict[str, Params]], Params] = lambda params, _: (
     params
   ),
@@ -108,6 +125,8 @@ def make_step(
     micro_batches: parts of a batch whose gradients are summed, to save memory.
     normalize_std: see grpo.advantages.
     kl: reward that is subtracted for each nat of KL to the frozen base.
+    hold: of the entropy of C, whose multiplier then stands in the place of the
+      curriculum's `explore`.
     bind: (trained parameters, frozen) -> the parameters of the policy, for
       adapters on a frozen base.
 
@@ -140,13 +159,21 @@ def make_step(
       old = _old_log_probs(policy, roles, full, episode, updates)
       work = jax.lax.stop_gradient((episode, advantages, old))
       params, opt_state = state.params, state.opt_state
-      of = lambda params, *rest: loss(bind(params, frozen), *rest, numbers)
+      held = {entropies.ROLE: hold.multiplier(state.entropy)} if hold else {}
+      of = lambda params, *rest: loss(
+        bind(params, frozen), *rest, numbers, held
+      )
       for _ in range(updates):
         value, watched, grads = _gradient(
           of, params, work, schedule.explore, micro_batches
         )
         change, opt_state = tx.update(grads, opt_state, params)
         params = optax.apply_updates(params, change)
+    watched |= entropies.shares(roles, episode.rollouts, watched)
+    kept, share = state.entropy, watched.get(f"{entropies.ROLE}_entropy_share")
+    if hold and share is not None:
+      kept, more = hold.update(kept, state.step, share, numbers)
+      watched |= more
     metrics = {
       **episode.metrics,
       **paid,
@@ -158,8 +185,9 @@ def make_step(
     # metrics.jsonl stores the level under this key.
     metrics["curriculum_phase"] = metrics.pop("level")
     return TrainState(
-      state.step + 1, params, opt_state, carry, given.curriculum, state.seed
-    ), metrics
+      state.step + 1, params, opt_state, carry, given.curriculum, state.seed,
+      kept,
+    ), metrics  # fmt: skip
 
   return train_step
 
@@ -176,23 +204,28 @@ def make_loss(
   importance_cap: float,
   per_token: bool,
   entropy_per_code: bool = False,
+  entropy_reference: float = 1.0,
 ) -> Callable[..., tuple[jax.Array, Metrics]]:
-  """Builds loss(params, work, counts, explore, numbers) -> scalar, metrics.
+  """Builds loss(params, work, counts, explore, numbers, held).
+
+  -> a scalar, metrics.
 
   `work` is (episode, advantages, old), of a whole batch or of some of its rows.
   `counts` has the denominators of the whole batch, so that the losses of its
   parts add up. Each role's sum is divided by its own count and then weighted,
   so that long decodes do not outweigh short codes. `old` has the log-probs
   before a series of updates; None means that there is one update only, whose
-  ratio is 1. `explore` scales the entropy bonus. The bonus sums over tokens or,
-  with `entropy_per_code`, is the mean over the tokens of an output: it then
-  does not grow with the budget, just as the credit for a reward does not.
-  `numbers` has the settings that a step is given, in the place of these; what
-  has the weight 0 here is left out of the gradient whatever they are.
+  ratio is 1. `explore` scales the entropy bonus, but for the roles that `held`
+  has another scale for. The bonus sums over tokens or, with `entropy_per_code`,
+  is the mean over the tokens of an output times `entropy_reference`, the number
+  of tokens at which both are the same: it then does not grow with the budget,
+  just as the credit for a reward does not. `numbers` has the settings that a
+  step is given, in the place of these; what has the weight 0 here is left out
+  of the gradient whatever they are.
   """
   ratio = Ratio(clip_low, clip_high, importance_cap)
 
-  def loss(params: Params, work, counts, explore, numbers=None):
+  def loss(params: Params, work, counts, explore, numbers=None, held=None):
     episode, advantages, old = work
     total, metrics = 0.0, {}
     clip = settings.replaced(ratio, numbers, "loss")._asdict()
@@ -216,8 +249,9 @@ def make_loss(
         spread = entropy
         if entropy_per_code:
           length = jnp.sum(r.output.mask, -1, keepdims=True)
-          spread = entropy / jnp.maximum(length, 1)
-        value = surrogate - explore * bonuses[role] * jnp.sum(spread)
+          spread = entropy * entropy_reference / jnp.maximum(length, 1)
+        scale = (held or {}).get(role, explore) * bonuses[role]
+        value = surrogate - scale * jnp.sum(spread)
       if weights[role]:
         size = sampled if per_token else sequences
         total += by_role[role] * value / size

@@ -21,10 +21,13 @@ WEIGHTS = ("weights", "lesson_weights", "entropy_bonus")
 ZEROS = ("kl", "verifier.", "shaping.", *(f"loss.{name}." for name in WEIGHTS))
 # What a step does not depend on: it is in the controls, or read elsewhere.
 OUTSIDE = (
-  "arms.", "augment.force", "augment.pool", "augment.seed", "checkpoint.",
-  "curriculum.", "eval.", "evals.", "ledger.", "log_every", "only", "pretrain.",
-  "report.",
+  "arms.", "augment.cut", "augment.ease", "augment.force", "augment.pool",
+  "augment.seed", "checkpoint.", "curriculum.", "eval.", "evals.", "ledger.",
+  "log_every", "only", "pretrain.", "report.",
 )  # fmt: skip
+# Of these it depends on whether they are there: what is drawn by them is in the
+# controls.
+PRESENT = ("budgets", "augment.unannounced")
 
 
 def of_config(
@@ -40,7 +43,7 @@ def of_config(
   names += [
     f"patterns.{x}.{name}" for x, own in patterns.items() for name in own
   ]
-  names += [x for x in flat if x.startswith(ZEROS[1:])]
+  names += [x for x in flat if x.startswith((*ZEROS[1:], "loss.hold."))]
   number = lambda x: isinstance(x, int | float) and not isinstance(x, bool)
   return {x: np.float32(flat[x]) for x in names if number(flat.get(x))}
 
@@ -62,6 +65,8 @@ def static(
       continue
     if name in given:
       value = bool(value) if name.startswith(ZEROS) else "given"
+    elif name in PRESENT:
+      value = bool(value)
     kept[name] = repr(value)
   return tuple(sorted(kept.items()))
 

@@ -36,6 +36,7 @@ RULES = {
   "dropout": rules.share(),
   "empty": rules.flag,
   "demonstrate": rules.one_of(*DEMONSTRATIONS),
+  "unannounced": rules.share(),
 }
 AVOIDED = -1e9  # score of a token that is taken only if there is no other
 FULL = curriculum.full()  # before any relaxation
@@ -46,9 +47,10 @@ class Warmup(NamedTuple):
 
   policy: Policy
   roles: dict[str, Role]  # "text", "C", "D" and "V"
-  # From constraints.make: budgets, and the injected and avoided ids.
+  # From constraints.make: budgets, and the injected and avoided ids. A budget
+  # is the size of the row's extract, whether or not it is announced.
   constrain: Callable[..., Controls]
-  budget: int  # tokens of an extract
+  budget: int  # most tokens of an extract, and of a code
   warmup_from: int  # the step from which the roles are trained
   dropout: float  # share of D's extracts that are cut short
   reader: bool  # also train V to restore a clean text from a noisy one
@@ -56,6 +58,7 @@ class Warmup(NamedTuple):
   # How C's targets use the injected ids, on half of the sources: one of
   # DEMONSTRATIONS. D's targets do not depend on it.
   demonstrate: str = ""
+  ends: bool = True  # codes may end before their budget
 
 
 def make_step(
@@ -140,7 +143,7 @@ def sft_batches(
   target = with_injected(how.demonstrate, code, constraints, k_woven, batch.row)
   found = {
     "text": text,
-    "C": _batch(roles["C"], s, target, constraints),
+    "C": code_batch(how, s, target, constraints),
     "D": likelihood.decode_batch(
       roles["D"], s, code, k_cut, how.dropout, how.empty
     ),
@@ -148,6 +151,30 @@ def sft_batches(
   if how.reader:
     found["V"] = _batch(roles["V"], noised(s, k_v, batch.row), s)
   return found
+
+
+def code_batch(
+  how: Warmup, s: Tokens, code: Tokens, constraints: Constraints
+) -> SupervisedBatch:
+  """C learns to write codes [B, k] as a sampler would leave them.
+
+  A code that fills its budget has no end token (rollout.sample), so none is
+  taught there: C would end at that length whatever its budget. One that is
+  shorter ends by itself, and so does one of any size whose budget is not
+  announced, below the largest.
+  """
+  C, size = how.roles["C"], constraints.budget
+  limit = jnp.full((len(code.ids), 1), how.budget)
+  if size is not None:
+    told = constraints.announced
+    limit = size if told is None else jnp.where(told, size, limit)
+  target = tokens.with_end(code, C.end) if how.ends else code
+  target = tokens.cut(target, limit[:, 0])
+  target = Tokens(*(x[:, : how.budget] for x in target))
+  weights = jnp.ones((len(code.ids), 1))
+  return SupervisedBatch(
+    C.prompt(s, constraints), tokens.expand(target), weights
+  )
 
 
 def with_injected(
@@ -233,9 +260,7 @@ def weave(code: Tokens, used: jax.Array, key, rows: jax.Array) -> Tokens:
   )
 
 
-def _batch(
-  role: Role, prompt: Tokens, target: Tokens, constraints=None
-) -> SupervisedBatch:
+def _batch(role: Role, prompt: Tokens, target: Tokens) -> SupervisedBatch:
   target = tokens.expand(tokens.with_end(target, role.end))
   weights = jnp.ones(target.ids.shape[:2])
-  return SupervisedBatch(role.prompt(prompt, constraints), target, weights)
+  return SupervisedBatch(role.prompt(prompt), target, weights)

@@ -24,6 +24,13 @@ ADDED = {
 }
 
 
+# The same of settings inside a block: they are filled in where a run has it.
+ADDED_TO_BLOCKS = {
+  "augment": {"ease": 0.0, "unannounced": 0.0, "cut": 0.0},
+  "loss": {"entropy_reference": 1.0, "hold": None},
+  "pretrain": {"unannounced": 0.0},
+}
+
 # What older runs call the loops of config.loop.
 OLD_LOOPS = {"train": "rsrc_jax.train", "refine": "rsrc_jax.recursive.loop"}
 
@@ -35,6 +42,9 @@ def upgraded(stored: dict[str, Any]) -> dict[str, Any]:
     ValueError: a removed setting had a value that can't be had any more.
   """
   found = {**ADDED, **_without_removed(stored, "")}
+  for block, fields in ADDED_TO_BLOCKS.items():
+    if isinstance(found.get(block), dict):
+      found[block] = fields | found[block]
   return found | {"loop": OLD_LOOPS.get(found["loop"], found["loop"])}
 
 

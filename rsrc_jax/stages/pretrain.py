@@ -14,18 +14,24 @@ def make(setup: Setup, name: str = "base") -> stage.Stage:
   """The stage that every arm starts from, with the block `config.pretrain`."""
   config, settings = setup.config, setup.config.pretrain
   tx = learner.optimizer(steps=settings.steps, **settings.optimizer)
-  constrain = writers.make_controls(setup, config, "free")
+  # Of its own: cut=1 leaves each row the budget that is drawn for it, whether
+  # or not the prompt says it, and that is the size of its extract.
+  constrain = writers.make_controls(
+    setup, config, "free",
+    unannounced=settings.get("unannounced", 0.0), cut=1.0,
+  )  # fmt: skip
   step = supervised.make_step(
     setup.policy,
     setup.roles,
     tx,
     constrain,
-    budget=config.budget,
+    budget=max(config.budgets, default=config.budget),
     warmup_from=settings.warmup_from,
     dropout=settings.dropout,
     reader=config.verifier.reader > 0,
     empty=settings.empty,
     demonstrate=settings.demonstrate,
+    ends=not config.augment.fixed_length,
   )
 
   def begin(params: Params, seed: jax.Array) -> TrainState:

@@ -14,6 +14,7 @@ from rsrc_jax.build.setup import Setup
 from rsrc_jax.lm import keys
 from rsrc_jax.rl import (
   curriculum,
+  entropy,
   learner,
   mixing,
   numbers,
@@ -41,7 +42,8 @@ def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
   )
   adapt, bind = stage.adapters(config)
   carry = mixing.init_carries(played) if levels else pattern.init
-  init = stage.jit_init(setup, make_init(adapt, tx, carry, relax))
+  hold = make_hold(config)
+  init = stage.jit_init(setup, make_init(adapt, tx, carry, relax, hold))
   flat = old_configs.flat(config.to_dict())
   given = {block_of(kind): numbers_of(kind) for kind in played}
   programs = {} if programs is None else programs
@@ -93,14 +95,15 @@ def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
   )
 
 
-def make_init(adapt, tx, carry, relax) -> Callable:
+def make_init(adapt, tx, carry, relax, hold=None) -> Callable:
   """init(params, seed) -> the state before the first step."""
 
   def init(params: Params, seed: jax.Array) -> TrainState:
     trained = adapt(params, keys.parameters(seed))
     return TrainState(
-      jnp.int32(0), trained, tx.init(trained), carry(), relax.init(), seed
-    )
+      jnp.int32(0), trained, tx.init(trained), carry(), relax.init(), seed,
+      hold.init() if hold else (),
+    )  # fmt: skip
 
   return init
 
@@ -209,19 +212,29 @@ def make_curriculum(config) -> tuple[curriculum.Curriculum, int]:
   return kinds[name](**block), every
 
 
+def make_hold(config) -> entropy.Controller | None:
+  """The controller of C's entropy; None without config.loss.hold."""
+  block = config.loss.get("hold")
+  if block is None:
+    return None
+  return entropy.make(steps=config.steps, **block.to_dict())
+
+
 def make_step(setup, config, pattern, tx, bind, carry) -> Callable:
   """The learner's step. carry: the pattern's name, if there are several."""
   roles = setup.roles | dict(pattern.roles)
+  loss = {k: v for k, v in config.loss.to_dict().items() if k != "hold"}
   step = learner.make_step(
     setup.policy,
     roles,
     pattern,
     tx,
-    loss=learner.make_loss(setup.policy, roles, **config.loss.to_dict()),
+    loss=learner.make_loss(setup.policy, roles, **loss),
     updates=config.updates,
     micro_batches=config.micro_batches,
     normalize_std=config.normalize_std,
     kl=config.kl,
+    hold=make_hold(config),
     bind=bind,
   )
   return mixing.with_own_carry(step, carry) if carry else step

@@ -14,7 +14,14 @@ from rsrc_jax.build import setup
 from rsrc_jax.data import arc, facts, maze, reasoning, sudoku, text
 from rsrc_jax.models import architecture, recursive_architecture
 from rsrc_jax.patterns import cc, ccv, cdv, extract, qa
-from rsrc_jax.rl import constraints, curriculum, injection, learner, supervised
+from rsrc_jax.rl import (
+  constraints,
+  curriculum,
+  entropy,
+  injection,
+  learner,
+  supervised,
+)
 from rsrc_jax.runtime import configs, named
 
 
@@ -56,6 +63,51 @@ def test_what_was_accepted_once_is_a_line_now(field, value):
     setup.prepare(config)
   said = str(error.value)
   assert f"config.{field}={rules.shown(value)}" in said and "\n" not in said
+
+
+LENGTHS = {"budgets": (1, 2, 3), "data.asks": True}
+
+
+@pytest.mark.parametrize(
+  "settings, said",
+  [
+    ({"budgets": (0, 2)}, r"config.budgets=(0, 2) must be a tuple in which 0 is"
+     " a whole number, at least 1"),
+    ({"augment.unannounced": 0.5}, "config.augment.unannounced=0.5 must be 0 "
+     "without config.budgets"),
+    ({"augment.ease": 0.6}, "config.augment.ease=0.6 must be 0 without"),
+    ({"pretrain.unannounced": 0.3}, "config.pretrain.unannounced=0.3 must be 0 "
+     "without config.budgets"),
+    (LENGTHS | {"augment.cut": 0.5}, "config.augment.cut=0.5 must be 0 with "
+     "config.augment.unannounced=0"),
+    (LENGTHS | {"augment.unannounced": 0.5, "augment.fixed_length": True},
+     "config.augment.unannounced=0.5 must be 0 with config.augment.fixed_"),
+    (LENGTHS | {"pretrain.unannounced": 0.5, "augment.fixed_length": True},
+     "config.pretrain.unannounced=0.5 must be 0 with config.augment.fixed_"),
+    ({"loss.hold": {"first": 2.0}}, "config.loss.hold.first=2.0 must be a"),
+    ({"loss.hold": {"frist": 0.2}}, "the nearest is config.loss.hold.first"),
+    ({"loss.hold": {}, "loss.entropy_bonus.C": 0.0},
+     "config.loss.entropy_bonus.C=0.0 must be above 0 with config.loss.hold"),
+  ],
+)  # fmt: skip
+def test_lengths_and_entropy_that_can_not_be_are_a_line(settings, said):
+  with pytest.raises(ValueError) as error:
+    setup.prepare(configs.load_config("tiny", **settings))
+  assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_arm_may_have_one_length_beside_a_base_of_all():
+  """The base is trained by the run's budgets, whatever an arm's are."""
+  config = configs.load_config("tiny", **LENGTHS, **{
+    "pretrain.unannounced": 0.3, "augment.unannounced": 0.5,
+    "augment.ease": 0.6,
+  })  # fmt: skip
+  alone = (("budgets", ()), ("augment.unannounced", 0.0), ("augment.ease", 0.0))
+  config.arms.code.overrides = alone
+  setup.prepare(config)
+  config.arms.code.overrides = alone[:1]
+  with pytest.raises(ValueError, match=r"^config.arms.code.overrides: .*0\.5"):
+    setup.prepare(config)
 
 
 def test_nothing_is_read_before_the_check(monkeypatch, tmp_path):
@@ -140,15 +192,18 @@ MAKES = (
   (qa.make, qa.RULES, ("context",)),
   (extract.make, extract.RULES, ("context",)),
   (learner.optimizer, learner.OPTIMIZER, ("steps",)),
-  (learner.make_loss, learner.LOSS, ("policy", "roles")),
+  (learner.make_loss, learner.LOSS, ("policy", "roles", "+hold")),
+  (entropy.Hold, entropy.RULES, ()),
   (curriculum.linear, curriculum.LINEAR, ()),
   (curriculum.Plateau, curriculum.PLATEAU, ()),
   (injection.Terms, injection.RULES,
    ("length_price", "monitor", "block", "+beyond_bound")),
   (constraints.Forced, constraints.RULES,
-   ("mode", "code", "words", "end", "budgets", "+fixed_length", "+seed")),
+   ("mode", "code", "words", "end", "budgets", "longest", "+fixed_length",
+    "+seed")),
   (supervised.Warmup, supervised.RULES,
-   ("policy", "roles", "constrain", "budget", "reader")),
+   ("policy", "roles", "constrain", "budget", "reader", "ends",
+    "+unannounced")),
   (architecture.Architecture, architecture.RULES, ()),
   (recursive_architecture.Architecture, recursive_architecture.RULES,
    ("vocab_size", "cells", "identities")),

@@ -48,6 +48,15 @@ def test_layout():
   assert prompt.ids.dtype == jnp.int32 and prompt.mask.dtype == bool
 
 
+def test_a_budget_is_said_where_it_is_announced():
+  asked = asks(budget=[4, 2])
+  both = asked._replace(announced=jnp.array([[True], [True]]))
+  assert read(HEARS.prompt(TEXT, both)) == read(HEARS.prompt(TEXT, asked))
+  one = asked._replace(announced=jnp.array([[False], [True]]))
+  said, unsaid = read(HEARS.prompt(TEXT, asked)), read(HEARS.prompt(TEXT))
+  assert read(HEARS.prompt(TEXT, one)) == [unsaid[0], said[1]]
+
+
 def test_an_ask_in_words():
   """Of several ids; masked with what they announce, so that rows line up."""
   told = HEARS._replace(use_tag=(18, 19, 18), avoid_tag=None, length_tag=None)

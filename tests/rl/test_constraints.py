@@ -300,11 +300,18 @@ def test_only_asking_masks_nothing():
 @given(st.permutations(range(6)), st.integers(0, 2**32 - 1))
 def test_asks_do_not_see_the_batch(order, seed):
   """Neither the company of a row nor its place: only its number."""
-  asked = ASKED | {"budgets": (1, 2, 4)}
+  asked = ASKED | {
+    "budgets": (1, 2, 4),
+    "unannounced": 0.5,
+    "cut": 0.5,
+    "ease": 0.5,
+  }
   whole = ask(seed=seed, **asked)
   company = [[17, 3, 399, 0, 4, 5][i] for i in order]
   some = ask(batch=batch(company), seed=seed, **asked)
-  for name in ("banned", "allowed", "injected", "avoided", "budget"):
+  for name in (
+    "banned", "allowed", "injected", "avoided", "budget", "announced",
+  ):  # fmt: skip
     x, y = getattr(whole.constraints, name), getattr(some.constraints, name)
     np.testing.assert_array_equal(x[company], y, err_msg=name)
   np.testing.assert_array_equal(whole.decoys[company], some.decoys)
@@ -371,6 +378,71 @@ def test_budgets_are_drawn_from_the_list(share, admitted):
   assert all(abs(x - ROWS * chance) <= bound for x in counts[:admitted])
 
 
+LENGTHS = (1, 3, 5)
+
+
+def test_less_is_hidden_from_long_codes():
+  """At most 5 tokens, ease .5: .8 hidden at 1, .8 (1 - .5 * 2 / 4) at 3."""
+  changes = [("hidden", 0.8)]
+  eased = ask(changes=changes, budgets=LENGTHS, ease=0.5).constraints
+  shown = np.array([len(row) for row in sets(eased)]) / len(CODE_IDS)
+  for k, hidden in ((1, 0.8), (3, 0.6), (5, 0.4)):
+    own = shown[eased.budget[:, 0] == k]
+    # Four deviations of a share of 52 draws in each of these rows.
+    bound = 4 * math.sqrt(hidden * (1 - hidden) / (own.size * len(CODE_IDS)))
+    assert abs(own.mean() - (1 - hidden)) < bound
+  # The longest code may be longer than any of this arm's: k = 5 of 9.
+  more = ask(changes=changes, budgets=(5,), longest=9, ease=0.5).constraints
+  shown = np.mean([len(row) for row in sets(more)]) / len(CODE_IDS)
+  assert abs(shown - (1 - 0.8 * 0.75)) < 4 * math.sqrt(0.24 / ROWS / 52)
+  # The draws are the same, so that more is shown where less is hidden.
+  plain = ask(changes=changes, budgets=LENGTHS).constraints
+  pairs = zip(sets(plain), sets(eased), strict=True)
+  assert all(a <= b for a, b in pairs)
+  np.testing.assert_array_equal(plain.budget, eased.budget)
+
+
+def test_a_share_of_the_budgets_is_not_announced():
+  plain = ask(budgets=LENGTHS)
+  assert plain.priced is plain.constraints.announced is None
+  found = ask(budgets=LENGTHS, unannounced=0.4)
+  limits = found.constraints
+  assert limits.announced.shape == (ROWS, 1) and limits.announced.dtype == bool
+  told = limits.announced[:, 0]
+  # Four deviations of 400 draws.
+  assert abs(told.mean() - 0.6) < 4 * math.sqrt(0.24 / ROWS)
+  # Those alone pay for their length, and may be as long as any.
+  np.testing.assert_array_equal(found.priced, ~limits.announced)
+  assert (limits.budget[~told] == 5).all()
+  np.testing.assert_array_equal(
+    limits.budget[told], plain.constraints.budget[told]
+  )
+  assert set(limits.budget[told].ravel().tolist()) == set(LENGTHS)
+  # A source's budget says nothing about whether it is announced.
+  drawn = plain.constraints.budget[:, 0]
+  rates = [told[drawn == k].mean() for k in LENGTHS]
+  assert max(rates) - min(rates) < 0.25
+
+
+@pytest.mark.parametrize("cut", [0.5, 1.0])
+def test_a_share_of_those_is_cut_all_the_same(cut):
+  """At a budget that is drawn as for the others, and is not announced."""
+  plain = ask(budgets=LENGTHS).constraints.budget
+  found = ask(budgets=LENGTHS, unannounced=0.5, cut=cut)
+  limits, told = found.constraints, found.constraints.announced
+  np.testing.assert_array_equal(found.priced, ~told)
+  assert ((limits.budget == plain) | (limits.budget == 5))[~told].all()
+  short = (limits.budget < 5)[~told].mean()
+  bound = 4 * math.sqrt(0.25 / (~told).sum())
+  assert abs(short - cut * 2 / 3) < bound  # a third of the draws is 5
+
+
+def test_without_budgets_there_is_nothing_to_announce():
+  found = ask(unannounced=0.5)
+  assert found.priced is found.constraints.announced is None
+  assert found.constraints.budget is None
+
+
 def test_words_are_the_same_for_every_source():
   words = np.arange(VOCAB) < 40
   limit = constraints.make("words", CODE, words=words)
@@ -393,6 +465,9 @@ def test_at_last_nothing_is_forced(mode):
   }.get(mode, [set()] * ROWS)
   assert sets(found._replace(banned=found.banned[..., :1])) == expected
   assert limits(EVERYONE, None).budget is None
+  assert found.announced is limits(EVERYONE, None, False).announced is None
+  unsaid = limits(EVERYONE, np.full(ROWS, 3), False)
+  assert not unsaid.announced.any() and (unsaid.budget == 3).all()
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,9 @@ def test_c_is_shown_what_to_do_with_the_injected(show, monkeypatch):
   prompts = rows(c.prompt)
   heard = np.array([TAGS["use_tag"] in row[1:-1] for row in prompts])
   assert 0.25 < heard.mean() < 0.75  # within four deviations of a half
-  shown = [row[:-1] for row in rows(Tokens(*(x[:, 0] for x in c.target)))]
+  end = tokenizer.END
+  shown = rows(Tokens(*(x[:, 0] for x in c.target)))
+  shown = [[i for i in row if i != end] for row in shown]
   read = [row[1:-1] for row in rows(d.prompt)]
   for row, new, old, use in zip(prompts, shown, read, heard, strict=True):
     slots = row.count(TAGS["length_tag"])
@@ -178,6 +180,40 @@ def test_c_is_shown_what_to_do_with_the_injected(show, monkeypatch):
       assert len(used) == min(2, len(old) // 2) and len(new) == len(old)
     elif show == "append" and use:
       assert len(used) == min(2, slots - 1) and new[-len(used) :] == used
+
+
+def test_a_target_ends_as_a_sampled_code_does():
+  """At its budget without an end; before it, or where it has none, with one."""
+  C = tiny.ROLES["C"]._replace(**TAGS, length=4)
+  end, none = C.end, constraints.make("free", tiny.CODE)
+  batch = tiny.batch(rows=4)
+  limits = none(jax.random.key(0), batch, tiny.schedule()).constraints
+  how = supervised.Warmup(
+    None, {"C": C}, none, budget=4, warmup_from=0, dropout=0.0, reader=False
+  )
+
+  def targets(limits, **changes):
+    own = how._replace(**changes)
+    found = supervised.code_batch(own, batch.source, CODE, limits)
+    assert found.target.ids.shape == (4, 1, 4) and found.weights.all()
+    slots = [x.count(TAGS["length_tag"]) for x in rows(found.prompt)]
+    return rows(Tokens(*(x[:, 0] for x in found.target))), slots
+
+  full = [[8, 9, 10, 11], [8, 9, 10, end], [8, 9, end], [8, end]]
+  assert targets(limits) == (full, [0] * 4)  # one budget: 4
+  # Each at its budget but the third, whose source has no more tokens.
+  limits = limits._replace(budget=jnp.array([[4], [3], [3], [1]]))
+  told = [[8, 9, 10, 11], [8, 9, 10], [8, 9, end], [8]]
+  assert targets(limits) == (told, [4, 3, 3, 1])
+  # Not announced: they end by themselves, except at the largest budget.
+  unsaid = limits._replace(announced=jnp.zeros((4, 1), bool))
+  assert targets(unsaid) == (full, [0] * 4)
+  half = limits._replace(announced=jnp.array([[1], [0], [1], [0]], bool))
+  mixed = [told[0], full[1], told[2], full[3]]
+  assert targets(half) == (mixed, [4, 0, 3, 0])
+  # Where the end is banned no target has one.
+  shut = [[8, 9, 10, 11], [8, 9, 10], [8, 9], [8]]
+  assert targets(unsaid, ends=False)[0] == shut
 
 
 def test_unknown_demonstration():

@@ -47,6 +47,13 @@ def test_settings_and_names_that_came_since_are_filled_in():
   found = old_configs.upgraded({"init": "a:b", "loop": "refine"})
   assert found["init"] == "a:b" and found["report"]["headline"] == "code"
   assert found["loop"] == "rsrc_jax.recursive.loop"
+  # And inside a block, where the run has one.
+  found = old_configs.upgraded({"loss": {"per_token": True}})
+  assert "augment" not in found and found["loss"] == {
+    "per_token": True, "entropy_reference": 1.0, "hold": None,
+  }  # fmt: skip
+  mine = old_configs.upgraded({"loss": {"entropy_reference": 3.0}})
+  assert mine["loss"]["entropy_reference"] == 3.0
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -84,4 +91,8 @@ def test_the_name_of_a_run_is_of_what_its_numbers_depend_on():
   older = config.to_dict()
   for key in old_configs.ADDED:
     older.pop(key, None)
+  older["augment"] = {
+    k: v for k, v in older["augment"].items()
+    if k not in old_configs.ADDED_TO_BLOCKS["augment"]
+  }  # fmt: skip
   assert provenance.identity(ml_collections.ConfigDict(older)) == name
