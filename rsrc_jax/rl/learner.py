@@ -92,6 +92,7 @@ def make_step(
   bind: Callable[[Params, dict[str, Params]], Params] = lambda params, _: (
     params
   ),
+  observe: Callable[[Any, Metrics], Any] | None = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """Builds train_step(state, frozen, batch, given) -> (state, metrics).
 
@@ -109,6 +110,8 @@ def make_step(
     kl: reward that is subtracted for each nat of KL to the frozen base.
     bind: (trained parameters, frozen) -> the parameters of the policy, for
       adapters on a frozen base.
+    observe: (curriculum's state, metrics of the step) -> its state after the
+      step; None: the step leaves it as it was given.
 
   The `frozen` parameters are read and never trained. They are an argument, so
   that the program does not hold them as constants and does not donate them with
@@ -154,8 +157,11 @@ def make_step(
     }
     # metrics.jsonl stores the level under this key.
     metrics["curriculum_phase"] = metrics.pop("level")
+    relaxed = given.curriculum
+    if observe is not None:
+      relaxed = observe(relaxed, metrics)
     return TrainState(
-      state.step + 1, params, opt_state, carry, given.curriculum, state.seed
+      state.step + 1, params, opt_state, carry, relaxed, state.seed
     ), metrics
 
   return train_step

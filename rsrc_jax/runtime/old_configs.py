@@ -24,6 +24,17 @@ ADDED = {
 }
 
 
+# The same of blocks that runs have or have not. The levels of older runs ended
+# by another rule: they are read as if the timer alone had ended them.
+ADDED_IN = {"curriculum": {"window": 0, "look": 10, "errors": 2.0}}
+# Settings of the former plateau rule, passed over whatever they were: a run
+# that has them can be read, and not gone on with.
+DROPPED = tuple(
+  f"curriculum.{x}"
+  for x in ("decay", "patience", "margin", "settle", "min_steps")
+)
+
+
 # What older runs call the loops of config.loop.
 OLD_LOOPS = {"train": "rsrc_jax.train", "refine": "rsrc_jax.recursive.loop"}
 
@@ -35,6 +46,11 @@ def upgraded(stored: dict[str, Any]) -> dict[str, Any]:
     ValueError: a removed setting had a value that can't be had any more.
   """
   found = {**ADDED, **_without_removed(stored, "")}
+  for block, lacking in ADDED_IN.items():
+    if block in found:
+      found[block] = {**lacking, **found[block]}
+  if "arms" in found:
+    found["arms"] = {x: _arm(arm) for x, arm in found["arms"].items()}
   return found | {"loop": OLD_LOOPS.get(found["loop"], found["loop"])}
 
 
@@ -47,6 +63,8 @@ def _without_removed(tree: dict[str, Any], prefix: str) -> dict[str, Any]:
       if below or not value:  # a block is gone with its last setting
         kept[key] = below
       continue
+    if name in DROPPED:
+      continue
     patterns = [x for x in REMOVED if fnmatch.fnmatchcase(name, x)]
     if not patterns:
       kept[key] = value
@@ -57,6 +75,15 @@ def _without_removed(tree: dict[str, Any], prefix: str) -> dict[str, Any]:
         "its environment.json names."
       )
   return kept
+
+
+def _arm(arm: Any) -> Any:
+  """An arm without overrides of settings that were dropped."""
+  pairs = isinstance(arm, dict) and arm.get("overrides")
+  if not pairs or not any(x[0] in DROPPED for x in pairs):
+    return arm
+  kept = [x for x in pairs if x[0] not in DROPPED]
+  return arm | {"overrides": type(pairs)(kept)}
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
