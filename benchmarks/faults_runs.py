@@ -23,8 +23,8 @@ SMALL = {
   "checkpoint.every": 2, "ledger.service_seconds": 0.02,
 }  # fmt: skip
 PLATEAU = {
-  "curriculum.every": 2, "curriculum.patience": 1, "curriculum.settle": 0,
-  "curriculum.min_steps": 1, "curriculum.max_steps": 2,
+  "curriculum.every": 1, "curriculum.window": 3, "curriculum.look": 1,
+  "curriculum.max_steps": 3,
 }  # fmt: skip
 # The forms of the kills: a config, and what makes it small.
 FORMS = {

@@ -40,6 +40,9 @@ def get_config() -> ml_collections.ConfigDict:
     "hidden": 0.0,
     "steps": 1_000_000_000,
     "explore_steps": 400,
+    "window": 0,
+    "look": 10,
+    "errors": 2.0,
   }
   config.patterns.cdv.length_price = PRICE
   config.patterns.cdv.gate.others = 1

@@ -48,11 +48,13 @@ def get_config() -> ml_collections.ConfigDict:
   first = {
     "batch_size": 32, "curriculum.hidden": 0.9, "curriculum.steps": 400,
     "loss.entropy_bonus.C": 0.3, "steps": 600, "curriculum.explore_steps": 600,
+    "curriculum.window": 90, "optimizer.decay": 0.0,
   }  # fmt: skip
   cc = "patterns.cc."
   config.only = "code,cc"  # "": the controls too, which take twice as long
   config.arms = {
-    "code": _arm("cdv", "base", **first),
+    # Memories begin once its reward is flat, or after its steps.
+    "code": _arm("cdv", "base", **first) | {"until": "plateau"},
     "cc": _arm("cc", "code"),
     "cc_large": _arm("cc", "code", **{f"{cc}memory": 12}),
     "cc_alone": _arm("cc", "code", **{f"{cc}shared": ()}),

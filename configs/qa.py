@@ -44,10 +44,13 @@ def get_config() -> ml_collections.ConfigDict:
     "curriculum.hidden": 0.9, "curriculum.steps": 400,
     "loss.entropy_bonus.C": 0.3,
   }  # fmt: skip
+  # Questions begin once the reward of C -> D -> V is flat, or after its steps.
+  plateau = {"curriculum.window": 90, "optimizer.decay": 0.0}
+  until = {"until": "plateau"}
   config.only = "code,qa"  # "": all, which take twice as long
   config.arms = {
-    "code": _arm("cdv", "force", "base", **first),
-    "english_rl": _arm("cdv", "source", "base", **first),
+    "code": _arm("cdv", "force", "base", **first, **plateau) | until,
+    "english_rl": _arm("cdv", "source", "base", **first, **plateau) | until,
     "qa": _arm("qa", "force", "code"),
     "qa_cold": _arm("qa", "force", "base", **first),
     "qa_english": _arm("qa", "source", "english_rl"),

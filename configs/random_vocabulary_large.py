@@ -33,6 +33,6 @@ def get_config() -> ml_collections.ConfigDict:
   for block in (config.optimizer, config.pretrain.optimizer):
     block.learning_rate, block.warmup = 5e-4, 200
   config.curriculum.explore_steps = 3_000
-  config.curriculum.min_steps, config.curriculum.max_steps = 100, 250
+  config.curriculum.levels, config.curriculum.max_steps = 6, 400
   config.eval.every = config.checkpoint.every = 500
   return config

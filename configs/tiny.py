@@ -101,10 +101,15 @@ def _learning(config: ml_collections.ConfigDict) -> None:
   # entropy bonus falls to nothing at the end.
   config.curriculum = {
     "name": "linear",
-    "every": 0,  # steps between two looks at held-out reward, for a plateau
+    "every": 0,  # steps between two looks at held-out reward; 0: none
     "hidden": 0.9,
     "steps": 1_000,
     "explore_steps": 1_500,
+    # Has the arm's reward stopped rising? The plateau rule looks at the rewards
+    # of training, or at held-out ones where `every` is above 0.
+    "window": 0,  # rewards that it looks back on; 0: nothing looks
+    "look": 10,  # rewards from one look to the next
+    "errors": 2.0,  # standard errors: a slope above them is a rise
   }
   # What C is asked to write with: configs/random_vocabulary.py asks for some.
   config.augment = {
@@ -147,6 +152,8 @@ def _comparison(config: ml_collections.ConfigDict) -> None:
   # `write`: a row of rsrc_jax/build/writers.py: a rule (lead, surprising, sft),
   # or what a policy may write (source: the tokens of s; force: a random subset;
   # free). `stage`: who makes the arm's stage; left out, rsrc_jax/stages/rl.py.
+  # `until`: "steps", or "plateau" for an arm that ends where the rule of
+  # config.curriculum finds its reward flat, after config.steps at the latest.
   config.arms = {
     "lead": _arm("extract", "lead"),
     "surprising": _arm("extract", "surprising"),

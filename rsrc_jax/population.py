@@ -28,7 +28,7 @@ from rsrc_jax import train as single
 from rsrc_jax.accounting import energy
 from rsrc_jax.accounting.ledger import NOTHING
 from rsrc_jax.accounting.split_meter import SplitMeter
-from rsrc_jax.build import identity
+from rsrc_jax.build import identity, overrides
 from rsrc_jax.build.setup import Setup, make_setup
 from rsrc_jax.output.plain import lines, plain
 from rsrc_jax.runtime import (
@@ -122,8 +122,9 @@ def _chosen(how: str, of: Sequence[ml_collections.ConfigDict]) -> str:
   """
   if how not in HOW:
     raise ValueError(f"--together={how!r} is none of {', '.join(HOW)}.")
+  early = _ends_early(of[0])
   if how == "auto":
-    how = "loop" if cards.backend() == "cpu" else "vmap"
+    how = "loop" if early or cards.backend() == "cpu" else "vmap"
   for config in of:
     if (path := named.loop_path(config)) != "rsrc_jax.train":
       raise ValueError(
@@ -140,6 +141,12 @@ def _chosen(how: str, of: Sequence[ml_collections.ConfigDict]) -> str:
           "runs of one program differ in config.seed alone. Run them with "
           "--together=loop."
         )
+  if early:
+    raise ValueError(
+      f"config.arms.{early}.until='plateau' ends each seed at a step of its "
+      "own, so that seeds have no program in common: run them with "
+      "--together=loop."
+    )
   if processes.count() > 1 or set(of[0].mesh.to_dict().values()) != {1}:
     raise ValueError(
       f"--together={how} needs one process and config.mesh of 1 x 1 x 1, and "
@@ -147,6 +154,15 @@ def _chosen(how: str, of: Sequence[ml_collections.ConfigDict]) -> str:
       "--together=shard_map for several devices, or --together=loop."
     )
   return how
+
+
+def _ends_early(config: ml_collections.ConfigDict) -> str:
+  """An arm that may end before config.steps; "" where there is none."""
+  if "arms" not in config:
+    return ""
+  names = overrides.running(config.only, config.arms)
+  ends = (x for x in names if config.arms[x].get("until") == "plateau")
+  return next(ends, "")
 
 
 def _together(of, workdirs, how: str) -> list[dict[str, Any]]:
@@ -195,7 +211,7 @@ def _member(
   # What its meter has read so far is the building of its setup.
   shared = single.share(setup, opened, meter.of(number), NOTHING)
   stages = [single.charged(x, shared) for x in plan.make_stages(setup)]
-  trained = single.Trained({}, {}, {})
+  trained = single.Trained({}, {}, {}, {})
   with (
     shared.ledger.phase("compile") as spend,
     run_log.waiting("making parameters", opened.log.console),

@@ -191,7 +191,8 @@ class Run:
         f"{self.workdir}: no checkpoint of {name} has a validation {METRIC}."
       )
     step, steps = int(found[0].step) if found else 0, self.stages[name].steps
-    if step != steps and not best:
+    ended = found and self.stages[name].at_its_plateau(found[0])
+    if step != steps and not ended and not best:
       raise ValueError(
         f"{self.workdir}: {name} is at step {step} of {steps}; run its config "
         "again with this --workdir to go on."

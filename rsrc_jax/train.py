@@ -47,6 +47,7 @@ class Trained(NamedTuple):
   params: dict[str, Params]  # the policy's, "untrained" among them
   carries: dict[str, Any]  # of their patterns
   stored_bits: dict[str, dict[str, int]]  # account.state_bits
+  plateaus: dict[str, list[dict]]  # Stage.plateaus
 
 
 class Tested(NamedTuple):
@@ -197,6 +198,7 @@ def evaluate(
     shared.setup, stages[1:], trained.params, trained.carries, shared.judge,
     shared.run.log_dir, shared.ledger,
   )  # fmt: skip
+  summary |= {"plateaus": trained.plateaus}
   return Tested(summary, measured, service.peers(shared.setup, meter))
 
 
@@ -239,7 +241,7 @@ def train_stages(
       with run_log.waiting("making parameters", shared.run.log.console):
         params = jax.block_until_ready(runs.initial_params(shared.setup))
     untrained = spend(params)
-  trained = Trained({}, {}, {})
+  trained = Trained({}, {}, {}, {})
   for number, stage in enumerate(stages, 1):
     begin = trained.params[stage.start] if number > 1 else untrained
     frozen = frozen_of(stage, {"base": begin} | trained.params)
@@ -254,6 +256,8 @@ def keep(trained: Trained, stage: Stage, state: TrainState, frozen) -> None:
   trained.params[stage.name] = stage.bind(state.params, frozen)
   trained.carries[stage.name] = state.carry
   trained.stored_bits[stage.name] = account.state_bits(state)
+  if stage.plateaus is not None:
+    trained.plateaus[stage.name] = stage.plateaus(state)
 
 
 def run_stage(

@@ -39,6 +39,21 @@ def test_what_cannot_be_joined_is_named(tmp_path, how, changes, said):
   assert not list(tmp_path.iterdir())
 
 
+def test_an_arm_that_ends_at_its_plateau_is_for_a_loop(tmp_path, monkeypatch):
+  of = configs(**{"curriculum.window": 3, "optimizer.decay": 0.0})
+  for config in of:
+    config.arms.code.until = "plateau"
+  with pytest.raises(ValueError) as error:
+    population.train(of, [tmp_path / "0", tmp_path / "1"], how="vmap")
+  said = str(error.value)
+  assert "config.arms.code.until='plateau'" in said and "\n" not in said
+  assert "--together=loop" in said and not list(tmp_path.iterdir())
+  # Where an accelerator would take them together by itself, it does not.
+  monkeypatch.setattr(population.cards, "backend", lambda: "gpu")
+  assert population._chosen("auto", of) == "loop"
+  assert population._chosen("auto", configs()) == "vmap"
+
+
 def test_devices_are_for_shard_map(tmp_path):
   of = configs(**{"mesh.data": 2})
   with pytest.raises(ValueError, match="--together=shard_map"):

@@ -77,7 +77,8 @@ def shrink(config) -> None:
   config.eval.test_rows = config.eval.rows = config.eval.batch_size = 64
   config.curriculum.every = 2
   if config.curriculum.name == "plateau":
-    config.curriculum.min_steps, config.curriculum.max_steps = 2, 6
+    config.curriculum.window, config.curriculum.look = 3, 1
+    config.curriculum.max_steps = 6
   config.ledger.service_seconds = 0.02
   if config.data.source == "facts":
     config.data.sentences, config.data.heldout = 4_000, 600

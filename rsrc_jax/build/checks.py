@@ -108,6 +108,7 @@ LOOP = {
 ARM = {
   **dict.fromkeys(("pattern", "write", "start", "stage"), text),
   "overrides": lambda pairs: "",  # they are applied, and checked where they are
+  "until": one_of("steps", "plateau"),
   rules.OTHERS: anything,
 }
 
@@ -131,6 +132,52 @@ def check(config: ml_collections.ConfigDict) -> None:
         check_one(own, added, settings)
     except ValueError as error:
       raise ValueError(f"config.arms.{arm}.overrides: {error}") from None
+    check_until(own, arm)
+
+
+def check_until(own: dict[str, Any], arm: str) -> None:
+  """Refuses an arm that should end at a plateau which it can't have.
+
+  own: the arm's settings, its overrides applied.
+
+  Raises:
+    ValueError: one line that names the setting, its value and a remedy.
+  """
+  if own["arms"][arm].get("until", "steps") != "plateau":
+    return
+  block, its = own["curriculum"], own["arms"][arm]
+  window = curriculum.window_of(block)
+  least = window * max(block["every"], 1) * (block.get("levels", 0) + 1)
+  least += block["steps"] if block["name"] == "linear" else 0
+  for wrong, said in (
+    (own["optimizer"]["decay"], (
+      f"config.optimizer.decay={own['optimizer']['decay']} lowers the rate at "
+      "the end of config.steps, which it may not reach; set it to 0 for it."
+    )),
+    (its.get("stage"), (
+      f"config.arms.{arm}.stage={its.get('stage')!r} ends as its module says; "
+      "set until to 'steps'."
+    )),
+    (its.get("pattern") == "extract", (
+      f"config.arms.{arm}.pattern='extract' has no reward; set until to "
+      "'steps'."
+    )),
+    (its.get("phases") and not block["every"], (
+      "config.curriculum.every=0 sees the rewards of training, and "
+      f"config.arms.{arm}.phases plays several patterns; look at held-out "
+      "rewards, with every=10 for example."
+    )),
+    (not window, (
+      "config.curriculum.window=0 is no plateau rule; set it to "
+      f"{curriculum.WINDOW}, or until to 'steps'."
+    )),
+    (least > own["steps"], (
+      f"config.steps={own['steps']} is over before a plateau can be seen: with "
+      f"config.curriculum.window={window} that takes {least} steps."
+    )),
+  ):  # fmt: skip
+    if wrong:
+      raise ValueError(f"config.arms.{arm}.until='plateau': {said}")
 
 
 def check_one(
@@ -249,10 +296,7 @@ def at(config, name: str):
 def _curriculum(block: Mapping[str, Any]) -> dict[str, Any]:
   kind = block.get("name")
   known = one_of(*curriculum.RULES)
-  every = whole(0)
-  if kind == "plateau":
-    every = whole(1, why="a plateau is seen in held-out rewards")
-  return {**curriculum.RULES.get(kind, FREE), "name": known, "every": every}
+  return {**curriculum.RULES.get(kind, FREE), "name": known, "every": whole()}
 
 
 def _patterns(settings: Mapping[str, Any]) -> dict[str, Any]:

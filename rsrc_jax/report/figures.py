@@ -7,7 +7,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rsrc_jax.report import heldout_figure, ledger_figure, style
+from rsrc_jax.report import (
+  heldout_figure,
+  ledger_figure,
+  plateau_figure,
+  style,
+)
 from rsrc_jax.report.arms import Arms
 from rsrc_jax.report.run_files import Run
 from rsrc_jax.report.series import Series, has, logged_by, series
@@ -61,6 +66,8 @@ def makers(run: Run) -> dict[str, Callable[[], Figure]]:
   # Runs from before the ledger have neither; that is no gap in their report.
   if has(metrics, "flops"):
     found["compute"] = lambda: compute(metrics, arms)
+  if any((summary.get("plateaus") or {}).values()):
+    found["plateaus"] = lambda: plateau_figure.plateaus(run)
   if (summary.get("ledger") or {}).get("phases"):
     found["ledger"] = lambda: ledger_figure.ledger(summary["ledger"], arms)
   return found

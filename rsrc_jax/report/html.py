@@ -34,6 +34,14 @@ CAPTIONS = {
     "an arm up to there: rollouts, verifier, updates, evaluations, and the "
     "base that all arms start from. Left in FLOPs, right in joules (medians)."
   ),
+  "plateaus": (
+    "Where levels of the curriculum ended. Pale: the reward, as logged. Thick: "
+    "the line through the rewards that the plateau rule looked back on, and "
+    "the noise of one of them (a standard deviation) about it. A level ends "
+    "where the slope of that line is no longer above its own standard errors "
+    "(plateau), or after its most steps (timer, dotted); the last end is that "
+    "of the arm."
+  ),
   "ledger": (
     "Where the time and the work went. Hatched: seconds that are apportioned "
     "by FLOPs within one program; plain: measured on their own."

@@ -29,7 +29,11 @@ from rsrc_jax.report.samples_section import samples
 from rsrc_jax.report.style import Looks
 from rsrc_jax.report.training_section import training
 
-APART = ("survival_map", "ledger")  # figures that have a section of their own
+APART = (
+  "survival_map",
+  "ledger",
+  "plateaus",
+)  # figures that have a section of their own
 
 
 def page(run: Run) -> str:

@@ -54,7 +54,7 @@ def figure(folder: str | pathlib.Path, name: str) -> Figure:
 
   Args:
     folder: a run directory, finished or not.
-    name: budget, learning, vocabulary, length, compute or ledger.
+    name: budget, learning, vocabulary, length, compute, plateaus or ledger.
 
   Raises:
     ValueError: the run has no such figure.

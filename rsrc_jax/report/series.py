@@ -10,7 +10,7 @@ Series = tuple[np.ndarray, np.ndarray]  # steps [n], values [n]
 # leaves its figure empty; a test holds these against the library.
 LOGGED = {
   "loss": (),
-  "reward": (),
+  "reward": ("held_reward",),
   "entropy": ("C_entropy",),
   "gradient_norm": (),
   "mismatch_kl": ("C_mismatch_kl",),

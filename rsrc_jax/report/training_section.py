@@ -1,7 +1,7 @@
 """The section of training: how far each phase has come."""
 
 from rsrc_jax.report import style
-from rsrc_jax.report.html import section, text
+from rsrc_jax.report.html import figure, section, text
 from rsrc_jax.report.numbers import number
 from rsrc_jax.report.run_files import Run
 from rsrc_jax.report.series import logged_by, series
@@ -30,9 +30,11 @@ def training(run: Run) -> str:
     _row(run, name)
     for name in base + style.ordered(names - {"base"}, run.arms.looks)
   )
+  plateaus = run.drawings.get("plateaus")
   return section(
     "Training",
-    '<p>The last value that each arm logged.</p><div class="wide"><table>'
+    (figure("plateaus", plateaus) if plateaus else "")
+    + '<p>The last value that each arm logged.</p><div class="wide"><table>'
     f"<thead><tr><th>arm</th><th>last step</th>{head}</tr></thead>"
     f"<tbody>{body}</tbody></table></div>",
   )

@@ -3,11 +3,13 @@
 "Theory of RSI on LLMs through ordinary RL (Kolmogorov Compressor)" hides
 vocabulary, injects random ids and bans tokens, so that codes cannot be plain
 English. It relaxes the constraints once the reward plateaus. `plateau` does so
-in equal levels. `linear` relaxes as a function of the step only.
+in equal levels, by the rule of plateau.py and by a timer where the rule has not
+ended a level. `linear` relaxes as a function of the step only. After the last
+constraint the same rule tells whether the arm has converged.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,19 +17,30 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsrc_jax import rules
+from rsrc_jax.rl import plateau as trends
+from rsrc_jax.rl.plateau import Ends, Rule, Watch
 from rsrc_jax.rules import number, whole
 
+WINDOW = 90  # tells a rise of .0003 a step from none in noise of .012
 
-def _levels_end(settings, run):
-  """The rule of how long a level lasts."""
+
+def window_of(block: Mapping[str, Any]) -> int:
+  """Rule.window of a block config.curriculum."""
+  return block.get("window", WINDOW if block.get("name") == "plateau" else 0)
+
+
+def _before_the_timer(settings, run):
+  """The rule that a level can end by its plateau at all."""
   del run
-  least = max(settings.get("min_steps", 0), 1)
-  if settings.get("max_steps", least) < least:
-    return (
-      "max_steps",
-      f"at least {least}: 1, and no less than {rules.HERE}.min_steps",
-    )
-  return None
+  window = settings.get("window", WINDOW)
+  every = max(settings.get("every", 0), 1)
+  if settings["max_steps"] >= window * every:
+    return None
+  return "max_steps", (
+    f"at least {window * every}, or the timer ends every level: a plateau is "
+    f"seen in {rules.HERE}.window={window} rewards, one in {every} steps by "
+    f"{rules.HERE}.every"
+  )
 
 
 # The rules of each kind, config.curriculum without its name and `every`.
@@ -35,19 +48,18 @@ LINEAR = {
   "hidden": number(0, below=1),
   "steps": whole(),
   "explore_steps": whole(),
+  **trends.RULES,
 }
 PLATEAU = {
   "hidden": number(0, below=1),
   "levels": whole(1, 10_000),
   "temperature": number(above=0),
   "budgets": number(above=0, most=1),
-  "decay": number(0, below=1),
-  "patience": whole(1),
-  "margin": number(0),
-  **dict.fromkeys(("settle", "min_steps", "max_steps", "explore_steps"),
-                  whole()),
-  rules.BLOCK: (_levels_end,),
-}  # fmt: skip
+  "max_steps": whole(1),
+  "explore_steps": whole(),
+  **trends.RULES,
+  rules.BLOCK: (_before_the_timer,),
+}
 RULES = {"linear": LINEAR, "plateau": PLATEAU}
 
 
@@ -65,18 +77,13 @@ class Schedule(NamedTuple):
 
 
 class State(NamedTuple):
-  """A schedule, and the statistics that decide the next one. Each [].
-
-  The smoothed reward and the counts are those of the present level. They stay 0
-  in the `linear` curriculum.
-  """
+  """A schedule, what the rule has seen, and how levels have ended."""
 
   schedule: Schedule
-  average: jax.Array  # exponential moving average of the held-out reward
-  best: jax.Array  # the average when it last improved
-  waited: jax.Array  # int32: observations since then
-  age: jax.Array  # int32: training steps at this level
-  seen: jax.Array  # int32: observations at this level
+  step: jax.Array  # [] int32: training steps begun
+  age: jax.Array  # [] int32: those at this level; 0 in `linear`
+  watch: Watch
+  ends: Ends
 
 
 def full() -> Schedule:
@@ -110,20 +117,33 @@ def relaxed() -> Schedule:
 
 
 class Curriculum(NamedTuple):
-  """Pure functions on a State; `update` runs every training step.
+  """Pure functions on a State.
 
   init() -> State
-  update(state, step) -> State
-  observe(state, reward) -> State: a held-out reward was measured under the
-    present constraints
+  update(state, step) -> State: before each training step; a level that has
+    lasted as long as it may ends, and the schedule of the step is set
+  observe(state, reward) -> State: after a training step, or at a look at
+    held-out sources: the reward [] that was got under the present constraints.
+    A level ends where the rule finds a plateau; `update` then relaxes.
   """
 
   init: Callable[[], State]
-  update: Callable[[Any, jax.Array], State]
+  update: Callable[[State, jax.Array], State]
   observe: Callable[[State, jax.Array], State]
+  # What shapes a State, and what `observe` depends on.
+  rule: Rule
+  levels: int
 
 
-def linear(*, hidden: float, steps: int, explore_steps: int) -> Curriculum:
+def linear(
+  *,
+  hidden: float,
+  steps: int,
+  explore_steps: int,
+  window: int = 0,
+  look: int = Rule().look,
+  errors: float = Rule().errors,
+) -> Curriculum:
   """Relaxes linearly in the step, whatever the reward. The level stays 0.
 
   Args:
@@ -131,32 +151,40 @@ def linear(*, hidden: float, steps: int, explore_steps: int) -> Curriculum:
     steps: from this step on nothing is hidden, injected or banned, and there is
       no injection bonus.
     explore_steps: from this step on there is no entropy bonus.
+    window: of the plateau rule, which sees the rewards from `steps` on and
+      tells whether the arm has converged; 0: nothing does.
+    look: of the rule.
+    errors: of the rule.
 
   Raises:
-    ValueError: hidden is not in [0, 1), or a number of steps is negative.
+    ValueError: hidden is not in [0, 1), or another setting is out of its range.
   """
+  rule = Rule(window, look, errors)
   given = {"hidden": hidden, "steps": steps, "explore_steps": explore_steps}
-  rules.check(LINEAR, given, "config.curriculum")
+  rules.check(LINEAR, given | rule._asdict(), "config.curriculum")
 
-  def update(state: State | None, step: jax.Array) -> State:
-    del state
+  def update(state: State, step: jax.Array) -> State:
     left, one = _left(step, steps), jnp.float32(1.0)
-    explore = _left(step, explore_steps)
-    return _start(
-      Schedule(
-        hidden=hidden * left,
-        explore=explore,
-        inject=left,
-        ban=left,
-        bonus=left,
-        temperature=one,
-        budgets=one,
-        level=jnp.int32(0),
-      )
+    schedule = Schedule(
+      hidden=hidden * left,
+      explore=_left(step, explore_steps),
+      inject=left,
+      ban=left,
+      bonus=left,
+      temperature=one,
+      budgets=one,
+      level=jnp.int32(0),
     )
+    watch = _where(step <= steps, trends.anew(state.watch), state.watch)
+    step = jnp.asarray(step, jnp.int32) + 1
+    return state._replace(schedule=schedule, step=step, watch=watch)
 
-  init = lambda: _apart(update(None, jnp.int32(0)))
-  return Curriculum(init, update, lambda state, reward: state)
+  def init() -> State:
+    state = update(_start(full(), rule, 0), jnp.int32(0))
+    return _apart(state._replace(step=jnp.int32(0)))
+
+  observe = functools.partial(_observe, rule, 0)
+  return Curriculum(init, update, observe, rule, 0)
 
 
 class Plateau(NamedTuple):
@@ -168,25 +196,21 @@ class Plateau(NamedTuple):
   levels: int
   temperature: float  # times the role's own at first; 1 at the end
   budgets: float  # share of the list of budgets in use at first; 1 at the end
-  decay: float  # of the average: weight of the past at each observation
-  patience: int  # observations without improvement that end a level
-  margin: float  # by which an average must exceed the best one to improve it
-  settle: int  # observations ignored at the start of every level
-  min_steps: int  # training steps that a level lasts at least
   max_steps: int  # training steps that a level but the last lasts at most
   explore_steps: int  # from this step on there is no entropy bonus
+  # Of the rule, see plateau.Rule; with a window of 0 the timer alone relaxes.
+  window: int = WINDOW
+  look: int = Rule().look
+  errors: float = Rule().errors
 
 
 def plateau(**settings) -> Curriculum:
-  """Relaxes by one of equal levels whenever the held-out reward plateaus.
+  """Relaxes by one of equal levels whenever the reward plateaus.
 
-  The first `settle` observations of a level are ignored, since the reward jumps
-  when the constraints change. The next observation restarts the average, which
-  is the first best. From then on an average above best + margin is the new
-  best, and any other average counts as a wait. A level ends at the first
-  observation with `patience` waits and `min_steps` steps, or after `max_steps`
-  without one. Levels never go back, and the last one, without constraints,
-  never ends. An observation that is not finite is ignored.
+  A level ends at the first look at which the rule finds the reward flat, or
+  after `max_steps` training steps without one. Levels never go back, and the
+  last one, without constraints, never ends: a plateau there says that the arm
+  has converged.
 
   Args:
     **settings: the fields of Plateau.
@@ -196,17 +220,80 @@ def plateau(**settings) -> Curriculum:
   """
   how = Plateau(**settings)
   rules.check(PLATEAU, settings, "config.curriculum")
+  rule = Rule(how.window, how.look, how.errors)
   table = _levels(how.hidden, how.levels, how.temperature, how.budgets)
 
   def init() -> State:
     explore = _left(jnp.int32(0), how.explore_steps)
-    return _apart(_start(_row(table, jnp.int32(0), explore)))
+    schedule = _row(table, jnp.int32(0), explore)
+    return _apart(_start(schedule, rule, how.levels))
 
-  return Curriculum(
-    init,
-    functools.partial(_update, how, table),
-    functools.partial(_judge, how, table),
+  def update(state: State, step: jax.Array) -> State:
+    step = jnp.asarray(step, jnp.int32)
+    due = (state.age >= how.max_steps) & (state.schedule.level < how.levels)
+    state = _end(how.levels, state, due, trends.TIMER, *_trend(rule, state))
+    explore = _left(step, how.explore_steps)
+    schedule = _row(table, state.schedule.level, explore)
+    return state._replace(schedule=schedule, step=step + 1, age=state.age + 1)
+
+  observe = functools.partial(_observe, rule, how.levels)
+  return Curriculum(init, update, observe, rule, how.levels)
+
+
+def converged(state: State) -> bool:
+  """Whether the reward was flat once nothing was constrained; on the host."""
+  return bool(jax.device_get(state.ends.by)[-1] == trends.PLATEAU)
+
+
+def record(
+  state: State, every: int = 1, *, ended: bool = False
+) -> list[dict[str, Any]]:
+  """How the levels of an arm have ended: `plateaus` of its summary.
+
+  Args:
+    state: of the arm, when it was trained.
+    every: training steps from one reward to the next.
+    ended: the arm should have ended at its plateau; where it had none, a last
+      entry says that its steps have ended it.
+  """
+  state = jax.device_get(state)
+  ends = state.ends
+  if ended and not converged(state):
+    rule = Rule(len(state.watch.rewards))
+    last = ends.by.shape[0] - 1
+    how = (state.step, trends.TIMER, *_trend(rule, state))
+    ends = trends.end(ends, last, True, *how)
+  return trends.record(ends, every)
+
+
+def _observe(rule: Rule, levels: int, state: State, reward) -> State:
+  """Curriculum.observe. It does nothing without a rule."""
+  if not rule.window:
+    return state
+  state = state._replace(watch=trends.saw(state.watch, reward))
+  due, *trend = trends.flat(rule, state.watch)
+  return _end(levels, state, due, trends.PLATEAU, *trend)
+
+
+def _trend(rule: Rule, state: State) -> tuple[jax.Array, jax.Array]:
+  """Slope and error of the last rewards; nan where there are too few."""
+  if not rule.window:
+    return jnp.float32(jnp.nan), jnp.float32(jnp.nan)
+  return trends.flat(rule, state.watch)[1:]
+
+
+def _end(levels: int, state: State, due, by: int, slope, error) -> State:
+  """Ends the present level where that is `due`; the last one ends once."""
+  level = state.schedule.level
+  due = due & (state.ends.by[level] == trends.GOES_ON)
+  after = State(
+    schedule=state.schedule._replace(level=jnp.minimum(level + 1, levels)),
+    step=state.step,
+    age=jnp.zeros_like(state.age),
+    watch=trends.anew(state.watch),
+    ends=trends.end(state.ends, level, due, state.step, by, slope, error),
   )
+  return _where(due, after, state)
 
 
 # `table` has the schedule of each level, see `_levels`.
@@ -214,43 +301,6 @@ def plateau(**settings) -> Curriculum:
 
 def _row(table: Schedule, level: jax.Array, explore: jax.Array) -> Schedule:
   return jax.tree.map(lambda row: row[level], table)._replace(explore=explore)
-
-
-def _relax(how: Plateau, table: Schedule, state: State, due: jax.Array):
-  """The next level, if it is `due` and there is one. -> State"""
-  due = due & (state.schedule.level < how.levels)
-  level = jnp.minimum(state.schedule.level + 1, how.levels)
-  fresh = _start(_row(table, level, state.schedule.explore))
-  return _where(due, fresh, state)
-
-
-def _update(
-  how: Plateau, table: Schedule, state: State, step: jax.Array
-) -> State:
-  """Curriculum.update: a level ends after `max_steps` at the latest."""
-  schedule = _row(table, state.schedule.level, _left(step, how.explore_steps))
-  state = state._replace(schedule=schedule, age=state.age + 1)
-  return _relax(how, table, state, state.age >= how.max_steps)
-
-
-def _judge(
-  how: Plateau, table: Schedule, state: State, reward: jax.Array
-) -> State:
-  """Curriculum.observe: a level ends where the smoothed reward is flat."""
-  reward = jnp.asarray(reward, jnp.float32)
-  first = state.seen == how.settle
-  average = how.decay * state.average + (1.0 - how.decay) * reward
-  average = jnp.where(first, reward, average)
-  better = first | (average > state.best + how.margin)
-  judged = state._replace(
-    average=average,
-    best=jnp.where(better, average, state.best),
-    waited=jnp.where(better, 0, state.waited + 1),
-  )
-  after = _where(state.seen >= how.settle, judged, state)
-  after = after._replace(seen=state.seen + 1)
-  flat = (after.waited >= how.patience) & (after.age >= how.min_steps)
-  return _where(jnp.isfinite(reward), _relax(how, table, after, flat), state)
 
 
 def _levels(
@@ -277,10 +327,12 @@ def _levels(
   return rows._replace(level=jnp.asarray(level, jnp.int32))
 
 
-def _start(schedule: Schedule) -> State:
-  """The state at the start of a level."""
-  zero, none = jnp.float32(0.0), jnp.int32(0)
-  return State(schedule, zero, zero, none, none, none)
+def _start(schedule: Schedule, rule: Rule, levels: int) -> State:
+  """The state of an arm before its first step."""
+  none = jnp.int32(0)
+  return State(
+    schedule, none, none, trends.begin(rule), trends.none_ended(levels)
+  )
 
 
 def _apart(state: State) -> State:
@@ -288,7 +340,8 @@ def _apart(state: State) -> State:
   return jax.tree.map(jnp.copy, state)
 
 
-def _where(condition: jax.Array, then: State, other: State) -> State:
+def _where(condition: jax.Array, then: Any, other: Any) -> Any:
+  """One of two trees."""
   return jax.tree.map(lambda a, b: jnp.where(condition, a, b), then, other)
 
 

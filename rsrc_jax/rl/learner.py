@@ -110,6 +110,7 @@ def make_step(
   bind: Callable[[Params, dict[str, Params]], Params] = lambda params, _: (
     params
   ),
+  observe: Callable[[Any, Metrics], Any] | None = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """Builds train_step(state, frozen, batch, given) -> (state, metrics).
 
@@ -129,6 +130,8 @@ def make_step(
       curriculum's `explore`.
     bind: (trained parameters, frozen) -> the parameters of the policy, for
       adapters on a frozen base.
+    observe: (curriculum's state, metrics of the step) -> its state after the
+      step; None: the step leaves it as it was given.
 
   The `frozen` parameters are read and never trained. They are an argument, so
   that the program does not hold them as constants and does not donate them with
@@ -184,10 +187,12 @@ def make_step(
     }
     # metrics.jsonl stores the level under this key.
     metrics["curriculum_phase"] = metrics.pop("level")
+    relaxed = given.curriculum
+    if observe is not None:
+      relaxed = observe(relaxed, metrics)
     return TrainState(
-      state.step + 1, params, opt_state, carry, given.curriculum, state.seed,
-      kept,
-    ), metrics  # fmt: skip
+      state.step + 1, params, opt_state, carry, relaxed, state.seed, kept
+    ), metrics
 
   return train_step
 

@@ -14,17 +14,28 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from rsrc_jax import rules
 from rsrc_jax.output import files
-from rsrc_jax.runtime import checksums, processes
+from rsrc_jax.runtime import checksums, processes, sharding
 from rsrc_jax.types import TrainState
 
 # Fields of a train state with another name in older checkpoints: new end of a
 # path -> old end.
 RENAMED = {".level": ".phase"}
+# The curriculum's state holds its schedule, which older checkpoints have too,
+# and what it has seen. Of that they have other leaves, which nothing reads.
+CURRICULUM, SCHEDULE = ".curriculum.", ".curriculum.schedule."
+FORMER = {
+  f"{CURRICULUM}{name}": dtype
+  for name, dtype in (
+    ("average", "float32"), ("best", "float32"), ("waited", "int32"),
+    ("age", "int32"), ("seen", "int32"),
+  )
+}  # fmt: skip
 # Of errors that say nothing about a checkpoint's content.
 PASSING = ("RESOURCE_EXHAUSTED", "MemoryError", "PERMISSION_DENIED",
            "PermissionError")  # fmt: skip
@@ -179,14 +190,22 @@ def _read(
   """The leaves of a checkpoint, and the state of the host, both checked.
 
   target: path -> ShapeDtypeStruct. Paths are read under their present names, or
-  else under those of older checkpoints.
+  else under those of older checkpoints. What the curriculum had not seen yet in
+  those begins at 0.
   """
+  own = {x for x in target if x.startswith(CURRICULUM)}
+  former = {
+    x: jax.ShapeDtypeStruct((), dtype, sharding=target[".step"].sharding)
+    for x, dtype in FORMER.items()
+    if own
+  }
 
-  def load(names):
+  def load(names, older=False):
+    wanted = {names[x]: target[x] for x in names}
     loaded = saver.manager.restore(
       step,
       args=ocp.args.Composite(
-        state=ocp.args.StandardRestore({names[x]: target[x] for x in target}),
+        state=ocp.args.StandardRestore(wanted | (former if older else {})),
         host=ocp.args.JsonRestore(),
       ),
     )
@@ -199,19 +218,30 @@ def _read(
         "an older version, and is read without a check of its content.",
         stacklevel=2,
       )
-    return {x: loaded["state"][names[x]] for x in target}, sealed.host
+    found = {x: _zeros(target[x]) for x in target}
+    found |= {x: loaded["state"][names[x]] for x in names}
+    return found, sealed.host
 
   now = {x: x for x in target}
-  old = {x: _old_name(x) for x in target}
   try:
     return load(now)
   except Exception as error:
-    if old == now:
+    if not own:
       raise
-    try:
-      return load(old)
-    except Exception:
-      raise error from None
+    kept = [x for x in target if x not in own or x.startswith(SCHEDULE)]
+    for paths, named, older in (
+      (target, _old_name, False),
+      (kept, lambda x: x, True),
+      (kept, _old_name, True),
+    ):
+      with contextlib.suppress(Exception):
+        return load({x: named(x) for x in paths}, older)
+    raise error from None
+
+
+def _zeros(like: jax.ShapeDtypeStruct) -> Any:
+  """An array of zeros in its place."""
+  return sharding.put(np.zeros(like.shape, like.dtype), like.sharding)
 
 
 def _old_name(path: str) -> str:

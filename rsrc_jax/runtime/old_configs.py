@@ -24,12 +24,22 @@ ADDED = {
 }
 
 
-# The same of settings inside a block: they are filled in where a run has it.
-ADDED_TO_BLOCKS = {
+# The same of settings inside a block: they are filled in where a run has it. The
+# levels of older runs ended by another rule: they are read as if the timer
+# alone had ended them.
+ADDED_IN = {
   "augment": {"ease": 0.0, "unannounced": 0.0, "cut": 0.0},
+  "curriculum": {"window": 0, "look": 10, "errors": 2.0},
   "loss": {"entropy_reference": 1.0, "hold": None},
   "pretrain": {"unannounced": 0.0},
 }
+# Settings of the former plateau rule, passed over whatever they were: a run
+# that has them can be read, and not gone on with.
+DROPPED = tuple(
+  f"curriculum.{x}"
+  for x in ("decay", "patience", "margin", "settle", "min_steps")
+)
+
 
 # What older runs call the loops of config.loop.
 OLD_LOOPS = {"train": "rsrc_jax.train", "refine": "rsrc_jax.recursive.loop"}
@@ -42,9 +52,11 @@ def upgraded(stored: dict[str, Any]) -> dict[str, Any]:
     ValueError: a removed setting had a value that can't be had any more.
   """
   found = {**ADDED, **_without_removed(stored, "")}
-  for block, fields in ADDED_TO_BLOCKS.items():
+  for block, lacking in ADDED_IN.items():
     if isinstance(found.get(block), dict):
-      found[block] = fields | found[block]
+      found[block] = {**lacking, **found[block]}
+  if "arms" in found:
+    found["arms"] = {x: _arm(arm) for x, arm in found["arms"].items()}
   return found | {"loop": OLD_LOOPS.get(found["loop"], found["loop"])}
 
 
@@ -57,6 +69,8 @@ def _without_removed(tree: dict[str, Any], prefix: str) -> dict[str, Any]:
       if below or not value:  # a block is gone with its last setting
         kept[key] = below
       continue
+    if name in DROPPED:
+      continue
     patterns = [x for x in REMOVED if fnmatch.fnmatchcase(name, x)]
     if not patterns:
       kept[key] = value
@@ -67,6 +81,15 @@ def _without_removed(tree: dict[str, Any], prefix: str) -> dict[str, Any]:
         "its environment.json names."
       )
   return kept
+
+
+def _arm(arm: Any) -> Any:
+  """An arm without overrides of settings that were dropped."""
+  pairs = isinstance(arm, dict) and arm.get("overrides")
+  if not pairs or not any(x[0] in DROPPED for x in pairs):
+    return arm
+  kept = [x for x in pairs if x[0] not in DROPPED]
+  return arm | {"overrides": type(pairs)(kept)}
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

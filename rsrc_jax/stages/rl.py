@@ -36,6 +36,9 @@ def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
   prepare, write = writer.make(setup, config, arm.write)
   pattern = make_pattern(setup, config, arm.pattern)
   relax, every = make_curriculum(config)
+  # A rule writes the codes of some arms: they have no reward.
+  watches = bool(relax.rule.window) and not writer.rule
+  observed = observe_of(arm.pattern, relax) if watches and not every else None
   levels, played = mixture(setup, config, name, pattern)
   tx = learner.optimizer(
     steps=config.steps * config.updates, **config.optimizer
@@ -49,19 +52,28 @@ def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
   programs = {} if programs is None else programs
   # An arm that starts from another has that one's parameters as an argument.
   later = start_of(setup.config, name) != "base"
-  alike = (*played, bool(levels), later, numbers.static(flat, given))
+  seen = (relax.rule, relax.levels, observed is None)
+  alike = (*played, bool(levels), later, seen, numbers.static(flat, given))
   if alike not in programs:
     programs[alike] = {
       kind: stage.jit_step(
         setup,
-        make_step(setup, config, one, tx, bind, kind if levels else None),
+        make_step(
+          setup,
+          config,
+          one,
+          tx,
+          bind,
+          kind if levels else None,
+          observed if kind == arm.pattern else None,
+        ),
         init,
       )
       for kind, one in played.items()
     }
   steps = programs[alike]
   observe = None
-  if observed := every and not writer.rule:
+  if looks := every and not writer.rule:
     observe = watch.make_observe(
       setup, config, arm.pattern, relax, prepare, bind, bool(levels)
     )
@@ -81,7 +93,11 @@ def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
     english=writer.english,
     reads_base=writer.reads_base,
     observe=observe,
-    observe_every=every if observed else 0,
+    observe_every=every if looks else 0,
+    ends_every=ends_every(arm, relax.rule, every),
+    plateaus=(
+      functools.partial(plateaus, arm, max(every, 1)) if watches else None
+    ),
     bind=bind,
     start=start_of(setup.config, name),
     programs=steps if levels else {},
@@ -195,7 +211,7 @@ def make_curriculum(config) -> tuple[curriculum.Curriculum, int]:
   """The curriculum, and the number of steps between held-out rewards.
 
   Raises:
-    ValueError: an unknown curriculum, or a plateau without held-out rewards.
+    ValueError: an unknown curriculum.
   """
   block = config.curriculum.to_dict()
   name, every = block.pop("name"), block.pop("every")
@@ -203,11 +219,6 @@ def make_curriculum(config) -> tuple[curriculum.Curriculum, int]:
   if name not in kinds:
     raise ValueError(
       f"config.curriculum.name={name!r} is not in {list(kinds)}."
-    )
-  if name == "plateau" and every < 1:
-    raise ValueError(
-      f"config.curriculum.every={every}: a plateau needs held-out "
-      "rewards; give the steps between two measurements, at least 1."
     )
   return kinds[name](**block), every
 
@@ -220,8 +231,47 @@ def make_hold(config) -> entropy.Controller | None:
   return entropy.make(steps=config.steps, **block.to_dict())
 
 
-def make_step(setup, config, pattern, tx, bind, carry) -> Callable:
-  """The learner's step. carry: the pattern's name, if there are several."""
+def observe_of(name: str, relax: curriculum.Curriculum) -> Callable:
+  """learner.make_step's `observe`: the reward that a pattern reports.
+
+  Raises:
+    ValueError: it reports none; when it is called.
+  """
+
+  def observe(state, metrics):
+    if "reward" not in metrics:
+      raise ValueError(
+        f"config.curriculum.window={relax.rule.window}: the plateau rule sees "
+        f"the metric 'reward', which the pattern {name!r} does not report; add "
+        "it to Episode.metrics, or set the window to 0."
+      )
+    return relax.observe(state, metrics["reward"])
+
+  return observe
+
+
+def ends_every(arm, rule: curriculum.Rule, every: int) -> int:
+  """Stage.ends_every: the steps from one look of the plateau rule to the next.
+
+  0 for an arm that ends after its steps.
+  """
+  by_plateau = arm.get("until", "steps") == "plateau"
+  return rule.look * max(every, 1) * by_plateau
+
+
+def plateaus(arm, every: int, state: TrainState) -> list:
+  """Stage.plateaus: how the levels of a trained arm have ended."""
+  ended = arm.get("until", "steps") == "plateau"
+  return curriculum.record(state.curriculum, every, ended=ended)
+
+
+def make_step(
+  setup, config, pattern, tx, bind, carry, observe=None
+) -> Callable:
+  """The learner's step.
+
+  carry: the pattern's name, if there are several. observe: learner.make_step's.
+  """
   roles = setup.roles | dict(pattern.roles)
   loss = {k: v for k, v in config.loss.to_dict().items() if k != "hold"}
   step = learner.make_step(
@@ -236,5 +286,6 @@ def make_step(setup, config, pattern, tx, bind, carry) -> Callable:
     kl=config.kl,
     hold=make_hold(config),
     bind=bind,
+    observe=observe,
   )
   return mixing.with_own_carry(step, carry) if carry else step

@@ -10,6 +10,7 @@ import numpy as np
 
 from rsrc_jax.build.setup import Setup
 from rsrc_jax.models import lora
+from rsrc_jax.rl import curriculum
 from rsrc_jax.runtime import sharding
 from rsrc_jax.types import Metrics, Params, Tokens, TrainState
 
@@ -56,6 +57,11 @@ class Stage(NamedTuple):
   # (state, frozen, held-out batch) -> (state, metrics), without learning
   observe: Callable[..., tuple[TrainState, Metrics]] | None = None
   observe_every: int = 0  # steps; 0: never
+  # Steps from one moment at which it may end before `steps`, where its
+  # curriculum says that it has converged, to the next; 0: after `steps` alone.
+  ends_every: int = 0
+  # The last state -> how its levels have ended; None: nothing looks for it.
+  plateaus: Callable[[TrainState], list[dict[str, Any]]] | None = None
   # (trained parameters, frozen) -> the policy's parameters
   bind: Callable[[Params, dict[str, Params]], Params] = as_trained
   start: str = "base"  # the stage whose parameters it starts from
@@ -69,6 +75,10 @@ class Stage(NamedTuple):
   def sections(self) -> tuple[str, ...]:
     """The sections of the ledger of its own roles."""
     return tuple(dict.fromkeys(role.scope for _, role in self.roles))
+
+  def at_its_plateau(self, state: TrainState) -> bool:
+    """Whether it has ended before `steps`. It waits for the device."""
+    return bool(self.ends_every and curriculum.converged(state.curriculum))
 
 
 def frozen_of(stage: Stage, trained: dict[str, Params]) -> dict[str, Params]:

@@ -28,7 +28,7 @@ from rsrc_jax.runtime import (
 )
 from rsrc_jax.stages import closed_form
 from rsrc_jax.stages.stage import Stage
-from rsrc_jax.types import Metrics, Params, TrainState
+from rsrc_jax.types import Given, Metrics, Params, TrainState
 
 Counts = dict[str, flops.Count]  # by program; "given" makes the controls
 
@@ -58,8 +58,9 @@ class Lane(NamedTuple):
 
   @property
   def done(self) -> bool:
-    """Whether all steps are made."""
-    return self.step >= self.stage.steps
+    """Whether all steps are made, or its curriculum has ended it before."""
+    made = self.step >= self.stage.steps
+    return made or self.stage.at_its_plateau(self.state)
 
 
 def open_lane(
@@ -156,6 +157,7 @@ def boundary(lane: Lane) -> int:
   config, stage = lane.shared.setup.config, lane.stage
   every = [config.log_every, config.eval.every, config.checkpoint.every]
   every += [stage.observe_every] if stage.observe else []
+  every += [stage.ends_every] if stage.ends_every else []
   return min(stage.steps, *((lane.step // n + 1) * n for n in every))
 
 
@@ -172,7 +174,7 @@ def advance(lane: Lane, until: int, counts: Counts) -> Lane:
       batch = sharding.rows(shared.setup.mesh, next(lane.stream))
       controls = stage.controls(state, lane.frozen, batch)
       name = (
-        stage.draw_pattern(step, level(state)) if stage.draw_pattern else ""
+        stage.draw_pattern(step, level(controls)) if stage.draw_pattern else ""
       )
       play = stage.programs[name] if name else stage.step
       state, metrics = play(state, lane.frozen, batch, controls)
@@ -193,9 +195,9 @@ def moved(lane: Lane, state: TrainState, found: list[Metrics]) -> Lane:
   )
 
 
-def level(state: TrainState) -> int:
-  """The level of the curriculum. It waits for the device."""
-  return int(state.curriculum.schedule.level)
+def level(given: Given) -> int:
+  """The level of the curriculum at a step. It waits for the device."""
+  return int(given.curriculum.schedule.level)
 
 
 def executed(
@@ -220,9 +222,9 @@ def settle(lane: Lane, *, stopping: bool = False) -> Lane:
       logged or saved.
     OSError: a file can't be written; the lane was saved if that could be.
   """
+  lane, valid = _settled(lane)
   saved = lane.done or stopping
   saved |= lane.step % lane.shared.setup.config.checkpoint.every == 0
-  lane, valid = _settled(lane)
   error = lane.shared.run.log.failed or lane.shared.ledger.failed
   alone = processes.count() == 1  # several would have to agree on it
   if saved or (error and alone):

@@ -145,6 +145,52 @@ def test_overrides_of_an_arm_are_checked_and_the_arm_is_named(overrides, said):
   setup.prepare(config)
 
 
+FLAT = {
+  "curriculum.window": 90, "curriculum.steps": 100, "optimizer.decay": 0.0,
+}  # fmt: skip
+
+
+def early(**changes):
+  """The default with an arm that ends at its plateau."""
+  config = configs.load_config("tiny", **(FLAT | {"only": "code"} | changes))
+  config.arms.code.until = "plateau"
+  return config
+
+
+@pytest.mark.parametrize(
+  "changes, said",
+  [
+    ({"optimizer.decay": 0.3}, "config.optimizer.decay=0.3 lowers"),
+    ({"curriculum.window": 0}, "config.curriculum.window=0 is no plateau rule"),
+    ({"steps": 189}, "config.steps=189 is over .* takes 190 steps"),
+    ({"steps": 369, "curriculum.every": 3}, "takes 370 steps"),
+    ({"arms.code.pattern": "extract"}, "pattern='extract' has no reward"),
+  ],
+)
+def test_an_arm_that_cannot_end_at_a_plateau_is_refused(changes, said):
+  setup.prepare(early())
+  with pytest.raises(ValueError, match=said) as error:
+    setup.prepare(early(**changes))
+  found = str(error.value)
+  assert found.startswith("config.arms.code.until='plateau'")
+  assert "\n" not in found
+
+
+def test_until_is_one_of_two_and_a_mixture_needs_looks():
+  config = early()
+  config.arms.code.until = "converged"
+  with pytest.raises(ValueError, match=r"until='converged' must be one of"):
+    setup.prepare(config)
+  mixed = configs.load_config(
+    "mixed", **{"curriculum.max_steps": 1_000, "optimizer.decay": 0.0}
+  )
+  mixed.arms.mixed.until = "plateau"
+  with pytest.raises(ValueError, match=r"config\.curriculum\.every=0 sees"):
+    setup.prepare(mixed)
+  mixed.curriculum.every = 2
+  setup.prepare(mixed)
+
+
 def test_an_override_may_add_what_a_make_takes():
   config = configs.load_config("tiny")
   config.arms.code.overrides = (("patterns.cdv.imitate", True),)

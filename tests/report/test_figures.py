@@ -5,7 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from rsrc_jax.report import arms, figures, numbers, style
+from rsrc_jax.report import (
+  arms,
+  figures,
+  numbers,
+  run_files,
+  style,
+  training_section,
+)
 from rsrc_jax.report.series import series
 
 
@@ -64,3 +71,62 @@ def test_intervals_share_a_power_of_ten():
   assert spread(math.inf, math.inf, math.inf) == "∞"
   assert spread(3.0, None, None) == "3.00" and numbers.spread(None) == "—"
   assert numbers.count(1_234_567) == "1,234,567"
+
+
+def watched(every=0):
+  """A run whose arm relaxed at its plateau once, and once by the timer."""
+  config = {
+    "curriculum": {"every": every, "window": 4},
+    "arms": {"code": {"overrides": [["curriculum.window", 10]]}},
+  }
+  key, split = ("held_reward", "held") if every else ("reward", "train")
+  metrics = [
+    {"phase": "code", "split": split, "step": i, key: 0.5 + i / 1_000}
+    for i in range(1, 61)
+  ]
+  ends = [
+    {"step": 30, "by": "plateau", "slope": 1e-3, "error": 2e-3},
+    {"step": 60, "by": "timer", "slope": None, "error": None},
+  ]
+  summary = {"plateaus": {"code": ends, "english_rl": []}}
+  return run_files.of(config=config, metrics=metrics, summary=summary)
+
+
+@pytest.mark.parametrize("every", [0, 2])
+def test_plateaus_show_what_the_rule_saw(every):
+  """A line through the mean of its window, its slope, and the noise about it.
+
+  The window of the arm is 10 rewards: the last 10 steps, or 20 of them. Error
+  .002 a step is e = .002 every a reward, whose noise is e sqrt(10 99 / 12).
+  """
+  run = watched(every)
+  assert list(figures.makers(run))[-1] == "plateaus"
+  left, right = figures.makers(run)["plateaus"]().axes
+  reward, first, line, second = left.lines
+  assert len(reward.get_xdata()) == 60
+  back = 10 * max(every, 1)
+  np.testing.assert_array_equal(line.get_xdata(), [30 - back, 30])
+  middle = 0.5 + np.arange(31 - back, 31).mean() / 1_000
+  low, high = line.get_ydata()
+  np.testing.assert_allclose(high - low, back / 1_000)
+  (band,) = left.collections
+  spread = np.ptp(band.get_paths()[0].vertices[:, 1]) - (high - low)
+  noise = 2e-3 * max(every, 1) * np.sqrt(10 * 99 / 12)
+  np.testing.assert_allclose(spread, 2 * noise, rtol=1e-6)
+  np.testing.assert_allclose(np.interp(30.5 - back / 2, *line.get_data()),
+                             middle, rtol=1e-6)  # fmt: skip
+  # Where levels ended, and by what; the other arm logged nothing.
+  assert [x.get_xdata()[0] for x in (first, second)] == [30, 60]
+  assert [x.get_linestyle() for x in (first, second)] == ["-", ":"]
+  assert [x.get_text() for x in left.texts] == ["plateau", "timer"]
+  assert right.texts[0].get_text() == "nothing recorded"
+  assert "plateaus" not in figures.makers(run_files.of())
+
+
+def test_plateaus_stand_in_the_section_of_training(tmp_path):
+  svg = style.save("plateaus", figures.makers(watched())["plateaus"], tmp_path)
+  html = training_section.training(
+    watched()._replace(drawings={"plateaus": svg})
+  )
+  assert "<figure>" in html and "no longer above its own standard" in html
+  assert "<figure>" not in training_section.training(watched())

@@ -1,8 +1,8 @@
 """Schedules that relax: their ends, their direction, what they refuse.
 
-`replay` drives a curriculum as a run does: an update every step and, where the
-curve has a reward, an observation after it. Rewards are dyadic fractions, so
-that averages and margins meet to the bit.
+`replay` drives a curriculum as a run does: an update before every step and,
+where the curve has a reward, an observation after it. The rule itself has
+test_plateau.py.
 """
 
 import functools
@@ -16,11 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsrc_jax.rl import curriculum
+from rsrc_jax.rl import plateau as trends
 from rsrc_jax.runtime import checkpoint
 from rsrc_jax.types import TrainState
 
 settled = settings(deadline=None, max_examples=50)
 RELAXED = ("hidden", "inject", "ban", "bonus")
+LINEAR = dict(hidden=0.5, steps=3, explore_steps=0)
 
 
 def at(schedule, step):
@@ -28,18 +30,16 @@ def at(schedule, step):
 
 
 def plateau(**overrides):
-  """No smoothing, nothing ignored, no limits: what a test adds is its point."""
+  """Three rewards, a look at each, no error allowed, hardly a timer."""
   return curriculum.plateau(
     **dict(
       hidden=0.5,
       levels=2,
       temperature=2.0,
       budgets=0.25,
-      decay=0.0,
-      patience=2,
-      margin=0.0,
-      settle=0,
-      min_steps=0,
+      window=3,
+      look=1,
+      errors=0.0,
       max_steps=10_000,
       explore_steps=4,
     )
@@ -49,8 +49,8 @@ def plateau(**overrides):
 
 # One compilation for each setting and length.
 @functools.cache
-def _replay(fields):
-  relax = plateau(**dict(fields))
+def _replay(fields, make=plateau):
+  relax = make(**dict(fields))
 
   def one(state, x):
     step, reward, told = x
@@ -64,21 +64,33 @@ def _replay(fields):
   return jax.jit(lambda state, xs: jax.lax.scan(one, state, xs)), relax
 
 
-def replay(curve, **overrides):
+def replay(curve, make=plateau, **overrides):
   """States after each step, [steps]. None in the curve is not reported."""
-  run, relax = _replay(tuple(sorted(overrides.items())))
+  run, relax = _replay(tuple(sorted(overrides.items())), make)
   told = np.array([reward is not None for reward in curve])
   rewards = np.array([reward or 0.0 for reward in curve], np.float32)
   steps = np.arange(len(curve), dtype=np.int32)
   return run(relax.init(), (steps, rewards, told))[1]
 
 
-def changes(curve, **overrides):
-  """After which steps, from 1, the level had gone up."""
-  levels = np.asarray(replay(curve, **overrides).schedule.level)
-  rises = np.diff(levels, prepend=0)
-  assert set(rises) <= {0, 1}
-  return (np.flatnonzero(rises) + 1).tolist()
+def last(states):
+  return jax.tree.map(lambda x: np.asarray(x)[-1], states)
+
+
+def ended(curve, **overrides):
+  """Of each level that has ended: after how many steps, and by what."""
+  states = replay(curve, **overrides)
+  levels = np.asarray(states.schedule.level)
+  assert set(np.diff(levels, prepend=0)) <= {0, 1}
+  return [(x["step"], x["by"]) for x in curriculum.record(last(states))]
+
+
+def plateaus(*steps):
+  return [(step, "plateau") for step in steps]
+
+
+def timers(*steps):
+  return [(step, "timer") for step in steps]
 
 
 def test_linear_by_hand():
@@ -122,7 +134,7 @@ def test_linear_is_the_closed_form_to_the_bit(hidden, steps, explore, step):
   schedule = curriculum.linear(
     hidden=hidden, steps=steps, explore_steps=explore
   )
-  found = schedule.update(None, jnp.int32(step)).schedule
+  found = at(schedule, jnp.int32(step))
   assert found.hidden == f32(hidden) * left(steps)
   assert found.explore == left(explore)
   assert found.inject == found.ban == found.bonus == left(steps)
@@ -154,119 +166,121 @@ def test_linear_is_of_the_step_alone():
   state = schedule.init()
   for step in range(4):
     state = schedule.observe(schedule.update(state, np.int32(step)), 1.0)
-  chex.assert_trees_all_equal(state, schedule.update(None, np.int32(3)))
-  assert not any(state[1:])
+  chex.assert_trees_all_equal(
+    state, schedule.update(schedule.init(), np.int32(3))
+  )
+  # Without a rule it has seen nothing.
+  assert state.watch.rewards == () and state.watch.seen == 0 == state.age
+  assert state.step == 4 and not curriculum.converged(state)
 
 
-def test_a_step_up_then_flat():
-  """Average 1/2, margin 1/8, patience 2, one observation ignored a level.
+def test_a_level_ends_at_a_plateau_and_the_window_begins_anew():
+  """Flat from the start: three rewards a level, and the last one ends once."""
+  assert ended([1] * 12) == plateaus(3, 6, 9)
+  levels = np.asarray(replay([1] * 12).schedule.level)
+  np.testing.assert_array_equal(levels, [0, 0, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2])
+  # The schedule is that of the level from the next step on.
+  hidden = np.asarray(replay([1] * 12).schedule.hidden)
+  np.testing.assert_array_equal(hidden, [0.5] * 3 + [0.25] * 3 + [0] * 6)
 
-  rewards   0    0   1     1     1     1       1       1
-  average   -    0   1/2   3/4   7/8   15/16   31/32   63/64
-  best      -    0   1/2   3/4   3/4   15/16   15/16   15/16
-  waited    -    0   0     0     1     0       1       2
 
-  7/8 does not exceed 3/4 + 1/8, 15/16 does; 1 + 1/16 is out of reach: the level
-  ends at step 8. Each later one ignores 1, has its best at the next and waits
-  for 2: 4 steps.
+def test_a_relaxation_that_lifts_the_reward_is_not_held_against_a_level():
+  """Levels of 4, 8, 8: had the window kept the 4s, the second would rise.
+
+  Steps 4 to 6 see 4 8 8, 8 8 8 or 4 4 8; what they see is 8 8 8 alone, so that
+  the second level ends as soon as it has three rewards.
   """
-  curve = [0, 0, *[1] * 14]
-  options = dict(decay=0.5, margin=0.125, settle=1, levels=3)
-  assert changes(curve, **options) == [8, 12, 16]
-  # Without the margin each average is a new best until float32 meets 1.
-  assert changes(curve, **options | {"margin": 0.0}) == []
-  states = replay(curve[:6], **options)
-  average = [0, 0, 0.5, 0.75, 0.875, 0.9375]
-  np.testing.assert_array_equal(states.average, average)
-  np.testing.assert_array_equal(states.best, [0, 0, 0.5, 0.75, 0.75, 0.9375])
-  np.testing.assert_array_equal(states.waited, [0, 0, 0, 0, 1, 0])
-  np.testing.assert_array_equal(states.seen, [1, 2, 3, 4, 5, 6])
+  assert ended([4, 4, 4, 8, 8, 8, 8, 8, 8]) == plateaus(3, 6, 9)
+  states = replay([4, 4, 4, 8, 8])
+  np.testing.assert_array_equal(states.watch.rewards[3], [0, 0, 8])
+  np.testing.assert_array_equal(states.watch.seen, [1, 2, 0, 1, 2])
+  np.testing.assert_array_equal(states.watch.count, [1, 2, 3, 4, 5])
 
 
-def test_noise_about_a_flat_reward():
-  """Rewards -1, 1, -1, 1, ...: a raw reward beats its best just once.
-
-  Raw, margin 1: best -1, then 1 > 0 is better, then waits at 3 and 4: [4].
-  Average 1/2: -1, 0, -1/2, 1/4, -3/8; with margin 1, 0 > 0 is no improvement,
-  so steps 2 and 3 are the waits: [3]. With margin 1/8: 0 is better, -1/2 waits,
-  1/4 > 1/8 is better, -3/8 waits, 5/16 > 3/8 is not: [6].
-  """
-  curve = [-1, 1] * 4
-  assert changes(curve, levels=1, margin=1) == [4]
-  assert changes(curve, levels=1, margin=1, decay=0.5) == [3]
-  assert changes(curve, levels=1, margin=0.125, decay=0.5) == [6]
+def test_a_rise_ends_where_it_ends():
+  """0 to 4 rise; 3 4 4 still does, and 4 4 4 is flat: after 7 steps."""
+  curve = [0, 1, 2, 3, 4, 4, 4, 4, 4, 4]
+  assert ended(curve) == plateaus(7, 10)
+  slope = np.asarray(replay(curve).ends.slope)[-1]
+  np.testing.assert_array_equal(slope, [0, 0, 0])
 
 
-def test_a_sawtooth():
-  """0 1 2 3 quarters, again and again: no tooth is above the first one's tip.
-
-  Best 3/4 at step 4; the fourth wait is the second tip, at 8. The next level
-  starts at its own foot: 0 is best at 9, 3/4 at 12, and the wait ends at 16.
-  Patience 5 lasts a step beyond the tip, at 9; that level begins with 1/4 at
-  10, has its best at 12 and ends at 17.
-  """
-  curve = [0, 0.25, 0.5, 0.75] * 5
-  assert changes(curve, patience=4) == [8, 16]
-  assert changes(curve, patience=5) == [9, 17]
+def test_looks_come_at_stated_intervals():
+  """Of 4 steps: at 4 the window is full; then at 8 and at 12."""
+  assert ended([1] * 13, look=4) == plateaus(4, 8, 12)
+  # A reward that is seen every third step: the third one after 9 steps.
+  told = [1 if step % 3 == 0 else None for step in range(1, 28)]
+  assert ended(told) == plateaus(9, 18, 27)
+  assert ended(told, look=2) == plateaus(12, 24)
 
 
-def test_a_slow_ramp():
-  """1/64 an observation against a margin of 1/8: better at the ninth one.
-
-  The eighth is above the best by 1/8 sharp, which does not count, so patience 8
-  ends levels of 9 and patience 9 none. What crawls is a plateau by the limit.
-  """
+def test_the_timer_ends_what_rises():
+  """7 steps a level, the last of which has no limit."""
   curve = [i / 64 for i in range(40)]
-  ramp = dict(margin=0.125, levels=3)
-  assert changes(curve, **ramp, patience=8) == [9, 18, 27]
-  assert changes(curve, **ramp, patience=9) == []
-  assert changes(curve, **ramp, patience=9, max_steps=15) == [15, 30]
+  assert ended(curve, max_steps=7) == timers(7, 14)
+  ends = last(replay(curve, max_steps=7)).ends
+  np.testing.assert_array_equal(ends.slope, [1 / 64, 1 / 64, 0])
+  np.testing.assert_array_equal(ends.error, [0, 0, 0])
+  # A plateau that comes first starts the timer anew.
+  assert ended([1] * 3 + curve, max_steps=7) == [
+    *plateaus(3), *timers(10),
+  ]  # fmt: skip
 
 
-def test_a_level_that_is_never_reported_ends_by_its_length():
-  assert changes([None] * 30, max_steps=7, levels=3) == [7, 14, 21]
-  assert changes([float("nan")] * 30, max_steps=7, levels=3) == [7, 14, 21]
-  # The last one has no limit, and goes on being aged and watched.
-  ages = np.asarray(replay([None] * 30, max_steps=7, levels=3).age)
-  np.testing.assert_array_equal(ages[20:], range(10))
-  waited = np.asarray(replay([1] * 12, levels=1).waited)
-  np.testing.assert_array_equal(waited[3:], range(9))
+def test_a_level_lasts_as_many_steps_as_its_timer_says():
+  ages = np.asarray(replay([None] * 20, max_steps=7).age)
+  np.testing.assert_array_equal(ages[:15], [*range(1, 8)] * 2 + [1])
+  assert ages[-1] == 6  # of the last level, which has no limit
+  levels = np.asarray(replay([None] * 20, max_steps=7).schedule.level)
+  assert np.flatnonzero(np.diff(levels)).tolist() == [6, 13]
 
 
-def test_what_is_not_finite_is_not_seen():
-  """Nor does it end the wait of others: the same curve with gaps, as long."""
-  curve = [1, float("nan"), 1, float("inf"), None, 1, -float("inf"), 1]
-  assert changes(curve, levels=1) == [6]
-  assert np.isfinite(replay(curve, levels=1).average).all()
+def test_what_is_never_reported_ends_by_the_timer():
+  assert ended([None] * 20, max_steps=7) == timers(7, 14)
+  assert ended([float("nan")] * 20, max_steps=7) == timers(7, 14)
+  record = curriculum.record(last(replay([None] * 20, max_steps=7)))
+  assert {(x["slope"], x["error"]) for x in record} == {(None, None)}
+  # So does everything without a rule.
+  assert ended([1] * 20, max_steps=7, window=0) == timers(7, 14)
 
 
-def test_a_level_is_not_cut_short():
-  """Flat: the wait is over after 3 observations, the level after 5 steps."""
-  assert changes([1] * 12, levels=3) == [3, 6, 9]
-  assert changes([1] * 12, levels=3, min_steps=5) == [5, 10]
-  # Observed every third step, it ends at the first observation from 5 on.
-  told = [1 if step % 3 == 0 else None for step in range(1, 22)]
-  assert changes(told, levels=3, min_steps=5) == [9, 18]
-  # An improvement before the least length is over starts the wait again.
-  assert changes([1, 1, 1, 2, 2, 2, 2], levels=1, min_steps=5) == [6]
+def test_an_arm_that_should_end_at_its_plateau_says_by_what_it_ended():
+  flat = last(replay([1] * 12))
+  assert curriculum.converged(flat)
+  assert curriculum.record(flat, ended=True) == curriculum.record(flat)
+  rising = last(replay([1] * 6 + [i / 64 for i in range(20)]))
+  assert not curriculum.converged(rising)
+  assert curriculum.record(rising, every=2) == [
+    {"step": step, "by": "plateau", "slope": 0.0, "error": 0.0}
+    for step in (3, 6)
+  ]
+  assert curriculum.record(rising, every=2, ended=True)[-1] == {
+    "step": 26, "by": "timer", "slope": 1 / 128, "error": 0.0,
+  }  # fmt: skip
 
 
-def test_a_jump_at_a_relaxation_is_not_held_against_the_next_level():
-  """Phase 0 ends at step 3 with best 4. Then 9 (ignored), 0, 1, 2, 3.
-
-  Against 4, or against the ignored 9, none would be an improvement and the
-  level would end at 6; against its own first, 0, each of them is.
-  """
-  curve = [4, 4, 4, 9, 0, 1, 2, 3, 3, 3]
-  assert changes([0, *curve], settle=1) == [4, 11]
-  states = replay([0, *curve], settle=1)
-  assert (states.average[4], states.best[5], states.average[5]) == (0, 0, 0)
+def test_linear_tells_a_plateau_after_its_last_constraint():
+  """Flat all along, relaxed from step 5 on: three rewards of steps 5, 6, 7."""
+  make = functools.partial(
+    curriculum.linear, hidden=0.5, steps=5, explore_steps=9, window=3, look=1,
+    errors=0.0,
+  )  # fmt: skip
+  states = replay([1] * 12, make)
+  (record,) = curriculum.record(last(states))
+  assert (record["step"], record["by"]) == (8, "plateau")
+  assert curriculum.converged(last(states))
+  np.testing.assert_array_equal(states.watch.seen[:8], [1] * 5 + [1, 2, 0])
+  # The schedule is the line that it is without a rule.
+  plain = replay([1] * 12, functools.partial(
+    curriculum.linear, hidden=0.5, steps=5, explore_steps=9
+  ))  # fmt: skip
+  chex.assert_trees_all_equal(states.schedule, plain.schedule)
 
 
 def test_levels_are_equal_steps_down_to_nothing():
-  """Phase p of 4: 1 - p/4 of the start; halves and quarters, so exact."""
-  states = replay([None] * 9, levels=4, max_steps=2, hidden=0.5)
-  found = jax.tree.map(lambda x: np.asarray(x[1::2]), states.schedule)
+  """Level p of 4: 1 - p/4 of the start; halves and quarters, so exact."""
+  states = replay([None] * 9, levels=4, max_steps=2, hidden=0.5, window=0)
+  found = jax.tree.map(lambda x: np.asarray(x[2::2]), states.schedule)
   np.testing.assert_array_equal(found.level, [1, 2, 3, 4])
   np.testing.assert_array_equal(found.hidden, [0.375, 0.25, 0.125, 0])
   for name in ("inject", "ban", "bonus"):
@@ -292,19 +306,23 @@ rewards = st.one_of(st.none(), st.floats(-2, 2, width=32))
 @settled
 @given(
   st.lists(rewards, min_size=60, max_size=60),
-  st.sampled_from([(0, 5, 0, 0.0), (3, 9, 1, 0.5), (6, 6, 2, 0.75)]),
+  st.sampled_from([(3, 9, 1, 0.0), (4, 11, 2, 2.0), (6, 6, 3, 0.5)]),
 )
 def test_never_flaps(curve, setting):
-  """Whatever is reported, every level lasts min to max steps, and they end."""
-  least, most, settle, decay = setting
+  """Whatever is reported, every level lasts window to timer, and they end."""
+  window, most, look, errors = setting
   options = dict(
-    min_steps=least, max_steps=most, settle=settle, decay=decay, patience=1,
+    window=window, max_steps=most, look=look, errors=errors,
     levels=5, hidden=0.7, temperature=1.3, budgets=0.1,
   )  # fmt: skip
-  ends = changes(curve, **options)  # asserts that a level rises by 1 or not
-  lengths = np.diff([0, *ends])
-  assert len(ends) == 5
-  assert lengths.min() >= least and lengths.max() <= most
+  found = ended(curve, **options)  # asserts that a level rises by 1 or not
+  lengths = np.diff([0, *(step for step, _ in found[:5])])
+  assert len(found) in (5, 6)
+  assert lengths.min() >= window and lengths.max() <= most
+  # A plateau is found at a look alone, and what a timer ends is as long as it.
+  for length, (step, by) in zip(lengths, found, strict=False):
+    told = sum(x is not None for x in curve[:step])
+    assert told % look == 0 if by == "plateau" else length == most
   found = replay(curve, **options).schedule
   for name in (*RELAXED, "temperature"):
     assert (np.diff(getattr(found, name)) <= 0).all()
@@ -315,8 +333,8 @@ def test_never_flaps(curve, setting):
 
 NOISY = np.random.default_rng(0).normal(size=40).astype(np.float32)
 SETTING = dict(
-  decay=0.7, margin=0.05, settle=1, levels=3, min_steps=4, max_steps=15,
-  hidden=0.9, temperature=1.3, budgets=0.1, explore_steps=30,
+  window=4, look=2, errors=1.0, levels=3, max_steps=12, hidden=0.9,
+  temperature=1.3, budgets=0.1, explore_steps=30,
 )  # fmt: skip
 
 
@@ -331,7 +349,9 @@ def drive(relax, state, steps, update, observe):
 @pytest.mark.parametrize("kind", ["plateau", "linear"])
 def test_jit_and_a_checkpoint_change_nothing(kind, tmp_path):
   """Buffers are donated, as a training step does with its state."""
-  linear = dict(hidden=0.9, steps=25, explore_steps=30)
+  linear = dict(
+    hidden=0.9, steps=25, explore_steps=30, window=4, look=1, errors=2.0
+  )
   relax = (
     curriculum.linear(**linear) if kind == "linear" else plateau(**SETTING)
   )
@@ -341,6 +361,8 @@ def test_jit_and_a_checkpoint_change_nothing(kind, tmp_path):
   jitted = drive(relax, relax.init(), range(40), update, observe)
   chex.assert_trees_all_close(jitted, plain, rtol=1e-6)
   assert plain.schedule.level == jitted.schedule.level == 3 * (kind[0] == "p")
+  np.testing.assert_array_equal(jitted.ends.step, plain.ends.step)
+  assert (np.asarray(plain.ends.by) != trends.GOES_ON).any()
 
   half = drive(relax, relax.init(), range(17), update, observe)
   wrap = lambda s: TrainState(
@@ -357,18 +379,40 @@ def test_jit_and_a_checkpoint_change_nothing(kind, tmp_path):
   chex.assert_trees_all_equal(resumed, jitted)
 
 
+def test_seeds_in_one_program_end_each_at_its_own_step():
+  """vmap of two arms: one is flat at once, the other after 8 steps."""
+  run, relax = _replay(())
+  curves = np.float32([[1] * 12, [*range(8), *[7] * 4]])
+  steps, told = np.arange(12, dtype=np.int32), np.ones(12, bool)
+  both = jax.vmap(lambda x: run(relax.init(), (steps, x, told))[0])(curves)
+  for i, (curve, known) in enumerate(
+    zip(curves, (plateaus(3, 6, 9), plateaus(10)), strict=True)
+  ):
+    mine = jax.tree.map(lambda x, i=i: np.asarray(x)[i], both)
+    assert [(x["step"], x["by"]) for x in curriculum.record(mine)] == known
+    chex.assert_trees_all_close(mine, last(replay(curve)), rtol=1e-6)
+
+
 @pytest.mark.parametrize("make", [
   plateau,
-  functools.partial(curriculum.linear, hidden=0.5, steps=3, explore_steps=0),
+  functools.partial(plateau, window=0),
+  functools.partial(curriculum.linear, **LINEAR),
+  functools.partial(curriculum.linear, **LINEAR, window=5),
 ])  # fmt: skip
 def test_states_keep_their_types(make):
   relax = make()
   state = relax.init()
-  floats = [x.dtype for x in (*state.schedule[:-1], state.average, state.best)]
-  counts = (state.schedule.level, state.waited, state.age, state.seen)
-  assert set(floats) == {jnp.dtype("float32")}
+  floats = [*state.schedule[:-1], state.ends.slope, state.ends.error]
+  floats += [state.watch.rewards] * bool(relax.rule.window)
+  counts = [
+    state.schedule.level, state.step, state.age, *state.watch[1:],
+    state.ends.step, state.ends.by,
+  ]  # fmt: skip
+  assert {x.dtype for x in floats} == {jnp.dtype("float32")}
   assert {x.dtype for x in counts} == {jnp.dtype("int32")}
-  assert {x.shape for x in jax.tree.leaves(state)} == {()}
+  assert {x.shape for x in state.ends} == {(relax.levels + 1,)}
+  # No leaf is empty: a checkpoint could not hold it.
+  assert all(x.size for x in jax.tree.leaves(state))
   after = jax.eval_shape(relax.update, state, jnp.int32(1))
   chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
   after = jax.eval_shape(relax.observe, state, jnp.float32(1))
@@ -391,9 +435,9 @@ def test_linear_refuses_a_negative_length(field):
 @pytest.mark.parametrize("field, value", [
   ("hidden", 1.0), ("hidden", float("nan")), ("levels", 0),
   ("temperature", 0.0), ("temperature", float("inf")),
-  ("budgets", 0.0), ("budgets", 1.1), ("decay", 1.0), ("decay", -0.1),
-  ("patience", 0), ("margin", -0.1), ("margin", float("nan")), ("settle", -1),
-  ("min_steps", -1), ("max_steps", 0), ("explore_steps", -1),
+  ("budgets", 0.0), ("budgets", 1.1), ("window", 1), ("window", 2),
+  ("window", -3), ("look", 0), ("errors", -0.1), ("errors", float("nan")),
+  ("max_steps", 0), ("explore_steps", -1),
 ])  # fmt: skip
 def test_plateau_refuses(field, value):
   match = rf"^config.curriculum.{field}={value} must be .*\.$"
@@ -401,7 +445,12 @@ def test_plateau_refuses(field, value):
     plateau(**{field: value})
 
 
-def test_a_level_as_long_as_its_limit_is_allowed():
-  assert changes([1] * 12, min_steps=6, max_steps=6) == [6, 12]
-  with pytest.raises(ValueError, match=r"max_steps=5 must be at least 6"):
-    plateau(min_steps=6, max_steps=5)
+def test_a_timer_that_leaves_no_time_for_a_plateau_is_refused():
+  assert ended([1] * 12, window=6, max_steps=6) == plateaus(6, 12)
+  with pytest.raises(ValueError) as error:
+    plateau(window=6, max_steps=5)
+  assert str(error.value) == (
+    "config.curriculum.max_steps=5 must be at least 6, or the timer ends every "
+    "level: a plateau is seen in config.curriculum.window=6 rewards, one in 1 "
+    "steps by config.curriculum.every."
+  )

@@ -1,5 +1,6 @@
 """checkpoint.py: what is saved comes back; what can't be read is survived."""
 
+import collections
 import json
 import shutil
 import warnings
@@ -12,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 
+from rsrc_jax.rl import curriculum
 from rsrc_jax.runtime import checkpoint, checksums, sharding
 from rsrc_jax.types import TrainState
 
@@ -277,6 +279,51 @@ def test_digests_see_every_bit_and_no_mesh():
   assert checksums.crc32({"x": jax.device_put(x, rows)}) == known
   assert checksums.crc32({"x": x.reshape(2, 8)}) != known
   assert checksums.crc32({"x": x.view(np.int32)}) != known
+
+
+class Schedule(NamedTuple):
+  hidden: Any
+  phase: Any
+
+
+class Seen(NamedTuple):
+  """The curriculum's state of before it kept its rewards."""
+
+  schedule: Any
+  average: Any
+  best: Any
+  waited: Any
+  age: Any
+  seen: Any
+
+
+@pytest.mark.parametrize("name", ["phase", "level"])
+def test_a_curriculum_of_another_revision_is_read(tmp_path, name):
+  """Its schedule is what it was; what it has not seen begins at 0."""
+  full = curriculum.full()
+  if name == "phase":  # of still before, when a level had another name
+    full = Schedule(full.hidden, np.int32(3))
+  else:
+    full = full._replace(level=np.int32(3))
+  numbers = [np.float32(0.7), np.float32(0.6), *map(np.int32, (1, 5, 9))]
+  state = make_state(4)._replace(curriculum=Seen(full, *numbers))
+  saver = open_saver(tmp_path)
+  checkpoint.save(saver, state, {"window": []}, {"nll_bits": 1.0})
+  now = curriculum.linear(hidden=1 / 2, steps=3, explore_steps=1).init()
+  if name == "phase":
+    kept = collections.namedtuple("Kept", ("hidden", "level"))
+    now = now._replace(schedule=kept(now.schedule.hidden, now.schedule.level))
+  found, host = checkpoint.restore(
+    open_saver(tmp_path), make_state(0)._replace(curriculum=now)
+  )
+  assert host == {"window": []}
+  chex.assert_trees_all_equal(found.params, make_state(4).params)
+  assert found.curriculum.schedule.level == 3
+  assert found.curriculum.schedule.hidden == 1
+  rest = found.curriculum._replace(schedule=())
+  chex.assert_trees_all_equal_shapes_and_dtypes(rest, now._replace(schedule=()))
+  # `age` and `seen` are of the former rule, and not taken for the present one.
+  assert not any(np.any(x) for x in jax.tree.leaves(rest))
 
 
 class Before(NamedTuple):

@@ -43,6 +43,28 @@ def test_any_other_value_is_named(stored, message):
   assert "\n" not in str(error.value)
 
 
+def test_the_former_plateau_rule_is_passed_over_whatever_it_was():
+  """Its levels are read as ended by the timer; a newer block stays as it is."""
+  block = {
+    "name": "plateau", "every": 20, "levels": 10, "decay": 0.7, "patience": 4,
+    "margin": 0.003, "settle": 2, "min_steps": 60, "max_steps": 100,
+  }  # fmt: skip
+  pairs = [["curriculum.patience", 9], ["curriculum.levels", 2]]
+  stored = {"curriculum": block, "arms": {"F": {"overrides": pairs}}}
+  found = old_configs.upgraded(stored)
+  assert found["curriculum"] == {
+    "name": "plateau", "every": 20, "levels": 10, "max_steps": 100,
+    "window": 0, "look": 10, "errors": 2.0,
+  }  # fmt: skip
+  assert found["arms"]["F"]["overrides"] == pairs[1:]
+  assert "decay" in block and len(pairs) == 2  # nothing is changed in place
+  config = configs.load_config("random_vocabulary")
+  fields = set(config.curriculum) - set(found["curriculum"])
+  assert fields == {"hidden", "temperature", "budgets", "explore_steps"}
+  newer = {"curriculum": {"name": "plateau", "window": 20}}
+  assert old_configs.upgraded(newer)["curriculum"]["window"] == 20
+
+
 def test_settings_and_names_that_came_since_are_filled_in():
   found = old_configs.upgraded({"init": "a:b", "loop": "refine"})
   assert found["init"] == "a:b" and found["report"]["headline"] == "code"
@@ -91,8 +113,7 @@ def test_the_name_of_a_run_is_of_what_its_numbers_depend_on():
   older = config.to_dict()
   for key in old_configs.ADDED:
     older.pop(key, None)
-  older["augment"] = {
-    k: v for k, v in older["augment"].items()
-    if k not in old_configs.ADDED_TO_BLOCKS["augment"]
-  }  # fmt: skip
+  for block, values in old_configs.ADDED_IN.items():
+    for key in values:
+      del older[block][key]
   assert provenance.identity(ml_collections.ConfigDict(older)) == name

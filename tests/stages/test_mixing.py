@@ -21,7 +21,7 @@ from helpers.runs import (
   shrunk,
 )
 
-from rsrc_jax import train
+from rsrc_jax import runs, train
 from rsrc_jax.build.setup import make_setup
 from rsrc_jax.rl import mixing
 from rsrc_jax.runtime import checkpoint, run_log
@@ -35,9 +35,8 @@ TOY = str(ROOT / "tests" / "helpers" / "toy_pattern.py")
 PHASES = ((("cdv", 1.0),), (("cdv", 0.5), ("qa", 0.25), ("ccv", 0.25)))
 PLATEAU = {
   "name": "plateau", "every": 2, "hidden": 0.5, "levels": 1,
-  "temperature": 1.0, "budgets": 1.0, "decay": 0.5, "patience": 1,
-  "margin": 0.0, "settle": 0, "min_steps": 1, "max_steps": 3,
-  "explore_steps": 8,
+  "temperature": 1.0, "budgets": 1.0, "window": 0, "look": 2, "errors": 1e9,
+  "max_steps": 3, "explore_steps": 8,
 }  # fmt: skip
 LINEAR = {
   "name": "linear", "every": 0, "hidden": 0.9, "steps": 4, "explore_steps": 8,
@@ -213,8 +212,15 @@ def arm(pattern, start, **more):
 
 
 MIXED = arm("cdv", "base", phases=PHASES)
-# Looks at held-out reward later than it ends.
-TOYS = arm(TOY, "turns") | {"overrides": (("curriculum.every", 99),)}
+# It calls every reward flat: with a look every other step, three rewards a
+# level and one level to go, it ends after 4 + 4 steps.
+TOYS = arm(TOY, "turns", until="plateau") | {
+  "overrides": (
+    ("curriculum.every", 0), ("curriculum.window", 3),
+    ("curriculum.max_steps", 9), ("optimizer.decay", 0.0),
+  ),
+}  # fmt: skip
+TOY_STEPS = 8  # of 10
 
 
 def config(arms, **changes):
@@ -377,7 +383,7 @@ def test_the_second_phase_plays_all_patterns(runner):
   assert [x.name for x in phases] == ["base", "turns", "toy"]
   mixed = phases[1]
   assert set(mixed.programs) == {"cdv", "qa", "ccv"}
-  # Three steps are the most of the first phase, and one look is no plateau.
+  # Three steps are the most of the first level, and nothing else ends it.
   played = [mixed.draw_pattern(step, int(step >= 3)) for step in range(10)]
   assert played == picks(1, range(3), 0) + picks(1, range(3, 10), 1)
   assert set(played) == {"cdv", "qa", "ccv"}
@@ -387,8 +393,8 @@ def test_the_second_phase_plays_all_patterns(runner):
     window = played[line["step"] - 2 : line["step"]]
     assert (OWN["qa"] in line) == ("qa" in window)
     assert (OWN["ccv"] in line) == ("ccv" in window)
-  assert [x["curriculum_phase"] for x in lines] == [0, 1, 1, 1, 1]
-  assert lines[0]["hidden"] == 0.5 and lines[1]["hidden"] == 0.0
+  assert [x["curriculum_phase"] for x in lines] == [0, 0.5, 1, 1, 1]
+  assert [x["hidden"] for x in lines] == [0.5, 0.25, 0, 0, 0]
   # Held-out reward is that of the pattern that the arm names.
   held = lines_of(workdir, "turns", "held")
   assert [x["step"] for x in held] == [2, 4, 6, 8, 10]
@@ -414,7 +420,7 @@ def test_each_pattern_is_one_program(runner):
     for step in (phase.programs or {"": phase.step}).values():
       assert step._cache_size() == 1
   assert phases[1].observe._cache_size() == 1
-  assert phases[2].observe._cache_size() == 0  # its 99th step never came
+  assert phases[2].observe is None  # it sees its own rewards
 
 
 def test_an_arm_begins_with_what_it_starts_from(runner):
@@ -445,18 +451,18 @@ def test_a_pattern_of_a_file_trains_and_is_measured(runner):
   assert not (ROOT / "rsrc_jax" / "patterns" / "toy_pattern.py").exists()
   lines = lines_of(workdir, "toy")
   # Windows of two steps: how many were played before the one and the other.
-  assert [x["toy_played"] for x in lines] == [0.5, 2.5, 4.5, 6.5, 8.5]
+  assert [x["toy_played"] for x in lines] == [0.5, 2.5, 4.5, 6.5]
   usual = [x["toy_usual"] for x in lines]
   assert 0 < usual[1] != usual[2] and all(x["toy_said"] > 0 for x in lines)
   assert all(np.isfinite(x["E_nll"]) and "E_entropy" in x for x in lines)
   carry = leaves(workdir, "toy", ".carry")
-  assert carry[".played"] == 10 and carry[".usual"] > 0
+  assert carry[".played"] == TOY_STEPS and carry[".usual"] > 0
   # What it examined: held-out sources, their codes, and a fresh carry.
   summary = json.loads((workdir / "summary.json").read_text())
   assert set(summary["examined"]) == {"toy"}
   found = summary["examined"]["toy"]
   assert set(found) == {"said", "code", "start", "played"}
-  assert found["played"] == 10.0 and 0 <= found["said"] <= 3
+  assert found["played"] == TOY_STEPS and 0 <= found["said"] <= 3
   mean = summary["heldout"]["toy"]["mean_tokens"]
   assert abs(found["code"] - mean) < 1.5  # of two thirds of the rows
   shown = run_log.read_jsonl(workdir / "shown.jsonl")
@@ -469,6 +475,27 @@ def test_a_pattern_of_a_file_trains_and_is_measured(runner):
   # It trained: what the arm ends with is not what it began with.
   a, b = (leaves(workdir, x, ".params") for x in ("turns", "toy"))
   assert all((a[k] != b[k]).any() for k in a)
+
+
+def test_an_arm_ends_at_its_plateau_and_says_so(runner):
+  """Before its steps are over; what is read of the run is of that step."""
+  _, phases, workdir = runner
+  assert [(x.steps, x.ends_every) for x in phases[1:]] == [(10, 0), (10, 2)]
+  lines = lines_of(workdir, "toy")
+  assert lines[-1]["step"] == TOY_STEPS
+  assert [x["curriculum_phase"] for x in lines] == [0, 0, 1, 1]
+  summary = json.loads((workdir / "summary.json").read_text())
+  assert set(summary["plateaus"]) == {"toy"}  # the other has no rule
+  ends = summary["plateaus"]["toy"]
+  assert [(x["step"], x["by"]) for x in ends] == [
+    (4, "plateau"),
+    (8, "plateau"),
+  ]
+  assert all(np.isfinite([x["slope"], x["error"]]).all() for x in ends)
+  assert final_state(workdir, "toy")[".step"] == TOY_STEPS
+  # Its run is finished, not one that has to go on.
+  found = runs.open(workdir)
+  assert int(found.state("toy").step) == TOY_STEPS
 
 
 # How often the loop asks is no promise: where it stopped is checked.

@@ -354,7 +354,7 @@ def test_bad_settings_are_one_clear_line(tmp_path, changes, message):
   assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-# The research question's config, as small; a phase lasts three steps at most.
+# The research question's config, as small; a level lasts six steps at most.
 GATED = SHRUNK | {
   "log_every": 5,
   "eval.every": 8,
@@ -364,10 +364,9 @@ GATED = SHRUNK | {
   "curriculum.levels": 4,
   "only": "F",
   "curriculum.every": 2,
-  "curriculum.patience": 1,
-  "curriculum.settle": 0,
-  "curriculum.min_steps": 1,
-  "curriculum.max_steps": 3,
+  "curriculum.window": 3,
+  "curriculum.look": 1,
+  "curriculum.max_steps": 6,
   "ledger.enabled": False,
 }
 
@@ -390,12 +389,24 @@ def test_the_curriculum_advances_on_held_out_reward(gated):
   assert all(np.isfinite(x) for line in held for x in line.values()
              if not isinstance(x, str))  # fmt: skip
   assert all("held_reward" in x and "held_use_rate" in x for x in held)
-  # Eight steps of at most three are two phases at least; all shrinks alike.
+  # A level of six steps, and two steps of another; all shrinks alike.
   first, last = [x for x in lines if "curriculum_phase" in x]
   assert 0 <= first["curriculum_phase"] < last["curriculum_phase"] <= 4
   for name in ("hidden", "inject", "ban", "bonus"):
     assert last[name] < first[name]
   assert last["v0"] > 0 and 0 <= last["pay_load"] <= 1
+  # Three looks see the first level to its end, by the rule or by the timer.
+  summary = json.loads((gated.whole / "summary.json").read_text())
+  ((arm, ends),) = summary["plateaus"].items()
+  (end,) = ends
+  assert arm == "F" and end["step"] == 6 and end["by"] in ("plateau", "timer")
+  rewards = np.array([x["held_reward"] for x in held[:3]])
+  slope = (rewards[2] - rewards[0]) / 4  # of three, two steps apart
+  np.testing.assert_allclose(end["slope"], slope, rtol=1e-3, atol=1e-7)
+  rest = np.abs(rewards - rewards.mean() - 2 * slope * np.arange(-1, 2))
+  error = np.sqrt((rest**2).sum() / 2) / 2
+  np.testing.assert_allclose(end["error"], error, rtol=1e-3, atol=1e-7)
+  assert (end["by"] == "plateau") == (slope <= 2 * error)
   # One program each: a state that was observed goes on where it was.
   _, arm = gated.stages
   assert arm.step._cache_size() == arm.observe._cache_size() == 1
@@ -414,8 +425,9 @@ def test_nothing_is_learnt_from_what_is_held_out(gated):
   run = lane.Shared(setup, None, None, None)
   now = lane.Lane(run, arm, "", frozen, None, None, {}, state, 0, [])
   after, metrics = lane.held_out(now)
-  assert after.curriculum.seen == 1 and before.curriculum.seen == 0
-  assert after.curriculum.average == np.float32(metrics["held_reward"])
+  seen = after.curriculum.watch
+  assert seen.seen == 1 and before.curriculum.watch.seen == 0
+  assert seen.rewards[-1] == np.float32(metrics["held_reward"])
   for x, y in zip(
     jax.tree.leaves(before._replace(curriculum=())),
     jax.tree.leaves(jax.device_get(after)._replace(curriculum=())),
