@@ -108,6 +108,17 @@ def _learning(config: ml_collections.ConfigDict) -> None:
     "fixed_length": False,  # codes fill their budget, without an end token
     "seed": -1,  # of the draws; -1: the run's
   }
+  # V's frozen reader (docs/patterns.md), trained before the base where an arm
+  # weighs it. A run ends where its word for s itself is below `least`, or its
+  # word for a d that says nothing of s above `tolerance`.
+  config.reader = {
+    "steps": 400,
+    "batch_size": 64,
+    "share": 0.2,  # its own sentences, as a share of the policy's
+    "least": 0.3,
+    "tolerance": 0.01,
+    "optimizer": _optimizer(3e-3),
+  }
   config.verifier = {
     "slots": 0.0, "edit": 0.0, "gain": 1.0, "ratio": 0.0, "reader": 0.0,
   }  # fmt: skip

@@ -94,11 +94,10 @@ class HeldOut(enum.IntEnum):
 
 @enum.unique
 class Supervised(enum.IntEnum):
-  """Children of a step's key in the warm-up of the roles."""
+  """Children of a step's key in the warm-up of the roles; 2 was one."""
 
   C = 0  # the noise of the extracts
   D_BATCH = 1  # which extracts are cut, and their length
-  V = 2  # the noise in the reader's text
   CONSTRAINTS = 3  # of C's targets; see SupervisedConstraints
 
 

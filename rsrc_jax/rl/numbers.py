@@ -23,7 +23,7 @@ ZEROS = ("kl", "verifier.", *(f"loss.{name}." for name in WEIGHTS))
 OUTSIDE = (
   "arms.", "augment.force", "augment.pool", "augment.seed", "checkpoint.",
   "curriculum.", "eval.", "evals.", "ledger.", "log_every", "only", "pretrain.",
-  "report.",
+  "reader.", "report.",
 )  # fmt: skip
 
 

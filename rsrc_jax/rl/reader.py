@@ -27,6 +27,26 @@ from rsrc_jax.types import (
   TrainState,
 )
 
+
+def _limits(settings, run):
+  """The rule that s is worth more than what fools the reader may be."""
+  del run
+  tolerance = settings.get("tolerance", 0)
+  if settings.get("least", 1) <= tolerance:
+    return "least", f"above {rules.HERE}.tolerance={tolerance}"
+  return None
+
+
+# The rules of config.reader, whose stage is stages/reader.py.
+RULES = {
+  "steps": rules.whole(),
+  "batch_size": rules.whole(2, why="a text's noise is its neighbour's tokens"),
+  "optimizer": learner.OPTIMIZER,
+  "share": rules.number(above=0, most=1),
+  "least": rules.number(above=0, below=1),
+  "tolerance": rules.number(0, below=1),
+  rules.BLOCK: (_limits,),
+}
 EMPTY = 0.2  # share of the texts that are restored from nothing
 OTHER_LENGTH = 0.2  # and from a copy with another text's length
 LACKS = 0.3  # and from a copy that lacks a random share of its tokens

@@ -22,9 +22,10 @@ def step_flops(setup: Setup, name: str) -> float | None:
     None for a model or a pattern without a closed form here.
   """
   config = setup.config
-  if config.model_name != "transformer" or config.verifier.reader > 0:
+  if config.model_name != "transformer":
     return None
-  if config.budgets or config.augment.inject or config.augment.ban:
+  asked = config.budgets or config.augment.inject or config.augment.ban
+  if name != "reader" and (asked or config.verifier.reader > 0):
     return None
   longest = setup.corpus.train.ids.shape[1]
   roles, read = setup.roles, _read(setup)
@@ -32,6 +33,8 @@ def step_flops(setup: Setup, name: str) -> float | None:
   # A prompt is a tag, the text and a separator (roles.Role.prompt).
   prompt = {"C": longest + 2, "D": k + 2, "text": 2}
 
+  if name == "reader":
+    return 3 * read(config.reader.batch_size, longest + 2, S)
   if name == "base":
     B = config.pretrain.batch_size
     # The targets of text, D and C, and the scores of the extract.
