@@ -209,9 +209,9 @@ def trained(name: str):
 
   of = (("only", "code"), ("verifier.gain", 1.0), *STEPS[name].items())
   setup = default(of=of)
-  stage = plan.make_stages(setup)[1]
+  stage = plan.make_stages(setup)[-1]
   base = runs.initial_params(setup)
-  frozen = frozen_of(stage, {"base": base})
+  frozen = frozen_of(stage, {"base": base, "reader": base})
   batch = sources.batch(setup.corpus.train, 0, stage.batch_size)
   batch = sharding.rows(setup.mesh, batch)
   return setup, stage, frozen, batch, [jax.block_until_ready(stage.init(base))]

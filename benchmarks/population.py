@@ -96,7 +96,7 @@ def lanes(scratch: Path, seeds: int):
   from rsrc_jax.build.setup import initial_params, make_setup
   from rsrc_jax.runtime import cache, configs, run_dir, run_log
   from rsrc_jax.stages import plan
-  from rsrc_jax.stages.stage import frozen_of
+  from rsrc_jax.stages.stage import arms_of, frozen_of
   from rsrc_jax.training import lane
 
   grid = []
@@ -114,9 +114,13 @@ def lanes(scratch: Path, seeds: int):
     grid.append(
       [
         lane.open_lane(
-          shared, stage, params, frozen_of(stage, {"base": params}), stage.name
+          shared,
+          stage,
+          params,
+          frozen_of(stage, {"base": params, "reader": params}),
+          stage.name,
         )
-        for stage in plan.make_stages(setup)[1:]
+        for stage in arms_of(plan.make_stages(setup))
       ]
     )
   return grid

@@ -129,6 +129,17 @@ def _learning(config: ml_collections.ConfigDict) -> None:
   # The weights are relative to each other.
   config.verifier = {"slots": 0.0, "edit": 1.0, "reader": 0.0}
   config.shaping = {"gain": 0.0}
+  # V's frozen reader (docs/patterns.md), trained before the base where an arm
+  # weighs it. A run ends where its word for s itself is below `least`, or its
+  # word for a d that says nothing of s above `tolerance`.
+  config.reader = {
+    "steps": 400,
+    "batch_size": 64,
+    "share": 0.2,  # its own sentences, as a share of the policy's
+    "least": 0.3,
+    "tolerance": 0.01,
+    "optimizer": _optimizer(3e-3),
+  }
 
   # Keyword arguments of each pattern's make().
   config.patterns = {

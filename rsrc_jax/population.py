@@ -211,12 +211,12 @@ def _member(
   # What its meter has read so far is the building of its setup.
   shared = single.share(setup, opened, meter.of(number), NOTHING)
   stages = [single.charged(x, shared) for x in plan.make_stages(setup)]
-  trained = single.Trained({}, {}, {}, {})
   with (
     shared.ledger.phase("compile") as spend,
     run_log.waiting("making parameters", opened.log.console),
   ):
-    trained.params["untrained"] = spend(runs.initial_params(setup))
+    untrained = spend(runs.initial_params(setup))
+  trained = single.nothing_trained(untrained)
   return Member(number, shared, stages, trained, provenance.environment())
 
 
@@ -238,9 +238,12 @@ def _train_group(
   if not grid[0][0].done:
     grid = _run(grid, meter, mesh)
   for member, row in zip(members, grid, strict=True):
-    for lane in row:
-      one.close(lane)
-      single.keep(member.trained, lane.stage, lane.state, lane.frozen)
+    with meter.only(member.number):
+      for lane in row:
+        one.close(lane)
+        single.keep(
+          member.shared, member.trained, lane.stage, lane.state, lane.frozen
+        )
 
 
 def _open(
@@ -251,9 +254,7 @@ def _open(
   shown: it is the arm of its group whose progress the first seed shows.
   """
   stage, trained = member.stages[number], member.trained.params
-  start = stage.start if number else "untrained"
-  begin = trained[start]
-  frozen = frozen_of(stage, {"base": begin} | trained)
+  begin, frozen = trained[stage.start], frozen_of(stage, trained)
   run = member.shared.run
   seed, of = member.shared.setup.config.seed, len(member.stages)
   title = f"{stage.name} ({number + 1}/{of}), seed {seed}"

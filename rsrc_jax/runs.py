@@ -42,7 +42,8 @@ METRIC = "nll_bits"  # the validation metric of `best`
 class Run:
   """A finished run. Parameters are restored on demand.
 
-  stages: by name, in the order of training: "base" and then the arms.
+  stages: by name, in the order of training: "reader" where V asks one, "base",
+    and then the arms.
   """
 
   workdir: Path
@@ -103,7 +104,9 @@ class Run:
     self._check(arm)
     start = self.stages[arm].start
     trained = {"base": self.base}
-    if start != "base":
+    if stage.READER in self.stages:
+      trained[stage.READER] = self.params(stage.READER)
+    if start not in (stage.BASE, stage.UNTRAINED):
       trained[start] = self.params(start)
     return stage.frozen_of(self.stages[arm], trained)
 
@@ -165,7 +168,8 @@ class Run:
   def state(self, arm: str, *, best: bool = False) -> TrainState:
     """The train state in a stage's checkpoint."""
     self._check(arm)
-    start = self.untrained if arm == "base" else self.base
+    first = self.stages[arm].start == stage.UNTRAINED
+    start = self.untrained if first else self.base
     return self._restored(arm, start, best=best)
 
   def _check(self, arm: str) -> None:

@@ -35,7 +35,7 @@ from rsrc_jax.runtime import (
 )
 from rsrc_jax.runtime.signals import Interrupted
 from rsrc_jax.stages import plan
-from rsrc_jax.stages.stage import Stage, frozen_of
+from rsrc_jax.stages.stage import UNTRAINED, Stage, arms_of, frozen_of
 from rsrc_jax.training import lane
 from rsrc_jax.training.lane import Shared
 from rsrc_jax.types import Params, TrainState
@@ -48,6 +48,7 @@ class Trained(NamedTuple):
   carries: dict[str, Any]  # of their patterns
   stored_bits: dict[str, dict[str, int]]  # account.state_bits
   plateaus: dict[str, list[dict]]  # Stage.plateaus
+  verdicts: dict[str, dict[str, Any]]  # of those that have one: Stage.verdict
 
 
 class Tested(NamedTuple):
@@ -123,20 +124,19 @@ def run(
 
   Args:
     setup: from make_setup.
-    stages: from plan.make_stages, or an outer loop's own. The others start from
-      the first one.
+    stages: from plan.make_stages, or an outer loop's own.
     workdir: the run directory, as in `train`.
     stop: called between windows of steps; if it returns True, the run is saved
       and stops. None: SIGTERM and Ctrl-C stop it.
     log: shows progress.
-    params: initial parameters of the first stage; None: from the config.
+    params: initial parameters of the base; None: from the config.
     meter: from open_meter; it is closed with the run.
     since: the meter's reading before the setup, which is charged as `data`.
 
   Raises:
     Interrupted: `stop` returned True, and the run was saved.
-    ValueError: the workdir holds a run of another config or on other data, or
-      another process writes it.
+    ValueError: the workdir holds a run of another config or on other data,
+      another process writes it, or the reader can't be V.
   """
   workdir, config = Path(workdir), setup.config
   meter = meter or open_meter()
@@ -186,6 +186,7 @@ def charged(stage: Stage, shared: Shared) -> Stage:
     and charge(
       "V", stage.observe, metering.held_loops, stage.name, stage.sections
     ),
+    verdict=stage.verdict and functools.partial(stage.verdict, charge),
   )
 
 
@@ -195,8 +196,8 @@ def evaluate(
   """Measures the trained stages on the test split; the meter is open."""
   shared.run.log.note("Evaluating on the test split.")
   summary, measured = heldout.evaluate_arms(
-    shared.setup, stages[1:], trained.params, trained.carries, shared.judge,
-    shared.run.log_dir, shared.ledger,
+    shared.setup, arms_of(stages), trained.params, trained.carries,
+    shared.judge, shared.run.log_dir, shared.ledger,
   )  # fmt: skip
   summary |= {"plateaus": trained.plateaus}
   return Tested(summary, measured, service.peers(shared.setup, meter))
@@ -215,9 +216,13 @@ def finish(
   """
   config, ledger, opened = shared.setup.config, shared.ledger, shared.run
   ledger.check()
-  summary = tested.summary | {"made_with": provenance.made_with(made)}
+  summary = tested.summary | trained.verdicts
+  summary |= {"made_with": provenance.made_with(made)}
   if ledger.path is not None:
-    facts = {x.name: account.Facts(x.english, x.reads_base) for x in stages[1:]}
+    facts = {
+      x.name: account.Facts(x.english, x.reads_base, x.charged)
+      for x in arms_of(stages)
+    }
     summary |= account.account(
       config.ledger, facts, tested.measured, trained.stored_bits, tested.peers,
       ledger,
@@ -241,23 +246,42 @@ def train_stages(
       with run_log.waiting("making parameters", shared.run.log.console):
         params = jax.block_until_ready(runs.initial_params(shared.setup))
     untrained = spend(params)
-  trained = Trained({}, {}, {}, {})
+  trained = nothing_trained(untrained)
   for number, stage in enumerate(stages, 1):
-    begin = trained.params[stage.start] if number > 1 else untrained
-    frozen = frozen_of(stage, {"base": begin} | trained.params)
+    begin = trained.params[stage.start]
+    frozen = frozen_of(stage, trained.params)
     title = f"{stage.name} ({number}/{len(stages)})"
-    keep(trained, stage, run_stage(shared, stage, begin, frozen, title), frozen)
-  trained.params["untrained"] = untrained
+    state = run_stage(shared, stage, begin, frozen, title)
+    keep(shared, trained, stage, state, frozen)
   return trained
 
 
-def keep(trained: Trained, stage: Stage, state: TrainState, frozen) -> None:
-  """Adds a stage's final state to the results."""
+def nothing_trained(untrained: Params) -> Trained:
+  """The results before the first stage."""
+  return Trained({UNTRAINED: untrained}, {}, {}, {}, {})
+
+
+def keep(
+  shared: Shared, trained: Trained, stage: Stage, state: TrainState, frozen
+) -> None:
+  """Adds a stage's final state to the results, and what it is found to be.
+
+  Raises:
+    ValueError: it can't be used. What was measured is in its file all the same.
+  """
   trained.params[stage.name] = stage.bind(state.params, frozen)
   trained.carries[stage.name] = state.carry
   trained.stored_bits[stage.name] = account.state_bits(state)
   if stage.plateaus is not None:
     trained.plateaus[stage.name] = stage.plateaus(state)
+  if stage.verdict is None:
+    return
+  with shared.ledger.phase("evaluation", stage.name):
+    found = stage.verdict(trained.params[stage.name])
+  trained.verdicts[stage.name] = found
+  files.write_json(shared.run.log_dir / f"{stage.name}.json", found)
+  if found["refused"]:
+    raise ValueError(found["refused"])
 
 
 def run_stage(

@@ -32,7 +32,7 @@ from jax.sharding import PartitionSpec as P
 from rsrc_jax.accounting import flops, hlo
 from rsrc_jax.accounting.ledger import SCOPES
 from rsrc_jax.build.setup import Setup, make_roles
-from rsrc_jax.data import sources, tokenizer
+from rsrc_jax.data import own_draw, sources, tokenizer
 from rsrc_jax.models import pretrained
 from rsrc_jax.runtime import sharding, weight_files
 from rsrc_jax.runtime.configs import load
@@ -145,7 +145,8 @@ def world_of(shape: dict, mesh: Mesh, asked) -> Setup:
   )
   policy = pretrained.make(**settings, dtype="bfloat16", scan=True, remat=True)
   roles = make_roles(config, corpus)
-  return Setup(config, corpus, policy, roles, mesh)
+  draw = own_draw.Draw(rows, rows)
+  return Setup(config, corpus, policy, roles, mesh, reader=draw)
 
 
 def stand_in(size: int) -> tokenizer.Vocabulary:

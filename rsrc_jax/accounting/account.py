@@ -37,6 +37,7 @@ class Facts(NamedTuple):
 
   english: bool  # its codes are made of words alone
   reads_base: bool  # its writer reads the base's model, which serves it too
+  stages: tuple[str, ...]  # whose training it is charged for, its own too
 
 
 # The rules of config.ledger.
@@ -177,7 +178,7 @@ def _arm(
   settings, bits = prices.settings, found.saved.bits
   k, k_0 = rsrc.capability(bits), rsrc.capability(found.untrained)
   drawn = statistics.bootstrap(bits, BOOTSTRAP)
-  arms = ("", "base", name)
+  arms = ("", *facts.stages)
   train, executed = spending([x for x in prices.lines if x["arm"] in arms])
   use = {"train": train, **found.use}
   each = {part: prices.draws(x) for part, x in found.use.items()}

@@ -18,7 +18,14 @@ from rsrc_jax import rules
 from rsrc_jax.accounting import account
 from rsrc_jax.build import overrides
 from rsrc_jax.models import architecture, lora
-from rsrc_jax.rl import constraints, curriculum, learner, supervised, verifier
+from rsrc_jax.rl import (
+  constraints,
+  curriculum,
+  learner,
+  reader,
+  supervised,
+  verifier,
+)
 from rsrc_jax.rules import anything, flag, items, number, one_of, text, whole
 from rsrc_jax.runtime import checkpoint, configs, named, sharding
 
@@ -47,6 +54,19 @@ def _fits(settings, run):
     return "updates", (
       f"such that config.steps={settings['steps']} times it is below {2**31}"
     )
+  return _heard(settings)
+
+
+def _heard(settings):
+  """The rule that a reader which V weighs is trained."""
+  weight = settings["verifier"].get("reader", 0)
+  if weight <= 0:
+    return None
+  asked = f"config.verifier.reader={weight} asks it about every d"
+  if "reader" not in settings:
+    return "reader", f"a block as in configs/tiny.py: {asked}"
+  if not settings["reader"]["steps"]:
+    return "reader.steps", f"at least 1: {asked}"
   return None
 
 
@@ -89,6 +109,7 @@ LOOP = {
   "augment": constraints.RULES,
   "verifier": verifier.RULES,
   "shaping": verifier.SHAPING_RULES,
+  "reader": reader.RULES,
   "pretrain": {
     **supervised.RULES,
     "steps": whole(),
@@ -282,7 +303,10 @@ def rules_of_make(
 
 def check_mesh(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
   """Raises ValueError for a batch that does not divide over the mesh."""
-  for name in ("batch_size", "pretrain.batch_size", "eval.batch_size"):
+  names = ["batch_size", "pretrain.batch_size", "eval.batch_size"]
+  if overrides.hearing(config.to_dict(), [*config.arms]):
+    names.append("reader.batch_size")
+  for name in names:
     sharding.check_batch(mesh, f"config.{name}", at(config, name))
 
 

@@ -66,6 +66,19 @@ def pairs(arms, arm: str) -> list[tuple[str, Any]]:
   return list(found)
 
 
+def hearing(settings: dict[str, Any], arms: list[str]) -> list[str]:
+  """Those of some arms whose V weighs the reader. settings: plain dicts.
+
+  Codes of a rule have no V.
+  """
+  return [
+    arm
+    for arm in arms
+    if settings["arms"][arm].get("pattern") != "extract"
+    and (applied(settings, arm).get("verifier") or {}).get("reader", 0) > 0
+  ]
+
+
 def running(only: str, arms) -> list[str]:
   """The arms of a run: those of config.only, or all.
 

@@ -15,9 +15,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from rsrc_jax import types
-from rsrc_jax.build import checks, sizes
+from rsrc_jax.build import checks, overrides, sizes
 from rsrc_jax.build.corpus import make_corpus
-from rsrc_jax.data import sources, tokenizer
+from rsrc_jax.data import own_draw, sources, tokenizer
 from rsrc_jax.lm import keys
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.metrics import capability
@@ -36,6 +36,7 @@ class Setup(NamedTuple):
   roles: dict[str, Role]
   mesh: Mesh
   checkpoint: weights.Checkpoint | None = None  # at config.model.path
+  reader: own_draw.Draw | None = None  # its sentences, if a V weighs it
 
 
 def make_setup(
@@ -61,7 +62,11 @@ def make_setup(
   cache = caches.tokenizers(Path.cwd()) if cache is None else cache
   mesh, opened = prepare(config) if prepared is None else prepared
   corpus = make_corpus(config, cache, opened, kept, examine)
-  for split in (corpus.valid, corpus.test):
+  draw = None
+  # Of any arm, run or not: arms of several runs have the same data.
+  if "reader" in config and overrides.hearing(config.to_dict(), [*config.arms]):
+    corpus, draw = own_draw.draw(corpus, config.reader.share, config.seed)
+  for split in (corpus.valid, corpus.test, *(draw or ())):
     capability.check_disjoint(corpus.train, split)
   module = importlib.import_module(f"rsrc_jax.models.{config.model_name}")
   settings = {"vocab_size": corpus.vocab.size, **config.model}
@@ -70,7 +75,8 @@ def make_setup(
     del settings["path"]
   policy = module.make(**settings)
   policy = policy._replace(head=_head(config, mesh) or policy.head)
-  return Setup(config, corpus, policy, make_roles(config, corpus), mesh, opened)
+  roles = make_roles(config, corpus)
+  return Setup(config, corpus, policy, roles, mesh, opened, draw)
 
 
 def prepare(

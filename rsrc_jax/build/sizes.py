@@ -37,6 +37,7 @@ def check(
   """
   stored_dtype(settings)
   room, copies = memory.free(mesh), 1 + TRAINED * bool(trains_all(settings))
+  copies += bool(_heard(settings))
   memory.check(needs(settings, mesh, opened, copies), room)
   for arm in overrides.running(settings["only"], settings["arms"]):
     if overrides.pairs(settings["arms"], arm):
@@ -102,6 +103,8 @@ def _count(model: str) -> int:
 
 def trains_all(settings: dict[str, Any]) -> str:
   """The name of the first stage that trains all parameters, or ""."""
+  if _heard(settings):
+    return "reader"
   if settings["pretrain"]["steps"]:
     return "base"
   for arm in overrides.running(settings["only"], settings["arms"]):
@@ -109,6 +112,12 @@ def trains_all(settings: dict[str, Any]) -> str:
     if not lora.get("rank"):
       return arm
   return ""
+
+
+def _heard(settings: dict[str, Any]) -> list[str]:
+  """The arms that are trained and whose V weighs the reader."""
+  names = overrides.running(settings["only"], settings["arms"])
+  return overrides.hearing(settings, names)
 
 
 def stored_dtype(settings: dict[str, Any]) -> np.dtype:
@@ -138,6 +147,9 @@ def _sequences(settings) -> dict[str, int]:
       settings["eval"]["batch_size"]
     ),
   }
+  if _heard(settings):
+    own = settings["reader"]["batch_size"]
+    found[f"config.reader.batch_size={own}"] = own
   for name, block in settings["patterns"].items():
     group = block.get("group", 1)
     asked = f"config.batch_size={rows}"

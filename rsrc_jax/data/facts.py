@@ -3,6 +3,8 @@
 The grammar itself, its words and its entropy, is in `synthetic`.
 """
 
+import functools
+
 import numpy as np
 
 from rsrc_jax import rules
@@ -71,11 +73,8 @@ def make(
   rules.check_some(RULES, locals(), "config.data")
   vocab = synthetic.vocabulary(vocab_size, asks)
   pair = synthetic.pair(withheld)
-  ids = synthetic.sentences(vocab, sentences, seed, withheld=pair)
-  rows = _whole(ids)
-  if omit:
-    rows = Tokens(*synthetic.leave_out(ids, omit, seed))
-  train, valid, test = _split(rows, heldout)
+  drawn = functools.partial(_drawn, vocab, pair, omit)
+  train, valid, test = _split(drawn(sentences, seed), heldout)
   shifts = _shifts(vocab, heldout, seed, pair)
   ood = synthetic.sentences(vocab, heldout, seed, synthetic.OOD)
   return sources.Corpus(
@@ -98,7 +97,23 @@ def make(
     },
     facts=tuple(synthetic.QUESTIONS),
     answers=synthetic.words(vocab),
+    redraw=drawn,
   )
+
+
+def _drawn(
+  vocab: tokenizer.Vocabulary,
+  pair: tuple[str, str] | None,
+  omit: float,
+  count: int,
+  seed: int,
+) -> Tokens:
+  """Distinct sentences, [n, S]; fewer than `count` where phrases are left out.
+
+  The other arguments are those of `make`.
+  """
+  ids = synthetic.sentences(vocab, count, seed, withheld=pair)
+  return Tokens(*synthetic.leave_out(ids, omit, seed)) if omit else _whole(ids)
 
 
 def _split(rows: Tokens, heldout: int) -> tuple[Tokens, Tokens, Tokens]:

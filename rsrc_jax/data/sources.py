@@ -54,6 +54,9 @@ class Corpus(NamedTuple):
   # (folder) -> a note, or "". Writes what `make` can read the splits from
   # again, given as `kept`; ValueError where the folder has other text.
   keep: Callable[[Path], str] | None = None
+  # (count, seed) -> other rows of the kind of `train`, made from another seed;
+  # some may be in a split. None: there are no other rows than those.
+  redraw: Callable[[int, int], Any] | None = None
 
 
 def no_path(value) -> str:

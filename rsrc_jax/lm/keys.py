@@ -25,6 +25,7 @@ class Step(enum.IntEnum):
   HELD_OUT = 7  # the parent of a held-out batch's keys; see HeldOut
   REWRITE = 11  # the parent of the draws of ccv beyond cdv; see Rewrite
   STREAM = 13  # the parent of the draws of cc; see Stream
+  READER = 17  # the parent of the noise that the reader learns from; see Reader
 
 
 @enum.unique
@@ -94,11 +95,10 @@ class HeldOut(enum.IntEnum):
 
 @enum.unique
 class Supervised(enum.IntEnum):
-  """Children of a step's key in the warm-up of the roles."""
+  """Children of a step's key in the warm-up of the roles; 2 was one."""
 
   C = 0  # the noise of the extracts
   D_BATCH = 1  # which extracts are cut, and their length
-  V = 2  # the noise in the reader's text
   CONSTRAINTS = 3  # of C's targets; see SupervisedConstraints
 
 
@@ -154,11 +154,16 @@ class QuestionDraw(enum.IntEnum):
 
 
 @enum.unique
-class Noise(enum.IntEnum):
-  """Children of Supervised.V."""
+class Reader(enum.IntEnum):
+  """Children of Step.READER."""
 
   SHARE = 0  # how much of each row's text is replaced
   WHICH = 1  # which tokens
+  EMPTY = 2  # which copies are empty
+  LENGTH = 3  # which have the length of another text
+  LACKS = 4  # which lack some tokens
+  LOST = 5  # how many
+  GONE = 6  # and which
 
 
 @enum.unique
@@ -188,6 +193,11 @@ def parameters(seed: int | jax.Array) -> jax.Array:
   It is named too, since the numbered children of the seed's key are steps.
   """
   return initial.named(jax.random.key(seed), "parameters")
+
+
+def reader(seed: int | jax.Array) -> jax.Array:
+  """The key of the reader's initial parameters, beside `parameters`."""
+  return initial.named(jax.random.key(seed), "reader")
 
 
 def step_key(seed: int | jax.Array, step: jax.Array) -> jax.Array:

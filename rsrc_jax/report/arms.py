@@ -19,6 +19,7 @@ from matplotlib.colors import is_color_like, to_hex
 from matplotlib.lines import Line2D
 
 from rsrc_jax.report import held_out, style
+from rsrc_jax.report.series import FIRST
 from rsrc_jax.report.style import ARMS, ENGLISH, HEADLINE, Arm, Looks
 
 # Legible as text, and apart from each other for colour-blind readers as far as
@@ -29,7 +30,7 @@ COLORS = (
 )  # fmt: skip
 MARKERS = ("s", "^", "D", "v", "<", ">", "p", "h", "P", "X", "*")
 # Names in a run's files that are no arms.
-NO_ARMS = ("", "base", "untrained")
+NO_ARMS = ("", *FIRST, "untrained")
 
 
 class Arms(NamedTuple):

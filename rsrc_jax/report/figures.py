@@ -15,7 +15,7 @@ from rsrc_jax.report import (
 )
 from rsrc_jax.report.arms import Arms
 from rsrc_jax.report.run_files import Run
-from rsrc_jax.report.series import Series, has, logged_by, series
+from rsrc_jax.report.series import FIRST, Series, has, logged_by, series
 
 
 class Panel(NamedTuple):
@@ -82,7 +82,7 @@ def learning(metrics: list[dict], arms: Arms) -> Figure:
 def over_steps(metrics: list[dict], arms: Arms, *panels: Panel) -> Figure:
   """All arms over their steps, two panels side by side."""
   figure, both = style.panels()
-  names = logged_by(metrics) - {"base"}
+  names = logged_by(metrics) - {*FIRST}
   for axes, panel in zip(both, panels, strict=True):
     ends = []
     # Every arm logs the schedule of the curriculum; only codes are under it.
@@ -116,7 +116,7 @@ def compute(metrics: list[dict], arms: Arms) -> Figure:
   panel = next(
     p for p in (VERIFIED, SCORE, OPEN) if p is OPEN or has(metrics, p.key)
   )
-  names = style.ordered(logged_by(metrics) - {"base"}, arms.looks)
+  names = style.ordered(logged_by(metrics) - {*FIRST}, arms.looks)
   for axes, key, unit in zip(
     both, ("flops", "joules"), ("training FLOPs", "training joules"),
     strict=True,

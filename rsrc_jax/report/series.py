@@ -5,6 +5,8 @@ import numpy as np
 from rsrc_jax.report.numbers import number
 
 Series = tuple[np.ndarray, np.ndarray]  # steps [n], values [n]
+# What is trained before the arms, in this order: its lines are of no arm.
+FIRST = ("reader", "base")
 # Every key that a report reads, with the other names that it is logged under: a
 # role's quantities have the role before them. A key that training renames
 # leaves its figure empty; a test holds these against the library.
@@ -31,7 +33,7 @@ def series(metrics: list[dict], phase: str, split: str, key: str) -> Series:
 
   Args:
     metrics: lines of metrics.jsonl.
-    phase: name of an arm, or "base".
+    phase: name of an arm, or one of FIRST.
     split: "train" or "valid".
     key: of LOGGED.
 
@@ -51,7 +53,7 @@ def series(metrics: list[dict], phase: str, split: str, key: str) -> Series:
 
 
 def logged_by(metrics: list[dict]) -> set[str]:
-  """The arms that logged anything, and "base"."""
+  """The arms that logged anything, and those of FIRST that did."""
   return {str(line["phase"]) for line in metrics if line.get("phase")}
 
 

@@ -22,6 +22,7 @@ from rsrc_jax.output import files
 # Tables of the experiments take their numbers from here too.
 from rsrc_jax.report.numbers import count as count
 from rsrc_jax.report.numbers import short as short
+from rsrc_jax.report.series import FIRST
 
 
 class Arm(NamedTuple):
@@ -119,9 +120,9 @@ def phases_of(names: Iterable[str]) -> list[str]:
 
 
 def arms_of(names: Iterable[str], looks: Looks = ARMS) -> list[str]:
-  """Arms of a ledger: what they share, the base, then the order of looks."""
+  """Arms of a ledger: what they share, FIRST, then the order of looks."""
   names = set(names)
-  first = [name for name in ("", "base") if name in names]
+  first = [name for name in ("", *FIRST) if name in names]
   return first + ordered(names - set(first), looks)
 
 

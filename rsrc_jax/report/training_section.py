@@ -4,7 +4,7 @@ from rsrc_jax.report import style
 from rsrc_jax.report.html import figure, section, text
 from rsrc_jax.report.numbers import number
 from rsrc_jax.report.run_files import Run
-from rsrc_jax.report.series import logged_by, series
+from rsrc_jax.report.series import FIRST, logged_by, series
 
 # Key of series.LOGGED, split, title.
 COLUMNS = (
@@ -20,15 +20,15 @@ COLUMNS = (
 
 
 def training(run: Run) -> str:
-  """The last value of each number that the base and each arm logged."""
+  """The last value of each number that each stage logged."""
   names = logged_by(run.metrics)
   if not names:
     return section("Training", "<p>No step was logged.</p>")
   head = "".join(f"<th>{text(title)}</th>" for _, _, title in COLUMNS)
-  base = ["base"] * ("base" in names)
+  first = [name for name in FIRST if name in names]
   body = "".join(
     _row(run, name)
-    for name in base + style.ordered(names - {"base"}, run.arms.looks)
+    for name in first + style.ordered(names - {*FIRST}, run.arms.looks)
   )
   plateaus = run.drawings.get("plateaus")
   return section(

@@ -23,7 +23,7 @@ ZEROS = ("kl", "verifier.", "shaping.", *(f"loss.{name}." for name in WEIGHTS))
 OUTSIDE = (
   "arms.", "augment.cut", "augment.ease", "augment.force", "augment.pool",
   "augment.seed", "checkpoint.", "curriculum.", "eval.", "evals.", "ledger.",
-  "log_every", "only", "pretrain.", "report.",
+  "log_every", "only", "pretrain.", "reader.", "report.",
 )  # fmt: skip
 # Of these it depends on whether they are there: what is drawn by them is in the
 # controls.

@@ -46,14 +46,13 @@ class Warmup(NamedTuple):
   """The settings of the warm-up; see config.pretrain."""
 
   policy: Policy
-  roles: dict[str, Role]  # "text", "C", "D" and "V"
+  roles: dict[str, Role]  # "text", "C" and "D"
   # From constraints.make: budgets, and the injected and avoided ids. A budget
   # is the size of the row's extract, whether or not it is announced.
   constrain: Callable[..., Controls]
   budget: int  # most tokens of an extract, and of a code
   warmup_from: int  # the step from which the roles are trained
   dropout: float  # share of D's extracts that are cut short
-  reader: bool  # also train V to restore a clean text from a noisy one
   empty: bool = False  # drop an extract whole instead of cutting it
   # How C's targets use the injected ids, on half of the sources: one of
   # DEMONSTRATIONS. D's targets do not depend on it.
@@ -121,7 +120,7 @@ def sft_batches(
 ) -> dict[str, SupervisedBatch]:
   """The supervised batch of each role, by its name."""
   roles, s = how.roles, batch.source
-  k_c, k_cut, k_v, k_constraints = (keys.child(key, x) for x in keys.Supervised)
+  k_c, k_cut, k_constraints = (keys.child(key, x) for x in keys.Supervised)
   k_demonstration = keys.child(
     k_constraints, keys.SupervisedConstraints.DEMONSTRATION
   )
@@ -141,16 +140,13 @@ def sft_batches(
   allowed = s._replace(mask=s.mask & support[s.ids])
   code = extracts.keep(allowed, score, how.budget, size)
   target = with_injected(how.demonstrate, code, constraints, k_woven, batch.row)
-  found = {
+  return {
     "text": text,
     "C": code_batch(how, s, target, constraints),
     "D": likelihood.decode_batch(
       roles["D"], s, code, k_cut, how.dropout, how.empty
     ),
   }
-  if how.reader:
-    found["V"] = _batch(roles["V"], noised(s, k_v, batch.row), s)
-  return found
 
 
 def code_batch(
@@ -212,19 +208,6 @@ def loss(
   roles_loss = sum(x for name, x in losses.items() if name != "text")
   metrics = {f"{name}_nll": x for name, x in losses.items()}
   return losses["text"] + ready * roles_loss, metrics
-
-
-def noised(s: Tokens, key: jax.Array, rows: jax.Array) -> Tokens:
-  """Replaces a random share of each text's tokens by tokens of its neighbour.
-
-  The share is uniform in [0, 1], so that a reader sees decodes of any quality.
-  """
-  k_share, k_which = (keys.child(key, x) for x in keys.Noise)
-  share = jax.vmap(jax.random.uniform)(keys.row_keys(k_share, rows))
-  draw = lambda k: jax.random.uniform(k, s.ids.shape[1:])
-  hit = jax.vmap(draw)(keys.row_keys(k_which, rows)) < share[:, None]
-  other = tokens.roll(s)
-  return Tokens(jnp.where(hit & other.mask & s.mask, other.ids, s.ids), s.mask)
 
 
 def constrain_half(

@@ -20,6 +20,21 @@ ADDED = {
   "init": "",
   "head": "",
   "evals": {},
+  "reader": {
+    "steps": 400,
+    "batch_size": 64,
+    "share": 0.2,
+    "least": 0.3,
+    "tolerance": 0.01,
+    "optimizer": {
+      "learning_rate": 3e-3,
+      "warmup": 20,
+      "decay": 0.3,
+      "clip_norm": 1.0,
+      "b2": 0.99,
+      "weight_decay": 0.0,
+    },
+  },
   "report": {"headline": "code", "controls": "", "arms": {}, "sections": []},
 }
 
@@ -51,6 +66,12 @@ def upgraded(stored: dict[str, Any]) -> dict[str, Any]:
   Raises:
     ValueError: a removed setting had a value that can't be had any more.
   """
+  weight = (stored.get("verifier") or {}).get("reader", 0)
+  if weight and "reader" not in stored:
+    raise ValueError(
+      f"the run has verifier.reader={weight!r}, and its reader was its base, "
+      "which is so no more. Use the revision that its environment.json names."
+    )
   found = {**ADDED, **_without_removed(stored, "")}
   for block, lacking in ADDED_IN.items():
     if isinstance(found.get(block), dict):

@@ -26,7 +26,8 @@ def step_flops(setup: Setup, name: str) -> float | None:
   config = setup.config
   if config.model_name != "transformer":
     return None
-  if config.budgets or config.augment.inject or config.augment.ban:
+  asked = config.budgets or config.augment.inject or config.augment.ban
+  if name != "reader" and (asked or config.verifier.reader > 0):
     return None
   longest = setup.corpus.train.ids.shape[1]
   roles, read = setup.roles, _read(setup)
@@ -34,6 +35,8 @@ def step_flops(setup: Setup, name: str) -> float | None:
   # A prompt is a tag, the text and a separator (roles.Role.prompt).
   prompt = {"C": longest + 2, "D": k + 2, "text": 2}
 
+  if name == "reader":
+    return 3 * read(config.reader.batch_size, longest + 2, S)
   if name == "base":
     if config.verifier.reader > 0:
       return None

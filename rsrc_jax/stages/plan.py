@@ -1,15 +1,16 @@
-"""The stages of a run in their order: the base, then every arm."""
+"""The stages of a run: the reader if V asks one, the base, then every arm."""
 
 from rsrc_jax.build import overrides
 from rsrc_jax.build.setup import Setup
 from rsrc_jax.runtime import named
-from rsrc_jax.stages import pretrain, rl
-from rsrc_jax.stages.stage import Stage
+from rsrc_jax.stages import pretrain, reader, rl
+from rsrc_jax.stages.stage import BASE, READER, UNTRAINED, Stage
 
 
 def make_stages(setup: Setup) -> list[Stage]:
   """The base, then every arm. An arm comes after the arm that it starts from.
 
+  The reader comes before all, if the V of an arm weighs it.
   `config.arms.NAME.stage` names the module of an arm: a file of this folder, by
   default "rl", or the path of a .py file. Either has make(setup, name) ->
   Stage.
@@ -18,9 +19,16 @@ def make_stages(setup: Setup) -> list[Stage]:
     ValueError: an arm does not exist or cannot be made.
   """
   only = overrides.running(setup.config.only, setup.config.arms)
+  if taken := {READER, BASE, UNTRAINED} & set(only):
+    raise ValueError(
+      f"config.arms.{min(taken)}: a run has something else of this name; call "
+      "the arm otherwise."
+    )
   programs = {}  # arms with the same training share one compiled program
   names = in_order({name: rl.start_of(setup.config, name) for name in only})
+  heard = overrides.hearing(setup.config.to_dict(), only)
   return [
+    *([reader.make(setup)] if heard else []),
     pretrain.make(setup),
     *(_make_arm(setup, name, programs) for name in names),
   ]

@@ -28,7 +28,6 @@ def make(setup: Setup, name: str = "base") -> stage.Stage:
     budget=max(config.budgets, default=config.budget),
     warmup_from=settings.warmup_from,
     dropout=settings.dropout,
-    reader=config.verifier.reader > 0,
     empty=settings.empty,
     demonstrate=settings.demonstrate,
     ends=not config.augment.fixed_length,
@@ -54,4 +53,5 @@ def make(setup: Setup, name: str = "base") -> stage.Stage:
     init=init,
     step=stage.jit_step(setup, step, init),
     controls=jax.jit(lambda *_: ()),
+    start=stage.UNTRAINED,
   )

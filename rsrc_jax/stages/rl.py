@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from rsrc_jax.build import writers
+from rsrc_jax.build import overrides, writers
 from rsrc_jax.build.overrides import arm_config
 from rsrc_jax.build.patterns import block_of, numbers_of
 from rsrc_jax.build.patterns import make as make_pattern
@@ -100,6 +100,7 @@ def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
     ),
     bind=bind,
     start=start_of(setup.config, name),
+    hears=bool(overrides.hearing(setup.config.to_dict(), [name])),
     programs=steps if levels else {},
     draw_pattern=(
       functools.partial(mixing.draw_pattern, levels, config.seed)

@@ -1,6 +1,6 @@
 """A training stage as a set of functions, and helpers of all stages."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -13,6 +13,9 @@ from rsrc_jax.models import lora
 from rsrc_jax.rl import curriculum
 from rsrc_jax.runtime import sharding
 from rsrc_jax.types import Metrics, Params, Tokens, TrainState
+
+# The stages that are no arms, and what they start from.
+READER, BASE, UNTRAINED = "reader", "base", "untrained"
 
 
 def copy_of(params: Params) -> Params:
@@ -64,7 +67,14 @@ class Stage(NamedTuple):
   plateaus: Callable[[TrainState], list[dict[str, Any]]] | None = None
   # (trained parameters, frozen) -> the policy's parameters
   bind: Callable[[Params, dict[str, Params]], Params] = as_trained
-  start: str = "base"  # the stage whose parameters it starts from
+  # The stage whose parameters it starts from; UNTRAINED: it is no arm, and
+  # starts from what a run has before any training.
+  start: str = BASE
+  hears: bool = False  # its V weighs the reader
+  rows: Any = None  # what it trains on; None: the train split of the corpus
+  # (charge, trained parameters) -> facts for the summary; see stages/reader.py.
+  # Where their "refused" is not "", the run ends with it.
+  verdict: Callable[..., dict[str, Any]] | None = None
   # For mixed patterns: a step for each, and (step, level) -> a pattern's name.
   programs: Mapping[str, Callable] = MappingProxyType({})
   draw_pattern: Callable[[int, int], str] | None = None
@@ -80,11 +90,28 @@ class Stage(NamedTuple):
     """Whether it has ended before `steps`. It waits for the device."""
     return bool(self.ends_every and curriculum.converged(state.curriculum))
 
+  @property
+  def charged(self) -> tuple[str, ...]:
+    """The stages whose training it is charged for."""
+    return (*((READER,) if self.hears else ()), BASE, self.name)
+
+
+def arms_of(stages: Sequence[Stage]) -> list[Stage]:
+  """The stages of arms: not those that all arms build on."""
+  return [x for x in stages if x.start != UNTRAINED]
+
 
 def frozen_of(stage: Stage, trained: dict[str, Params]) -> dict[str, Params]:
-  """Parameters that a stage reads and does not train, by name."""
-  found = {"base": trained["base"], "reader": trained["base"]}
-  if stage.start != "base":
+  """Parameters that a stage reads and does not train, by name.
+
+  Args:
+    stage: which.
+    trained: by stage, of those before it; UNTRAINED is the base until there is
+      one. Where no reader was trained there are no parameters of one.
+  """
+  base = trained[BASE if BASE in trained else UNTRAINED]
+  found = {"base": base, "reader": trained.get(READER, {})}
+  if stage.start not in (BASE, UNTRAINED):
     found["start"] = trained[stage.start]
   return found
 

@@ -18,7 +18,9 @@ from rsrc_jax.sweep import files, tables
 from rsrc_jax.sweep.plan import Plan, Run
 
 SHORT = 12  # steps of a run that is made to be measured
-BASE = "base"  # the stage of config.pretrain.steps; the others have `steps`
+# Stages with a block of their own; the others have `steps`. A short run trains
+# the reader whole, or it would be refused.
+BLOCKS = {"base": "pretrain.steps", "reader": "reader.steps"}
 WARMUP = "pretrain.warmup_from"  # a part of the base's steps
 STEPS = re.compile(r"(pretrain\.|arms\.\w+\.)?steps")  # of a stage, or of all
 
@@ -137,7 +139,7 @@ def _scaled(values: dict[str, Any], near: Sequence[Measured]) -> Cost | None:
 
 def steps_of(values: dict[str, Any], stage: str) -> int | None:
   """How long a stage is trained; None where the config doesn't say."""
-  fields = ["pretrain.steps"] if stage == BASE else []
+  fields = [BLOCKS[stage]] if stage in BLOCKS else []
   fields += [f"arms.{stage}.steps", "steps"]
   return next((values[x] for x in fields if x in values), None)
 

@@ -84,7 +84,7 @@ def open_lane(
   place = lambda tree: sharding.put(tree, sharding.shardings(setup.mesh, tree))
   state, frozen = place(stage.init(params)), place(frozen)
   stream = sources.batches(
-    setup.corpus.train, batch_size=stage.batch_size, seed=stage.data_seed
+    rows_of(setup, stage), batch_size=stage.batch_size, seed=stage.data_seed
   )
   window, host = [], {}
   if (found := checkpoint.restore(saver, state)) is not None:
@@ -141,8 +141,14 @@ def compile_step(lane: Lane) -> Counts:
 def first_batch(lane: Lane) -> Any:
   """A batch of the stage's shapes, for tracing."""
   setup = lane.shared.setup
-  batch = sources.batch(setup.corpus.train, 0, lane.stage.batch_size)
+  rows = rows_of(setup, lane.stage)
+  batch = sources.batch(rows, 0, lane.stage.batch_size)
   return sharding.rows(setup.mesh, batch)
+
+
+def rows_of(setup: Setup, stage: Stage) -> Any:
+  """What a stage trains on, [n, S]."""
+  return setup.corpus.train if stage.rows is None else stage.rows
 
 
 def longest_loops(lane: Lane) -> dict[str, int]:
@@ -245,7 +251,7 @@ def _settled(lane: Lane) -> tuple[Lane, dict[str, Any]]:
   config, log, ledger = shared.setup.config, shared.run.log, shared.ledger
   with ledger.phase("idle", stage.name):
     finite.check_steps(lane.title, step, lane.window, **_remedy(lane))
-  spent = lambda: _spent(ledger, stage.name, config.ledger.pue)
+  spent = lambda: _spent(ledger, stage.charged, config.ledger.pue)
   if stage.observe and step % stage.observe_every == 0:
     state, held = held_out(lane)
     lane = lane._replace(state=state)
@@ -289,16 +295,18 @@ def _saved(lane: Lane, valid: dict[str, Any]) -> Lane:
 
 def _remedy(lane: Lane) -> dict[str, Any]:
   """For the message where something is not finite."""
-  base = lane.stage.name == "base"
-  block = "config.pretrain.optimizer" if base else "config.optimizer"
+  own = {"base": "pretrain.", "reader": "reader."}.get(lane.stage.name, "")
+  block = f"config.{own}optimizer"
   return {"saved": checkpoint.newest(lane.saver), "block": block}
 
 
-def _spent(ledger: Ledger, arm: str, pue: float) -> dict[str, float]:
-  """FLOPs and joules of an arm so far, with the base; {} without a ledger."""
+def _spent(
+  ledger: Ledger, stages: tuple[str, ...], pue: float
+) -> dict[str, float]:
+  """FLOPs and joules of some stages so far; {} without a ledger."""
   if ledger.path is None:
     return {}
-  use, executed = ledger.spent("base", arm)
+  use, executed = ledger.spent(*stages)
   draws = joules(use, ledger.opening, pue)
   found = {"flops": executed}
   return found if draws is None else found | {"joules": float(np.median(draws))}

@@ -32,6 +32,7 @@ from rsrc_jax.runtime import sharding  # noqa: E402
 from rsrc_jax.runtime.configs import load  # noqa: E402
 from rsrc_jax.stages import plan  # noqa: E402
 from rsrc_jax.stages.stage import frozen_of  # noqa: E402
+from rsrc_jax.training import lane  # noqa: E402
 
 TABLE = ROOT / "tests" / "golden" / "programs.json"
 # XLA lays out memory anew with every version: bytes are held to this share.
@@ -54,6 +55,9 @@ class Case(NamedTuple):
 
 
 CASES = {
+  "reader": Case(
+    "tiny", "reader", {"verifier.reader": 0.5, "reader.batch_size": 8},
+  ),
   "base": Case("tiny", "base"),
   "rule": Case("tiny", "lead"),
   "cdv": Case("tiny", "code"),
@@ -108,7 +112,7 @@ def _stage(case: Case, folder: str, mesh: dict[str, int]):
   config = load(ROOT / "configs" / f"{case.config}.py")
   config.update_from_flattened_dict(SMALL | case.changes)
   config.mesh.update(mesh)
-  if case.stage != "base":
+  if case.stage not in ("base", "reader"):
     # The arms that it starts from are not trained: any parameters will do.
     config.arms[case.stage].start = "base"
     config.only = case.stage
@@ -116,12 +120,12 @@ def _stage(case: Case, folder: str, mesh: dict[str, int]):
   stages = {stage.name: stage for stage in plan.make_stages(setup)}
   stage = stages[case.stage]
   params = initial_params(setup)
-  frozen = frozen_of(stage, {"base": params})
+  frozen = frozen_of(stage, {"base": params, "reader": params})
   place = lambda tree: sharding.put(tree, sharding.shardings(setup.mesh, tree))
 
   def arguments():
     state = place(stage.init(params))
-    batch = sources.batch(setup.corpus.train, 0, stage.batch_size)
+    batch = sources.batch(lane.rows_of(setup, stage), 0, stage.batch_size)
     batch = sharding.rows(setup.mesh, batch)
     controls = stage.controls(state, place(frozen), batch)
     return jax.device_put(state), place(frozen), batch, controls

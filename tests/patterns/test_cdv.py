@@ -365,9 +365,9 @@ def test_a_start_where_every_code_misleads_teaches():
     importance_cap=2.0, per_token=False,
   )  # fmt: skip
   work = (episode._replace(metrics={}, parts=None), advantages, None)
-  grads = jax.jit(jax.grad(lambda x: loss(x, work, learner.counts(episode), 0.0)[0]))(
-    params
-  )
+  grads = jax.jit(
+    jax.grad(lambda x: loss(x, work, learner.counts(episode), 0.0)[0])
+  )(params)
   # C is to write more of what it copies, its source's 8.
   assert grads["copy"] < -1e-3
 
@@ -544,9 +544,7 @@ def test_d_has_a_group_of_one_code_of_each_source():
   what, said, empty = heard(OWN, UNSURE, found, episode)
   assert [g[i] for g, i in zip(written, what.own, strict=True)] == read
   first = tokens.without_end(Tokens(*out.output), END).ids[:, 0]
-  np.testing.assert_array_equal(
-    what.each.ids[np.arange(B), what.own, 0], first
-  )
+  np.testing.assert_array_equal(what.each.ids[np.arange(B), what.own, 0], first)
   # C is paid for all of its codes by one decode each.
   bounded = table(episode, found, worth)[..., 1]
   value = 0.5 * above(said, empty) + 0.5 * bounded

@@ -255,7 +255,8 @@ def random_parts(seed, rows=64, width=8):
   uses = np.arange(width) < rng.integers(0, listed)[:, None]
   budget = 16
   return {
-    "fidelity": unit(rows, 1) * rng.choice(np.float32([1, 1, 1, -2]), (rows, 1)),
+    "fidelity": unit(rows, 1)
+    * rng.choice(np.float32([1, 1, 1, -2]), (rows, 1)),
     "length": uses.sum(-1)[:, None]
     + rng.integers(0, budget - width, (rows, 1)),
     "gates": unit(rows, 1, width),

@@ -284,7 +284,7 @@ def test_arms_are_trained_behind_what_they_start_from(setup):
   }  # fmt: skip
   found = plan.make_stages(with_arms(chain))
   assert [x.name for x in found] == ["base", "b", "d", "c", "a"]
-  assert [x.start for x in found] == ["base", "base", "base", "d", "c"]
+  assert [x.start for x in found] == ["untrained", "base", "base", "d", "c"]
   # `only` keeps what it names, in that order where it can.
   assert names(with_arms(chain, only="c,d")) == ["base", "d", "c"]
   assert names(with_arms(chain, only="d,b")) == ["base", "d", "b"]
@@ -327,9 +327,11 @@ def test_what_an_arm_reads_and_never_trains(setup):
   arms = {"b": arm("cdv", "a"), "a": arm("cdv", "base")}
   _, a, b = plan.make_stages(with_arms(arms))
   trained = {"base": "the base's", "a": "a's", "b": "b's"}
-  found = {"base": "the base's", "reader": "the base's"}
+  found = {"base": "the base's", "reader": {}}
   assert stage.frozen_of(a, trained) == found
   assert stage.frozen_of(b, trained) == found | {"start": "a's"}
+  trained["reader"] = found["reader"] = "the reader's"
+  assert stage.frozen_of(a, trained) == found
 
 
 def test_rules_can_not_be_mixed_with_policies(setup):

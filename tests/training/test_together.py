@@ -39,7 +39,7 @@ def grid_of(folder, configs, names):
       [
         lane.open_lane(
           shared, stages[name], params,
-          frozen_of(stages[name], {"base": params}), name,
+          frozen_of(stages[name], {"base": params, "reader": params}), name,
         )
         for name in names
       ]
