@@ -72,7 +72,7 @@ def warning(arm: str, pattern: str, stretch: Stretch) -> str:
   role, share = stretch.role, stretch.dead / stretch.steps
   *names, last = [f"config.{name}" for name in remedies(role, pattern)]
   return (
-    f"warning: {arm}: {100 * share:.0f} % of {role}'s groups were dead over "
+    f"Warning: {arm}: {100 * share:.0f} % of {role}'s groups were dead over "
     f"{stretch.steps} steps up to step {stretch.step}: their rewards are all "
     f"equal and teach nothing. Raise {', '.join(names)} or {last}."
   )

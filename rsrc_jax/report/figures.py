@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rsrc_jax.report import heldout_figure, ledger_figure, style
+from rsrc_jax.report import curve_figure, heldout_figure, ledger_figure, style
 from rsrc_jax.report.arms import Arms
 from rsrc_jax.report.run_files import Run
 from rsrc_jax.report.series import Series, has, logged_by, series
@@ -52,8 +52,13 @@ VERIFIED = Panel(
 def makers(run: Run) -> dict[str, Callable[[], Figure]]:
   """File name -> a function that draws it, in the order of the report."""
   summary, metrics, arms = run.summary, run.metrics, run.arms
-  found = {
-    "budget": lambda: heldout_figure.budget(summary, arms),
+  # Runs from before the curve have its budgets alone.
+  found = (
+    {"curve": lambda: curve_figure.curve(summary, arms)}
+    if summary.get("curve")
+    else {"budget": lambda: heldout_figure.budget(summary, arms)}
+  )
+  found |= {
     "learning": lambda: learning(metrics, arms),
     "vocabulary": lambda: over_steps(metrics, arms, NOVEL, HIDDEN),
     "length": lambda: over_steps(metrics, arms, LENGTH, ENTROPY),
