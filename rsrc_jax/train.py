@@ -23,6 +23,7 @@ from rsrc_jax.accounting.ledger import Ledger
 from rsrc_jax.build import identity
 from rsrc_jax.build.setup import Setup, make_setup, prepare
 from rsrc_jax.evaluation import code_judge, heldout, service
+from rsrc_jax.metrics import reward_record
 from rsrc_jax.output import files
 from rsrc_jax.runtime import (
   cache,
@@ -218,6 +219,10 @@ def finish(
   ledger.check()
   summary = tested.summary | trained.verdicts
   summary |= {"made_with": provenance.made_with(made)}
+  # Of the run directory, which has the windows of former starts too.
+  path = opened.workdir / "metrics.jsonl"
+  lines = run_log.read_jsonl(path) if path.exists() else []
+  summary |= reward_record.record(lines, [x.name for x in arms_of(stages)])
   if ledger.path is not None:
     facts = {
       x.name: account.Facts(x.english, x.reads_base, x.charged)
@@ -227,7 +232,6 @@ def finish(
       config.ledger, facts, tested.measured, trained.stored_bits, tested.peers,
       ledger,
     )  # fmt: skip
-    lines = run_log.read_jsonl(opened.log.path)
     summary["trajectory"] = account.trajectory(lines)
     opened.log.totals(account.scalars(summary))
   files.write_json(opened.log_dir / "summary.json", summary)

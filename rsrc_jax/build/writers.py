@@ -21,6 +21,9 @@ from rsrc_jax.rl import constraints
 from rsrc_jax.runtime import configs
 from rsrc_jax.types import Batch, Constraints, Policy, Tokens
 
+# As a budget of `write`: none is announced, and C ends by itself.
+FREE = 0
+
 
 class Writer(NamedTuple):
   """A kind of writer, and its properties for the comparison of arms."""
@@ -207,9 +210,7 @@ def make_saved(setup: Setup, write: str) -> Callable[..., capability.Saved]:
   The price of a code depends on its arm's alphabet. V is uniform over the words
   of sources, unless token_bits [n, S + 1] has the bits of another V.
   """
-  vocab = setup.corpus.vocab
-  words = int(vocab.text.sum())
-  symbols = words if of(write).words else int(vocab.code.sum())
+  words, symbols = int(setup.corpus.vocab.text.sum()), alphabet(setup, write)
 
   def saved(source, code, decoded, token_bits=None):
     if token_bits is None:
@@ -220,6 +221,15 @@ def make_saved(setup: Setup, write: str) -> Callable[..., capability.Saved]:
     )  # fmt: skip
 
   return saved
+
+
+def alphabet(setup: Setup, write: str) -> int:
+  """How many ids a code of `config.arms.NAME.write` may use.
+
+  The words of sources where it writes words alone, else all ids of codes.
+  """
+  vocab = setup.corpus.vocab
+  return int((vocab.text if of(write).words else vocab.code).sum())
 
 
 def code_writer(

@@ -15,8 +15,10 @@ import numpy as np
 from rsrc_jax.accounting import metering
 from rsrc_jax.accounting.account import Measured
 from rsrc_jax.accounting.ledger import Ledger
+from rsrc_jax.build import writers
+from rsrc_jax.build.overrides import arm_config
 from rsrc_jax.build.setup import Setup
-from rsrc_jax.evaluation import code_judge, evals, samples, service
+from rsrc_jax.evaluation import code_judge, curve, evals, samples, service
 from rsrc_jax.metrics import compression
 from rsrc_jax.stages.stage import Stage, frozen_of
 from rsrc_jax.types import Params
@@ -49,7 +51,7 @@ class Codes(NamedTuple):
   table: dict[str, Any]  # by row: source, code, decoded, scores
   controls: dict[str, dict]  # by name; of the controls' arm only
   ood: dict | None  # the metrics on sources of another kind
-  curve: dict[str, dict]  # the metrics by budget
+  curve: dict[int, dict]  # the metrics by budget; writers.FREE among them
 
 
 def evaluate_arms(
@@ -139,7 +141,7 @@ def _judge_codes(shared: Comparison, arm: Stage, *, altered: bool):
   setup, trained, judge, ledger, ruler = (
     shared.setup, shared.trained, shared.judge, shared.ledger, shared.ruler,
   )  # fmt: skip
-  config, frozen = setup.config, frozen_of(arm, trained)
+  frozen = frozen_of(arm, trained)
   measure = _measure(shared, arm, trained[arm.name], frozen)
   metrics, table = measure(None)
   raw = trained["untrained"]
@@ -155,14 +157,21 @@ def _judge_codes(shared: Comparison, arm: Stage, *, altered: bool):
   }
   ood = setup.corpus.ood
   ood = None if ood is None else measure(None, ood)[0]
-  # A policy with budgets in its prompt is given k; other codes are cut.
-  curve = {
-    str(k): (
-      measure(None, k=k) if config.budgets else measure(code_judge.cut_to(k))
-    )[0]
-    for k in config.eval.budgets
-  }
-  return Codes(metrics, table, controls, ood, curve), service_of
+  by_budget = _by_budget(shared, arm, measure)
+  return Codes(metrics, table, controls, ood, by_budget), service_of
+
+
+def _by_budget(
+  shared: Comparison, arm: Stage, measure: Callable
+) -> dict[int, dict]:
+  """The metrics of an arm by budget, writers.FREE among them."""
+  config, found = shared.setup.config, {}
+  own = arm_config(config, arm.name) if arm.name in config.arms else config
+  for k in curve.asked(own, rule=arm.rule):
+    # A writer with budgets is given k; other codes are cut.
+    given = k == writers.FREE or bool(own.budgets)
+    found[k], _ = measure(None, k=k) if given else measure(code_judge.cut_to(k))
+  return found
 
 
 def _measure(shared: Comparison, arm: Stage, params, frozen) -> Callable:
@@ -213,6 +222,12 @@ def _summary(setup, arms, trained, codes, headline, controlled) -> dict:
     "channel_utilisation": _utilisation(setup, codes.get(controlled)),
     "report": {"headline": headline, "controls": controlled},
     "heldout": _held_out(arms, codes, headline, controlled),
+    "curve": [
+      curve.row(x.name, k, scores, x.symbols)
+      for x in arms
+      if x.name in codes
+      for k, scores in codes[x.name].curve.items()
+    ],
     "strange": {
       "name": corpus.ood_name,
       "arms": {x: one.ood for x, one in codes.items() if one.ood is not None},
@@ -233,7 +248,10 @@ def _held_out(arms, codes: dict[str, Codes], headline, controlled) -> dict:
   return {
     "english": {x: codes[x].metrics for x in codes if x in english},
     "controls": codes[controlled].controls if controlled in codes else {},
-    "budget_curve": {x: one.curve for x, one in codes.items()},
+    "budget_curve": {
+      x: {str(k): m for k, m in one.curve.items() if k != writers.FREE}
+      for x, one in codes.items()
+    },
     **{x: m for x, m in flat.items() if x not in RESERVED},
     "arms": {x: one.metrics for x, one in codes.items()},
   }

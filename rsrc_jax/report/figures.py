@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rsrc_jax.report import (
+  curve_figure,
   heldout_figure,
   ledger_figure,
   plateau_figure,
@@ -57,8 +58,13 @@ VERIFIED = Panel(
 def makers(run: Run) -> dict[str, Callable[[], Figure]]:
   """File name -> a function that draws it, in the order of the report."""
   summary, metrics, arms = run.summary, run.metrics, run.arms
-  found = {
-    "budget": lambda: heldout_figure.budget(summary, arms),
+  # Runs from before the curve have its budgets alone.
+  found = (
+    {"curve": lambda: curve_figure.curve(summary, arms)}
+    if summary.get("curve")
+    else {"budget": lambda: heldout_figure.budget(summary, arms)}
+  )
+  found |= {
     "learning": lambda: learning(metrics, arms),
     "vocabulary": lambda: over_steps(metrics, arms, NOVEL, HIDDEN),
     "length": lambda: over_steps(metrics, arms, LENGTH, ENTROPY),

@@ -24,7 +24,7 @@ def budget(summary: dict, arms: Arms) -> Figure:
   )
   if bits:
     ends = _curves(left, curves, arms, "bits_conveyed")
-    ends += _bounds(left, summary, budgets)
+    ends += bounds(left, summary, budgets)
     left.set(title="Bits conveyed", ylabel="bits a source")
     left.set_ylim(bottom=min(0.0, left.get_ylim()[0]))
   else:
@@ -57,7 +57,7 @@ def _curves(axes: Axes, curves: Curves, arms: Arms, key: str) -> list[End]:
   return ends
 
 
-def _bounds(axes: Axes, summary: dict, ks: list[int]) -> list[End]:
+def bounds(axes: Axes, summary: dict, ks: list[int]) -> list[End]:
   """What no code, and no extract, of k tokens can exceed."""
   bounds, ends = summary.get("bounds") or {}, []
   top = number(summary.get("budget_tokens")) or ks[-1]

@@ -71,7 +71,7 @@ def best(rows: list[Row]) -> dict[str, set[str]]:
 def table(summary: dict, arms: Arms) -> Table:
   """The results for a terminal; what it shows is what the page shows."""
   outcome, sentences = verdict(summary, arms)
-  result = _table(
+  result = open_table(
     f"Held-out results: {title(outcome, arms)}",
     "\n".join(dict.fromkeys((sentences[0], sentences[-1]))),
   )
@@ -115,7 +115,7 @@ def ood_rows(summary: dict, arms: Arms) -> list[tuple[str, str, float, float]]:
 def ood_table(summary: dict, arms: Arms) -> Table:
   """The same for a terminal, with the gap."""
   name = (summary.get("strange") or {}).get("name") or "another distribution"
-  result = _table(f"Held-out against {name}")
+  result = open_table(f"Held-out against {name}")
   for column in ("arm", "score"):
     result.add_column(column)
   for column in ("held-out", "other", "gap"):
@@ -126,7 +126,8 @@ def ood_table(summary: dict, arms: Arms) -> Table:
   return result
 
 
-def _table(title: str, caption: str | None = None) -> Table:
+def open_table(title: str, caption: str | None = None) -> Table:
+  """A table without columns yet, in the style of all of a run's."""
   # As Text: an arm's label may hold what rich takes for markup.
   return Table(
     title=Text(title), caption=None if caption is None else Text(caption),

@@ -17,6 +17,12 @@ CAPTIONS = {
     "Dashed: the log of the number of codes, which nothing can exceed. Dotted: "
     "the most that k content words of s, kept in order, can carry."
   ),
+  "curve": (
+    "What codes are worth on held-out sources against their mean length, which "
+    "is drawn in powers of two. Hollow: C was told no budget. Dashed: the log "
+    "of the number of codes, which nothing can exceed. Dotted: the most that k "
+    "content words of s, kept in order, can carry."
+  ),
   "learning": (
     "Left, greedy codes of validation sources. Right, sampled codes of "
     "training sources: as logged in pale, a moving average on top."

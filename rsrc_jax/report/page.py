@@ -23,17 +23,15 @@ from rsrc_jax.report.html import section, text
 from rsrc_jax.report.ledger_section import ledger
 from rsrc_jax.report.numbers import number
 from rsrc_jax.report.results_section import ood, results, verdict_of
+from rsrc_jax.report.reward_section import curve, rewards
 from rsrc_jax.report.rsrc_section import rsrc
 from rsrc_jax.report.run_files import Run
 from rsrc_jax.report.samples_section import samples
 from rsrc_jax.report.style import Looks
 from rsrc_jax.report.training_section import training
 
-APART = (
-  "survival_map",
-  "ledger",
-  "plateaus",
-)  # figures that have a section of their own
+# Figures that have a section of their own.
+APART = ("survival_map", "ledger", "curve", "plateaus")
 
 
 def page(run: Run) -> str:
@@ -116,6 +114,8 @@ SECTIONS: tuple[Callable[[Run], str], ...] = (
   verdict_of,
   results,
   ood,
+  curve,
+  rewards,
   figures,
   rsrc,
   samples,

@@ -17,8 +17,10 @@ from rich.table import Table
 from rsrc_jax.output import files
 from rsrc_jax.output.plain import complain, plain
 from rsrc_jax.report import (
+  curve_table,
   figures,
   heldout_table,
+  reward_table,
   rsrc_table,
   run_files,
   style,
@@ -54,7 +56,8 @@ def figure(folder: str | pathlib.Path, name: str) -> Figure:
 
   Args:
     folder: a run directory, finished or not.
-    name: budget, learning, vocabulary, length, compute, plateaus or ledger.
+    name: curve (older runs: budget), learning, vocabulary, length, compute,
+      plateaus or ledger.
 
   Raises:
     ValueError: the run has no such figure.
@@ -76,6 +79,9 @@ def show(
   """
   run = run_files.load(folder)
   tables = [heldout_table.table(summary, run.arms)]
+  shown = run._replace(summary=summary)
+  found = (curve_table.table(shown), reward_table.table(shown))
+  tables += [x for x in found if x is not None]
   if heldout_table.ood_rows(summary, run.arms):
     tables.append(heldout_table.ood_table(summary, run.arms))
   if survival_map.marks(summary, run.arms):

@@ -65,8 +65,8 @@ def gain(
     decoded: free-running decodes [B, G, J, T], their ends removed.
 
   Returns:
-    likelihood.bounded_gain of ln p(s | d) over ln p(s | nothing), [B, G, J]. The latter depends
-    on s alone and is computed once a source.
+    likelihood.bounded_gain of ln p(s | d) over ln p(s | nothing), [B, G, J].
+    The latter depends on s alone and is computed once a source.
   """
   shape = decoded.ids.shape[:3]
   target = tokens.repeat(tokens.with_end(s, role.end), shape[1] * shape[2])

@@ -39,8 +39,8 @@ ADDED = {
 }
 
 
-# The same of settings inside a block: they are filled in where a run has it. The
-# levels of older runs ended by another rule: they are read as if the timer
+# The same of settings inside a block: they are filled in where a run has it.
+# The levels of older runs ended by another rule: they are read as if the timer
 # alone had ended them.
 ADDED_IN = {
   "augment": {"ease": 0.0, "unannounced": 0.0, "cut": 0.0},

@@ -16,6 +16,7 @@ from rich.progress import (
   TimeRemainingColumn,
 )
 
+from rsrc_jax.metrics import dead_groups
 from rsrc_jax.output import files
 from rsrc_jax.output.files import read_jsonl as read_jsonl
 from rsrc_jax.output.files import write_json as write_json
@@ -60,6 +61,7 @@ class Log:
     # with its checkpoint, and ends with the error.
     self.failed: OSError | None = None
     self.unwritten: list[dict[str, Any]] = []
+    self.watch = dead_groups.Watch()  # of the open stage
     self._board = None
     self._progress = None
     self._task = None
@@ -81,7 +83,8 @@ class Log:
     unwritten: lines up to `step` that could not be written before.
     """
     self.stage, self.title, self.steps = stage, plain(title), steps
-    self._rewind(stage, step, unwritten)
+    kept = self._rewind(stage, step, unwritten)
+    self.watch = dead_groups.followed(kept, stage)
     self._board = self._open(stage, step)
     self._first, self._since = step, None
     self._begun = time.monotonic()
@@ -119,6 +122,7 @@ class Log:
     """Logs a window of training and redraws the display."""
     rate = self.rate(step)
     self._write(step, "train", {**metrics, "steps_per_second": rate})
+    self.watch = dead_groups.follow(self.watch, step, metrics)
     status = " ".join(
       f"{name} {metrics[name]:.3g}"
       for name in ("reward", "length", "loss")
@@ -203,7 +207,10 @@ class Log:
       f"note: {files.said(error)}. The run goes on without TensorBoard's file."
     )
 
-  def _rewind(self, stage: str, step: int, unwritten: Iterable[dict]) -> None:
+  def _rewind(
+    self, stage: str, step: int, unwritten: Iterable[dict]
+  ) -> list[dict[str, Any]]:
+    """Removes what will be logged again. -> the lines that are left"""
     kept = [
       line
       for line in (read_jsonl(self.path) if self.path.exists() else ())
@@ -212,6 +219,7 @@ class Log:
     kept += [line for line in unwritten if line not in kept]
     if kept or self.path.exists():
       files.write_lines(self.path, kept)
+    return kept
 
 
 def flush_window(

@@ -90,6 +90,8 @@ def make(setup: Setup, name: str, programs: dict | None = None) -> stage.Stage:
     ),
     write=jax.jit(write),
     saved=writers.make_saved(setup, arm.write),
+    symbols=writers.alphabet(setup, arm.write),
+    rule=writer.rule,
     english=writer.english,
     reads_base=writer.reads_base,
     observe=observe,

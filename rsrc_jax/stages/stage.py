@@ -51,10 +51,13 @@ class Stage(NamedTuple):
   step: Callable[..., tuple[TrainState, Metrics]]
   # (state, frozen, batch) -> controls of the step that follows, jitted
   controls: Callable[..., Any] = jax.jit(no_controls)
-  # (params, frozen, batch, key[, k]) -> code [B, k]; None: writes no code
+  # (params, frozen, batch, key[, k]) -> code [B, k]; None: writes no code. As k
+  # writers.FREE is given, where training leaves budgets unannounced.
   write: Callable[..., Tokens] | None = None
   # (source, code, d) -> capability.Saved, where it writes
   saved: Callable[..., Any] | None = None
+  symbols: int | None = None  # ids that its codes may use, where it writes
+  rule: bool = False  # it writes by a rule, which has no length of its own
   english: bool = False  # its codes are an English arm of the comparison
   reads_base: bool = False  # its service needs the base's parameters too
   # (state, frozen, held-out batch) -> (state, metrics), without learning

@@ -17,6 +17,7 @@ from rsrc_jax.accounting.totals import joules
 from rsrc_jax.build.setup import Setup
 from rsrc_jax.data import sources
 from rsrc_jax.evaluation import code_judge
+from rsrc_jax.metrics import dead_groups
 from rsrc_jax.runtime import (
   checkpoint,
   failures,
@@ -260,12 +261,21 @@ def _settled(lane: Lane) -> tuple[Lane, dict[str, Any]]:
     with ledger.phase("idle", stage.name):
       window = run_log.flush_window(log, step, lane.window, spent())
     lane = lane._replace(window=window)
+    warn_of_dead_groups(lane)
   valid = {}
   if stage.write and (lane.done or step % config.eval.every == 0):
     with ledger.phase("evaluation", stage.name):
       valid = _validate(lane)
     log.valid(step, valid | spent())
   return lane, valid
+
+
+def warn_of_dead_groups(lane: Lane) -> None:
+  """Says, once a role, that most of its groups teach nothing any more."""
+  log, name = lane.shared.run.log, lane.stage.name
+  block = lane.shared.setup.config.arms.get(name) or {}
+  for stretch in log.watch.new:
+    log.note(dead_groups.warning(name, block.get("pattern") or "NAME", stretch))
 
 
 def held_out(lane: Lane) -> tuple[TrainState, dict[str, float]]:

@@ -15,7 +15,13 @@ from rsrc_jax.accounting import compare, summaries
 from rsrc_jax.metrics import published
 from rsrc_jax.output import tables
 from rsrc_jax.recursive import report as recursive
-from rsrc_jax.report import heldout_table, rsrc_table, run_files
+from rsrc_jax.report import (
+  curve_table,
+  heldout_table,
+  reward_table,
+  rsrc_table,
+  run_files,
+)
 from rsrc_jax.sweep import tables as of_sweeps
 
 STORED = Path(__file__).resolve().parents[2] / "experiments"
@@ -64,6 +70,30 @@ def test_tables_of_stored_runs(path):
   whole(heldout_table.ood_table(summary, arms))
   if summary.get("rsrc"):
     whole(rsrc_table.rsrc_table(summary, arms))
+
+
+def test_tables_of_rewards_and_of_the_curve():
+  parts = {"verifier": 0.5, "reader": 0.1, "shaping": 0.3, "price": -0.1,
+           "bonus": 0.2}  # fmt: skip
+  names = ("code", "surprising", LONG)
+  row = {"bits_conveyed": -24.567, "mean_tokens": 16.0, "exact": 0.0123,
+         "edit_similarity": 0.9, "novel_fraction": 1.0, "channel_bits": 110.5,
+         "bits_per_token": -4.56, "bits_per_channel_bit": -0.65}  # fmt: skip
+  summary = {
+    "reward_shares": dict.fromkeys(names, parts),
+    "dead_groups": dict.fromkeys(names, 0.25),
+    "curve": [row | {"arm": x, "budget": k} for x in names for k in (16, None)],
+  }
+  run = run_files.of(summary=summary)
+  for table in (curve_table.table(run), reward_table.table(run)):
+    whole(table)
+    whole(table, 40)
+  # Without a name that is too long, the curve is in one piece.
+  for block in ("reward_shares", "dead_groups"):
+    del summary[block][LONG]
+  summary["curve"] = summary["curve"][:4]
+  table = curve_table.table(run_files.of(summary=summary))
+  assert len(tables.parts(table, 80)) == 1
 
 
 def test_tables_of_stored_recursive_runs():

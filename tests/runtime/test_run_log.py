@@ -91,6 +91,28 @@ def test_resuming_forgets_what_will_be_logged_again(make):
   assert lines(again)[-1]["loss"] == 7.0
 
 
+def test_dead_groups_are_followed_over_a_resume(make):
+  """Most were dead from step 20 on: a hundred steps are over at 120."""
+  log = make()
+  log.start("code", "code", 0, 200)
+  for step in (20, 40, 60, 80, 100, 120):
+    log.train(step, {"C_dead_groups": 0.9 * (step > 20)})
+  assert [x.step for x in log.watch.new] == [120]
+  again = make()  # from the checkpoint of step 80
+  again.start("code", "code", 80, 200)
+  new = []
+  for step in (100, 120, 140, 160):
+    again.train(step, {"C_dead_groups": 0.9})
+    new += again.watch.new
+  assert [x.step for x in new] == [120]
+  later = make()  # it was said before: not again
+  later.start("code", "code", 140, 200)
+  later.train(160, {"C_dead_groups": 0.9})
+  assert later.watch.new == () and len(later.watch.told) == 1
+  later.start("english_rl", "english_rl", 0, 200)
+  assert later.watch.told == ()
+
+
 def test_a_phase_from_its_start_forgets_all_of_it(make):
   log = make()
   log.start("base", "base", 0, 4)

@@ -25,7 +25,7 @@ from helpers.runs import (
 )
 
 from benchmarks.faults_inside import negative, poisoned, unclosed
-from rsrc_jax import train
+from rsrc_jax import runs, train
 from rsrc_jax.accounting import account
 from rsrc_jax.accounting.ledger import SCOPES
 from rsrc_jax.accounting.totals import totals
@@ -104,6 +104,26 @@ def test_the_summary_holds_every_promised_key(whole):
     assert arm["bits_conveyed"] == pytest.approx(24.0 - arm["nll_bits"])
   assert heldout["english"]["english_rl"]["novel_fraction"] == 0.0
   assert heldout["controls"]["no_code"]["mean_tokens"] == 0.0
+
+
+def test_the_curve_charges_each_arm_its_own_alphabet(whole):
+  summary = json.loads((whole / "summary.json").read_text())
+  vocab = runs.open(whole).setup.corpus.vocab
+  ids = {"english_rl": vocab.text.sum(), "code": vocab.code.sum()}
+  assert [(x["arm"], x["budget"]) for x in summary["curve"]] == [
+    (arm, k) for arm in ids for k in (1, 2, 3)
+  ]
+  for row in summary["curve"]:
+    scores = summary["heldout"]["budget_curve"][row["arm"]][str(row["budget"])]
+    assert row["exact"] == scores["exact_match"]
+    assert row["mean_tokens"] == scores["mean_tokens"] <= row["budget"]
+    assert row["channel_bits"] == pytest.approx(
+      row["mean_tokens"] * np.log2(ids[row["arm"]])
+    )
+  full = [x for x in summary["curve"] if x["budget"] == 3]
+  assert [x["bits_conveyed"] for x in full] == [
+    summary["heldout"]["arms"][x["arm"]]["bits_conveyed"] for x in full
+  ]
 
 
 def test_the_ledger_holds_all_of_the_time_and_every_phase(whole):

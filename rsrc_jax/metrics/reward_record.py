@@ -1,0 +1,120 @@
+"""What training paid its roles for, averaged from the lines of metrics.jsonl.
+
+The learner logs for each role with a rollout the share of the reward's spread
+within groups that each part of the reward pays (`C_share_verifier` and so on,
+sum 1), the share of groups that are dead, whose rewards are all equal
+(`C_dead_groups`), the mean deviation of reward in a group (`C_reward_std`) and
+that of the bonus as a share of it (`C_bonus_spread`). Plain Python.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+# Parts of a reward, in the order in which they are shown; price is <= 0.
+PARTS = ("verifier", "reader", "shaping", "bonus", "price")
+# A frozen verifier's word on what was sampled; shaping is not.
+WORD = ("verifier", "reader")
+# The role that a record is about: the first that the arm has. D is read beside
+# the role that writes.
+ROLES = ("C", "R", "CC", "A")
+Line = Mapping[str, Any]
+
+
+def record(lines: Sequence[Line], arms: Iterable[str]) -> dict[str, Any]:
+  """The blocks `reward_shares` and `dead_groups` of summary.json.
+
+  Args:
+    lines: of metrics.jsonl.
+    arms: their names; one that was paid nothing is left out.
+
+  Returns:
+    reward_shares: arm -> part -> share, sum 1; an arm all of whose groups were
+      dead has no shares. dead_groups: arm -> share of groups.
+  """
+  shares, dead = {}, {}
+  for arm in arms:
+    own = of_arm(lines, arm)
+    role = role_of(own)
+    if role is None:
+      continue
+    if found := shares_of(own, role):
+      shares[arm] = found
+    if (value := mean(own, f"{role}_dead_groups")) is not None:
+      dead[arm] = value
+  return {"reward_shares": shares, "dead_groups": dead}
+
+
+def of_arm(lines: Iterable[Line], arm: str) -> list[Line]:
+  """The training windows of an arm by step; the last line of a step counts."""
+  found = {
+    line["step"]: line
+    for line in lines
+    if line.get("phase") == arm
+    and line.get("split") == "train"
+    and _number(line.get("step")) is not None
+  }
+  return [found[step] for step in sorted(found)]
+
+
+def roles(lines: Iterable[Line]) -> list[str]:
+  """The rewarded roles of an arm: those of ROLES, then the others by name."""
+  ending = "_dead_groups"
+  names = {
+    key.removesuffix(ending)
+    for line in lines
+    for key in line
+    if key.endswith(ending)
+  }
+  return [x for x in ROLES if x in names] + sorted(names - set(ROLES))
+
+
+def role_of(lines: Iterable[Line]) -> str | None:
+  """The role that writes; None where none is rewarded but D."""
+  return next((x for x in roles(lines) if x != "D"), None)
+
+
+def shares_of(lines: Sequence[Line], role: str) -> dict[str, float]:
+  """Share of the spread of a role's reward that each part pays, sum 1.
+
+  Means over the steps of of_arm's windows. {} where no group had a spread.
+  """
+  start = f"{role}_share_"
+  names = {k.removeprefix(start) for x in lines for k in x if _is(k, start)}
+  order = [x for x in PARTS if x in names] + sorted(names - set(PARTS))
+  means = {part: mean(lines, start + part) for part in order}
+  means = {part: x for part, x in means.items() if x is not None}
+  total = sum(means.values())
+  if total < 1e-6:  # of all-dead windows: there is nothing to be shared
+    return {}
+  return {part: x / total for part, x in means.items()}
+
+
+def word(shares: Mapping[str, float]) -> float:
+  """The share of V's word on sampled outputs."""
+  return sum(shares.get(part, 0.0) for part in WORD)
+
+
+def mean(lines: Sequence[Line], key: str) -> float | None:
+  """Mean of a metric over the steps of the windows that have it; or None.
+
+  lines: of of_arm. A window's mean counts as often as it has steps.
+  """
+  total, steps, before = 0.0, 0.0, 0.0
+  for line in lines:
+    length, before = line["step"] - before, line["step"]
+    value = _number(line.get(key))
+    if value is not None and length > 0:
+      total, steps = total + length * value, steps + length
+  return total / steps if steps else None
+
+
+def _is(key: str, start: str) -> bool:
+  return key.startswith(start)
+
+
+def _number(value: Any) -> float | None:
+  """A finite number, or None for whatever else a line may hold."""
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    return None
+  return float(value) if math.isfinite(value) else None

@@ -1,0 +1,84 @@
+"""What the windows of training say of rewards, averaged by hand."""
+
+import pytest
+
+from rsrc_jax.metrics import reward_record
+
+
+def window(step, arm="code", split="train", **metrics):
+  return {"phase": arm, "split": split, "step": step, **metrics}
+
+
+def paid(step, verifier, price=0.0, dead=0.0, role="C", **more):
+  """A window in which V, shaping and the price share the spread."""
+  return window(step, **more) | {
+    f"{role}_share_verifier": verifier,
+    f"{role}_share_shaping": 1 - verifier - price,
+    f"{role}_share_price": price,
+    f"{role}_dead_groups": dead,
+  }
+
+
+def test_windows_count_by_their_steps_and_shares_sum_to_one():
+  """Windows of 20, 20 and 10 steps.
+
+  V: (20 x .75 + 20 x .5 + 10 x 0) / 50 = .5; the price: 10 x -.5 / 50 = -.1;
+  shaping: (20 x .25 + 20 x .5 + 10 x 1.5) / 50 = .6. Dead: 10 x 1 / 50.
+  """
+  lines = [
+    window(20, "base", loss=1.0),
+    paid(20, 0.75),
+    paid(40, 9.0),  # of a killed run, logged again:
+    paid(40, 0.5),
+    window(40, split="valid", C_share_verifier=7.0, C_dead_groups=7.0),
+    paid(50, 0.0, -0.5, dead=1.0),
+  ]
+  found = reward_record.record(lines, ["lead", "code"])
+  assert list(found["reward_shares"]) == ["code"]
+  shares = found["reward_shares"]["code"]
+  assert list(shares) == ["verifier", "shaping", "price"]
+  assert shares == pytest.approx(
+    {"verifier": 0.5, "shaping": 0.6, "price": -0.1}
+  )
+  assert found["dead_groups"] == {"code": pytest.approx(0.2)}
+  assert reward_record.word(shares | {"reader": 0.25}) == pytest.approx(0.75)
+
+
+def test_steps_without_any_spread_do_not_dilute_the_shares():
+  """A window whose shares are all 0, or null, for want of a spread."""
+  none = {k: 0.0 for k in paid(0, 0) if "share" in k}
+  lines = [
+    paid(20, 0.75),
+    paid(40, 0.0, dead=1.0) | none,
+    paid(60, 0.0, dead=1.0) | dict.fromkeys(none),
+  ]
+  found = reward_record.record(lines, ["code"])
+  assert found["reward_shares"]["code"] == pytest.approx(
+    {"verifier": 0.75, "shaping": 0.25, "price": 0.0}
+  )
+  assert found["dead_groups"]["code"] == pytest.approx(2 / 3)
+  # Nothing is made up where no group ever had a spread.
+  found = reward_record.record(lines[1:], ["code"])
+  assert found == {"reward_shares": {}, "dead_groups": {"code": 1.0}}
+
+
+def test_the_record_is_about_the_role_that_writes():
+  both = paid(20, 0.5, role="D") | paid(20, 0.75, role="C")
+  assert reward_record.roles([both]) == ["C", "D"]
+  assert reward_record.role_of([both]) == "C"
+  answers = paid(20, 0.5, role="D") | paid(20, 0.75, role="A")
+  assert reward_record.role_of([answers | paid(20, 1, role="CC")]) == "CC"
+  assert reward_record.role_of([answers]) == "A"
+  assert reward_record.role_of([paid(20, 0.5, role="E")]) == "E"
+  assert reward_record.role_of([paid(20, 0.5, role="D")]) is None
+  reader = [paid(20, 0.5, role="D"), window(40, reward=1.0)]
+  assert reward_record.record(reader, ["code"]) == {
+    "reward_shares": {}, "dead_groups": {},
+  }  # fmt: skip
+
+
+def test_a_step_that_plays_another_pattern_has_no_part_in_it():
+  """Windows of a mixture may lack the role: they do not count."""
+  lines = [paid(20, 0.75), window(40, reward=1.0), paid(60, 0.25)]
+  assert reward_record.mean(lines, "C_share_verifier") == pytest.approx(0.5)
+  assert reward_record.mean(lines, "gone") is None
