@@ -25,6 +25,7 @@ class Step(enum.IntEnum):
   HELD_OUT = 7  # the parent of a held-out batch's keys; see HeldOut
   REWRITE = 11  # the parent of the draws of ccv beyond cdv; see Rewrite
   STREAM = 13  # the parent of the draws of cc; see Stream
+  PROBES = 17  # Q's samples, in qa with probes
 
 
 @enum.unique
