@@ -22,6 +22,11 @@ ADDED = {
   "evals": {},
   "report": {"headline": "code", "controls": "", "arms": {}, "sections": []},
 }
+# The same for settings of a block, by dotted name: where there is the block.
+ADDED_WITHIN = {
+  "patterns.cc.choose": "hardest",
+  "patterns.qa.probes": None,
+}
 
 
 # What older runs call the loops of config.loop.
@@ -35,7 +40,21 @@ def upgraded(stored: dict[str, Any]) -> dict[str, Any]:
     ValueError: a removed setting had a value that can't be had any more.
   """
   found = {**ADDED, **_without_removed(stored, "")}
+  for name, value in ADDED_WITHIN.items():
+    found = _with_added(found, name.split("."), value)
   return found | {"loop": OLD_LOOPS.get(found["loop"], found["loop"])}
+
+
+def _with_added(
+  tree: dict[str, Any], path: list[str], value: Any
+) -> dict[str, Any]:
+  """The tree with a value at a path, unless one or no block is there."""
+  name, *below = path
+  if not below:
+    return {name: value} | tree
+  if not isinstance(tree.get(name), dict):
+    return tree
+  return tree | {name: _with_added(tree[name], below, value)}
 
 
 def _without_removed(tree: dict[str, Any], prefix: str) -> dict[str, Any]:

@@ -33,9 +33,8 @@ FREE = (
   "checkpoint.", "mesh.", "log_every", "ledger.pue", "ledger.samples_served",
   "ledger.service_seconds",
 )  # fmt: skip
-OLD = old_configs.flat(
-  old_configs.ADDED
-)  # at these, a setting is no difference
+# At these, a setting is no difference.
+OLD = old_configs.flat(old_configs.ADDED) | old_configs.ADDED_WITHIN
 
 
 def check(config: ml_collections.ConfigDict, workdir: Path) -> None:

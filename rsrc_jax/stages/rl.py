@@ -212,6 +212,13 @@ def make_curriculum(config) -> tuple[curriculum.Curriculum, int]:
 def make_step(setup, config, pattern, tx, bind, carry) -> Callable:
   """The learner's step. carry: the pattern's name, if there are several."""
   roles = setup.roles | dict(pattern.roles)
+  if missing := dict(pattern.roles).keys() - config.loss.weights.keys():
+    name = min(missing)
+    raise ValueError(
+      f"config.loss.weights={config.loss.weights.to_dict()} lacks {name}, a "
+      f"role of the pattern: set config.loss.weights.{name}, to 0 where it "
+      "should not learn from rewards."
+    )
   step = learner.make_step(
     setup.policy,
     roles,
