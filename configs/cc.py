@@ -31,7 +31,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.curriculum.explore_steps = 450
   config.patterns.cc = {
     "rounds": 4,
-    "pool": 1,
+    "pool": 1,  # sources of which one is the next round's
+    "choose": "hardest",  # of them; or random, or misled: where cc does harm
     "memory": 4,
     "shared": ("giver", "colour", "object", "city"),
     "drift": 0.1,

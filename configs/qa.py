@@ -39,6 +39,7 @@ def get_config() -> ml_collections.ConfigDict:
     "from_source": 0.25,
     "dropout": 0.1,
     "length_price": 0.0,
+    "probes": None,  # Q, an opponent of C: see configs/qa_probes.py
   }
   first = {
     "curriculum.hidden": 0.9, "curriculum.steps": 400,

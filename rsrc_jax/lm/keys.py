@@ -26,6 +26,7 @@ class Step(enum.IntEnum):
   REWRITE = 11  # the parent of the draws of ccv beyond cdv; see Rewrite
   STREAM = 13  # the parent of the draws of cc; see Stream
   READER = 17  # the parent of the noise that the reader learns from; see Reader
+  PROBES = 19  # Q's samples, in qa with probes
 
 
 @enum.unique

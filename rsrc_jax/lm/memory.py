@@ -22,6 +22,9 @@ from rsrc_jax.types import (
   Tokens,
 )
 
+# How the next source is chosen from a pool; see next_source.
+CHOICES = ("random", "hardest", "misled")
+
 
 class Memory(NamedTuple):
   """The policy and the roles that read and write the memory."""
@@ -103,19 +106,87 @@ def update(
   return found, d
 
 
+def next_source(
+  m: Memory,
+  params: Params,
+  base: Params,
+  choose: str,
+  cc: Tokens,
+  candidates: Tokens,
+  constraints: Constraints,
+  row_keys: jax.Array,
+) -> tuple[Tokens, tuple[Rollout, ...]]:
+  """The source of the next round, of a pool [n, P, S].
+
+  All three rules look at the memory cc [n, M] that new ones are made from, and
+  at none of the new ones, so that candidates are compared on equal terms.
+
+  Args:
+    m: see Memory.
+    params: the policy's.
+    base: the frozen base's.
+    choose: "random": the first of the pool, whose order is random. "hardest":
+      see hardest_source. "misled": see misled_source.
+    cc: the memory.
+    candidates: the pool. Of one source nothing is computed.
+    constraints: of the codes of the next round, a row for each stream.
+    row_keys: [n].
+
+  Returns:
+    [n, S], and C's rollouts that the choice took, for rollout.passes.
+  """
+  if candidates.ids.shape[1] == 1 or choose == "random":
+    return tokens.at(candidates, 0), ()
+  if choose == "hardest":
+    return hardest_source(m, params, cc, candidates), ()
+  found, c = misled_source(
+    m, params, base, cc, candidates, constraints, row_keys
+  )
+  return found, (c,)
+
+
 def hardest_source(
   m: Memory, params: Params, cc: Tokens, candidates: Tokens
 ) -> Tokens:
-  """Of [n, P, S] the source that D finds least likely given cc. -> [n, S]"""
+  """Of [n, P, S] the source that D finds least likely given cc. -> [n, S]
+
+  Hard-example mining: a source may be hard for reasons other than the memory.
+  """
   n, pool = candidates.ids.shape[:2]
-  if pool == 1:
-    return tokens.at(candidates, 0)
   nothing = tokens.expand(tokens.empty(n * pool, 1))
   with jax.named_scope("V"):
     log_lik = read(
       m, params, tokens.repeat(cc, pool), tokens.flatten(candidates), nothing
     )
   return tokens.pick(candidates, jnp.argmin(log_lik.reshape(n, pool), -1))
+
+
+def misled_source(
+  m: Memory,
+  params: Params,
+  base: Params,
+  cc: Tokens,
+  candidates: Tokens,
+  constraints: Constraints,
+  row_keys: jax.Array,
+) -> tuple[Tokens, Rollout]:
+  """Of [n, P, S] the source on which the memory does most harm.
+
+  It has the lowest R(s | cc) - R(s | no memory), with R of `value`. Where cc
+  is empty all are equal, and the first is taken. Arguments as in next_source.
+
+  -> [n, S], and C's rollout of n * P * 2 rows.
+  """
+  n, pool = candidates.ids.shape[:2]
+  wide = lambda tree: jax.tree.map(lambda x: jnp.repeat(x, pool, 0), tree)
+  none = tokens.empty(n, cc.ids.shape[-1])
+  tried = tokens.concat(tokens.expand(cc), tokens.expand(none), axis=1)
+  worth, c = value(
+    m, params, base, wide(tried), tokens.flatten(candidates),
+    wide(constraints), wide(row_keys),
+  )  # fmt: skip
+  gain = (worth[:, 0] - worth[:, 1]).reshape(n, pool)
+  return tokens.pick(candidates, jnp.argmin(gain, -1)), c
 
 
 def decode_batch(

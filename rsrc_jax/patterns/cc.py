@@ -7,9 +7,9 @@ that follows: R(next | cc') against R(next | cc) and R(next | empty), on a
 source that it has not seen. Credit is cut there: of later rounds CC learns only
 that they begin with what it leaves.
 
-The next source is the one in a pool to which D assigns the lowest likelihood
-given the current memory (hard-example mining). A cc that did worse than none is
-given up, and the next one is made from the cc before it.
+The next source is one of a pool: any, the hardest, or the one on which the
+memory does most harm (an opponent of CC; lm/memory.py). A cc that did worse
+than none is given up, and the next one is made from the cc before it.
 """
 
 import functools
@@ -60,6 +60,7 @@ def _whole_streams(settings, run):
 RULES = {
   "rounds": rules.whole(2, why="a memory is for the next round"),
   **dict.fromkeys(("pool", "memory"), rules.whole(1)),
+  "choose": rules.one_of(*memory.CHOICES),
   "shared": rules.items(rules.text),
   **dict.fromkeys(("group", "candidates"), rules.whole(2)),
   **dict.fromkeys(("drift", "dropout", "length_price"), rules.share()),
@@ -77,6 +78,7 @@ class Parts(NamedTuple):
   places: tuple[int, ...]  # positions of the shared facts
   rounds: int
   pool: int
+  choose: str
   drift: float
   group: int
   candidates: int
@@ -106,7 +108,7 @@ class Update(NamedTuple):
   extract: Tokens  # [n, M], what stands for a memory in the warm-up
   new: Tokens  # [n, M], the cc of the next round
   source: Tokens  # [n, S], of the next round
-  judged: Rollout  # C's codes of that source beside each memory
+  judged: tuple[Rollout, ...]  # C's: to choose that source, and of its worth
   value: jax.Array  # [n, H] R(next | cc') of the candidates
   held_value: jax.Array  # [n] of the cc that they were made from
   empty_value: jax.Array  # [n] of no memory
@@ -130,6 +132,7 @@ def make(
   imitate: bool,
   dropout: float,
   length_price: float = 0.0,
+  choose: str = "hardest",
 ) -> Pattern:
   """Builds the pattern.
 
@@ -137,7 +140,7 @@ def make(
     context: roles "C", "D" and "text"; where the facts of a source stand. V is
       not used: a code is scored by D's likelihood of s; CC reads a greedy d.
     rounds: sources of a stream, R.
-    pool: sources of which the hardest is the next round's, P.
+    pool, choose: of P sources one is the next round's; memory.next_source.
     memory: most tokens of cc, M.
     shared: facts that the sources of a stream have in common; none: there is
       nothing to remember.
@@ -172,8 +175,9 @@ def make(
   levels = jnp.asarray(np.flatnonzero(C.support)[:LEVELS], jnp.int32)
   p = Parts(
     Memory(context.policy, C, D, CC, text, levels),
-    _places(context.info, shared), rounds, pool, drift, group, candidates,
-    over_memory, over_empty, rollback, warmup, imitate, dropout, length_price,
+    _places(context.info, shared), rounds, pool, choose, drift, group,
+    candidates, over_memory, over_empty, rollback, warmup, imitate, dropout,
+    length_price,
   )  # fmt: skip
 
   mine = (functools.partial(f, p) for f in (play, examine))
@@ -193,14 +197,9 @@ def play(
   n = len(batch.row) // (p.rounds * p.pool)
   p = numbers.replaced(p, controls.numbers, "patterns.cc")
   key = keys.child(key, keys.Step.STREAM)
-  k_rounds = keys.child(key, keys.Stream.ROUNDS)
+  k_facts, k_rounds = (keys.child(key, x) for x in keys.Stream)
   cut = lambda x: x.reshape(n, p.rounds, p.pool, *x.shape[1:])
-  s = memory.stream(
-    jax.tree.map(cut, batch.source),
-    p.places,
-    p.drift,
-    keys.child(key, keys.Stream.FACTS),
-  )
+  s = memory.stream(jax.tree.map(cut, batch.source), p.places, p.drift, k_facts)
   constraints = jax.tree.map(lambda x: cut(x)[:, :, 0], controls.constraints)
   rows, warm = cut(batch.row)[:, 0, 0], carry < p.warmup
   none = tokens.empty(n, p.memory.CC.length)
@@ -216,9 +215,8 @@ def play(
   _, episode = jax.lax.scan(one, start, jnp.arange(p.rounds - 1))
   # Rounds are rows like others for the learner.
   metrics = jax.tree.map(jnp.mean, episode.metrics)
-  merged = jax.tree.map(
-    lambda x: x.reshape(-1, *x.shape[2:]), episode._replace(metrics={})
-  )
+  flat = lambda x: x.reshape(-1, *x.shape[2:])
+  merged = jax.tree.map(flat, episode._replace(metrics={}))
   return merged._replace(metrics=metrics), carry + 1
 
 
@@ -258,7 +256,7 @@ def play_round(
   paid, credit, cc_batch = pay(p, found, warm)
   metrics = measure(found, code, gain) | rollout.passes(
     (m.C, c), (m.D, jnp.float32(m.D.length - 1)),  # of D at most
-    (m.CC, found.rollout), (m.C, found.judged),
+    (m.CC, found.rollout), *((m.C, x) for x in found.judged),
   )  # fmt: skip
   d_batch = memory.decode_batch(
     m, state.cc, state.source, best, k_d_batch, p.dropout
@@ -301,7 +299,9 @@ def remember(
   after = tokens.without_end(found.output, p.memory.CC.end)
   extract = extracts.drawn(s, m.C.support, k_extract, m.CC.length)
   new = tokens.where(warm, extract, tokens.at(after, 0))
-  following = memory.hardest_source(m, params, held, candidates)
+  following, chosen = memory.next_source(
+    m, params, frozen["base"], p.choose, held, candidates, constraints, k_value
+  )
   none = tokens.empty(len(s.ids), m.CC.length)
   tried = tokens.concat(after, *map(tokens.expand, (held, none, new)), axis=1)
   value, judged = memory.value(
@@ -309,8 +309,8 @@ def remember(
   )
   others = value[:, p.candidates :].T
   return Update(
-    found, after, extract, new, following, judged, value[:, : p.candidates],
-    *others,
+    found, after, extract, new, following, (*chosen, judged),
+    value[:, : p.candidates], *others,
   )  # fmt: skip
 
 

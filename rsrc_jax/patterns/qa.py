@@ -4,6 +4,9 @@ A reads c and a question. V knows the right words, since questions are about the
 facts of a grammar; where the source does not say, the right answer is that it
 is unknown. C is paid for what A can answer: the code becomes what one reasons
 from ("Theory of RSI on LLMs through ordinary RL (Kolmogorov Compressor)").
+
+The questions are the program's. With `probes`, Q writes some too: see
+patterns/probes.py.
 """
 
 from typing import NamedTuple
@@ -15,6 +18,7 @@ from rsrc_jax import rules
 from rsrc_jax.lm import keys, rollout, tokens
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.ops import rewards
+from rsrc_jax.patterns import probes as q_role
 from rsrc_jax.rl import numbers, questions
 from rsrc_jax.types import (
   Batch,
@@ -30,7 +34,10 @@ from rsrc_jax.types import (
 )
 
 # Settings that a step can be given as arguments: see rl/numbers.py.
-NUMBERS = ("from_source", "dropout", "length_price")
+NUMBERS = (
+  "from_source", "dropout", "length_price",
+  *(f"probes.{name}" for name in q_role.NUMBERS),
+)  # fmt: skip
 
 
 def _taught(settings, run):
@@ -58,6 +65,7 @@ RULES = {
     ("pairs", "from_source", "dropout", "length_price"), rules.share()
   ),
   "lessons": rules.flag,
+  "probes": rules.optional(q_role.RULES),
   rules.BLOCK: (_taught,),
 }
 
@@ -78,6 +86,7 @@ class Parts(NamedTuple):
   from_source: float
   dropout: float
   length_price: float
+  probes: q_role.Probes | None = None
 
 
 def make(
@@ -92,6 +101,7 @@ def make(
   from_source: float,
   dropout: float,
   length_price: float,
+  probes: dict | None = None,
 ) -> Pattern:
   """Builds the pattern.
 
@@ -113,6 +123,8 @@ def make(
       answer from any text.
     dropout: share of them that read nothing: the question alone.
     length_price: share of the reward that a code at full budget costs.
+    probes: settings of Q, an opponent of C that writes questions: the keyword
+      arguments of probes.of. None: there is no Q.
 
   Raises:
     ValueError: a source without questions, or settings out of range.
@@ -129,21 +141,27 @@ def make(
   p = Parts(
     context.policy, roles["C"], roles["D"], asker.role, asker, info.unknown,
     group, each, answers, lessons, from_source, dropout, length_price,
+    q_role.of(context, asker, **probes) if probes else None,
   )  # fmt: skip
 
   def step(params, frozen, carry, batch: Batch, key, controls: Controls):
-    del frozen
-    return play(p, params, batch, key, controls), carry
+    return play(p, params, frozen, batch, key, controls), carry
 
   def look(params, frozen, carry, batch: Batch, code: Tokens, key):
     del frozen, carry, key
     return examine(p, params, batch, code)
 
-  return Pattern(tuple, step, look, (("A", p.A),))
+  own = (("A", p.A), *([("Q", p.probes.Q)] if p.probes else []))
+  return Pattern(tuple, step, look, own)
 
 
 def play(
-  p: Parts, params: Params, batch: Batch, key: jax.Array, controls: Controls
+  p: Parts,
+  params: Params,
+  frozen: dict[str, Params],
+  batch: Batch,
+  key: jax.Array,
+  controls: Controls,
 ) -> Episode:
   """types.Pattern.play; key: a step's, whose children are keys.Qa."""
   p = numbers.replaced(p, controls.numbers, "patterns.qa")
@@ -155,22 +173,34 @@ def play(
   )  # fmt: skip
   code = tokens.without_end(c.output, p.C.end)  # [B, G, k]
   question, right = p.asker.draw(k_q, batch)  # [B, E, Q], [B, E, W]
-  prompt, target = ask_all(p, code, question, right)
+  q, every = None, p
+  if p.probes:  # Q's questions stand behind the program's
+    k_probes = keys.child(key, keys.Step.PROBES)
+    q = q_role.ask(p.probes, params, frozen, batch, k_probes)
+    every = p._replace(each=p.each + p.probes.count)
+  prompt, target = ask_all(every, code, *q_role.beside((question, right), q))
   with jax.named_scope("V"):
     log_lik = rollout.likelihood(p.policy, params, p.A, prompt, target)
-    log_lik = log_lik.reshape(len(batch.row), p.group, p.each)
+    log_lik = log_lik.reshape(len(batch.row), p.group, every.each)
   correct = jnp.exp(log_lik)
   rollouts, returns, a = {"C": c}, {}, None
   if p.answers > 1:
     a = rollout.sample(
       p.policy, params, p.A, prompt,
-      keys.prompt_keys(k_a, batch.row, p.group * p.each), samples=p.answers,
+      keys.prompt_keys(k_a, batch.row, p.group * every.each), samples=p.answers,
     )  # fmt: skip
     rollouts["A"], returns["A"] = a, is_right(a.output, target, p.A.end) * 1.0
     correct = jnp.mean(returns["A"], -1).reshape(correct.shape)
-  returns["C"] = price(p, correct, code, controls)
-  metrics = measure(returns["C"], code, correct)
-  metrics |= rollout.passes((p.C, c), *([(p.A, a)] if p.answers > 1 else []))
+  word, watched, sampled = correct, {}, ()
+  if q is not None:
+    own = numbers.replaced(p.probes, controls.numbers, "patterns.qa.probes")
+    word, returns, watched = q_role.settle(own, q, correct, returns)
+    rollouts["Q"], sampled = q.rollout, q.sampled
+    correct, log_lik = (x[..., : p.each] for x in (correct, log_lik))
+  returns["C"] = price(p, word, code, controls)
+  metrics = watched | measure(returns["C"], code, correct)
+  sampled = ((p.C, c), *sampled, *([(p.A, a)] if p.answers > 1 else []))
+  metrics |= rollout.passes(*sampled)
   sft_batches = {}
   if p.lessons:
     best = tokens.pick(code, jnp.argmax(jnp.mean(log_lik, -1), -1))

@@ -32,6 +32,7 @@ class Questions(NamedTuple):
     batch -> QAPairs [n, B, ...].
   names: of the n questions of a group, where each has a score of its own.
   show(batch) -> QAPairs [B, ...]: one question for each source, as an example.
+  facts: what the questions are about; None where each source brings its own.
   """
 
   role: Role  # A
@@ -39,6 +40,7 @@ class Questions(NamedTuple):
   groups: Mapping[str, Callable[[Batch], QAPairs]]
   names: Mapping[str, tuple[str, ...]]
   show: Callable[[Batch], QAPairs]
+  facts: "Facts | None" = None
 
 
 def of_sources(roles: dict[str, Role], info: SourceInfo) -> Questions:
@@ -127,6 +129,7 @@ def of_facts(
     {what: of(group, kinds) for what, kinds in groups.items() if kinds},
     names,
     of(show),
+    facts,
   )
 
 

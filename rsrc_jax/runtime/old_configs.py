@@ -37,16 +37,21 @@ ADDED = {
   },
   "report": {"headline": "code", "controls": "", "arms": {}, "sections": []},
 }
-
-
-# The same of settings inside a block: they are filled in where a run has it.
-# The levels of older runs ended by another rule: they are read as if the timer
+# The same for settings of a block, by dotted name: where there is the block. The
+# levels of older runs ended by another rule: they are read as if the timer
 # alone had ended them.
-ADDED_IN = {
-  "augment": {"ease": 0.0, "unannounced": 0.0, "cut": 0.0},
-  "curriculum": {"window": 0, "look": 10, "errors": 2.0},
-  "loss": {"entropy_reference": 1.0, "hold": None},
-  "pretrain": {"unannounced": 0.0},
+ADDED_WITHIN = {
+  "augment.ease": 0.0,
+  "augment.unannounced": 0.0,
+  "augment.cut": 0.0,
+  "curriculum.window": 0,
+  "curriculum.look": 10,
+  "curriculum.errors": 2.0,
+  "loss.entropy_reference": 1.0,
+  "loss.hold": None,
+  "patterns.cc.choose": "hardest",
+  "patterns.qa.probes": None,
+  "pretrain.unannounced": 0.0,
 }
 # Settings of the former plateau rule, passed over whatever they were: a run
 # that has them can be read, and not gone on with.
@@ -73,12 +78,23 @@ def upgraded(stored: dict[str, Any]) -> dict[str, Any]:
       "which is so no more. Use the revision that its environment.json names."
     )
   found = {**ADDED, **_without_removed(stored, "")}
-  for block, lacking in ADDED_IN.items():
-    if isinstance(found.get(block), dict):
-      found[block] = {**lacking, **found[block]}
+  for name, value in ADDED_WITHIN.items():
+    found = _with_added(found, name.split("."), value)
   if "arms" in found:
     found["arms"] = {x: _arm(arm) for x, arm in found["arms"].items()}
   return found | {"loop": OLD_LOOPS.get(found["loop"], found["loop"])}
+
+
+def _with_added(
+  tree: dict[str, Any], path: list[str], value: Any
+) -> dict[str, Any]:
+  """The tree with a value at a path, unless one or no block is there."""
+  name, *below = path
+  if not below:
+    return {name: value} | tree
+  if not isinstance(tree.get(name), dict):
+    return tree
+  return tree | {name: _with_added(tree[name], below, value)}
 
 
 def _without_removed(tree: dict[str, Any], prefix: str) -> dict[str, Any]:

@@ -34,7 +34,7 @@ FREE = (
   "ledger.service_seconds",
 )  # fmt: skip
 # At these, a setting is no difference.
-OLD = old_configs.flat(old_configs.ADDED | old_configs.ADDED_IN)
+OLD = old_configs.flat(old_configs.ADDED) | old_configs.ADDED_WITHIN
 
 
 def check(config: ml_collections.ConfigDict, workdir: Path) -> None:

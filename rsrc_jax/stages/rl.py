@@ -277,6 +277,13 @@ def make_step(
   """
   roles = setup.roles | dict(pattern.roles)
   loss = {k: v for k, v in config.loss.to_dict().items() if k != "hold"}
+  if missing := dict(pattern.roles).keys() - config.loss.weights.keys():
+    name = min(missing)
+    raise ValueError(
+      f"config.loss.weights={config.loss.weights.to_dict()} lacks {name}, a "
+      f"role of the pattern: set config.loss.weights.{name}, to 0 where it "
+      "should not learn from rewards."
+    )
   step = learner.make_step(
     setup.policy,
     roles,

@@ -113,7 +113,10 @@ def test_the_name_of_a_run_is_of_what_its_numbers_depend_on():
   older = config.to_dict()
   for key in old_configs.ADDED:
     older.pop(key, None)
-  for block, values in old_configs.ADDED_IN.items():
-    for key in values:
-      del older[block][key]
+  for name_ in old_configs.ADDED_WITHIN:
+    *blocks, last = name_.split(".")
+    block = older
+    for part in blocks:
+      block = block.get(part, {})
+    block.pop(last, None)
   assert provenance.identity(ml_collections.ConfigDict(older)) == name
