@@ -163,6 +163,21 @@ class Episode(NamedTuple):
   parts: dict[str, dict[str, jax.Array]] | None = None
 
 
+class Judged(NamedTuple):
+  """What V says of G codes of each of n sources."""
+
+  parts: dict[str, jax.Array]  # [n, G] by name, of what they are worth
+  word: jax.Array  # [n, G]: V's alone, at most 1, 0 where nothing was conveyed
+  decoded: Tokens | None  # [n, G, T], the first d of each; None: V hears none
+  sampled: Rollout | None  # D's, of all decodes
+  log_lik: jax.Array | None  # [n, G] nats, ln p_D(s|c); None: it is not paid
+
+  @property
+  def worth(self) -> jax.Array:
+    """The sum of the parts, [n, G]."""
+    return sum(self.parts.values())
+
+
 class SourceInfo(NamedTuple):
   """Properties of the data for patterns."""
 

@@ -58,6 +58,7 @@ class Rewrite(enum.IntEnum):
   PARENTS = 1  # which old codes are rewritten
   R = 2  # R's samples
   FROM_START = 3  # which new codes come from the starting policy instead
+  D = 4  # the parent of D's samples of rewrites; see Judged
 
 
 @enum.unique
@@ -84,6 +85,18 @@ class Round(enum.IntEnum):
   EXTRACT = 2  # the random extract in the place of a memory in the warm-up
   VALUE = 3  # for the value of a memory; a greedy C does not use it
   D_BATCH = 4  # what is dropped from D's supervised batch
+  D = 5  # the parent of D's samples of C's codes; see Judged
+  VALUE_D = 6  # the same of the codes by which memories are valued
+  CHOICE = 7  # for the choice of the next source; a greedy C does not use it
+  CHOICE_D = 8  # the parent of D's samples for that choice
+
+
+@enum.unique
+class Judged(enum.IntEnum):
+  """Children of a key with which D decodes the codes that V hears."""
+
+  EACH = 0  # of every code
+  EMPTY = 1  # of the empty code
 
 
 @enum.unique

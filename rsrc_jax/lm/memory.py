@@ -5,6 +5,7 @@ the history of the round and writes the next cc. A stream is a sequence of
 sources with common facts, so that a memory can help.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -14,10 +15,12 @@ from rsrc_jax.lm import keys, likelihood, rollout, tokens
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.types import (
   Constraints,
+  Judged,
   Metrics,
   Params,
   Policy,
   Rollout,
+  SourceInfo,
   SupervisedBatch,
   Tokens,
 )
@@ -35,6 +38,10 @@ class Memory(NamedTuple):
   CC: Role  # its length is the memory's, M
   text: Role  # of the frozen base, which scores s without a code
   levels: jax.Array  # [L] int32: the ids of a score in [0, 1] in CC's prompt
+
+
+# (cc [n, G, M], code [n, G, k], s [n, S]) -> what V says of s as D has read it
+Judge = Callable[[Tokens, Tokens, Tokens], Judged]
 
 
 def with_memory(cc: Tokens, other: Tokens, separator) -> Tokens:
@@ -80,21 +87,24 @@ def update(
   s: Tokens,
   cc: Tokens,
   code: Tokens,
-  gain: jax.Array,
+  d: Tokens | None,
+  word: jax.Array,
   row_keys: jax.Array,
   samples: int,
   greedy: bool = False,
 ) -> tuple[Rollout, Tokens]:
   """CC reads the history of a round and writes new memories.
 
-  s [n, S], cc [n, M], code [n, k], gain [n] -> CC's rollout, outputs
-  [n, samples, M], and the d [n, T] of its prompt.
+  s [n, S], cc [n, M], code [n, k]; d [n, T] as V has heard it, or None: D reads
+  cc and the code greedily; word [n], V's, told in levels -> CC's rollout,
+  outputs [n, samples, M], and the d of its prompt.
   """
   CC = m.CC.greedy() if greedy else m.CC
   separator, L = m.C.separator, len(m.levels)
-  both = with_memory(cc, code, separator)
-  d = rollout.greedy(m.policy, params, m.D, m.D.prompt(both))
-  level = jnp.clip(gain * L, 0, L - 1).astype(jnp.int32)
+  if d is None:
+    both = with_memory(cc, code, separator)
+    d = rollout.greedy(m.policy, params, m.D, m.D.prompt(both))
+  level = jnp.clip(word * L, 0, L - 1).astype(jnp.int32)
   score = Tokens(m.levels[level][:, None], jnp.ones((len(level), 1), bool))
   line = tokens.constant(separator, len(level))
   history = tokens.concat(
@@ -106,16 +116,21 @@ def update(
   return found, d
 
 
+def heard(found: Judged) -> Tokens | None:
+  """The d of each source's first code, [n, T]; None where V hears none."""
+  return None if found.decoded is None else tokens.at(found.decoded, 0)
+
+
 def next_source(
   m: Memory,
   params: Params,
-  base: Params,
+  judge: Judge,
   choose: str,
   cc: Tokens,
   candidates: Tokens,
   constraints: Constraints,
   row_keys: jax.Array,
-) -> tuple[Tokens, tuple[Rollout, ...]]:
+) -> tuple[Tokens, tuple[tuple[Judged, Rollout], ...]]:
   """The source of the next round, of a pool [n, P, S].
 
   All three rules look at the memory cc [n, M] that new ones are made from, and
@@ -124,7 +139,7 @@ def next_source(
   Args:
     m: see Memory.
     params: the policy's.
-    base: the frozen base's.
+    judge: what V says of codes beside memories.
     choose: "random": the first of the pool, whose order is random. "hardest":
       see hardest_source. "misled": see misled_source.
     cc: the memory.
@@ -133,16 +148,16 @@ def next_source(
     row_keys: [n].
 
   Returns:
-    [n, S], and C's rollouts that the choice took, for rollout.passes.
+    [n, S], and what `value` has found for the choice, for rollout.passes.
   """
   if candidates.ids.shape[1] == 1 or choose == "random":
     return tokens.at(candidates, 0), ()
   if choose == "hardest":
     return hardest_source(m, params, cc, candidates), ()
-  found, c = misled_source(
-    m, params, base, cc, candidates, constraints, row_keys
+  found, tried = misled_source(
+    m, params, judge, cc, candidates, constraints, row_keys
   )
-  return found, (c,)
+  return found, (tried,)
 
 
 def hardest_source(
@@ -164,29 +179,30 @@ def hardest_source(
 def misled_source(
   m: Memory,
   params: Params,
-  base: Params,
+  judge: Judge,
   cc: Tokens,
   candidates: Tokens,
   constraints: Constraints,
   row_keys: jax.Array,
-) -> tuple[Tokens, Rollout]:
+) -> tuple[Tokens, tuple[Judged, Rollout]]:
   """Of [n, P, S] the source on which the memory does most harm.
 
   It has the lowest R(s | cc) - R(s | no memory), with R of `value`. Where cc
   is empty all are equal, and the first is taken. Arguments as in next_source.
 
-  -> [n, S], and C's rollout of n * P * 2 rows.
+  -> [n, S], and what `value` has found for n * P sources.
   """
   n, pool = candidates.ids.shape[:2]
   wide = lambda tree: jax.tree.map(lambda x: jnp.repeat(x, pool, 0), tree)
   none = tokens.empty(n, cc.ids.shape[-1])
   tried = tokens.concat(tokens.expand(cc), tokens.expand(none), axis=1)
-  worth, c = value(
-    m, params, base, wide(tried), tokens.flatten(candidates),
+  found = value(
+    m, params, judge, wide(tried), tokens.flatten(candidates),
     wide(constraints), wide(row_keys),
   )  # fmt: skip
+  worth = found[0].worth
   gain = (worth[:, 0] - worth[:, 1]).reshape(n, pool)
-  return tokens.pick(candidates, jnp.argmin(gain, -1)), c
+  return tokens.pick(candidates, jnp.argmin(gain, -1)), found
 
 
 def decode_batch(
@@ -212,28 +228,26 @@ def decode_batch(
 def value(
   m: Memory,
   params: Params,
-  base: Params,
+  judge: Judge,
   cc: Tokens,
   s: Tokens,
   constraints: Constraints,
   row_keys: jax.Array,
-) -> tuple[jax.Array, Rollout]:
+) -> tuple[Judged, Rollout]:
   """R(s | cc) of each memory under a greedy C: cc [n, H, M], s [n, S].
 
-  R is the share of the base's surprisal of s that D's reading removes.
+  C writes a code beside each memory, D reads both, and V hears d.
 
-  -> [n, H], and C's rollout of n * H rows.
+  -> of n * H codes V's judgement [n, H], and C's rollout.
   """
-  H = cc.ids.shape[1]
+  n, H = cc.ids.shape[:2]
   wide = lambda tree: jax.tree.map(lambda x: jnp.repeat(x, H, 0), tree)
-  with jax.named_scope("V"):
-    base_log_lik = likelihood.without_code(m.policy, base, m.text, s)
-  s, cc = wide(s), tokens.flatten(cc)
-  c = write(m, params, cc, s, wide(constraints), wide(row_keys), 1, greedy=True)
-  code = tokens.without_end(c.output, m.C.end)
-  with jax.named_scope("V"):
-    log_lik = read(m, params, cc, s, code).reshape(-1, H)
-  return likelihood.relative_gain(log_lik, base_log_lik[:, None]), c
+  c = write(
+    m, params, tokens.flatten(cc), wide(s), wide(constraints), wide(row_keys),
+    1, greedy=True,
+  )  # fmt: skip
+  code = tokens.reshape(tokens.without_end(c.output, m.C.end), n, H)
+  return judge(cc, code, s), c
 
 
 def stream(
@@ -258,7 +272,7 @@ def stream(
 
 
 def unfold(
-  m: Memory, params: Params, base: Params, s: Tokens
+  m: Memory, params: Params, base: Params, judge: Judge, s: Tokens
 ) -> tuple[Metrics, dict[str, Tokens]]:
   """Plays the rounds of streams greedily, with four kinds of memory.
 
@@ -288,10 +302,35 @@ def unfold(
       {k: (x - base_log_lik) / jnp.log(2.0) for k, x in log_lik.items()}
     )
     code = tokens.at(codes["cc"], 0)
-    gain = likelihood.relative_gain(log_lik["cc"], base_log_lik)
-    after, d = update(m, params, here, cc, code, gain, row_keys, 1, greedy=True)
+    found = judge(tokens.expand(cc), codes["cc"], here)
+    after, d = update(
+      m, params, here, cc, code, heard(found), found.word[:, 0], row_keys, 1,
+      greedy=True,
+    )  # fmt: skip
     shown.append({"source": here, "cc": cc, "code": code, "decoded": d})
     cc = tokens.at(tokens.without_end(after.output, m.CC.end), 0)
     first = cc if r == 0 else first
   gather = lambda parts: jax.tree.map(lambda *x: jnp.stack(x, 1), *parts)
   return gather(bits), gather(shown)
+
+
+def places(info: SourceInfo, shared: tuple[str, ...]) -> tuple[int, ...]:
+  """Where the facts stand that the sources of a stream share.
+
+  Raises:
+    ValueError: a fact is not known, or the facts have no fixed places.
+  """
+  if not shared:
+    return ()
+  if info.slots is None:
+    raise ValueError(
+      f"config.patterns.cc.shared={shared}: sources without facts at fixed "
+      "places have none in common; set config.data.source='facts' and "
+      "config.data.omit=0, or shared=()."
+    )
+  if set(shared) - set(info.names):
+    raise ValueError(
+      f"config.patterns.cc.shared={shared}: the facts are "
+      f"{', '.join(info.names)}."
+    )
+  return tuple(info.slots[info.names.index(name)] for name in shared)

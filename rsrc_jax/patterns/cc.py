@@ -4,8 +4,9 @@ A stream is a row of sources that have something in common. C and D read the
 memory cc beside s and c. After each round CC turns the round's history (cc, s,
 c, d and V's score) into the next cc. A cc is worth what it does to the round
 that follows: R(next | cc') against R(next | cc) and R(next | empty), on a
-source that it has not seen. Credit is cut there: of later rounds CC learns only
-that they begin with what it leaves.
+source that it has not seen. R is V's word on the d that D writes from cc and a
+code, above that on a d from nothing. Credit is cut there: of later rounds CC
+learns only that they begin with what it leaves.
 
 The next source is one of a pool: any, the hardest, or the one on which the
 memory does most harm (an opponent of CC; lm/memory.py). A cc that did worse
@@ -13,6 +14,7 @@ than none is given up, and the next one is made from the cc before it.
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -20,21 +22,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsrc_jax import rules
-from rsrc_jax.lm import extracts, keys, likelihood, memory, rollout, tokens
-from rsrc_jax.lm.memory import Memory
-from rsrc_jax.lm.roles import joined
-from rsrc_jax.rl import numbers
+from rsrc_jax.lm import extracts, keys, memory, rollout, tokens
+from rsrc_jax.lm.keys import Round
+from rsrc_jax.lm.memory import Memory, places
+from rsrc_jax.lm.roles import Role, joined
+from rsrc_jax.ops import rewards
+from rsrc_jax.rl import judging, numbers
 from rsrc_jax.types import (
   Batch,
   Constraints,
   Context,
   Controls,
   Episode,
+  Judged,
   Metrics,
   Params,
   Pattern,
   Rollout,
-  SourceInfo,
   SupervisedBatch,
   Tokens,
 )
@@ -59,7 +63,7 @@ def _whole_streams(settings, run):
 
 RULES = {
   "rounds": rules.whole(2, why="a memory is for the next round"),
-  **dict.fromkeys(("pool", "memory"), rules.whole(1)),
+  **dict.fromkeys(("pool", "memory", "decodes"), rules.whole(1)),
   "choose": rules.one_of(*memory.CHOICES),
   "shared": rules.items(rules.text),
   **dict.fromkeys(("group", "candidates"), rules.whole(2)),
@@ -75,6 +79,7 @@ class Parts(NamedTuple):
   """What the functions of this pattern share; the settings as in `make`."""
 
   memory: Memory  # the model's functions and all roles
+  hearing: judging.Hearing
   places: tuple[int, ...]  # positions of the shared facts
   rounds: int
   pool: int
@@ -108,11 +113,14 @@ class Update(NamedTuple):
   extract: Tokens  # [n, M], what stands for a memory in the warm-up
   new: Tokens  # [n, M], the cc of the next round
   source: Tokens  # [n, S], of the next round
-  judged: tuple[Rollout, ...]  # C's: to choose that source, and of its worth
-  value: jax.Array  # [n, H] R(next | cc') of the candidates
-  held_value: jax.Array  # [n] of the cc that they were made from
-  empty_value: jax.Array  # [n] of no memory
-  new_value: jax.Array  # [n] of `new`
+  # What was found to choose that source, and of the memories: V's judgements
+  # and C's codes. The last is of that source beside each of the H candidates,
+  # the cc that they were made from, no memory, and `new`, [n, H + 3].
+  judged: tuple[tuple[Judged, Rollout], ...]
+
+  @property
+  def tried(self) -> Judged:
+    return self.judged[-1][0]
 
 
 def make(
@@ -133,12 +141,12 @@ def make(
   dropout: float,
   length_price: float = 0.0,
   choose: str = "hardest",
+  decodes: int = 1,
 ) -> Pattern:
   """Builds the pattern.
 
   Args:
-    context: roles "C", "D" and "text"; where the facts of a source stand. V is
-      not used: a code is scored by D's likelihood of s; CC reads a greedy d.
+    context: roles "C", "D" and "text"; V; where the facts of a source stand.
     rounds: sources of a stream, R.
     pool, choose: of P sources one is the next round's; memory.next_source.
     memory: most tokens of cc, M.
@@ -157,7 +165,9 @@ def make(
       is worth more than the one before and than none.
     dropout: share of D's supervised batch without a memory, and of that without
       a code.
-    length_price: share of CC's reward that a full cc gives up.
+    length_price: share of what a cc is worth that a full one gives up.
+    decodes: free-running decodes of a code that V hears, J; of one D is greedy.
+      D is not decoded but for CC's prompt if V hears nothing.
 
   Raises:
     ValueError: a setting is out of its range, or a fact is not known.
@@ -175,7 +185,8 @@ def make(
   levels = jnp.asarray(np.flatnonzero(C.support)[:LEVELS], jnp.int32)
   p = Parts(
     Memory(context.policy, C, D, CC, text, levels),
-    _places(context.info, shared), rounds, pool, choose, drift, group,
+    judging.make(context.policy, context.roles, context.verify, decodes),
+    places(context.info, shared), rounds, pool, choose, drift, group,
     candidates, over_memory, over_empty, rollback, warmup, imitate, dropout,
     length_price,
   )  # fmt: skip
@@ -196,6 +207,7 @@ def play(
   """types.Pattern.play; key: a step's, of which Step.STREAM is used."""
   n = len(batch.row) // (p.rounds * p.pool)
   p = numbers.replaced(p, controls.numbers, "patterns.cc")
+  p = p._replace(hearing=p.hearing._replace(numbers=controls.numbers))
   key = keys.child(key, keys.Step.STREAM)
   k_facts, k_rounds = (keys.child(key, x) for x in keys.Stream)
   cut = lambda x: x.reshape(n, p.rounds, p.pool, *x.shape[1:])
@@ -233,100 +245,117 @@ def play_round(
   warm: jax.Array,
 ) -> tuple[State, Episode]:
   """One round of n streams; the next source is of the candidates [n, P, S]."""
-  k_c, *_, k_d_batch = (keys.child(key, x) for x in keys.Round)
-  m = p.memory
+  m, k = p.memory, functools.partial(keys.child, key)
   c = memory.write(
-    m, params, state.cc, state.source, constraints, keys.row_keys(k_c, rows),
-    p.group,
+    m, params, state.cc, state.source, constraints,
+    keys.row_keys(k(Round.C), rows), p.group,
   )  # fmt: skip
   code = tokens.without_end(c.output, m.C.end)
-  with jax.named_scope("V"):
-    log_lik = memory.read(m, params, state.cc, state.source, code)
-    base_log_lik = likelihood.without_code(
-      m.policy, frozen["base"], m.text, state.source
-    )
-  gain = likelihood.relative_gain(log_lik, base_log_lik[:, None])
+  read = tokens.reshape(tokens.repeat(state.cc, p.group), len(rows), p.group)
+  judge = functools.partial(
+    judging.beside, p.hearing, m.C.separator, params, frozen
+  )
+  said = judge(rows, k(Round.D), read, code, state.source)
+  log_lik = said.log_lik
+  if log_lik is None:
+    with jax.named_scope("V"):
+      log_lik = memory.read(m, params, state.cc, state.source, code)
   best = tokens.pick(code, jnp.argmax(log_lik, -1))
   # A cc that has failed is passed over: what it was made from is used again.
   held = tokens.where(state.kept | (not p.rollback), state.cc, state.before)
   found = remember(
-    p, params, frozen, state.source, held, tokens.at(code, 0), gain[:, 0],
-    candidates, next_constraints, key, rows, warm,
+    p, params, judge, state.source, held, tokens.at(code, 0), said, candidates,
+    next_constraints, k, rows, warm,
   )  # fmt: skip
-  paid, credit, cc_batch = pay(p, found, warm)
-  metrics = measure(found, code, gain) | rollout.passes(
-    (m.C, c), (m.D, jnp.float32(m.D.length - 1)),  # of D at most
-    (m.CC, found.rollout), *((m.C, x) for x in found.judged),
+  paid, parts, credit, cc_batch = pay(p, found, warm)
+  d = said.sampled
+  metrics = measure(p, found, code, said.worth) | rollout.passes(
+    (m.C, c), (m.D, jnp.float32(m.D.length - 1) if d is None else d),  # at most
+    (m.CC, found.rollout), *_sampled(p, found.judged),
   )  # fmt: skip
   d_batch = memory.decode_batch(
-    m, state.cc, state.source, best, k_d_batch, p.dropout
+    m, state.cc, state.source, best, k(Round.D_BATCH), p.dropout
   )
-  state = State(
-    found.source, found.new, held, found.new_value >= found.empty_value
-  )
+  *_, none, new = found.tried.worth.T
+  state = State(found.source, found.new, held, new >= none)
   # While a rule writes cc, CC learns by likelihood alone.
   quiet = jnp.where(warm, 0.0, 1.0)
   return state, Episode(
-    {"C": c, "CC": found.rollout}, {"C": gain, "CC": quiet * paid},
+    {"C": c, "CC": found.rollout}, {"C": said.worth, "CC": quiet * paid},
     {"D": d_batch, "CC": cc_batch}, metrics, {"CC": quiet * credit},
+    {"C": said.parts, "CC": {name: quiet * x for name, x in parts.items()}},
   )  # fmt: skip
 
 
 def remember(
   p: Parts,
   params: Params,
-  frozen: dict[str, Params],
+  judge: Callable[..., Judged],
   s: Tokens,
   held: Tokens,
   code: Tokens,
-  gain: jax.Array,
+  said: Judged,
   candidates: Tokens,
   constraints: Constraints,
-  key: jax.Array,
+  k: Callable[[Round], jax.Array],
   rows: jax.Array,
   warm: jax.Array,
 ) -> Update:
   """Makes memories of a round, and tries them on the next source.
 
-  s [n, S], held [n, M], code [n, k], gain [n]: of this round; candidates
+  s [n, S], held [n, M], code [n, k] and what V said: of this round; candidates
   [n, P, S] and constraints: of the next. warm [] bool.
   """
-  _, k_cc, k_extract, k_value, _ = (
-    keys.row_keys(keys.child(key, x), rows) for x in keys.Round
-  )
-  m = p.memory
-  found, _ = memory.update(m, params, s, held, code, gain, k_cc, p.candidates)
-  after = tokens.without_end(found.output, p.memory.CC.end)
-  extract = extracts.drawn(s, m.C.support, k_extract, m.CC.length)
+  m, of_rows = p.memory, lambda x: keys.row_keys(k(x), rows)
+  found, _ = memory.update(
+    m, params, s, held, code, memory.heard(said), said.word[:, 0],
+    of_rows(Round.CC), p.candidates,
+  )  # fmt: skip
+  after = tokens.without_end(found.output, m.CC.end)
+  extract = extracts.drawn(s, m.C.support, of_rows(Round.EXTRACT), m.CC.length)
   new = tokens.where(warm, extract, tokens.at(after, 0))
+  pool = p.pool
+  each = jnp.repeat(rows, pool) * pool + jnp.tile(jnp.arange(pool), len(rows))
   following, chosen = memory.next_source(
-    m, params, frozen["base"], p.choose, held, candidates, constraints, k_value
-  )
+    m, params, functools.partial(judge, each, k(Round.CHOICE_D)), p.choose,
+    held, candidates, constraints, of_rows(Round.CHOICE),
+  )  # fmt: skip
   none = tokens.empty(len(s.ids), m.CC.length)
   tried = tokens.concat(after, *map(tokens.expand, (held, none, new)), axis=1)
   value, judged = memory.value(
-    m, params, frozen["base"], tried, following, constraints, k_value
-  )
-  others = value[:, p.candidates :].T
-  return Update(
-    found, after, extract, new, following, (*chosen, judged),
-    value[:, : p.candidates], *others,
+    m, params, functools.partial(judge, rows, k(Round.VALUE_D)), tried,
+    following, constraints, of_rows(Round.VALUE),
   )  # fmt: skip
+  return Update(
+    found, after, extract, new, following, (*chosen, (value, judged))
+  )  # fmt: skip
+  return Update(found, after, extract, new, following, judged, value)
+
+
+def _sampled(p: Parts, judged) -> list[tuple[Role, Rollout]]:
+  """The samplings behind judgements of codes, for rollout.passes."""
+  found = []
+  for said, c in judged:
+    found.append((p.memory.C, c))
+    if said.sampled is not None:
+      found.append((p.hearing.D, said.sampled))
+  return found
 
 
 def pay(
   p: Parts, found: Update, warm: jax.Array
-) -> tuple[jax.Array, jax.Array, SupervisedBatch]:
-  """-> CC's rewards and credit, [n, H], and what it learns by likelihood."""
-  value = found.value
-  over_held = value - found.held_value[:, None]
-  over_empty = value - found.empty_value[:, None]
-  size = jnp.sum(found.after.mask, -1) / p.memory.CC.length
-  paid = value - p.length_price * size * jnp.maximum(value, 0.0)
-  credit = p.over_memory * over_held + p.over_empty * over_empty
+) -> tuple[jax.Array, dict[str, jax.Array], jax.Array, SupervisedBatch]:
+  """-> CC's rewards, [n, H], their parts, its credit, and its lessons."""
+  value, held, none, _ = values(p, found)
+  parts = jax.tree.map(lambda x: x[:, : p.candidates], found.tried.parts)
+  paid = rewards.priced(
+    value, jnp.sum(found.after.mask, -1), budget=p.memory.CC.length,
+    price=p.length_price,
+  )  # fmt: skip
+  credit = p.over_memory * (value - held) + p.over_empty * (value - none)
   top = jnp.argmax(paid, -1)
   best = jnp.take_along_axis(value, top[:, None], 1)[:, 0]
-  better = (best > found.held_value) & (best > found.empty_value)
+  better = (best > held[:, 0]) & (best > none[:, 0])
   target = tokens.where(warm, found.extract, tokens.pick(found.after, top))
   weight = jnp.where(warm, 1.0, better * (~warm) * p.imitate * 1.0)
   batch = SupervisedBatch(
@@ -334,19 +363,25 @@ def pay(
     tokens.expand(tokens.with_end(target, p.memory.CC.end)),
     weight[:, None],
   )
-  return paid, credit, batch
+  return paid, parts | {"price": paid - value}, credit, batch
 
 
-def measure(found: Update, code: Tokens, gain: jax.Array) -> Metrics:
+def values(p: Parts, found: Update) -> tuple[jax.Array, ...]:
+  """R(next | cc) of candidates [n, H], and [n, 1] of cc, of none, of `new`."""
+  H = p.candidates
+  return tuple(jnp.split(found.tried.worth, (H, H + 1, H + 2), 1))
+
+
+def measure(p: Parts, found: Update, code: Tokens, worth: jax.Array) -> Metrics:
   """Means over the streams of a round."""
-  value, none = found.value, found.empty_value
+  value, held, none, new = values(p, found)
   return {
-    "reward": jnp.mean(gain),
+    "reward": jnp.mean(worth),
     "length": jnp.mean(jnp.sum(code.mask, -1) * 1.0),
     "cc_worth": jnp.mean(value),
-    "cc_over_memory": jnp.mean(value - found.held_value[:, None]),
-    "cc_over_empty": jnp.mean(value - none[:, None]),
-    "cc_worse_than_none": jnp.mean((found.new_value < none) * 1.0),
+    "cc_over_memory": jnp.mean(value - held),
+    "cc_over_empty": jnp.mean(value - none),
+    "cc_worse_than_none": jnp.mean((new < none) * 1.0),
     "cc_length": jnp.mean(jnp.sum(found.after.mask, -1) * 1.0),
   }
 
@@ -368,12 +403,16 @@ def examine(
   del carry, code
   n = len(batch.row) // p.rounds
   cut = lambda x: x[: n * p.rounds].reshape(n, p.rounds, 1, *x.shape[1:])
+  judge = functools.partial(
+    judging.beside, judging.greedy(p.hearing), p.memory.C.separator, params,
+    frozen, jnp.arange(n), key,
+  )  # fmt: skip
   plain = jax.tree.map(cut, batch.source)
   shared = memory.stream(plain, p.places, p.drift, key)
   scores, shown = {}, {}
   for name, s in (("", shared), ("alone_", plain)):
     found, unfolded = memory.unfold(
-      p.memory, params, frozen["base"], tokens.at(s, 0, axis=2)
+      p.memory, params, frozen["base"], judge, tokens.at(s, 0, axis=2)
     )
     for control, bits in found.items():
       for r in range(1, p.rounds):
@@ -381,20 +420,3 @@ def examine(
       scores[f"{name}{control}"] = jnp.mean(bits[:, 1:], -1)
     shown = shown or unfolded
   return scores, shown
-
-
-def _places(info: SourceInfo, shared: tuple[str, ...]) -> tuple[int, ...]:
-  if not shared:
-    return ()
-  if info.slots is None:
-    raise ValueError(
-      f"config.patterns.cc.shared={shared}: sources without facts at fixed "
-      "places have none in common; set config.data.source='facts' and "
-      "config.data.omit=0, or shared=()."
-    )
-  if set(shared) - set(info.names):
-    raise ValueError(
-      f"config.patterns.cc.shared={shared}: the facts are "
-      f"{', '.join(info.names)}."
-    )
-  return tuple(info.slots[info.names.index(name)] for name in shared)

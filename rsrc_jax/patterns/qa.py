@@ -4,6 +4,7 @@ A reads c and a question. V knows the right words, since questions are about the
 facts of a grammar; where the source does not say, the right answer is that it
 is unknown. C is paid for what A can answer: the code becomes what one reasons
 from ("Theory of RSI on LLMs through ordinary RL (Kolmogorov Compressor)").
+V hears sampled answers (rl/answering.py).
 
 The questions are the program's. With `probes`, Q writes some too: see
 patterns/probes.py.
@@ -19,7 +20,7 @@ from rsrc_jax.lm import keys, rollout, tokens
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.ops import rewards
 from rsrc_jax.patterns import probes as q_role
-from rsrc_jax.rl import numbers, questions
+from rsrc_jax.rl import answering, numbers, questions, verifier
 from rsrc_jax.types import (
   Batch,
   Context,
@@ -78,6 +79,7 @@ class Parts(NamedTuple):
   D: Role
   A: Role
   asker: questions.Questions
+  verify: verifier.Verifier
   unknown: int  # the id that says that a source does not say
   group: int
   each: int
@@ -107,22 +109,25 @@ def make(
 
   Args:
     context: roles "C", "D" and "text"; the facts, how they are asked for, and
-      the words that answer. V is not used: an answer is right or wrong.
+      the words that answer; V. The weights of config.verifier are one here,
+      that of whether an answer is right; config.shaping.gain is that of how
+      likely A finds the right one (Verifier.shaping).
     group: codes of a source, G.
     each: questions about a source, E, the same for all codes of its group.
     unasked: facts that training never asks for.
     pairs: share of questions that ask for two facts at once; one pair in
       HELD_OUT is never asked for.
-    answers: answers sampled to each question, J: their share of right ones is
-      C's reward, and A learns from them by GRPO. With one, nothing is sampled,
-      and C's reward is the probability of the right answer, which is what
-      sampling would give on average.
+    answers: answers sampled to each question, J: V hears them, C is paid their
+      share of right ones, and A learns from them by GRPO. With one, A does not,
+      since it has no other to be judged against; nothing is sampled then if V
+      hears nothing.
     lessons: A learns the right answers by likelihood, from the code of each
       group that serves best.
     from_source: share of those that read the source instead, so that A can
       answer from any text.
     dropout: share of them that read nothing: the question alone.
-    length_price: share of the reward that a code at full budget costs.
+    length_price: share of what a code conveys that it costs at full length, of
+      the sources whose budget is not announced (see rewards.priced).
     probes: settings of Q, an opponent of C that writes questions: the keyword
       arguments of probes.of. None: there is no Q.
 
@@ -139,9 +144,9 @@ def make(
       roles, info, each=each, unasked=unasked, pairs=pairs
     )
   p = Parts(
-    context.policy, roles["C"], roles["D"], asker.role, asker, info.unknown,
-    group, each, answers, lessons, from_source, dropout, length_price,
-    q_role.of(context, asker, **probes) if probes else None,
+    context.policy, roles["C"], roles["D"], asker.role, asker, context.verify,
+    info.unknown, group, each, answers, lessons, from_source, dropout,
+    length_price, q_role.of(context, asker, **probes) if probes else None,
   )  # fmt: skip
 
   def step(params, frozen, carry, batch: Batch, key, controls: Controls):
@@ -173,92 +178,62 @@ def play(
   )  # fmt: skip
   code = tokens.without_end(c.output, p.C.end)  # [B, G, k]
   question, right = p.asker.draw(k_q, batch)  # [B, E, Q], [B, E, W]
-  q, every = None, p
+  q = None
   if p.probes:  # Q's questions stand behind the program's
     k_probes = keys.child(key, keys.Step.PROBES)
     q = q_role.ask(p.probes, params, frozen, batch, k_probes)
-    every = p._replace(each=p.each + p.probes.count)
-  prompt, target = ask_all(every, code, *q_role.beside((question, right), q))
-  with jax.named_scope("V"):
-    log_lik = rollout.likelihood(p.policy, params, p.A, prompt, target)
-    log_lik = log_lik.reshape(len(batch.row), p.group, every.each)
-  correct = jnp.exp(log_lik)
-  rollouts, returns, a = {"C": c}, {}, None
+  every = answering.hear(
+    p.policy, params, p.A, code, q_role.beside((question, right), q),
+    batch.row, k_a, samples=p.answers * (p.verify.hears or p.answers > 1),
+  )  # fmt: skip
+  found = answering.first(every, p.each)
+  rollouts, returns, parts = {"C": c}, {}, {}
   if p.answers > 1:
-    a = rollout.sample(
-      p.policy, params, p.A, prompt,
-      keys.prompt_keys(k_a, batch.row, p.group * every.each), samples=p.answers,
-    )  # fmt: skip
-    rollouts["A"], returns["A"] = a, is_right(a.output, target, p.A.end) * 1.0
-    correct = jnp.mean(returns["A"], -1).reshape(correct.shape)
-  word, watched, sampled = correct, {}, ()
+    rollouts["A"], returns["A"] = every.rollout, every.right
+  heard, watched, sampled = found, {}, ()
   if q is not None:
     own = numbers.replaced(p.probes, controls.numbers, "patterns.qa.probes")
-    word, returns, watched = q_role.settle(own, q, correct, returns)
+    word, returns, watched = q_role.settle(own, q, every.correct, returns)
     rollouts["Q"], sampled = q.rollout, q.sampled
-    correct, log_lik = (x[..., : p.each] for x in (correct, log_lik))
-  returns["C"] = price(p, word, code, controls)
-  metrics = watched | measure(returns["C"], code, correct)
-  sampled = ((p.C, c), *sampled, *([(p.A, a)] if p.answers > 1 else []))
-  metrics |= rollout.passes(*sampled)
+    heard = found._replace(correct=word)
+  parts |= {role: {"verifier": x} for role, x in returns.items()}
+  returns["C"], parts["C"] = pay(p, heard, code, controls)
+  metrics = watched | measure(returns["C"], code, found)
+  answered_by = [] if every.sampled is None else [(p.A, every.sampled)]
+  metrics |= rollout.passes((p.C, c), *sampled, *answered_by)
   sft_batches = {}
   if p.lessons:
-    best = tokens.pick(code, jnp.argmax(jnp.mean(log_lik, -1), -1))
+    best = tokens.pick(code, jnp.argmax(jnp.mean(found.log_lik, -1), -1))
     sft_batches["A"] = answer_batch(
       p, batch.source, best, question, right, keys.row_keys(k_read, batch.row)
     )
-  return Episode(rollouts, returns, sft_batches, metrics)
+  return Episode(rollouts, returns, sft_batches, metrics, parts=parts)
 
 
-def ask(A: Role, text: Tokens, question: Tokens) -> Tokens:
-  """text [N, T], question [N, Q] -> prompt [N, P]."""
-  return A.prompt(tokens.concat(text, question))
+def pay(
+  p: Parts, found: answering.Answers, code: Tokens, controls: Controls
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """C's reward of codes [B, G, k], and the parts that it is the sum of."""
+  parts = answering.worth(p.verify, found, controls.numbers)
+  value, price = sum(parts.values()), p.length_price
+  if controls.priced is not None:
+    price = price * controls.priced
+  length = jnp.sum(code.mask, -1)
+  reward = rewards.priced(value, length, budget=p.C.length, price=price)
+  return reward, parts | {"price": reward - value}
 
 
-def ask_all(
-  p: Parts, code: Tokens, question: Tokens, right: Tokens
-) -> tuple[Tokens, Tokens]:
-  """Asks every code every question about its source.
-
-  code [B, G, k], question [B, E, Q], right [B, E, W]
-  -> prompts [B * G * E, P], targets [B * G * E, 1, W]
-  """
-  wide = lambda tree, axis, n: tokens.flatten(
-    jax.tree.map(lambda x: jnp.repeat(jnp.expand_dims(x, axis), n, axis), tree)
-  )
-  prompt = ask(p.A, wide(code, 2, p.each), wide(question, 1, p.group))
-  return prompt, tokens.expand(wide(right, 1, p.group))
-
-
-def price(
-  p: Parts, correct: jax.Array, code: Tokens, controls: Controls
-) -> jax.Array:
-  """C's reward [B, G] for the questions that were answered, [B, G, E]."""
-  budget = controls.constraints.budget
-  return rewards.priced(
-    jnp.mean(correct, -1), jnp.sum(code.mask, -1),
-    budget=p.C.length if budget is None else budget, price=p.length_price,
-  )  # fmt: skip
-
-
-def measure(reward: jax.Array, code: Tokens, correct: jax.Array) -> Metrics:
+def measure(
+  reward: jax.Array, code: Tokens, found: answering.Answers
+) -> Metrics:
   """Means over the codes of a batch; `_best` over the best of each group."""
   return {
     "reward": jnp.mean(reward),
     "length": jnp.mean(jnp.sum(code.mask, -1) * 1.0),
-    "answered": jnp.mean(correct),
-    "answered_best": jnp.mean(jnp.max(jnp.mean(correct, -1), -1)),
+    "answered": jnp.mean(found.correct),
+    "answered_best": jnp.mean(jnp.max(jnp.mean(found.correct, -1), -1)),
+    "answered_empty": found.empty,
   }
-
-
-def words(output: Tokens, end: int) -> jax.Array:
-  """The ids of an output, and the end in all the slots behind them."""
-  return jnp.where(output.mask, output.ids, end)
-
-
-def is_right(output: Tokens, target: Tokens, end: int) -> jax.Array:
-  """Whether outputs [..., W] are the target, word for word. bool [...]"""
-  return jnp.all(words(output, end) == words(target, end), -1)
 
 
 def answer_batch(
@@ -279,7 +254,7 @@ def answer_batch(
     tokens.cut(s, jnp.where(source, s.ids.shape[1], 0)),
   )
   target = tokens.expand(tokens.flatten(right))
-  prompt = ask(p.A, text, tokens.flatten(question))
+  prompt = answering.ask(p.A, text, tokens.flatten(question))
   return SupervisedBatch(prompt, target, jnp.ones(target.ids.shape[:2]))
 
 
@@ -323,15 +298,15 @@ def answered(
   """-> is A right, can it be known from s, [n, B] each; one by one."""
   answer = jax.lax.map(lambda q: answer_to(p, params, text, q), question)
   known = right.ids[..., 0] != p.unknown
-  return jnp.all(answer == words(right, p.A.end), -1), known
+  return jnp.all(answer == answering.words(right, p.A.end), -1), known
 
 
 def answer_to(
   p: Parts, params: Params, text: Tokens, question: Tokens
 ) -> jax.Array:
-  """A's greedy answer, as `words`. text [N, T], question [N, Q] -> [N, W]"""
-  prompt = ask(p.A, text, question)
-  return words(rollout.greedy(p.policy, params, p.A, prompt), p.A.end)
+  """A's greedy answer, as answering.words. text [N, T], question [N, Q]"""
+  prompt = answering.ask(p.A, text, question)
+  return answering.words(rollout.greedy(p.policy, params, p.A, prompt), p.A.end)
 
 
 def _check_own(each, unasked, pairs) -> None:

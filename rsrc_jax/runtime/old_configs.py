@@ -37,8 +37,8 @@ ADDED = {
   },
   "report": {"headline": "code", "controls": "", "arms": {}, "sections": []},
 }
-# The same for settings of a block, by dotted name: where there is the block. The
-# levels of older runs ended by another rule: they are read as if the timer
+# The same for settings of a block, by dotted name: where there is the block.
+# The levels of older runs ended by another rule: they are read as if the timer
 # alone had ended them.
 ADDED_WITHIN = {
   "augment.ease": 0.0,
