@@ -32,11 +32,11 @@ COLUMNS = (
     "edit similarity of s and the free-running d"),
   Column("bits_per_token", "bits/ token", 2, False,
     "bits conveyed / tokens of the code"),
-  Column("channel_bits", "channel bits", 1, False,
+  Column("channel_bits", "bits sent", 1, False,
     "tokens × log2 of the arm's own alphabet: words for an arm that writes "
     "words alone, all ids of codes for the others; ends are not charged"),
-  Column("bits_per_channel_bit", "bits/ channel bit", 2, False,
-    "bits conveyed / channel bits"),
+  Column("bits_per_channel_bit", "bits/ bit sent", 2, False,
+    "bits conveyed / bits sent"),
   Column("novel_fraction", "novel", 0, True,
     "tokens of the code that its source does not contain"),
 )  # fmt: skip
@@ -89,18 +89,17 @@ def table(run: Run) -> Table | None:
   if not found:
     return None
   result = open_table("Curve: what codes are worth by length", about(run))
-  result.add_column("arm", no_wrap=True)
-  result.add_column("k", justify="right")
+  # In one column, which all parts of a table that is too wide begin with.
+  result.add_column("arm, k", no_wrap=True)
   for column in COLUMNS:
     result.add_column(column.label.replace(" ", "\n"), justify="right")
   for i, row in enumerate(found):
     arm = str(row.get("arm"))
     last = i + 1 == len(found) or str(found[i + 1].get("arm")) != arm
-    first = i == 0 or str(found[i - 1].get("arm")) != arm
     label = style.arm(arm, run.arms.looks).label
+    cells = [shown(row.get(x.key), x) for x in COLUMNS]
+    look = "bold" if arm == run.arms.headline else ""
     result.add_row(
-      Text(label if first else ""), asked(row),
-      *(shown(row.get(x.key), x) for x in COLUMNS),
-      style="bold" if arm == run.arms.headline else "", end_section=last,
-    )  # fmt: skip
+      Text(f"{label}, {asked(row)}"), *cells, style=look, end_section=last
+    )
   return result
