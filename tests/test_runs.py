@@ -130,6 +130,7 @@ def old(workdir):
   for name in old_configs.ADDED:
     stored.pop(name, None)
   stored |= {"rarity_bonus": {"C": 0.0, "D": 0.0}, "subsets": 1}
+  stored["verifier"] |= {"gain": stored.pop("shaping")["gain"], "ratio": 0.0}
   stored["patterns"]["cdv"]["gate"] = None
   path.write_text(json.dumps(stored))
   return stored

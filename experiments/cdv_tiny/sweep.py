@@ -38,10 +38,14 @@ ABLATIONS = [
     "name": "expert_iteration", "patterns.cdv.imitate": True,
     "loss.weights.C": 0.0,
   },
-  # D's decodes differ only to a V that hears them.
+  # The default's D learns by both: by GRPO on its own group, and by lessons.
+  {"name": "d_by_likelihood", "patterns.cdv.taught": 0},
+  {"name": "d_by_grpo", "patterns.cdv.lessons": 0},
+  {"name": "lessons_4", "patterns.cdv.lessons": 4},
+  # V's word beside the likelihood of s under D, and that likelihood alone.
+  {"name": "shaped", "shaping.gain": 1.0},
   {
-    "name": "d_by_grpo", "patterns.cdv.lessons": 0, "patterns.cdv.decodes": 2,
-    "verifier.slots": 1.0,
+    "name": "shaping_alone", "verifier.edit": 0.0, "shaping.gain": 1.0,
+    "patterns.cdv.taught": 0,
   },
-  {"name": "d_by_both", "patterns.cdv.decodes": 2, "verifier.slots": 1.0},
 ]  # fmt: skip

@@ -10,7 +10,12 @@ REMOVED = {
   "subsets": 1,
   "patterns.*.gate.typical": None,
   "arms.*.rising": False,
+  "verifier.ratio": 0.0,
 }
+
+# What older runs call settings, here and in the overrides of their arms. The
+# likelihood was a scorer of V, and clipped at 0: it is shaping now.
+RENAMED = {"verifier.gain": "shaping.gain"}
 
 
 # Settings that older runs lack, with the value that does what they did; all as
@@ -77,7 +82,7 @@ def upgraded(stored: dict[str, Any]) -> dict[str, Any]:
       f"the run has verifier.reader={weight!r}, and its reader was its base, "
       "which is so no more. Use the revision that its environment.json names."
     )
-  found = {**ADDED, **_without_removed(stored, "")}
+  found = _renamed({**ADDED, **_without_removed(stored, "")})
   for name, value in ADDED_WITHIN.items():
     found = _with_added(found, name.split("."), value)
   if "arms" in found:
@@ -95,6 +100,22 @@ def _with_added(
   if not isinstance(tree.get(name), dict):
     return tree
   return tree | {name: _with_added(tree[name], below, value)}
+
+
+def _renamed(tree: dict[str, Any]) -> dict[str, Any]:
+  """The tree with the settings of RENAMED under their names of today."""
+  for old, new in RENAMED.items():
+    (block, name), (into, called) = old.split("."), new.split(".")
+    if name in tree.get(block, {}):
+      kept = {k: v for k, v in tree[block].items() if k != name}
+      moved = {**tree.get(into, {}), called: tree[block][name]}
+      tree = tree | {block: kept, into: moved}
+    for arm, own in tree.get("arms", {}).items():
+      pairs = own.get("overrides") or ()
+      if any(x[0] == old for x in pairs):
+        pairs = [[new, x[1]] if x[0] == old else x for x in pairs]
+        tree = tree | {"arms": tree["arms"] | {arm: own | {"overrides": pairs}}}
+  return tree
 
 
 def _without_removed(tree: dict[str, Any], prefix: str) -> dict[str, Any]:

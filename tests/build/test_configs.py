@@ -93,7 +93,8 @@ DIFFERENCES = {
 # Equal across arms: what RL and D's training cost.
 EQUAL = (
   "seed", "steps", "batch_size", "budget", "budgets", "data", "model",
-  "model_name", "pretrain", "optimizer", "updates", "verifier", "temperature",
+  "model_name", "pretrain", "optimizer", "updates", "verifier", "shaping",
+  "temperature",
   "top_p", "loss", "eval",
 )  # fmt: skip
 

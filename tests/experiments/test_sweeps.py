@@ -25,10 +25,10 @@ def test_the_ablations_are_named_and_train_the_code_alone():
   runs = planned("cdv_tiny/sweep.py", seeds=(0, 1))
   names = [x.variant for x in runs[::2]]
   assert names == [
-    "default", "unforced", "mean_only", "expert_iteration", "d_by_grpo",
-    "d_by_both",
+    "default", "unforced", "mean_only", "expert_iteration",
+    "d_by_likelihood", "d_by_grpo", "lessons_4", "shaped", "shaping_alone",
   ]  # fmt: skip
-  assert [x.changes.get("only") for x in runs[::2]] == [None, *["code"] * 5]
+  assert [x.changes.get("only") for x in runs[::2]] == [None, *["code"] * 8]
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def batch(words=K, seed=0, order=None):
 
 
 def given(batch, words=None):
-  """C may write the words of s, or K of these; lists are shared by the group."""
+  """C may write words of s, or K of these; lists are shared by the group."""
   banned = np.full((B, 1, 1), -1 if words is None else END, np.int32)
   allowed = batch.source.ids[:, None]
   if words is not None:
@@ -365,11 +365,9 @@ def test_a_start_where_every_code_misleads_teaches():
     importance_cap=2.0, per_token=False,
   )  # fmt: skip
   work = (episode._replace(metrics={}, parts=None), advantages, None)
-  grads = jax.jit(
-    jax.grad(lambda x: loss(x, work, learner.counts(episode), 0.0)[0])
-  )(params)
+  total = lambda x: loss(x, work, learner.counts(episode), 0.0)[0]
   # C is to write more of what it copies, its source's 8.
-  assert grads["copy"] < -1e-3
+  assert jax.jit(jax.grad(total))(params)["copy"] < -1e-3
 
 
 def test_what_is_given_to_c_is_kept_and_obeyed():

@@ -253,10 +253,9 @@ def random_parts(seed, rows=64, width=8):
   listed = rng.integers(1, width + 1, rows)
   # One fewer than listed at most, so that one more can be appended.
   uses = np.arange(width) < rng.integers(0, listed)[:, None]
-  budget = 16
+  budget, sign = 16, rng.choice(np.float32([1, 1, 1, -2]), (rows, 1))
   return {
-    "fidelity": unit(rows, 1)
-    * rng.choice(np.float32([1, 1, 1, -2]), (rows, 1)),
+    "fidelity": unit(rows, 1) * sign,
     "length": uses.sum(-1)[:, None]
     + rng.integers(0, budget - width, (rows, 1)),
     "gates": unit(rows, 1, width),

@@ -7,6 +7,7 @@ from pathlib import Path
 import ml_collections
 import pytest
 
+from rsrc_jax import runs
 from rsrc_jax.runtime import configs, old_configs, provenance
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,6 +36,7 @@ def test_removed_settings_are_passed_over_at_their_default():
     ({"rarity_bonus": {"C": 0.1}}, "rarity_bonus.C=0.1"),
     ({"patterns": {"cdv": {"gate": {"typical": 1.0}}}}, "typical=1.0"),
     ({"arms": {"trm": {"rising": True}}}, "arms.trm.rising=True"),
+    ({"verifier": {"edit": 1.0, "ratio": 0.5}}, "verifier.ratio=0.5"),
   ],
 )
 def test_any_other_value_is_named(stored, message):
@@ -76,6 +78,45 @@ def test_settings_and_names_that_came_since_are_filled_in():
   }  # fmt: skip
   mine = old_configs.upgraded({"loss": {"entropy_reference": 3.0}})
   assert mine["loss"]["entropy_reference"] == 3.0
+
+
+def test_the_likelihood_was_a_scorer_of_v_and_is_shaping():
+  """The default's V of the stored results, and one of an arm."""
+  scorers = {"slots": 0.0, "edit": 0.0, "gain": 1.0, "ratio": 0.0, "reader": 0}
+  cdv = {"group": 16, "decodes": 1, "length_price": 0.0}
+  pairs = [["verifier.gain", 0.5], ["verifier.edit", 0.5]]
+  stored = {
+    "verifier": scorers, "patterns": {"cdv": cdv},
+    "arms": {"code": {"overrides": []}, "both": {"overrides": pairs}},
+  }  # fmt: skip
+  found = old_configs.upgraded(json.loads(json.dumps(stored)))
+  assert found == old_configs.ADDED | {
+    "verifier": {"slots": 0.0, "edit": 0.0, "reader": 0},
+    "shaping": {"gain": 1.0}, "patterns": {"cdv": cdv},
+    "arms": {
+      "code": {"overrides": []},
+      "both": {"overrides": [["shaping.gain", 0.5], ["verifier.edit", 0.5]]},
+    },
+  }  # fmt: skip
+  assert old_configs.upgraded(found) == found
+  assert stored["arms"]["both"]["overrides"] is pairs  # nothing in place
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_run_of_before_shaping_is_one_of_its_config(file, tmp_path):
+  """Every shipped config, as stored when gain was V's, opens and is checked."""
+  config = configs.load(file)
+  stored = json.loads(config.to_json_best_effort())
+  if "shaping" not in stored:  # a recursive model has no V
+    assert "verifier" not in stored
+    return
+  config.verifier, config.shaping = {"edit": 0.0}, {"gain": 1.0}
+  del stored["shaping"]
+  stored["verifier"] = {"edit": 0.0, "gain": 1.0, "ratio": 0.0}
+  (tmp_path / "config.json").write_text(json.dumps(stored))
+  provenance.check(config, tmp_path)
+  assert provenance.stored_identity(tmp_path) == provenance.identity(config)
+  assert runs.read_config(tmp_path).shaping.gain == 1.0
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

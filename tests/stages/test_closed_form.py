@@ -43,10 +43,19 @@ def counted(setup, name) -> float:
       {
         "patterns.cdv.decodes": 2,
         "patterns.cdv.lessons": 0,
-        "verifier.slots": 1.0,
+        "patterns.cdv.taught": 0,
       },
     ),
-    ("code", {"patterns.cdv.taught": 3, "verifier.slots": 1.0}),
+    ("code", {"patterns.cdv.taught": 0}),  # greedy decodes, which V hears
+    ("code", {"patterns.cdv.taught": 3, "verifier.reader": 1.0}),
+    (
+      "code",
+      {
+        "patterns.cdv.taught": 0,
+        "verifier.edit": 0.0,
+        "shaping.gain": 1.0,
+      },
+    ),
   ],
 )
 def test_paper_and_program_agree(tiny_runs, tmp_path, name, changes):
@@ -60,4 +69,4 @@ def test_paper_and_program_agree(tiny_runs, tmp_path, name, changes):
 
 def test_what_is_not_known_on_paper_is_none(tmp_path):
   setup = make_setup(shrunk(**{"verifier.reader": 1.0}), tmp_path)
-  assert closed_form.step_flops(setup, "code") is None
+  assert closed_form.step_flops(setup, "base") is None

@@ -22,7 +22,7 @@ OTHER = {
   "kl": 0.02, "loss.clip_low": 0.1, "loss.clip_high": 0.2,
   "loss.importance_cap": 1.5, "loss.weights.C": 0.5, "loss.weights.D": 0.7,
   "loss.lesson_weights.C": 0.6, "loss.lesson_weights.D": 0.8,
-  "loss.entropy_bonus.C": 0.1, "verifier.gain": 0.5, "verifier.edit": 0.7,
+  "loss.entropy_bonus.C": 0.1, "shaping.gain": 0.5, "verifier.edit": 0.7,
   "patterns.cdv.length_price": 0.3, "patterns.cdv.dropout": 0.4,
   "patterns.cdv.gate.bonus": 0.3, "patterns.cdv.gate.share": 0.2,
   "patterns.cdv.gate.threshold": 0.3, "patterns.cdv.gate.decay": 0.5,
@@ -36,7 +36,8 @@ def config_of(**arms):
     only="", kl=0.01,
     **{
       "augment.inject": 2, "augment.ban": 1, "data.asks": True,
-      "verifier.edit": 1.0, "patterns.cdv.length_price": 0.1,
+      "verifier.edit": 1.0, "shaping.gain": 1.0,
+      "patterns.cdv.length_price": 0.1,
     },
   )  # fmt: skip
   config.patterns.cdv.gate = GATE
@@ -56,11 +57,11 @@ def test_what_differs_in_numbers_is_one_step(tmp_path):
   _, stages = stages_of(
     tmp_path, a={}, b=OTHER, c={"augment.force": False}, d={"kl": 0.0},
     e={"patterns.cdv.group": 2}, f={"loss.entropy_bonus.C": 0.0},
-    g={"augment.ban": 0},
+    g={"augment.ban": 0}, h={"shaping.gain": 0.0},
   )  # fmt: skip
   steps = {name: id(x.step) for name, x in stages.items()}
   assert steps["a"] == steps["b"] == steps["c"]
-  assert len(set(steps.values())) == 6  # base, a, and those that skip a part
+  assert len(set(steps.values())) == 7  # base, a, and those that skip a part
   order = list(stages.values())
   groups = [[order[i].name for i in x] for x in together.groups(order)]
   assert ["a", "b", "c"] in groups
@@ -79,8 +80,9 @@ def test_the_numbers_of_an_arm(tmp_path):
   found = {x: float(v) for x, v in given.numbers.items()}
   zero = {x for x, v in found.items() if v == 0}
   assert found == pytest.approx(theirs | dict.fromkeys(zero, 0.0))
-  assert zero <= {"loss.entropy_bonus.D", *(f"verifier.{x}" for x in (
-    "slots", "ratio", "reader"))}  # fmt: skip
+  assert zero == {
+    "loss.entropy_bonus.D", "verifier.slots", "verifier.reader",
+  }  # fmt: skip
 
 
 def test_a_zero_that_leaves_a_part_out_is_a_constant():

@@ -353,7 +353,7 @@ def lowered_step(setup, arm) -> str:
     ({"data.path": "/nowhere"}, "cdv_text"),
     ({"data.sentences": 40}, "data.heldout"),
     ({"steps": 0}, "config.steps=0"),
-    ({"verifier.gain": -1.0}, "verifier"),
+    ({"verifier.edit": -1.0}, "verifier"),
     ({"model.heads": 3}, "heads"),
     ({"eval.budgets": (9,)}, "config.eval.budgets"),
     ({"micro_batches": 3}, "config.micro_batches=3"),
