@@ -15,6 +15,7 @@ import numpy as np
 from rsrc_jax.accounting import metering
 from rsrc_jax.accounting.account import Measured
 from rsrc_jax.accounting.ledger import Ledger
+from rsrc_jax.build.overrides import arm_config
 from rsrc_jax.build.setup import Setup
 from rsrc_jax.evaluation import code_judge, evals, samples, service
 from rsrc_jax.metrics import compression
@@ -155,11 +156,10 @@ def _judge_codes(shared: Comparison, arm: Stage, *, altered: bool):
   }
   ood = setup.corpus.ood
   ood = None if ood is None else measure(None, ood)[0]
-  # A policy with budgets in its prompt is given k; other codes are cut.
+  # An arm with budgets in its prompt is given k; other codes are cut.
+  asks = arm_config(config, arm.name).budgets
   curve = {
-    str(k): (
-      measure(None, k=k) if config.budgets else measure(code_judge.cut_to(k))
-    )[0]
+    str(k): (measure(None, k=k) if asks else measure(code_judge.cut_to(k)))[0]
     for k in config.eval.budgets
   }
   return Codes(metrics, table, controls, ood, curve), service_of
