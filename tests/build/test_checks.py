@@ -66,7 +66,7 @@ def test_what_was_accepted_once_is_a_line_now(field, value):
   assert f"config.{field}={rules.shown(value)}" in said and "\n" not in said
 
 
-LENGTHS = {"budgets": (1, 2, 3), "data.asks": True}
+LENGTHS = {"budgets": (1, 2, 3)}
 
 
 @pytest.mark.parametrize(

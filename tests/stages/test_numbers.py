@@ -67,6 +67,30 @@ def test_what_differs_in_numbers_is_one_step(tmp_path):
   assert ["a", "b", "c"] in groups
 
 
+def test_what_is_only_drawn_by_is_no_program_of_its_own(tmp_path):
+  """Lengths and their shares are in the controls; a hold has numbers."""
+  lengths = {"budgets": (1, 2, 3), "augment.unannounced": 0.5}
+  held = {"loss.hold": {"first": 0.5, "rate": 0.1}}
+  setup, stages = stages_of(
+    tmp_path, a={}, b={"budgets": (3,)}, c=lengths,
+    d=lengths | {"augment.unannounced": 0.2, "augment.cut": 0.5},
+    e=lengths | {"budgets": (2,), "augment.ease": 0.6},
+    f=held, g={"loss.hold": {"first": 0.4, "rate": 0.2}},
+  )  # fmt: skip
+  steps = {name: id(x.step) for name, x in stages.items()}
+  assert steps["c"] == steps["d"] == steps["e"] and steps["f"] == steps["g"]
+  assert len(set(steps.values())) == 5  # base, no budgets, b, c and f
+  # Each its own numbers, and a state to hold by.
+  params = initial_params(setup)
+  state = stages["g"].init(params)
+  assert state.entropy.level == 0.0 and stages["c"].init(params).entropy == ()
+  given = stages["g"].controls(
+    state, frozen_of(stages["g"], {"base": params}),
+    sources.batch(setup.corpus.train, 0, 8),
+  )  # fmt: skip
+  assert float(given.numbers["loss.hold.rate"]) == pytest.approx(0.2)
+
+
 def test_the_numbers_of_an_arm(tmp_path):
   """OTHER holds them all, and each reaches the step as it is."""
   setup, stages = stages_of(tmp_path, b=OTHER)
