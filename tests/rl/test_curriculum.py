@@ -25,8 +25,14 @@ RELAXED = ("hidden", "inject", "ban", "bonus")
 LINEAR = dict(hidden=0.5, steps=3, explore_steps=0)
 
 
+@functools.cache
+def start():
+  """Of a line without a rule, whatever it is: nothing of it is read."""
+  return curriculum.linear(**LINEAR).init()
+
+
 def at(schedule, step):
-  return schedule.update(schedule.init(), np.int32(step)).schedule
+  return schedule.update(start(), jnp.int32(step)).schedule
 
 
 def plateau(**overrides):
@@ -274,7 +280,7 @@ def test_linear_tells_a_plateau_after_its_last_constraint():
   plain = replay([1] * 12, functools.partial(
     curriculum.linear, hidden=0.5, steps=5, explore_steps=9
   ))  # fmt: skip
-  chex.assert_trees_all_equal(states.schedule, plain.schedule)
+  chex.assert_trees_all_close(states.schedule, plain.schedule, rtol=1e-6)
 
 
 def test_levels_are_equal_steps_down_to_nothing():
