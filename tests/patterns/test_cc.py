@@ -807,13 +807,13 @@ def test_alone_is_where_nothing_is_shared():
     ("drift", 1.5, "0 to 1"),
     ("drift", float("nan"), "0 to 1"),
     ("shared", ("a", "x"), "the facts are a, b, c"),
-    ("choose", "'easy'", "one of 'random', 'hardest', 'misled'"),
+    ("choose", "easy", "one of 'random', 'hardest', 'misled'"),
   ],
 )
 def test_settings_out_of_range(name, value, remedy):
   with pytest.raises(ValueError, match=remedy) as error:
     make(**{name: value})
-  assert f"config.patterns.cc.{name}={value}" in str(error.value)
+  assert f"config.patterns.cc.{name}={value!r}" in str(error.value)
   assert "\n" not in str(error.value)
 
 
