@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from helpers import tiny
 
 from rsrc_jax.data import tokenizer
@@ -70,9 +71,6 @@ def test_the_hardest_source_is_what_d_expects_least():
   rng = np.random.default_rng(0)
   cc, pool = tiny.tokens(rng, 3, 2), tiny.tokens(rng, 3, 4, tiny.SOURCE)
   params = tiny.params()
-  one = jax.tree.map(lambda x: x[:, :1], pool)
-  found = memory.hardest_source(MEMORY, params, cc, one)
-  np.testing.assert_array_equal(found.ids, pool.ids[:, 0])
 
   @jax.jit
   def both(params, cc, pool):
@@ -86,3 +84,54 @@ def test_the_hardest_source_is_what_d_expects_least():
   found, likely = both(params, cc, pool)
   expected = tokens.pick(pool, jnp.argmin(likely, -1))
   np.testing.assert_array_equal(found.ids, expected.ids)
+
+
+# R(s | cc), R(s | no memory) and ln p_D(s | cc) of two pools of three sources,
+# by their first word. The rules differ in what they take.
+WORTH = {10: (0.5, 0.2), 11: (0.3, 0.6), 12: (0.1, 0.2),
+         13: (0.9, 0.9), 14: (0.2, 0.1), 15: (0.4, 0.3)}  # fmt: skip
+LIKELY = {10: -9, 11: -5, 12: -20, 13: -3, 14: -7, 15: -1}
+TAKEN = {"random": [10, 13], "hardest": [12, 14], "misled": [11, 13]}
+
+
+def fakes(monkeypatch):
+  """memory.read and memory.value by these tables."""
+  of = lambda table, s: jnp.asarray([table[int(x)] for x in s.ids[:, 0]])
+
+  def value(m, params, base, cc, s, constraints, row_keys):
+    # With the memory and without, of every source; constraints row by row.
+    assert read(tokens.at(cc, 0)) == [[9]] * 3 + [[8]] * 3
+    assert read(tokens.at(cc, 1)) == [[]] * 6
+    assert constraints.tolist() == [0, 0, 0, 1, 1, 1]
+    assert len(s.ids) == len(row_keys) == 6
+    return of(WORTH, s), "C's rollout"
+
+  monkeypatch.setattr(memory, "value", value)
+  monkeypatch.setattr(
+    memory, "read", lambda m, params, cc, s, code: of(LIKELY, s)[:, None]
+  )
+
+
+def choose(rule, pool):
+  cc, n = made([[9], [8]], 2), 2
+  row_keys = jax.random.split(jax.random.key(0), n)
+  return memory.next_source(
+    MEMORY, (), (), rule, cc, pool, jnp.arange(n), row_keys
+  )
+
+
+@pytest.mark.parametrize("rule", memory.CHOICES)
+def test_each_rule_takes_the_source_that_it_names(rule, monkeypatch):
+  fakes(monkeypatch)
+  pool = tokens.reshape(made([[i] for i in WORTH], 2), 2, 3)
+  found, sampled = choose(rule, pool)
+  assert read(found) == [[x] for x in TAKEN[rule]]
+  assert sampled == (("C's rollout",) if rule == "misled" else ())
+
+
+def test_of_one_source_nothing_is_computed(monkeypatch):
+  for name in ("read", "value"):
+    monkeypatch.setattr(memory, name, lambda *_: pytest.fail("computed"))
+  for rule in memory.CHOICES:
+    found, sampled = choose(rule, tokens.expand(made([[10], [11]], 2)))
+    assert read(found) == [[10], [11]] and sampled == ()

@@ -7,7 +7,7 @@ import pytest
 from helpers import tiny, toy_pattern
 
 from rsrc_jax.accounting import flops, ledger, metering, totals
-from rsrc_jax.lm import rollout
+from rsrc_jax.lm import rollout, tokens
 from rsrc_jax.lm.roles import joined
 from rsrc_jax.patterns import cc, ccv, cdv, extract, qa
 from rsrc_jax.rl import verifier
@@ -41,13 +41,29 @@ QA = {
   "group": 2, "each": 2, "unasked": (), "pairs": 0.5, "answers": 2,
   "lessons": True, "from_source": 0.1, "dropout": 0.1, "length_price": 0.1,
 }  # fmt: skip
+PROBES = {"count": 2, "length": 2, "reads": "source", "opponent": 0.5}
+OWN = SourceInfo(unknown=7, answer_tokens=3)
 PATTERNS = {
   "cdv": (lambda: cdv.make(CONTEXT, **CDV), {"C", "D"}),
   "ccv": (
     lambda: ccv.make(CONTEXT, **CCV), {"C", "D", "C#2", "C#3", "reference"},
   ),
   "cc": (lambda: cc.make(CONTEXT, **CC), {"C", "D", "C#2", "C#3"}),
+  "misled": (
+    lambda: cc.make(CONTEXT, **CC, choose="misled"),
+    {"C", "D", "C#2", "C#3", "C#4"},
+  ),
   "qa": (lambda: qa.make(CONTEXT, **QA), {"C", "D"}),
+  "probes": (
+    lambda: qa.make(CONTEXT, **QA, probes=PROBES), {"C", "Q", "D"},
+  ),
+  "probes_of_text": (
+    lambda: qa.make(
+      CONTEXT._replace(info=OWN), **QA | {"each": 1, "pairs": 0.0},
+      probes=PROBES,
+    ),
+    {"C", "Q", "V", "D"},
+  ),
   "toy": (lambda: toy_pattern.make(CONTEXT, group=2, price=0.1), {"E"}),
 }  # fmt: skip
 
@@ -58,6 +74,9 @@ def played(pattern):
   params = jax.eval_shape(tiny.POLICY.init, jax.random.key(0))
   frozen = {"base": params, "reader": params, "start": params}
   batch = tiny.batch()
+  two = tokens.cut(batch.source, jnp.full(len(batch.row), 2))
+  two = Tokens(*(x[:, :2] for x in two))
+  batch = batch._replace(question=two, answer=two)
   none = jnp.full((len(batch.row), 1, 1), -1, jnp.int32)
   args = (
     params, frozen, jax.eval_shape(pattern.init), batch, jax.random.key(0),

@@ -614,6 +614,32 @@ def test_the_next_source_is_the_one_that_d_expects_least():
   assert {0, 1, 11} <= set(picked)
 
 
+def test_the_misled_source_is_the_one_on_which_a_memory_does_most_harm():
+  """R(s | cc) - R(s | no memory), of pools and memories of a played game."""
+  lines = [x for _, x in rounds_of() if x.held and x.number < R - 1][:STREAMS]
+  held, pool = ([getattr(x, k) for x in lines] for k in ("held", "pool"))
+  ask = list(range(10, V))
+  harm = [
+    [worth(m, s, ask) - worth([], s, ask) for s in group]
+    for m, group in zip(held, pool, strict=True)
+  ]
+  padded = [m + [0] * (M - len(m)) for m in held]
+  cc_ = Tokens(jnp.asarray(padded), jnp.asarray(padded) > 0)
+  sources_ = Tokens(jnp.asarray(pool), jnp.ones((len(pool), POOL, S), bool))
+  none = jnp.full((len(pool), 1, 1), -1, jnp.int32)
+  keys = jax.random.split(jax.random.key(0), len(pool))
+  m = MAIN.play.args[0].memory
+  found, _ = jax.jit(
+    lambda *x: memory.misled_source(m, PARAMS, BASE, *x, keys)
+  )(cc_, sources_, Constraints(none, none))
+  assert np.abs(np.diff(harm)).min() > 1e-4
+  best = [x[int(np.argmin(h))] for x, h in zip(pool, harm, strict=True)]
+  assert real(found) == best
+  # It is another rule than the hardest.
+  hardest = [x.pool[int(np.argmin(x.expected))] for x in lines]
+  assert best != hardest
+
+
 # 6. Memories that failed.
 
 
@@ -781,12 +807,13 @@ def test_alone_is_where_nothing_is_shared():
     ("drift", 1.5, "0 to 1"),
     ("drift", float("nan"), "0 to 1"),
     ("shared", ("a", "x"), "the facts are a, b, c"),
+    ("choose", "easy", "one of 'random', 'hardest', 'misled'"),
   ],
 )
 def test_settings_out_of_range(name, value, remedy):
   with pytest.raises(ValueError, match=remedy) as error:
     make(**{name: value})
-  assert f"config.patterns.cc.{name}={value}" in str(error.value)
+  assert f"config.patterns.cc.{name}={value!r}" in str(error.value)
   assert "\n" not in str(error.value)
 
 

@@ -417,7 +417,7 @@ def test_the_frozen_reader_answers_what_is_any_text():
     sampled.extend(asked.sampled)
     return asked._replace(sampled=())
 
-  found, params = full(), tables({1: {END: 1.0}, 2: {END: 40.0}})
+  found, params = full(), tables({0: {21: 1.5}, 1: {END: 1.0}, 2: {END: 40.0}})
   found.source.ids[::2, 1] = 12
   base, start = tables(guess={3: 18}), tables(guess={1: 12})
   asked = jax.device_get(run(params, {"base": base, "start": start}, found))

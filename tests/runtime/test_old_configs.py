@@ -119,6 +119,23 @@ def test_a_run_of_before_shaping_is_one_of_its_config(file, tmp_path):
   assert runs.read_config(tmp_path).shaping.gain == 1.0
 
 
+def test_settings_of_a_block_that_came_since_are_filled_in():
+  """Where the block is there; another value stays; nothing is set in place."""
+  stored = {"patterns": {"cc": {"pool": 2}, "qa": {"each": 4}, "cdv": {}}}
+  found = old_configs.upgraded(stored)["patterns"]
+  assert found == {
+    "cc": {"pool": 2, "choose": "hardest"}, "qa": {"each": 4, "probes": None},
+    "cdv": {},
+  }  # fmt: skip
+  assert stored["patterns"]["cc"] == {"pool": 2}
+  other = {"patterns": {"cc": {"choose": "misled"}}}
+  assert old_configs.upgraded(other)["patterns"] == other["patterns"]
+  config = configs.load(ROOT / "configs" / "cc.py")
+  older = config.copy_and_resolve_references()
+  del older.patterns.cc.choose
+  assert provenance.identity(older) == provenance.identity(config)
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_no_config_has_a_removed_setting(file):
   plain = json.loads(configs.load(file).to_json_best_effort())

@@ -322,6 +322,19 @@ def test_adapters_can_start_from_the_base_alone(setup):
   assert names(with_arms(arms, lambda x: lora(x, 0))) == ["base", "a", "b"]
 
 
+def test_a_role_without_a_weight_is_named(setup):
+  """Q is a role of qa only where it has probes."""
+  _, with_arms = setup
+  own = {"count": 2, "length": 1, "reads": "source", "opponent": 0.5}
+  asked = arm("qa", "base") | {"overrides": (("patterns.qa.probes", own),)}
+  with pytest.raises(ValueError, match=r"lacks Q, a role") as error:
+    plan.make_stages(with_arms({"a": asked}))
+  assert "set config.loss.weights.Q" in str(error.value)
+  assert "\n" not in str(error.value)
+  asked["overrides"] += (("loss.weights.Q", 1.0),)
+  assert names(with_arms({"a": asked})) == ["base", "a"]
+
+
 def test_what_an_arm_reads_and_never_trains(setup):
   _, with_arms = setup
   arms = {"b": arm("cdv", "a"), "a": arm("cdv", "base")}
