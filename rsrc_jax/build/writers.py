@@ -21,9 +21,6 @@ from rsrc_jax.rl import constraints
 from rsrc_jax.runtime import configs
 from rsrc_jax.types import Batch, Constraints, Policy, Tokens
 
-# As a budget of `write`: none is announced, and C ends by itself.
-FREE = 0
-
 
 class Writer(NamedTuple):
   """A kind of writer, and its properties for the comparison of arms."""
@@ -175,9 +172,9 @@ def make_controls(
 
 
 def budget_of(config, batch: Batch, budget) -> jax.Array | None:
-  """The budget of each row, [B] int32, by default the largest.
+  """The budget of each row, [B] int32, by default the arm's largest.
 
-  None where the run has only one budget.
+  None where the arm has only one budget.
   """
   if not config.budgets:
     return None
