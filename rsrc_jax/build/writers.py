@@ -21,9 +21,6 @@ from rsrc_jax.rl import constraints
 from rsrc_jax.runtime import configs
 from rsrc_jax.types import Batch, Constraints, Policy, Tokens
 
-# As a budget of `write`: none is announced, and C ends by itself.
-FREE = 0
-
 
 class Writer(NamedTuple):
   """A kind of writer, and its properties for the comparison of arms."""

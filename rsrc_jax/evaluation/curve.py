@@ -3,18 +3,16 @@
 import math
 from typing import Any
 
-from rsrc_jax.build.writers import FREE
-
 Scores = dict[str, float | None]  # code_judge.judge_split's
 
 
-def asked(config, *, rule: bool) -> list[int]:
+def asked(config, *, rule: bool) -> list[int | None]:
   """The budgets at which the codes of an arm are measured.
 
   They are those of config.eval.budgets that the arm covers. An arm whose
-  config.budgets is empty has one budget, to which shorter codes are cut; a rule
-  has all. FREE comes first, where training leaves the budget of some sources
-  unannounced.
+  config.budgets is empty has one budget, to which longer codes are cut; a rule
+  has all. None comes first, the length that C finds best, where training leaves
+  the budget of some sources unannounced.
 
   Args:
     config: of the arm.
@@ -25,17 +23,17 @@ def asked(config, *, rule: bool) -> list[int]:
     return wanted
   own = tuple(config.budgets)
   free = config.augment.get("unannounced", 0.0) > 0
-  return [FREE] * bool(free) + [k for k in wanted if not own or k in own]
+  return [None] * bool(free) + [k for k in wanted if not own or k in own]
 
 
 def row(
-  arm: str, budget: int, scores: Scores, symbols: int | None
+  arm: str, budget: int | None, scores: Scores, symbols: int | None
 ) -> dict[str, Any]:
   """The row of an arm at a budget, JSON of docs/run_directory.md.
 
   Args:
     arm: its name.
-    budget: in tokens; FREE is null in the row.
+    budget: in tokens; None where none was announced.
     scores: of its codes at this budget.
     symbols: size of the arm's own alphabet, of which each token is charged
       log2; None where it is not known.
@@ -46,7 +44,7 @@ def row(
   channel = None if symbols is None else tokens * math.log2(symbols)
   return {
     "arm": arm,
-    "budget": None if budget == FREE else budget,
+    "budget": budget,
     "mean_tokens": tokens,
     "bits_conveyed": bits,
     "exact": scores["exact_match"],

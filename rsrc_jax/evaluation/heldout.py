@@ -15,7 +15,6 @@ import numpy as np
 from rsrc_jax.accounting import metering
 from rsrc_jax.accounting.account import Measured
 from rsrc_jax.accounting.ledger import Ledger
-from rsrc_jax.build import writers
 from rsrc_jax.build.overrides import arm_config
 from rsrc_jax.build.setup import Setup
 from rsrc_jax.evaluation import code_judge, curve, evals, samples, service
@@ -51,7 +50,7 @@ class Codes(NamedTuple):
   table: dict[str, Any]  # by row: source, code, decoded, scores
   controls: dict[str, dict]  # by name; of the controls' arm only
   ood: dict | None  # the metrics on sources of another kind
-  curve: dict[int, dict]  # the metrics by budget; writers.FREE among them
+  curve: dict[int | None, dict]  # the metrics by budget; see curve.asked
 
 
 def evaluate_arms(
@@ -157,20 +156,29 @@ def _judge_codes(shared: Comparison, arm: Stage, *, altered: bool):
   }
   ood = setup.corpus.ood
   ood = None if ood is None else measure(None, ood)[0]
-  by_budget = _by_budget(shared, arm, measure)
+  by_budget = _by_budget(shared, arm, measure, metrics)
   return Codes(metrics, table, controls, ood, by_budget), service_of
 
 
 def _by_budget(
-  shared: Comparison, arm: Stage, measure: Callable
-) -> dict[int, dict]:
-  """The metrics of an arm by budget, writers.FREE among them."""
+  shared: Comparison, arm: Stage, measure: Callable, metrics: dict
+) -> dict[int | None, dict]:
+  """The metrics of an arm by budget.
+
+  metrics: of its codes where no budget is asked for. They have the length that
+    C finds best, if curve.asked has None, else the arm's largest budget.
+  """
   config, found = shared.setup.config, {}
   own = arm_config(config, arm.name) if arm.name in config.arms else config
-  for k in curve.asked(own, rule=arm.rule):
-    # A writer with budgets is given k; other codes are cut.
-    given = k == writers.FREE or bool(own.budgets)
-    found[k], _ = measure(None, k=k) if given else measure(code_judge.cut_to(k))
+  asked = curve.asked(own, rule=arm.rule)
+  usual = None if None in asked else max(own.budgets, default=own.budget)
+  for k in asked:
+    if k == usual:
+      found[k] = metrics
+    elif own.budgets:
+      found[k], _ = measure(None, k=k)
+    else:  # C is told no budget
+      found[k], _ = measure(code_judge.cut_to(k))
   return found
 
 
@@ -249,7 +257,7 @@ def _held_out(arms, codes: dict[str, Codes], headline, controlled) -> dict:
     "english": {x: codes[x].metrics for x in codes if x in english},
     "controls": codes[controlled].controls if controlled in codes else {},
     "budget_curve": {
-      x: {str(k): m for k, m in one.curve.items() if k != writers.FREE}
+      x: {str(k): m for k, m in one.curve.items() if k is not None}
       for x, one in codes.items()
     },
     **{x: m for x, m in flat.items() if x not in RESERVED},

@@ -85,7 +85,7 @@ def remedies(role: str, pattern: str) -> tuple[str, ...]:
     "D": ("loss.lesson_weights.D",),  # without lessons D turns deterministic
     "A": (f"patterns.{block}.answers",),
   }
-  others = (f"patterns.{block}.group", "shaping.ratio")
+  others = (f"patterns.{block}.group", "shaping.gain")
   return (
     f"loss.entropy_bonus.{role}", "temperature", *own.get(role, others),
   )  # fmt: skip

@@ -4,7 +4,7 @@ The learner logs for each role with a rollout the share of the reward's spread
 within groups that each part of the reward pays (`C_share_verifier` and so on,
 sum 1), the share of groups that are dead, whose rewards are all equal
 (`C_dead_groups`), the mean deviation of reward in a group (`C_reward_std`) and
-that of the bonus as a share of it (`C_bonus_spread`). Plain Python.
+that of each part as a share of it (`C_spread_bonus`). Plain Python.
 """
 
 import math

@@ -75,15 +75,23 @@ def _said(found: dict[str, float]) -> str:
 
 
 def _reader(block: Any) -> list[str]:
-  """The reader as summary.json has it: each of its numbers."""
-  if not isinstance(block, dict):
+  """What the frozen reader is worth, from the block `reader` of a summary."""
+  block = block if isinstance(block, dict) else {}
+  attacks = {
+    name: value
+    for name, x in (block.get("attacks") or {}).items()
+    if (value := number(x)) is not None
+  }
+  word = number(block.get("word"))
+  if word is None or not attacks:
     return []
-  facts = [
-    f"{name.replace('_', ' ')} {short(value)}"
-    for name, value in _flat(block)
-    if number(value) is not None
+  worst = max(attacks, key=attacks.get)
+  return [
+    f"The frozen reader's word is {word:.2f} for s itself, at least "
+    f"{short(block.get('least'))} being needed, and {short(attacks[worst])} at "
+    f"most for a d that says nothing of s ({worst}), up to "
+    f"{short(block.get('tolerance'))} being allowed."
   ]
-  return [f"The frozen reader: {', '.join(facts)}."] if facts else []
 
 
 def _halves(paid: list[Any]) -> list[str]:
@@ -117,13 +125,3 @@ def _overrides(config: dict, arm: str) -> list[tuple[str, Any]]:
     (str(x[0]), x[1]) for x in pairs
     if isinstance(x, list | tuple) and len(x) == 2
   ]  # fmt: skip
-
-
-def _flat(block: dict, prefix: str = "") -> list[tuple[str, Any]]:
-  found = []
-  for key, value in block.items():
-    if isinstance(value, dict):
-      found += _flat(value, f"{prefix}{key} ")
-    else:
-      found.append((f"{prefix}{key}", value))
-  return found

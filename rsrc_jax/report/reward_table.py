@@ -49,6 +49,7 @@ ABOUT = {
   "shaping": "D's likelihood of s under the weights being trained; no V",
   "bonus": "the gate's: use of injected ids",
   "price": "of the length",
+  "kl": "for the distance from the frozen base",
 }
 
 
@@ -79,7 +80,7 @@ def rows(run: Run) -> list[Paid]:
         arm, style.arm(arm, run.arms.looks).label, role,
         reward_record.shares_of(own, role) if shares is None else shares,
         mean("dead_groups") if dead is None else dead, mean("reward_std"),
-        mean("bonus_spread"), dead_groups.followed(own, arm).told,
+        mean("spread_bonus"), dead_groups.followed(own, arm).told,
       )
     )  # fmt: skip
   return found

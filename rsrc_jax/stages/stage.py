@@ -51,8 +51,7 @@ class Stage(NamedTuple):
   step: Callable[..., tuple[TrainState, Metrics]]
   # (state, frozen, batch) -> controls of the step that follows, jitted
   controls: Callable[..., Any] = jax.jit(no_controls)
-  # (params, frozen, batch, key[, k]) -> code [B, k]; None: writes no code. As k
-  # writers.FREE is given, where training leaves budgets unannounced.
+  # (params, frozen, batch, key[, k]) -> code [B, k]; None: writes no code
   write: Callable[..., Tokens] | None = None
   # (source, code, d) -> capability.Saved, where it writes
   saved: Callable[..., Any] | None = None

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from rsrc_jax.build import writers
-from rsrc_jax.build.writers import FREE
 from rsrc_jax.evaluation import curve, heldout
 from rsrc_jax.types import Batch
 
@@ -30,9 +29,9 @@ def config(budgets, *, unannounced=None, arms=None):
   [
     (config((1, 2, 3, 4, 6, 8)), False, [2, 3, 4, 6]),
     (config((1, 2, 3, 4, 6, 8), unannounced=0.0), False, [2, 3, 4, 6]),
-    (config((2, 3), unannounced=0.5), False, [FREE, 2, 3]),
+    (config((2, 3), unannounced=0.5), False, [None, 2, 3]),
     (config((3,)), False, [3]),
-    (config((3,), unannounced=0.5), False, [FREE, 3]),
+    (config((3,), unannounced=0.5), False, [None, 3]),
     (config(()), False, [2, 3, 4, 6]),  # cut
     (config((3,), unannounced=0.5), True, [2, 3, 4, 6]),  # a rule has all
   ],
@@ -50,7 +49,7 @@ def test_a_row_charges_the_arms_own_alphabet():
     "exact": 0.25, "edit_similarity": 0.75, "novel_fraction": 0.5,
     "bits_per_token": 4.0, "channel_bits": 12.0, "bits_per_channel_bit": 1.0,
   }  # fmt: skip
-  free = curve.row("code", FREE, SCORES, 4)
+  free = curve.row("code", None, SCORES, 4)
   assert free["budget"] is None and free["bits_per_channel_bit"] == 2.0
   text = curve.row("code", 3, SCORES | {"bits_conveyed": None}, 16)
   assert text["bits_per_token"] is text["bits_per_channel_bit"] is None
@@ -62,18 +61,22 @@ def test_a_row_charges_the_arms_own_alphabet():
 
 
 @pytest.mark.parametrize(
-  "budgets, overrides, asked",
+  "budgets, overrides, asked, found",
   [
     ((2, 3, 4, 6), (("augment.unannounced", 0.5),),
-     [("told", FREE), ("told", 2), ("told", 3), ("told", 4), ("told", 6)]),
-    ((2, 3, 4, 6), (("budgets", (3,)),), [("told", 3)]),
-    ((), (), [("cut", None)] * 4),
+     [("told", 2), ("told", 3), ("told", 4), ("told", 6)],
+     [None, 2, 3, 4, 6]),
+    # What it writes when it is asked for nothing is not measured again.
+    ((2, 3, 4, 6), (("budgets", (2, 3)),), [("told", 2)], [2, 3]),
+    ((2, 3, 4, 6), (("budgets", (3,)),), [], [3]),
+    ((), (), [("cut", None)] * 4, [2, 3, 4, 6]),
+    ((), (("budget", 6),), [("cut", None)] * 3, [2, 3, 4, 6]),
   ],
 )  # fmt: skip
 def test_a_writer_is_told_its_budget_or_its_codes_are_cut(
-  budgets, overrides, asked
+  budgets, overrides, asked, found
 ):
-  """The arm's own overrides count, not the run's settings."""
+  """The arm's own overrides count."""
   settings = config(
     budgets, unannounced=0.0, arms={"code": {"overrides": overrides}}
   )
@@ -81,14 +84,14 @@ def test_a_writer_is_told_its_budget_or_its_codes_are_cut(
 
   def measure(alter, k=None):
     calls.append(("told" if alter is None else "cut", k))
-    return SCORES, None
+    return {"k": k}, None
 
   shared = SimpleNamespace(setup=SimpleNamespace(config=settings))
-  found = heldout._by_budget(
-    shared, SimpleNamespace(name="code", rule=False), measure
-  )
-  assert calls == asked
-  assert list(found) == [k for _, k in asked if k is not None] or not budgets
+  arm = SimpleNamespace(name="code", rule=False)
+  curves = heldout._by_budget(shared, arm, measure, SCORES)
+  assert calls == asked and list(curves) == found
+  again = len(found) - len(calls)
+  assert [x is SCORES for x in curves.values()].count(True) == again
 
 
 def test_a_writer_that_is_told_nothing_takes_the_largest_of_its_budgets():

@@ -77,7 +77,7 @@ def test_the_remedies_are_settings():
     "Warning: code: 75 % of C's groups were dead over 120 steps up to step 240:"
     " their rewards are all equal and teach nothing. Raise "
     "config.loss.entropy_bonus.C, config.temperature, config.patterns.cdv.group"
-    " or config.shaping.ratio."
+    " or config.shaping.gain."
   )
   for config, pattern, roles in (
     ("tiny", "cdv", "CD"), ("qa", "qa", "CA"), ("ccv", "ccv", "R"),

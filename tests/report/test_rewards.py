@@ -34,7 +34,7 @@ def rewarded(word=0.4, dead=0.0, arm="code"):
   return [
     {"phase": arm, "split": "train", "step": step, "C_share_verifier": word,
      "C_share_shaping": 1 - word, "C_dead_groups": dead, "C_reward_std": 0.125,
-     "C_bonus_spread": 0.0, "D_dead_groups": 0.0}
+     "C_spread_bonus": 0.0, "D_dead_groups": 0.0}
     for step in range(20, 220, 20)
   ]  # fmt: skip
 
@@ -117,16 +117,15 @@ def test_dead_groups_are_told_of_from_the_lines_alone():
 
 
 def test_the_readers_numbers_are_said():
-  summary = {"reader": {"floor": 0.03125, "battery": {"worst": 0.01},
-             "name": "x"}}  # fmt: skip
-  (text,) = [
-    x
-    for x in reward_sentences.sentences(of(summary=summary), [])
-    if "reader" in x
-  ]
-  assert text.startswith("The frozen reader: floor 0.03") and (
-    "battery worst 0.01" in text and "name" not in text
+  block = {"word": 0.625, "attacks": {"empty": 0.0, "template": 0.0042},
+           "least": 0.3, "tolerance": 0.01, "steps": 400}  # fmt: skip
+  said = lambda block: reward_sentences.sentences(
+    of(summary={"reader": block}), []
   )
+  (text,) = said(block)
+  assert text.startswith("The frozen reader's word is 0.62 for s itself, ")
+  assert "4.2×10⁻³ at most for a d that says nothing of s (template)" in text
+  assert said({"word": 0.5}) == said(None) == []
 
 
 def test_rows_of_the_curve_are_in_order():
