@@ -284,8 +284,9 @@ def keep(
     found = stage.verdict(trained.params[stage.name])
   trained.verdicts[stage.name] = found
   files.write_json(shared.run.log_dir / f"{stage.name}.json", found)
-  if found["refused"]:
-    raise ValueError(found["refused"])
+  if not found["accepted"]:
+    raise ValueError(found["said"])
+  shared.run.log.note(found["said"])
 
 
 def run_stage(

@@ -104,10 +104,10 @@ def measure(
   return {k: float(x) for k, x in zip(played, means, strict=True)}
 
 
-def refusal(
+def judged(
   words: Mapping[str, float], *, least: float, tolerance: float, who: str
-) -> str:
-  """Why a reader with these mean words can't be V, in one line; "" if it can.
+) -> tuple[bool, str]:
+  """Whether a reader with these mean words can be V, and why, in one line.
 
   least: what s itself must be worth. tolerance: what an attack may be, at most.
   who: the reader, as the subject of the line.
@@ -118,18 +118,22 @@ def refusal(
     "config.verifier.reader=0"
   )
   if not true >= least:
-    return (
+    return False, (
       f"{who} is not above its floor: its word for s itself is {true:.3f}, and "
       f"config.reader.least={least}: {more}."
     )
   name = max(fools, key=lambda x: np.nan_to_num(fools[x], nan=np.inf))
   if not fools[name] <= tolerance:
-    return (
+    return False, (
       f"{who} is fooled by {SAYS[name]} (attack {name!r}): its mean word for "
       f"that is {fools[name]:+.3f}, above config.reader.tolerance={tolerance}: "
       f"{more}."
     )
-  return ""
+  return True, (
+    f"{who} is heard: its word is {true:.3f} for s itself, and at most "
+    f"{fools[name]:+.3f} for {len(fools)} decodes that say nothing of s "
+    f"({SAYS[name]})."
+  )
 
 
 def _replaced(ids: np.ndarray, slots: tuple[int, ...]) -> np.ndarray:

@@ -68,7 +68,7 @@ def verdict(setup: Setup, charge: Callable, params: Params) -> dict[str, Any]:
   charge: (section, jitted function) -> the function, charged to the ledger.
 
   -> its steps, its rows, its mean word for s and for each attack, the limits,
-  and `refused`: why it can't be V in one line, or "".
+  whether it is `accepted`, and `said`: why, in one line.
   """
   config, settings = setup.config, setup.config.reader
   role, corpus, draw = setup.roles["V"], setup.corpus, setup.reader
@@ -92,8 +92,8 @@ def verdict(setup: Setup, charge: Callable, params: Params) -> dict[str, Any]:
     s, played, settings.batch_size,
   )  # fmt: skip
   limits = {x: settings[x] for x in ("least", "tolerance")}
-  said = reader_battery.refusal(
-    words, who=f"the reader of config.seed={config.seed}", **limits
+  accepted, said = reader_battery.judged(
+    words, who=f"V's reader (config.seed={config.seed})", **limits
   )
   return {
     "steps": settings.steps,
@@ -102,7 +102,8 @@ def verdict(setup: Setup, charge: Callable, params: Params) -> dict[str, Any]:
     "word": words.pop(reader_battery.TRUE),
     "attacks": words,
     **limits,
-    "refused": said,
+    "accepted": accepted,
+    "said": said,
   }
 
 

@@ -75,7 +75,7 @@ class Stage(NamedTuple):
   hears: bool = False  # its V weighs the reader
   rows: Any = None  # what it trains on; None: the train split of the corpus
   # (charge, trained parameters) -> facts for the summary; see stages/reader.py.
-  # Where their "refused" is not "", the run ends with it.
+  # Unless it is "accepted", the run ends with what is "said".
   verdict: Callable[..., dict[str, Any]] | None = None
   # For mixed patterns: a step for each, and (step, level) -> a pattern's name.
   programs: Mapping[str, Callable] = MappingProxyType({})

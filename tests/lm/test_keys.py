@@ -25,7 +25,7 @@ SIBLINGS = (
   (keys.Chains,),
   (keys.DBatch,),
   (keys.QuestionDraw,),
-  (keys.Noise,),
+  (keys.Reader,),
   (keys.Entering,),
   (keys.Examined,),
 )
