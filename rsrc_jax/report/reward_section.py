@@ -20,8 +20,9 @@ def rewards(run: Run) -> str:
   return section(
     "Rewards",
     f'<ul class="sentences">{said}</ul>'
-    "<p>Shares of the spread of reward within the groups of a source (they sum "
-    "to 1), means over training.</p>"
+    "<p>Shares of the spread of reward within the groups of a source, means "
+    "over training. They sum to 1; a part that works against the others is "
+    "below 0.</p>"
     f"{html.table([('arm', ''), ('role', ''), *columns], rows)}"
     f"{html.terms(columns)}",
   )
