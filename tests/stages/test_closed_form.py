@@ -43,19 +43,11 @@ def counted(setup, name) -> float:
       {
         "patterns.cdv.decodes": 2,
         "patterns.cdv.lessons": 0,
-        "patterns.cdv.taught": 0,
       },
     ),
-    ("code", {"patterns.cdv.taught": 0}),  # greedy decodes, which V hears
+    ("code", {"patterns.cdv.taught": 6}),
     ("code", {"patterns.cdv.taught": 3, "verifier.reader": 1.0}),
-    (
-      "code",
-      {
-        "patterns.cdv.taught": 0,
-        "verifier.edit": 0.0,
-        "shaping.gain": 1.0,
-      },
-    ),
+    ("code", {"verifier.edit": 0.0, "shaping.gain": 1.0}),
   ],
 )
 def test_paper_and_program_agree(tiny_runs, tmp_path, name, changes):
