@@ -32,7 +32,7 @@ def get_config() -> ml_collections.ConfigDict:
     "program": _arm(without),
     "probes": _arm(()),
   }
-  config.only = ""
+  config.only = "code,qa,program,probes"
   config.report.headline = "probes"
   return config
 

@@ -55,9 +55,6 @@ PATTERNS = {
   ),
   "qa": (lambda: qa.make(CONTEXT, **QA), {"C", "D"}),
   "probes": (
-    lambda: qa.make(CONTEXT, **QA, probes=PROBES), {"C", "Q", "D"},
-  ),
-  "probes_of_text": (
     lambda: qa.make(
       CONTEXT._replace(info=OWN), **QA | {"each": 1, "pairs": 0.0},
       probes=PROBES,

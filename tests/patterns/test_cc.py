@@ -614,6 +614,7 @@ def test_the_next_source_is_the_one_that_d_expects_least():
   assert {0, 1, 11} <= set(picked)
 
 
+@pytest.mark.slow
 def test_the_misled_source_is_the_one_on_which_a_memory_does_most_harm():
   """R(s | cc) - R(s | no memory), of pools and memories of a played game."""
   lines = [x for _, x in rounds_of() if x.held and x.number < R - 1][:STREAMS]
