@@ -63,7 +63,9 @@ def test_score_repeats_what_sample_recorded(name, temperature, top_p):
     assert jnp.mean(scored) < -0.05
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize(
+  "temperature", [0.7, pytest.param(1.0, marks=pytest.mark.slow)]
+)
 def test_a_large_vocabulary_is_scored_in_blocks(temperature, monkeypatch):
   """Without stored logits: the same values, and the same gradient."""
   batch, lists = tiny.batch(), limits()
@@ -98,7 +100,9 @@ def test_a_large_vocabulary_is_scored_in_blocks(temperature, monkeypatch):
     assert jnp.abs(a - b).max() <= 1e-5 * jnp.abs(b).max() + 1e-7
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+  "dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)]
+)
 def test_scanned_layers_write_what_unrolled_ones_do(dtype):
   """And what is scored from the stacked ones is what was sampled."""
   batch, key = tiny.batch(), jax.random.key(0)
@@ -151,27 +155,27 @@ def test_a_sharded_vocabulary_is_scored_where_it_is(constrained, monkeypatch):
   where = sharding.shardings(mesh, params)
   step = jax.jit(functools.partial(graded, spread), out_shardings=(where, None))
   placed, rows = sharding.put(params, where), sharding.rows(mesh, (out, lists))
-  got = step(placed, *rows)
+  program = step.lower(placed, *rows).compile()
+  got = program(placed, *rows)
   chex.assert_trees_all_close(got[1], want[1], atol=1e-5)
   chex.assert_trees_all_close(got[0], want[0], atol=1e-4, rtol=1e-4)
-  text = step.lower(placed, *rows).compile().as_text()
-  assert f"f32[{tiny.VOCAB},{tiny.SETTINGS['width']}]" not in text
+  table = f"f32[{tiny.VOCAB},{tiny.SETTINGS['width']}]"
+  assert table not in program.as_text()
 
 
 def test_scoring_without_the_bans_or_the_temperature_is_noticed():
   batch, key, lists = tiny.batch(), jax.random.key(0), limits()
   role = tiny.ROLES["C"]
   out, _, _ = both(tiny.params(), batch, key, lists, "C", 0.7)
-  for changed in (
-    dict(role=role._replace(temperature=0.7), constraints=None),
-    dict(role=role, constraints=lists),
-  ):
-    role, constraints = changed["role"], changed["constraints"]
-    scored, _ = jax.jit(
-      lambda params, out, role=role, constraints=constraints: rollout.score(
-        tiny.POLICY, params, role, out.prompt, out.output, constraints
-      )
-    )(tiny.params(), out)
+
+  @jax.jit
+  def wrong(params, out):
+    score = lambda *asked: rollout.score(
+      tiny.POLICY, params, asked[0], out.prompt, out.output, asked[1]
+    )[0]
+    return score(role._replace(temperature=0.7), None), score(role, lists)
+
+  for scored in wrong(tiny.params(), out):
     assert jnp.max(jnp.abs(scored - out.log_probs)) > 1e-2
 
 
@@ -204,7 +208,8 @@ def test_every_code_of_a_group_can_have_a_list_of_its_own():
 
 def test_a_banned_id_has_no_gradient():
   """Its logit is cut, so its row of an untied output table gets none."""
-  lists = Constraints(jnp.full((8, 1, 1), 15), jnp.full((8, 1, 1), -1))
+  none = jax.tree.map(lambda x: jnp.full_like(x, -1), limits())
+  lists = none._replace(banned=none.banned.at[:, :, 0].set(15))
   out, _, _ = both(tiny.params(), tiny.batch(), jax.random.key(0), lists)
 
   def total(table):
@@ -305,14 +310,14 @@ def test_likelihood_sums_over_the_target():
   params, batch, role = tiny.params(), tiny.batch(), tiny.ROLES["D"]
   target = tiny.tokens(np.random.default_rng(7), 8, 1, 4)
   prompt = role.prompt(batch.source)
+  score = jax.jit(
+    lambda params, upto: rollout.score(tiny.POLICY, params, role, prompt, upto)
+  )
   want = 0.0
   for t in range(4):
-    upto = Tokens(target.ids[:, :, : t + 1], target.mask[:, :, : t + 1])
-    scored, _ = jax.jit(
-      lambda params, upto: rollout.score(
-        tiny.POLICY, params, role, prompt, upto
-      )
-    )(params, upto)
+    # What comes later is not there: its ids and its mask are gone.
+    now = target.mask & (jnp.arange(4) <= t)
+    scored, _ = score(params, Tokens(jnp.where(now, target.ids, 0), now))
     want += scored[:, :, t]
   got = jax.jit(
     lambda params: rollout.likelihood(tiny.POLICY, params, role, prompt, target)
@@ -368,10 +373,12 @@ def scored(params, out, name="C", top_p=1.0):
   return score(lists), score(lists._replace(temperature=None)), score(free)
 
 
+# The tiny roles of words differ in their tag alone: D is all of them.
 @pytest.mark.parametrize(
   "name, top_p",
-  [("text", 1.0), ("C", 1.0), ("C", 0.8), ("D", 1.0), ("V", 1.0)],
-)
+  [("C", 1.0), ("C", 0.8), ("D", 1.0),
+   *(pytest.param(x, 1.0, marks=pytest.mark.slow) for x in ("text", "V"))],
+)  # fmt: skip
 def test_score_repeats_what_was_sampled_under_all_asks(name, top_p):
   """And notices the temperature or the masks if they are left out."""
   out = drawn(
@@ -404,11 +411,8 @@ def test_a_temperature_multiplies_that_of_the_role():
 def test_outputs_are_cut_at_their_budget():
   """Without an end token, and nothing is recorded behind it."""
   shut = everything()
-  shut = shut._replace(
-    banned=jnp.pad(
-      shut.banned, ((0, 0), (0, 0), (0, 1)), constant_values=tokenizer.END
-    )
-  )
+  assert (shut.banned[:, :, -1] == -1).all()  # nothing of it is lost
+  shut = shut._replace(banned=shut.banned.at[:, :, -1].set(tokenizer.END))
   out = drawn(tiny.params(), tiny.batch(), jax.random.key(1), shut)
   ids, mask = np.asarray(out.output.ids), np.asarray(out.output.mask)
   assert not (ids[mask] == tokenizer.END).any()
@@ -480,8 +484,8 @@ def test_statistics_do_not_see_how_it_was_sampled():
   hot = free._replace(temperature=TEMPERATURES * 3.0)
   for out in (
     drawn(*args, hot),
-    drawn(*args, free, temperature=0.3),
-    drawn(*args, free, top_p=0.5),
+    drawn(*args, free, temperature=0.4),
+    drawn(*args, free, top_p=0.8),
   ):
     assert (out.output.ids != base.output.ids).any()
     for name in ("lse", "entropy", "varentropy", "collision", "mass"):
@@ -492,10 +496,11 @@ def test_statistics_do_not_see_how_it_was_sampled():
     gap = out.stats.log_prob[:, :, 0] - base.stats.log_prob[:, :, 0]
     np.testing.assert_allclose(jnp.where(same, gap, 0.0), 0.0, atol=1e-5)
   # Of one allowed id nothing is uncertain.
+  none = jax.tree.map(lambda x: jnp.full_like(x, -1), limits())
   one = free._replace(
-    allowed=jnp.full((tiny.ROWS, 1, 1), 15), injected=free.injected,
-    banned=jnp.full((tiny.ROWS, 1, 1), tokenizer.END),
-  )  # fmt: skip
+    allowed=none.allowed.at[:, :, 0].set(15),
+    banned=none.banned.at[:, :, 0].set(tokenizer.END),
+  )
   out = drawn(*args, one)
   for name in ("entropy", "varentropy", "collision", "log_prob"):
     np.testing.assert_allclose(getattr(out.stats, name), 0.0, atol=1e-6)

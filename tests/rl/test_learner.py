@@ -36,6 +36,7 @@ LOSS = dict(
   per_token=False,
 )
 RELAX = curriculum.linear(hidden=0.5, steps=10, explore_steps=20)
+TX = optax.adam(3e-3)
 
 
 def make_pattern(**changes):
@@ -59,7 +60,7 @@ def make_step(loss=LOSS, pattern=None, **kwargs):
     tiny.POLICY,
     tiny.ROLES,
     pattern or make_pattern(),
-    kwargs.pop("tx", optax.sgd(1.0)),
+    kwargs.pop("tx", TX),
     loss=learner.make_loss(tiny.POLICY, tiny.ROLES, **loss),
     **kwargs,
   )
@@ -77,9 +78,8 @@ def default_step():
   return jax.jit(make_step())
 
 
-def make_state(tx=None, seed=0):
+def make_state(tx=TX, seed=0):
   params = tiny.params(seed)
-  tx = tx or optax.sgd(1.0)
   return TrainState(
     jnp.int32(0), params, tx.init(params), (), RELAX.init(), jnp.uint32(0)
   )
@@ -112,24 +112,28 @@ def advantages(episode):
   return {k: grpo.advantages(r) for k, r in episode.rewards.items()}
 
 
-@functools.partial(jax.jit, static_argnames=("micro", "changes"))
-def gradient(params, episode, micro=1, changes=()):
-  loss = learner.make_loss(tiny.POLICY, tiny.ROLES, **LOSS | dict(changes))
+@functools.partial(jax.jit, static_argnames=("micro", "per_token"))
+def gradient(params, episode, numbers, micro=1, per_token=True):
+  """Numbers of the loss are data, so that tests share a program."""
+  settings = LOSS | {"per_token": per_token}
+  loss = learner.make_loss(tiny.POLICY, tiny.ROLES, **settings)
+  loss = functools.partial(loss, numbers=numbers)
   work = (episode, advantages(episode), None)
   return learner._gradient(loss, params, work, 1.0, micro)
 
 
-def changed(**kwargs):
-  return tuple(
-    (k, FrozenDict(v) if isinstance(v, dict) else v) for k, v in kwargs.items()
-  )
-
-
-class FrozenDict(dict):
-  """Hashable, to be a static argument."""
-
-  def __hash__(self):
-    return hash(tuple(sorted(self.items())))
+def numbers(**changes):
+  """Of LOSS, by their names below `config`; changes: blocks or numbers."""
+  flat = {}
+  for name in ("clip_low", "clip_high", "weights", "lesson_weights",
+               "entropy_bonus"):  # fmt: skip
+    value = LOSS[name]
+    if isinstance(value, dict):
+      own = value | changes.get(name, {})
+      flat |= {f"loss.{name}.{role}": x for role, x in own.items()}
+    else:
+      flat[f"loss.{name}"] = changes.get(name, value)
+  return {name: np.float32(x) for name, x in flat.items()}
 
 
 def assert_close(a, b, tolerance=1e-5):
@@ -146,16 +150,16 @@ def assert_close(a, b, tolerance=1e-5):
                 for x in [(True, 8), (False, 2), (False, 8)])],
 )  # fmt: skip
 def test_micro_batches_add_up(per_token, micro):
-  changes = changed(per_token=per_token)
-  want = gradient(tiny.params(), episode_of(), 1, changes)
-  got = gradient(tiny.params(), episode_of(), micro, changes)
+  args = (tiny.params(), episode_of(), numbers())
+  want = gradient(*args, per_token=per_token)
+  got = gradient(*args, micro, per_token)
   assert_close(got[2], want[2])
   assert_close(got[:2], want[:2], 1e-4)
 
 
 def test_micro_batches_that_do_not_divide_are_refused():
   with pytest.raises(ValueError, match="micro_batches=3"):
-    gradient(tiny.params(), episode_of(), 3)
+    gradient(tiny.params(), episode_of(), numbers(), 3)
 
 
 def test_padding_an_episode_changes_nothing():
@@ -184,9 +188,8 @@ def test_padding_an_episode_changes_nothing():
     for name, x in episode.sft_batches.items()
   }
   padded = episode._replace(rollouts=rollouts, sft_batches=sft_batches)
-  changes = changed(per_token=True)
-  want = gradient(tiny.params(), episode, 1, changes)
-  got = gradient(tiny.params(), padded, 1, changes)
+  want = gradient(tiny.params(), episode, numbers())
+  got = gradient(tiny.params(), padded, numbers())
   assert_close(got[2], want[2])
 
 
@@ -201,19 +204,18 @@ def test_the_order_within_groups_changes_nothing():
   mixed = episode._replace(
     rollouts=episode.rollouts | {"C": c}, rewards=rewards
   )
-  want = gradient(tiny.params(), episode)
-  got = gradient(tiny.params(), mixed)
+  want = gradient(tiny.params(), episode, numbers())
+  got = gradient(tiny.params(), mixed, numbers())
   assert_close(got[2], want[2])
 
 
 def test_each_role_has_a_denominator_of_its_own():
   """Doubling every d's slots leaves C's share of the gradient as it was."""
   episode = episode_of()
-  only = lambda name: changed(
+  only = lambda name: numbers(
     weights={"C": 0.0, "D": 0.0} | {name: 1.0},
     lesson_weights={"C": 0.0, "D": 0.0},
-    entropy_bonus={},
-    per_token=True,
+    entropy_bonus={"C": 0.0},
   )
   twice = lambda x: jnp.concatenate([x, x], 1)
   d = episode.rollouts["D"]
@@ -224,11 +226,11 @@ def test_each_role_has_a_denominator_of_its_own():
     rollouts=episode.rollouts | {"D": d},
     rewards=episode.rewards | {"D": twice(episode.rewards["D"])},
   )
-  c_want = gradient(tiny.params(), episode, 1, only("C"))[2]
-  c_got = gradient(tiny.params(), longer, 1, only("C"))[2]
+  c_want = gradient(tiny.params(), episode, only("C"))[2]
+  c_got = gradient(tiny.params(), longer, only("C"))[2]
   assert_close(c_got, c_want)
-  d_want = gradient(tiny.params(), episode, 1, only("D"))[2]
-  d_got = gradient(tiny.params(), longer, 1, only("D"))[2]
+  d_want = gradient(tiny.params(), episode, only("D"))[2]
+  d_got = gradient(tiny.params(), longer, only("D"))[2]
   assert_close(d_got, d_want)  # a mean over twice the same samples
   assert optax.tree.norm(c_want) > 1e-3 and optax.tree.norm(d_want) > 1e-3
 
@@ -239,21 +241,32 @@ def test_the_entropy_of_a_code_is_a_mean_over_its_tokens():
   With a reference of 3 tokens a code of three counts alike in both forms.
   """
   episode = episode_of()
-  bonus = {"entropy_bonus": {"C": 0.5, "D": 0.0}}
-  found = {}
-  for per_code in (False, True):
-    build = functools.partial(learner.make_loss, tiny.POLICY, tiny.ROLES)
-    form = {"entropy_per_code": per_code, "entropy_reference": 3.0}
-    loss = build(**LOSS | bonus | form)
-    work = (episode, advantages(episode), None)
-    sizes = learner.counts(episode)
-    value = jax.jit(functools.partial(loss, tiny.params(), work, sizes))
-    found[per_code] = value(0.0)[0] - value(1.0)[0]
   c = episode.rollouts["C"]
-  _, entropy = rollout.score(
-    tiny.POLICY, tiny.params(), tiny.ROLES["C"], c.prompt, c.output,
-    c.constraints,
-  )  # fmt: skip
+  work, sizes = (episode, advantages(episode), None), learner.counts(episode)
+  bonus = {"entropy_bonus": {"C": 0.5, "D": 0.0}}
+  losses = [
+    learner.make_loss(
+      tiny.POLICY,
+      tiny.ROLES,
+      **LOSS | bonus | {"entropy_per_code": per_code, "entropy_reference": 3.0},
+    )  # fmt: skip
+    for per_code in (False, True)
+  ]
+
+  @jax.jit
+  def pushed(params):
+    """What either bonus takes off the loss; the entropy of each token."""
+    explore = jnp.array([0.0, 1.0])
+    values = [
+      jax.vmap(lambda x, of=loss: of(params, work, sizes, x)[0])(explore)
+      for loss in losses
+    ]
+    _, entropy = rollout.score(
+      tiny.POLICY, params, tiny.ROLES["C"], c.prompt, c.output, c.constraints
+    )
+    return [without - with_it for without, with_it in values], entropy
+
+  found, entropy = pushed(tiny.params())
   entropy, length = np.asarray(entropy), np.asarray(c.output.mask).sum(-1)
   scale = 0.5 * LOSS["weights"]["C"] / entropy.size
   close = functools.partial(np.testing.assert_allclose, rtol=1e-4)
@@ -264,16 +277,17 @@ def test_the_entropy_of_a_code_is_a_mean_over_its_tokens():
 @pytest.mark.slow
 def test_eight_devices_compute_what_one_does():
   """Loss and gradients of a whole step on data, fsdp and tensor meshes."""
-  batch, state = tiny.batch(), make_state()
-  limits = given(batch)
-  want_state, want = jax.jit(make_step())(state, frozen(), batch, limits)
+  sgd, batch = optax.sgd(1.0), tiny.batch()
+  state, limits = make_state(sgd), given(batch)
+  step = make_step(tx=sgd)
+  want_state, want = jax.jit(step)(state, frozen(), batch, limits)
   for sizes in (dict(data=8), dict(data=2, fsdp=2, tensor=2)):
     mesh = sharding.make_mesh(**sizes)
     put = lambda tree, mesh=mesh: sharding.put(
       tree, sharding.shardings(mesh, tree)
     )
     rows = sharding.batch_sharding(mesh)
-    got_state, got = jax.jit(make_step())(
+    got_state, got = jax.jit(make_step(tx=sgd))(
       put(state), put(frozen()), sharding.put(batch, rows),
       limits._replace(constraints=sharding.put(limits.constraints, rows)),
     )  # fmt: skip
@@ -293,9 +307,9 @@ def test_eight_devices_compute_what_one_does():
 
 def test_a_policy_that_moves_once_has_ratio_one():
   """Clipped and unclipped losses agree, and `old` may be left out."""
-  tight = changed(clip_low=1e-6, clip_high=1e-6)
-  a = gradient(tiny.params(), episode_of())
-  b = gradient(tiny.params(), episode_of(), 1, tight)
+  tight = numbers(clip_low=1e-6, clip_high=1e-6)
+  a = gradient(tiny.params(), episode_of(), numbers())
+  b = gradient(tiny.params(), episode_of(), tight)
   assert_close(a[2], b[2])
 
 
@@ -321,11 +335,10 @@ def test_distance_from_the_base_is_taken_off_the_reward():
     Context(tiny.POLICY, tiny.ROLES, no_reward),
     group=tiny.GROUP, decodes=2, length_price=0.0, lessons=0, dropout=0.0,
   )  # fmt: skip
-  tx = optax.adam(3e-3)
   loss = LOSS | {"entropy_bonus": {}}
-  step = jax.jit(make_step(loss, pattern, tx=tx, kl=1.0))
+  step = jax.jit(make_step(loss, pattern, kl=1.0))
   price = lambda x: {"kl": jnp.float32(x)}
-  state, base = make_state(tx), frozen()
+  state, base = make_state(), frozen()
   _, metrics = step(state, base, batch, limits, price(0.0))
   assert float(metrics["gradient_norm"]) < 1e-6
   before = distance(state.params, base, batch, limits.constraints)
@@ -397,8 +410,7 @@ def test_golden_trajectory():
   Guards against changes that no property notices. A change of rounding moves
   these in the sixth digit; a change of meaning moves them in the second.
   """
-  tx = optax.adam(3e-3)
-  step, state = jax.jit(make_step(tx=tx)), make_state(tx)
+  step, state = default_step(), make_state()
   got = []
   for seed in range(3):
     batch = tiny.batch(seed)
