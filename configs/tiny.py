@@ -13,7 +13,49 @@ import ml_collections
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """The default experiment: 24 bits a sentence, a budget of three tokens."""
+  """The default experiment: 24 bits a sentence, codes of one to six tokens.
+
+  All arms start from one base that writes extracts of any length. Those of the
+  first five write three tokens. The free ones write as many as are worth their
+  price. The last two have one policy for all lengths, for the curve.
+  """
+  config = plain()
+  config.batch_size = 16
+  config.budget = 6
+  config.budgets = (1, 2, 3, 4, 5, 6)  # of the base; arms have fewer
+  config.data.vocab_size = 132  # four of them ask
+  config.data.asks = True
+  config.model.absolute = 48
+  config.pretrain.steps = 650
+  config.pretrain.unannounced = 0.3
+  config.loss.entropy_bonus.C = 0.15
+  config.loss.entropy_per_code = True
+  config.patterns.cdv.group = 12
+  config.eval.budgets = (2, 3, 4, 6)
+  three = {"budgets": (3,)}
+  # Of six tokens a price of 1 lets about half be worth it.
+  price = {"patterns.cdv.length_price": 1.0}
+  free = price | {"budgets": (6,), "augment.unannounced": 1.0}
+  mixed = price | {
+    "budgets": (2, 3, 4, 6), "augment.unannounced": 0.5, "augment.ease": 0.6,
+    "loss.entropy_bonus.C": 0.2,
+  }  # fmt: skip
+  config.arms = {
+    "lead": _arm("extract", "lead", **three),
+    "surprising": _arm("extract", "surprising", **three),
+    "sft": _arm("extract", "sft", **three),
+    "english_rl": _arm("cdv", "source", **three),
+    "code": _arm("cdv", "force", **three),
+    "english_free": _arm("cdv", "source", **free),
+    "code_free": _arm("cdv", "force", **free),
+    "english_mixed": _arm("cdv", "source", **mixed),
+    "code_mixed": _arm("cdv", "force", **mixed),
+  }
+  return config
+
+
+def plain() -> ml_collections.ConfigDict:
+  """Codes of at most three tokens, of which no prompt says how many."""
   config = ml_collections.ConfigDict()
   config.seed = 0
   config.steps = 1_500  # of every arm
@@ -201,9 +243,10 @@ def _comparison(config: ml_collections.ConfigDict) -> None:
   }
 
 
-def _arm(pattern: str, write: str) -> dict:
-  """overrides: ("optimizer.learning_rate", 1e-3)-like pairs, for ablations."""
-  return {"pattern": pattern, "write": write, "overrides": ()}
+def _arm(pattern: str, write: str, **overrides) -> dict:
+  """overrides: what of the config is another in this arm, by dotted name."""
+  changed = tuple(overrides.items())
+  return {"pattern": pattern, "write": write, "overrides": changed}
 
 
 def _optimizer(learning_rate: float) -> dict:
