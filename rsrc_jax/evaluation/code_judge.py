@@ -66,17 +66,23 @@ def make_reader(policy: Policy, role: Role) -> Callable[..., Tokens]:
 def make_judge(policy: Policy, role: Role) -> Callable[..., dict[str, Any]]:
   """judge(params, source [B, S], code [B, k], d [B, T]) -> scores [B].
 
-  nll is teacher-forced, in bits, with the end token; all other scores are of
-  the free-running greedy d.
+  nll and D's entropy a token are teacher-forced, in bits, with the end token;
+  all other scores are of the free-running greedy d. A D that is calibrated has
+  an entropy of about nll a token; one that is too sure has less.
   """
   D = role.greedy()
+  plain = D._replace(temperature=1.0, top_p=1.0)
 
   def judge(params: Params, source: Tokens, code: Tokens, d: Tokens):
     target = tokens.expand(tokens.with_end(source, D.end))
     with jax.named_scope("V"):
-      nll = -rollout.likelihood(policy, params, D, D.prompt(code), target)[:, 0]
+      log_probs, entropy = rollout.score(
+        policy, params, plain, D.prompt(code), target
+      )
+    total = lambda x: jnp.sum(x[:, 0], -1) / jnp.log(2.0)
     return {
-      "nll_bits": nll / jnp.log(2.0),
+      "nll_bits": -total(log_probs),
+      "d_entropy_bits": total(entropy) / jnp.sum(target.mask[:, 0], -1),
       "token_accuracy": compression.token_accuracy(source, d),
       "exact_match": compression.exact_match(source, d),
       "edit_similarity": compression.edit_similarity(source, d),
