@@ -100,6 +100,7 @@ def test_the_summary_holds_every_promised_key(whole):
     assert set(arm) == {
       "bits_conveyed", "nll_bits", "token_accuracy", "exact_match",
       "edit_similarity", "mean_tokens", "novel_fraction", "verified_bits",
+      "d_entropy_bits",
     }  # fmt: skip
     assert arm["bits_conveyed"] == pytest.approx(24.0 - arm["nll_bits"])
   assert heldout["english"]["english_rl"]["novel_fraction"] == 0.0
