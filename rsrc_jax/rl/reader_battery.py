@@ -66,7 +66,7 @@ def attacks(
     "permutation": [rng.permutation(len(counts))[:length] for _ in rows],
     "tags": [np.resize(tags, length)] * n,
     "glued": [half(x) + rest(y) for x, y in zip(a, b, strict=True)],
-    "concatenated": [x + y for x, y in zip(a, b, strict=True)],
+    "concatenated": [_joined(rows, r + n // 2, length) for r in range(n)],
     "interleaved": [
       [z for pair in zip(x, y, strict=False) for z in pair]
       for x, y in zip(a, b, strict=True)
@@ -134,6 +134,16 @@ def judged(
     f"{fools[name]:+.3f} for {len(fools)} decodes that say nothing of s "
     f"({SAYS[name]})."
   )
+
+
+def _joined(rows: list[list[int]], first: int, length: int) -> list[int]:
+  """Rows one behind the other, beginning with one, until they fill a decode."""
+  found = []
+  for number in range(first, first + len(rows) // 2 - 1):
+    if len(found) >= length:
+      break
+    found += rows[number % len(rows)]
+  return found
 
 
 def _replaced(ids: np.ndarray, slots: tuple[int, ...]) -> np.ndarray:

@@ -8,7 +8,6 @@ from helpers import fake_reader, tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsrc_jax.lm import keys
 from rsrc_jax.rl import reader, reader_battery
 from rsrc_jax.types import Tokens
 
@@ -73,6 +72,7 @@ def test_what_it_expects_without_d_is_computed_once_a_source():
   """Of [B, G, J] decodes the program reads B G J prompts, and B empty ones."""
   s = texts(*[[0, 1, 2]] * 4)
   d = grouped(texts(*[[0, 1]] * 24), 4, 3, 2)
+  params = tiny.params()
   run = lambda d: jax.jit(
     lambda s, d: reader.gain(tiny.POLICY, params, ROLE, s, d)
   ).lower(s, d).cost_analysis()["flops"]  # fmt: skip
@@ -111,14 +111,6 @@ def test_noise_of_a_row_is_a_function_of_its_number_and_neighbour():
   part = Tokens(*(x[2:6] for x in s))
   found = reader.noised(part, jax.random.key(3), jnp.arange(2, 6))
   np.testing.assert_array_equal(found.ids[1:], whole.ids[3:6])
-
-
-def test_its_parameters_are_not_the_policy_s():
-  """Every leaf that is drawn at all differs, for one seed and in one order."""
-  drawn = [tiny.POLICY.init(k(0)) for k in (keys.parameters, keys.reader)]
-  for a, b in zip(*map(jax.tree.leaves, drawn), strict=True):
-    constant = bool(jnp.all(a == a.ravel()[0]))
-    assert constant or not jnp.any(a == b)
 
 
 # The battery.
@@ -177,7 +169,7 @@ def test_an_honest_reader_is_heard():
   true = -np.log(24 / 36) / np.log(13)  # nats of a token, with d and without
   np.testing.assert_allclose(found["s"], (1 - true) / (1 + true), atol=1e-5)
   assert found["empty"] == 0.0
-  assert max(x for k, x in found.items() if k not in ("s", "empty")) < 0
+  assert max(x for k, x in found.items() if k not in ("s", "empty")) <= 0
   assert found == pytest.approx(played_by(fake_reader.HONEST, size=32))
   accepted, said = reader_battery.judged(found, who="V's reader", **LIMITS)
   assert accepted and "its word is 0.727 for s itself" in said

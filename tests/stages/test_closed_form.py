@@ -31,6 +31,7 @@ def counted(setup, name) -> float:
   "name, changes",
   [
     ("base", {}),
+    ("reader", {"verifier.reader": 0.5, "reader.share": 1.0}),
     ("lead", {"only": "lead"}),
     ("code", {}),
     ("code", {"updates": 2}),

@@ -11,8 +11,9 @@ from helpers.runs import Runs, assert_same_run, final_state, shrunk
 from rsrc_jax import runs
 from rsrc_jax.accounting.ledger import Ledger
 from rsrc_jax.build.setup import initial_params, make_setup, prepare
+from rsrc_jax.data import sources
 from rsrc_jax.rl import reader_battery
-from rsrc_jax.runtime import run_dir, run_log
+from rsrc_jax.runtime import run_dir, run_log, sharding
 from rsrc_jax.stages import plan
 from rsrc_jax.stages import reader as reader_stage
 from rsrc_jax.stages.stage import UNTRAINED, arms_of, frozen_of
@@ -209,12 +210,20 @@ def test_a_whole_run_hears_it_and_never_changes_it(whole_runs, tmp_path):
   )  # fmt: skip
   flops = summary["rsrc"]["arms"]["code"]["training_flops"]
   assert flops == pytest.approx(spent, rel=1e-6)
-  # What the arm heard is what the stage had saved, to the bit.
-  run = runs.open(whole)
-  saved = final_state(whole, "reader")["params"]
-  heard = run.frozen("code")["reader"]
-  jax.tree.map(np.testing.assert_array_equal, saved, heard)
   assert "reader" not in summary["heldout"]["arms"]
+  # What the arm hears is what the stage has saved, and steps leave its bits.
+  run = runs.open(whole)
+  frozen = run.frozen("code")
+  saved = final_state(whole, "reader")["params"]
+  code = whole_runs.stages[-1]
+  state = code.init(run.base)
+  batch = sources.batch(run.setup.corpus.train, 0, code.batch_size)
+  for _ in range(2):
+    batch = sharding.rows(run.setup.mesh, batch)
+    controls = code.controls(state, frozen, batch)
+    state, metrics = code.step(state, frozen, batch, controls)
+  assert metrics["gradient_norm"] > 0
+  jax.tree.map(np.testing.assert_array_equal, saved, frozen["reader"])
   # Killed while it is trained, and in the arm that hears it.
   for kill in (2, 9):
     with pytest.raises(BaseException, match=""):
