@@ -31,7 +31,7 @@ def step_flops(setup: Setup, name: str) -> float | None:
     return None
   longest = setup.corpus.train.ids.shape[1]
   roles, read = setup.roles, _read(setup)
-  k, S = roles["C"].length, longest + 1  # ends included
+  k, S = roles["C"].length, longest + 1  # with its end
   # A prompt is a tag, the text and a separator (roles.Role.prompt).
   prompt = {"C": longest + 2, "D": k + 2, "text": 2}
 
@@ -43,7 +43,7 @@ def step_flops(setup: Setup, name: str) -> float | None:
     B = config.pretrain.batch_size
     # The targets of text, D and C, and the scores of the extract.
     trained = read(B, prompt["text"], S) + read(B, prompt["D"], S)
-    trained += read(B, prompt["C"], k + 1)
+    trained += read(B, prompt["C"], k)
     return 3 * trained + read(B, prompt["text"], S - 1)
 
   B, arm = config.batch_size, config.arms[name]
