@@ -15,14 +15,14 @@ HERE = Path(__file__).resolve().parent
 GROUPS = {"C": 16, "D": 1, "llama": 8}
 TOKENS = {"C": 3, "D": 13, "llama": 16}
 LONG, MEAN = 64, 12  # of geometric outputs: most tokens, and about the mean
-STEPS = {  # settings beside those of the default
-  "without decoding": {},
-  "each code decoded once, for V": {
-    "verifier.slots": 1.0,
+# Settings beside those of the default, which hears d by its edit similarity.
+SLOTS = {"verifier.slots": 1.0, "verifier.edit": 0.0, "shaping.gain": 1.0}
+STEPS = {
+  "without decoding": SLOTS | {
+    "verifier.slots": 0.0, "patterns.cdv.taught": 0,
   },
-  "and six decodes of one code a source, for D": {
-    "verifier.slots": 1.0, "patterns.cdv.taught": 6,
-  },
+  "each code decoded once, for V": SLOTS | {"patterns.cdv.taught": 0},
+  "and six decodes of one code a source, for D": SLOTS,
 }  # fmt: skip
 
 COMPILED = set()  # of functions that were called
@@ -207,7 +207,7 @@ def trained(name: str):
   from rsrc_jax.stages import plan
   from rsrc_jax.stages.stage import frozen_of
 
-  of = (("only", "code"), ("verifier.gain", 1.0), *STEPS[name].items())
+  of = (("only", "code"), *STEPS[name].items())
   setup = default(of=of)
   stage = plan.make_stages(setup)[-1]
   base = runs.initial_params(setup)
@@ -260,7 +260,7 @@ def programs(name: str) -> dict:
   from rsrc_jax.build.patterns import make as make_pattern
   from rsrc_jax.lm import rollout, tokens
   from rsrc_jax.patterns import cdv
-  from rsrc_jax.rl import learner
+  from rsrc_jax.rl import hearing, learner
 
   setup, stage, frozen, batch, kept = trained(name)
   pattern = make_pattern(setup, setup.config, "cdv")
@@ -272,26 +272,29 @@ def programs(name: str) -> dict:
   )
   code = tokens.without_end(episode.rollouts["C"].output, p.C.end)
   decode = jax.jit(lambda params, code: cdv.decode(p, params, batch, code, key))
-  d, decoded, _ = decode(params, code)
+  d, heard = decode(params, code)
 
   @jax.jit
-  def V(params, code, decoded):
+  def V(params, code, heard):
     likely = cdv.read(p, params, batch.source, code)
-    gain = jnp.tanh(likely)  # any: the slots don't depend on it
-    said, _ = p.verify.score(frozen["reader"], batch.source, decoded, gain)
-    return said
+    worth, _ = hearing.worth(
+      p.verify, frozen["reader"], batch.source, heard, likely, likely[:, :1]
+    )
+    return worth
 
   found = {
     "decoding": (decode, (params, code), float(jnp.sum(rollout.loops(
       d.output, p.D)))),
-    "V": (V, (params, code, decoded), 0),
+    "V": (V, (params, code, heard), 0),
   }  # fmt: skip
   if "D" in episode.rollouts:
     own = episode.rollouts["D"]
     loss = learner.make_loss(
       setup.policy, setup.roles, **setup.config.loss.to_dict()
     )
-    alone = episode._replace(rollouts={"D": own}, sft_batches={}, metrics={})
+    alone = episode._replace(
+      rollouts={"D": own}, sft_batches={}, metrics={}, parts=None
+    )
     advantages = {"D": episode.rewards["D"] - episode.rewards["D"].mean()}
 
     @jax.jit

@@ -135,8 +135,7 @@ def test_the_ledger_holds_all_of_the_time_and_every_phase(whole):
   wall = lines[-1]["at"] - lines[0]["at"]
   wall += lines[1]["seconds"]  # the data were built before the ledger opened
   assert ledger["wall_seconds"] == pytest.approx(wall, rel=0.01)
-  # No D: the default's V does not hear d while training.
-  expected = {"prefill", "C", "V", "update", "evaluation",
+  expected = {"prefill", "C", "D", "V", "update", "evaluation",
               "checkpoint", "test", "service", "idle"}  # fmt: skip
   assert set(ledger["phases"]["code"]) == expected
   for by in ledger["phases"].values():
@@ -148,7 +147,7 @@ def test_the_ledger_holds_all_of_the_time_and_every_phase(whole):
   assert code["peak_bytes"] > 0
   # XLA can't know how often the sampling loop runs: held against one trip. It
   # would do much less if something were counted that nobody reads.
-  assert [x.split("/")[1] for x in code["xla_unknown_loops"]] == ["C"]
+  assert [x.split("/")[1] for x in code["xla_unknown_loops"]] == ["C", "D"]
   assert code["walker_once"] == pytest.approx(code["xla_corrected"], rel=0.02)
   assert (ledger["sessions"], ledger["failed"], ledger["lost"]) == (1, 0, [])
 
