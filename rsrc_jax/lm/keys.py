@@ -48,6 +48,7 @@ class Qa(enum.IntEnum):
   QUESTIONS = 2  # which questions
   A = 3  # A's samples
   A_BATCH = 4  # the codes of A's supervised batch
+  TAUGHT = 5  # the codes of each source from whose answers A learns by RL
 
 
 @enum.unique

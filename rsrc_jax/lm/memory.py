@@ -27,6 +27,7 @@ from rsrc_jax.types import (
 
 # How the next source is chosen from a pool; see next_source.
 CHOICES = ("random", "hardest", "misled")
+KINDS = ("cc", "empty", "frozen", "shuffled")  # of memories; see unfold
 
 
 class Memory(NamedTuple):
@@ -283,29 +284,25 @@ def unfold(
   """
   n = len(s.ids)
   # All outputs are greedy, so the keys have no effect.
-  row_keys = keys.row_keys(jax.random.key(0), jnp.zeros(n, int))
+  row_keys = keys.row_keys(jax.random.key(0), jnp.zeros(len(KINDS) * n, int))
   cc = none = tokens.empty(n, m.CC.length)
   first, shown, bits = None, [], []
   for r in range(s.ids.shape[1]):
     here = tokens.at(s, r)
     base_log_lik = likelihood.without_code(m.policy, base, m.text, here)
-    memories = {
-      "cc": cc, "empty": none, "frozen": cc if first is None else first,
-      "shuffled": tokens.roll(cc),
-    }  # fmt: skip
-    codes, log_lik = {}, {}
-    for name, memory in memories.items():
-      c = write(m, params, memory, here, None, row_keys, 1, greedy=True)
-      codes[name] = tokens.without_end(c.output, m.C.end)
-      log_lik[name] = read(m, params, memory, here, codes[name])[:, 0]
-    bits.append(
-      {k: (x - base_log_lik) / jnp.log(2.0) for k, x in log_lik.items()}
-    )
-    code = tokens.at(codes["cc"], 0)
-    found = judge(tokens.expand(cc), codes["cc"], here)
+    frozen = cc if first is None else first
+    every = tokens.concat(cc, none, frozen, tokens.roll(cc), axis=0)
+    wide = jax.tree.map(lambda x: jnp.tile(x, (len(KINDS), 1)), here)
+    c = write(m, params, every, wide, None, row_keys, 1, greedy=True)
+    codes = tokens.without_end(c.output, m.C.end)
+    log_lik = read(m, params, every, wide, codes).reshape(len(KINDS), n)
+    gained = (log_lik - base_log_lik) / jnp.log(2.0)
+    bits.append(dict(zip(KINDS, gained, strict=True)))
+    codes = jax.tree.map(lambda x: x[:n], codes)  # those beside cc
+    found, code = judge(tokens.expand(cc), codes, here), tokens.at(codes, 0)
     after, d = update(
-      m, params, here, cc, code, heard(found), found.word[:, 0], row_keys, 1,
-      greedy=True,
+      m, params, here, cc, code, heard(found), found.word[:, 0], row_keys[:n],
+      1, greedy=True,
     )  # fmt: skip
     shown.append({"source": here, "cc": cc, "code": code, "decoded": d})
     cc = tokens.at(tokens.without_end(after.output, m.CC.end), 0)

@@ -210,8 +210,8 @@ def settle(
     asked: the probes.
     correct: [B, G, E + N] in [0, 1], whether A is right from a code; those of
       Q's probes come last.
-    returns: rewards so far. A's [B * G * (E + N), J], if it is there, counts a
-      probe by how far it is answerable.
+    returns: rewards so far. A's [B * n * (E + N), J], if it is there, about n
+      codes of each source, counts a probe by how far it is answerable.
 
   Returns:
     C's word [B, G, 1] in [0, 1]: the mean over all questions, in which the
@@ -231,7 +231,8 @@ def settle(
   if "A" in returns:
     ones = jnp.ones(given[:, 0].shape)
     counted = jnp.concatenate([ones, asked.answerable], -1)[:, None]
-    counted = jnp.broadcast_to(counted, correct.shape).reshape(-1, 1)
+    codes = len(returns["A"]) // counted.size  # from which A learns, a source
+    counted = jnp.repeat(counted, codes, 1).reshape(-1, 1)
     returns["A"] = returns["A"] * counted
   among = lambda x, of: jnp.sum(x * of) / jnp.maximum(jnp.sum(of), 1e-6)
   metrics = {

@@ -50,6 +50,8 @@ def _taught(settings, run):
       f"at most 1 together with {rules.HERE}.dropout={both[1]}: both are "
       "shares of one batch"
     )
+  if settings.get("taught", 1) > settings["group"]:
+    return "taught", f"1 to {rules.HERE}.group={settings['group']}"
   if settings["answers"] == 1 and not settings["lessons"]:
     return (
       "answers",
@@ -60,7 +62,7 @@ def _taught(settings, run):
 
 RULES = {
   "group": rules.whole(2, why="a code is judged against the others"),
-  **dict.fromkeys(("each", "answers"), rules.whole(1)),
+  **dict.fromkeys(("each", "answers", "taught"), rules.whole(1)),
   "unasked": rules.items(rules.text),
   **dict.fromkeys(
     ("pairs", "from_source", "dropout", "length_price"), rules.share()
@@ -84,6 +86,7 @@ class Parts(NamedTuple):
   group: int
   each: int
   answers: int
+  taught: int
   lessons: bool
   from_source: float
   dropout: float
@@ -104,6 +107,7 @@ def make(
   dropout: float,
   length_price: float,
   probes: dict | None = None,
+  taught: int = 1,
 ) -> Pattern:
   """Builds the pattern.
 
@@ -117,10 +121,9 @@ def make(
     unasked: facts that training never asks for.
     pairs: share of questions that ask for two facts at once; one pair in
       HELD_OUT is never asked for.
-    answers: answers sampled to each question, J: V hears them, C is paid their
-      share of right ones, and A learns from them by GRPO. With one, A does not,
-      since it has no other to be judged against; nothing is sampled then if V
-      hears nothing.
+    answers: answers sampled to each question, J: V hears them, and C is paid
+      their share of right ones. With one, A learns nothing from them, and none
+      is sampled if V hears nothing.
     lessons: A learns the right answers by likelihood, from the code of each
       group that serves best.
     from_source: share of those that read the source instead, so that A can
@@ -130,6 +133,9 @@ def make(
       the sources whose budget is not announced (see rewards.priced).
     probes: settings of Q, an opponent of C that writes questions: the keyword
       arguments of probes.of. None: there is no Q.
+    taught: codes of each source, drawn at random, from whose J answers to each
+      question A learns by GRPO. V hears those about all codes; A's gradient
+      costs most of a step.
 
   Raises:
     ValueError: a source without questions, or settings out of range.
@@ -145,7 +151,7 @@ def make(
     )
   p = Parts(
     context.policy, roles["C"], roles["D"], asker.role, asker, context.verify,
-    info.unknown, group, each, answers, lessons, from_source, dropout,
+    info.unknown, group, each, answers, taught, lessons, from_source, dropout,
     length_price, q_role.of(context, asker, **probes) if probes else None,
   )  # fmt: skip
 
@@ -170,7 +176,7 @@ def play(
 ) -> Episode:
   """types.Pattern.play; key: a step's, whose children are keys.Qa."""
   p = numbers.replaced(p, controls.numbers, "patterns.qa")
-  k_c, k_q, k_a, k_read = (keys.child(key, x) for x in keys.Qa)
+  k_c, k_q, k_a, k_read, k_own = (keys.child(key, x) for x in keys.Qa)
   c = rollout.sample(
     p.policy, params, p.C, p.C.prompt(batch.source, controls.constraints),
     keys.row_keys(k_c, batch.row), samples=p.group,
@@ -185,6 +191,7 @@ def play(
   every = answering.hear(
     p.policy, params, p.A, code, q_role.beside((question, right), q),
     batch.row, k_a, samples=p.answers * (p.verify.hears or p.answers > 1),
+    own=some_codes(p, keys.row_keys(k_own, batch.row)),
   )  # fmt: skip
   found = answering.first(every, p.each)
   rollouts, returns, parts = {"C": c}, {}, {}
@@ -208,6 +215,12 @@ def play(
       p, batch.source, best, question, right, keys.row_keys(k_read, batch.row)
     )
   return Episode(rollouts, returns, sft_batches, metrics, parts=parts)
+
+
+def some_codes(p: Parts, row_keys: jax.Array) -> jax.Array:
+  """Draws `taught` of each source's codes. -> [B, n] int32"""
+  draw = lambda key: jax.random.permutation(key, p.group)[: p.taught]
+  return jax.vmap(draw)(row_keys)
 
 
 def pay(

@@ -26,8 +26,10 @@ class Answers(NamedTuple):
   """A's answers to E questions about each of G codes of B sources."""
 
   sampled: Rollout | None  # all of them; None where V hears nothing
-  rollout: Rollout | None  # outputs [B * G * E, J, W], those about codes
-  right: jax.Array | None  # [B * G * E, J] V's word on them, 0 or 1
+  # Those about n codes of each source, from which A learns: outputs [B * n * E,
+  # J, W], and V's word on them, 0 or 1, [B * n * E, J].
+  rollout: Rollout | None
+  right: jax.Array | None
   correct: jax.Array  # [B, G, E] share of right ones, or p(right)
   empty: jax.Array  # [] the same without a code, over all of the batch
   log_lik: jax.Array  # [B, G, E] nats, of the right answer
@@ -74,6 +76,7 @@ def hear(
   key: jax.Array,
   *,
   samples: int,
+  own: jax.Array,
 ) -> Answers:
   """A answers about every code and about none.
 
@@ -87,6 +90,7 @@ def hear(
     key: of the samples.
     samples: answers to each question, J. 0: none is sampled, and a right answer
       counts by its probability.
+    own: [B, n] int32, the codes of each source from whose answers A learns.
   """
   B, G, E = *code.ids.shape[:2], asked[0].ids.shape[1]
   nothing = tokens.expand(tokens.empty(B, code.ids.shape[-1]))
@@ -95,18 +99,21 @@ def hear(
   with jax.named_scope("V"):
     log_lik = rollout.likelihood(policy, params, A, prompt, target)
     log_lik = log_lik.reshape(B, G + 1, E)
-  correct, a, own, right = jnp.exp(log_lik), None, None, None
+  correct, a, taught, right = jnp.exp(log_lik), None, None, None
   if samples:
     each = keys.prompt_keys(key, rows, (G + 1) * E)
     a = rollout.sample(policy, params, A, prompt, each, samples=samples)
     right = is_right(a.output, target, A.end) * 1.0
     correct = jnp.mean(right, -1).reshape(B, G + 1, E)
-    of_codes = lambda x: x.reshape(B, G + 1, E, *x.shape[1:])[:, :-1].reshape(
-      -1, *x.shape[1:]
+    of_own = jax.vmap(lambda x, index: x[index])
+    taught, right = jax.tree.map(
+      lambda x: of_own(x.reshape(B, G + 1, E, *x.shape[1:]), own).reshape(
+        -1, *x.shape[1:]
+      ),
+      (a, right),
     )
-    own, right = jax.tree.map(of_codes, (a, right))
   return Answers(
-    a, own, right, correct[:, :-1], jnp.mean(correct[:, -1]),
+    a, taught, right, correct[:, :-1], jnp.mean(correct[:, -1]),
     log_lik[:, :-1], log_lik[:, -1:],
   )  # fmt: skip
 

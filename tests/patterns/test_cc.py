@@ -1,6 +1,7 @@
 """(C -> D -> V) -> CC with a fake policy, next to the same game in numpy."""
 
 import functools
+import itertools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from rsrc_jax.data import sources, tokenizer
 from rsrc_jax.lm import likelihood as lm_likelihood
 from rsrc_jax.lm import memory, rollout, tokens
 from rsrc_jax.patterns import cc
-from rsrc_jax.rl import verifier
+from rsrc_jax.rl import shares, verifier
 from rsrc_jax.runtime.configs import load
 from rsrc_jax.types import (
   Batch,
@@ -69,23 +70,36 @@ def whims(seed, decided):
 PARAMS, BASE = whims(0, 0.5), whims(1, 2.0)
 POLICY = scripted.policy(wanted, lambda key: PARAMS, V)
 FROZEN = {"base": BASE, "reader": BASE}
-VERIFY = verifier.make(POLICY, ROLES["V"], weights={"gain": 1.0}, positions=())
+SHIPPED = load(ROOT / "configs" / "cc.py")
+SHARE = 0.75  # of V's word; the rest is D's likelihood
 
 
-def make(policy=POLICY, info=ABOUT, **changes):
+def judge(shaping, **weights):
+  """V with these weights, and that of D's likelihood beside them."""
+  return verifier.make(
+    POLICY, ROLES["V"], weights=weights, shaping={"gain": shaping},
+    positions=None,
+  )  # fmt: skip
+
+
+BOTH, WORD = judge(1.0, edit=3.0), judge(0.0, edit=1.0)
+
+
+def make(verify=BOTH, info=ABOUT, **changes):
   settings = {
     "rounds": R, "pool": POOL, "memory": M, "shared": SHARED, "drift": 0.0,
     "group": G, "candidates": H, "over_memory": OVER_MEMORY,
     "over_empty": OVER_EMPTY, "rollback": True, "warmup": WARMUP,
     "imitate": True, "dropout": 0.0, "length_price": PRICE,
   }  # fmt: skip
-  return cc.make(Context(policy, ROLES, VERIFY, info), **(settings | changes))
+  return cc.make(Context(POLICY, ROLES, verify, info), **(settings | changes))
 
 
-# Two programs for most tests: what else differs is data.
+# Two programs for most tests: what else differs is data. In PLAIN all that is
+# paid is V's word.
 MAIN = make()
 PLAIN = make(
-  pool=1, shared=(), rollback=False, imitate=False, dropout=0.5,
+  WORD, pool=1, shared=(), rollback=False, imitate=False, dropout=0.5,
   length_price=0.0,
 )  # fmt: skip
 
@@ -133,6 +147,7 @@ def played(seed=0, steps=WARMUP, main=True):
     rollback=main,
     places=PLACES if main else [],
     warm=steps < WARMUP,
+    share=SHARE if main else 1.0,
   )
 
 
@@ -152,26 +167,45 @@ def said(tokens):
 
 # The game in numpy.
 
+TABLES = {
+  name: {k: np.asarray(v, np.float64) for k, v in params.items()}
+  for name, params in (("PARAMS", PARAMS), ("BASE", BASE))
+}
+CODED, WORDED = (tuple(np.flatnonzero(x)) for x in (CODE, WORDS))
+
 
 def log_probs(params, prompt, step, allowed):
   """[V] in float64, of a prompt that is a list of ids."""
-  read, say = (np.asarray(params[x], np.float64) for x in ("read", "say"))
+  read, say = params["read"], params["say"]
   place = np.arange(1, len(prompt))
   weight = (1 + 0.9 * np.cos(1.3 * place - 2.0 * step)) / np.sqrt(len(place))
-  logits = weight @ read[prompt[0], prompt[1:]] + say[prompt[0], step]
+  logits = weight @ read[prompt[0], list(prompt[1:])] + say[prompt[0], step]
   logits = np.where(allowed, logits, -np.inf)
   return logits - np.log(np.sum(np.exp(logits - logits.max()))) - logits.max()
 
 
-def likelihood(params, prompt, target):
+def likelihood(name, prompt, target):
+  return _likelihood(name, tuple(prompt), tuple(target))
+
+
+@functools.cache
+def _likelihood(name, prompt, target):
+  params = TABLES[name]
   parts = [log_probs(params, prompt, t, WORDS)[x] for t, x in enumerate(target)]
   return sum(parts)
 
 
 def greedy(prompt, allowed, length):
-  out = []
+  """allowed: the ids, as a tuple."""
+  return list(_greedy(tuple(prompt), tuple(allowed), length))
+
+
+@functools.cache
+def _greedy(prompt, allowed, length):
+  out, allowed = [], np.isin(ids, [*allowed, END])
   for t in range(length):
-    out.append(int(np.argmax(log_probs(PARAMS, prompt, t, allowed))))
+    found = log_probs(TABLES["PARAMS"], prompt, t, allowed)
+    out.append(int(np.argmax(found)))
     if out[-1] == END:
       return out[:-1]
   return out
@@ -184,32 +218,57 @@ def beside(memory, other):
 def known(memory, s, code):
   """ln p_D(s | cc, c)"""
   prompt = [tokenizer.D, *beside(memory, code), SEPARATOR]
-  return likelihood(PARAMS, prompt, [*s, END])
+  return likelihood("PARAMS", prompt, [*s, END])
 
 
 def alone(s):
-  return likelihood(BASE, [TEXT, SEPARATOR], [*s, END])
+  return likelihood("BASE", [TEXT, SEPARATOR], [*s, END])
 
 
 def write(memory, s, ask=None):
   """C's greedy code; ask: ids that it may write, none: all of its own."""
-  allowed = CODE if ask is None else CODE & np.isin(ids, [*ask, END])
-  return greedy([tokenizer.C, *beside(memory, s), SEPARATOR], allowed, K)
+  return greedy([tokenizer.C, *beside(memory, s), SEPARATOR], ask or CODED, K)
 
 
 def read(memory, code):
-  prompt = [tokenizer.D, *beside(memory, code), SEPARATOR]
-  return greedy(prompt, WORDS, S + 1)
+  """D's greedy d."""
+  return greedy([tokenizer.D, *beside(memory, code), SEPARATOR], WORDED, S + 1)
 
 
-def worth(memory, s, ask):
+def edit(s, d):
+  """1 - Levenshtein(s, d) over the longer length."""
+  row = list(range(len(d) + 1))
+  for i, a in enumerate(s, 1):
+    last, row[0] = row[0], i
+    for j, b in enumerate(d, 1):
+      last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (a != b))
+  return 1 - row[-1] / max(len(s), len(d))
+
+
+def heard(memory, s, code):
+  """V's word on d, above that on what D writes from nothing."""
+  empty = edit(s, read([], []))
+  return (edit(s, read(memory, code)) - empty) / (1 - empty)
+
+
+def paid(memory, s, code, share):
+  """What a code is worth: V's word, and what D's likelihood gains on none."""
+  before, now = -alone(s), -known(memory, s, code)
+  return share * heard(memory, s, code) + (1 - share) * (
+    (before - now) / (before + now)
+  )
+
+
+def worth(memory, s, ask, share):
   """R(s | cc)"""
-  return 1 - known(memory, s, write(memory, s, ask)) / alone(s)
+  return paid(memory, s, write(memory, s, ask), share)
 
 
-def level(gain):
-  assert abs(gain * 8 - round(gain * 8)) > 1e-4  # no matter of rounding
-  return int(LEVELS[int(np.clip(np.floor(gain * 8), 0, 7))])
+def level(word):
+  """V's word is a ratio of whole numbers: the edges are apart from the rest."""
+  told = np.clip(np.floor(word * 8 + 1e-6), 0, 7)
+  assert told == np.clip(np.floor(word * 8 - 1e-6), 0, 7)
+  return int(LEVELS[int(told)])
 
 
 def streamed(found, rounds, pool, places):
@@ -230,7 +289,7 @@ class Round(NamedTuple):
   kept: bool  # whether it did no worse than none
   held: list  # what CC reads
   codes: list
-  gain: np.ndarray  # [G]
+  paid: np.ndarray  # [G]
   best: list
   history: list  # CC's prompt
   after: list  # H memories
@@ -242,7 +301,7 @@ class Round(NamedTuple):
   extra: Any = None  # the rule's cc, where one is used
 
 
-def replay(episode, found, *, pool, rollback, places, warm, rounds=R):
+def replay(episode, found, *, pool, rollback, places, warm, share, rounds=R):
   """What was sampled is read off the episode; all else follows from it."""
   s = streamed(found, rounds, pool, places).tolist()
   asks = np.asarray(given(found).constraints.allowed)
@@ -255,33 +314,34 @@ def replay(episode, found, *, pool, rollback, places, warm, rounds=R):
     for r in range(rounds - 1):
       row = r * n + i
       likely = np.array([known(memory, source, c) for c in codes[row]])
-      gain = 1 - likely / alone(source)
+      given_for = [paid(memory, source, c, share) for c in codes[row]]
       held = memory if kept or not rollback else before
-      told = (source, codes[row][0], read(held, codes[row][0]))
+      told = (source, codes[row][0], read(memory, codes[row][0]))
       history = [tokenizer.C, TEXT, *beside(held, told[0]), SEPARATOR]
       history += [*told[1], SEPARATOR, *told[2], SEPARATOR]
-      history += [level(gain[0]), SEPARATOR]
+      history += [level(heard(memory, source, told[1])), SEPARATOR]
       expected = np.array([known(held, x, []) for x in s[i][r + 1]])
       following = s[i][r + 1][int(np.argmin(expected))]
-      R_of = lambda m, x=following, i=i, r=r: worth(m, x, asks[i, r + 1])
+      ask = tuple(asks[i, r + 1].tolist())
+      R_of = lambda m, x=following, ask=ask: worth(m, x, ask, share)
       new = rule[row][0] if warm else after[row][0]
       lines.append(
         Round(
-          row, r, source, memory, before, kept, held, codes[row], gain,
-          codes[row][int(np.argmax(likely))], history, after[row],
+          row, r, source, memory, before, kept, held, codes[row],
+          np.array(given_for), codes[row][int(np.argmax(likely))], history,
+          after[row],
           np.array([R_of(m) for m in after[row]]), R_of(held), R_of([]),
           expected, s[i][r + 1], new if warm else None,
         )
       )  # fmt: skip
       kept = bool(R_of(new) >= lines[-1].without)
-      assert R_of(new) == lines[-1].without or (
-        abs(R_of(new) - lines[-1].without) > 1e-4
-      )
+      tie = abs(R_of(new) - lines[-1].without)
+      assert tie == 0 or tie > 1e-4
       source, memory, before = following, new, held
   return lines
 
 
-SEEDS = range(10)
+SEEDS = range(8)
 
 
 def rounds_of(**settings):
@@ -302,49 +362,52 @@ def lesson_sources(episode, n=STREAMS):
 # 1. Streams.
 
 
-@functools.cache
-def drifted(drift, shared=SHARED, pool=1):
-  """ids [R - 1, n, S] of the rounds that were played, and what came in."""
-  pattern = make(drift=drift, shared=shared, pool=pool, rounds=R)
-  found = batch(R * pool * STREAMS, 3)
-
-  @jax.jit
-  def targets(key):  # nothing else of the episode is computed
-    episode, _ = pattern.play(
-      PARAMS, FROZEN, jnp.int32(WARMUP), found, key, given(found)
-    )
-    return episode.sft_batches["D"].target.ids[:, 0, :S]
-
-  got = np.asarray(targets(jax.random.key(0))).reshape(R - 1, STREAMS, S)
-  came = np.asarray(found.source.ids).reshape(STREAMS, R, pool, S)
-  return got, came
+def drifted(drift, places=PLACES, pool=1):
+  """ids [n, R, P, S] of streams, and what came in."""
+  came = np.asarray(batch(R * pool * STREAMS, 3).source.ids)
+  came = came.reshape(STREAMS, R, pool, S)
+  s = Tokens(jnp.asarray(came), jnp.ones(came.shape, bool))
+  found = memory.stream(s, tuple(places), drift, jax.random.key(0))
+  return np.asarray(found.ids), came
 
 
 def test_a_stream_shares_its_facts_and_nothing_else():
   got, came = drifted(0.0)
   own = [i for i in range(S) if i not in PLACES]
-  for r in range(R - 1):
-    np.testing.assert_array_equal(got[r][:, PLACES], came[:, 0, 0][:, PLACES])
-    np.testing.assert_array_equal(got[r][:, own], came[:, r, 0][:, own])
+  first = np.broadcast_to(came[:, :1], came.shape)
+  np.testing.assert_array_equal(got[..., PLACES], first[..., PLACES])
+  np.testing.assert_array_equal(got[..., own], came[..., own])
   # And no two rounds say the same: the rest was drawn apart.
-  assert all((got[r] != got[r + 1]).any(-1).all() for r in range(R - 2))
-  firsts = {tuple(row) for row in got[0][:, PLACES].tolist()}
+  assert all((got[:, r] != got[:, r + 1]).any(-1).all() for r in range(R - 1))
+  firsts = {tuple(row) for row in got[:, 0, 0][:, PLACES].tolist()}
   assert len(firsts) > 1  # each stream its own
+
+
+def test_a_stream_is_what_is_played():
+  """In the first rounds, of which nothing is chosen."""
+  for main, places in ((True, PLACES), (False, [])):
+    episode, _ = played(main=main)
+    found = batch(R * STREAMS * (POOL if main else 1))
+    s = streamed(found, R, POOL if main else 1, places)
+    assert lesson_sources(episode)[0] == s[:, 0, 0].tolist()
+    if not main:
+      played_later = [s[:, r, 0].tolist() for r in range(R - 1)]
+      assert lesson_sources(episode) == played_later
 
 
 def test_with_a_drift_of_1_every_round_brings_its_own():
   got, came = drifted(1.0)
-  np.testing.assert_array_equal(got, came[:, : R - 1, 0].swapaxes(0, 1))
+  np.testing.assert_array_equal(got, came)
   # Of a pool, the first one's: what comes next is no matter of what is shared.
   got, came = drifted(1.0, pool=2)
-  for r in range(R - 1):
-    np.testing.assert_array_equal(got[r][:, PLACES], came[:, r, 0][:, PLACES])
+  first = np.broadcast_to(came[:, :, :1], came.shape)
+  np.testing.assert_array_equal(got[..., PLACES], first[..., PLACES])
   assert (came[:, 1:, 1][..., PLACES] != came[:, 1:, 0][..., PLACES]).any()
 
 
 def test_where_nothing_is_shared_nothing_is_changed():
-  got, came = drifted(0.0, shared=())
-  np.testing.assert_array_equal(got, came[:, : R - 1, 0].swapaxes(0, 1))
+  got, came = drifted(0.0, places=())
+  np.testing.assert_array_equal(got, came)
 
 
 # 2. How much there is to remember.
@@ -410,8 +473,9 @@ def test_a_first_round_is_one_without_a_memory():
     code = Tokens(*(jnp.asarray(x[rows]) for x in code))
     plain = lm_likelihood.of_source(POLICY, PARAMS, ROLES["D"], s, code)
     base = lm_likelihood.without_code(POLICY, BASE, ROLES["text"], s)
+    gained = lm_likelihood.bounded_gain(plain, base[:, None])
     np.testing.assert_allclose(
-      episode.rewards["C"][rows], 1 - plain / base[:, None], atol=1e-5
+      episode.parts["C"]["shaping"][rows], (1 - SHARE) * gained, atol=1e-5
     )
     best = Tokens(
       *(
@@ -467,12 +531,17 @@ def padded(rows):
 def test_rewards_and_credit_by_hand(main):
   for episode, line in rounds_of(main=main):
     np.testing.assert_allclose(
-      episode.rewards["C"][line.row], line.gain, atol=1e-4
+      episode.rewards["C"][line.row], line.paid, atol=1e-4
     )
     price = PRICE if main else 0.0
     size = np.array([len(x) for x in line.after]) / M
-    paid = line.value - price * size * np.maximum(line.value, 0)
-    np.testing.assert_allclose(episode.rewards["CC"][line.row], paid, atol=1e-4)
+    cost = price * size * np.maximum(line.value, 0)
+    np.testing.assert_allclose(
+      episode.rewards["CC"][line.row], line.value - cost, atol=1e-4
+    )
+    parts = {k: x[line.row] for k, x in episode.parts["CC"].items()}
+    assert set(parts) == {"verifier", "price", *(["shaping"] if main else [])}
+    np.testing.assert_allclose(parts["price"], -cost, atol=1e-4)
     credit = OVER_MEMORY * (line.value - line.old)
     credit += OVER_EMPTY * (line.value - line.without)
     np.testing.assert_allclose(
@@ -483,12 +552,60 @@ def test_rewards_and_credit_by_hand(main):
   assert any(differ)
 
 
+@pytest.mark.parametrize("main", [True, False], ids=["main", "plain"])
+def test_the_parts_add_up_and_v_has_its_share(main):
+  """Of what varies within groups: all without shaping, most at .75."""
+  for role in ("C", "CC"):
+    found = []
+    for seed in SEEDS:
+      episode, _ = played(seed, main=main)
+      reward, parts = episode.rewards[role], episode.parts[role]
+      np.testing.assert_allclose(sum(parts.values()), reward, atol=1e-6)
+      plain = reward - parts.get("price", 0.0)
+      free = {k: x for k, x in parts.items() if k != "price"}
+      found.append(shares.measure(role, plain, free)[f"{role}_share_verifier"])
+    assert min(found) > (0.5 if main else 1 - 1e-6)
+
+
+def test_equal_decodes_are_paid_alike():
+  """Whatever D's likelihood of s is from the codes that they come from."""
+  apart = 0
+  for episode, line in rounds_of(main=False):
+    said = [tuple(read(line.cc, code)) for code in line.codes]
+    words = episode.rewards["C"][line.row]
+    for i, j in itertools.combinations(range(G), 2):
+      if said[i] == said[j]:
+        assert words[i] == words[j]
+        one, two = (known(line.cc, line.source, line.codes[x]) for x in (i, j))
+        apart += abs(one - two) > 0.1
+  assert apart > 3
+
+
+def test_without_a_v_that_hears_d_is_decoded_for_cc_alone():
+  """All that is paid is called shaping."""
+  pattern, found = make(judge(1.0, edit=0.0)), batch()
+  episode, _ = jax.eval_shape(
+    pattern.play, PARAMS, FROZEN, jnp.int32(WARMUP), found, jax.random.key(0),
+    given(found),
+  )  # fmt: skip
+  assert set(episode.parts["C"]) == {"shaping"}
+  assert set(episode.parts["CC"]) == {"shaping", "price"}
+  assert "D_loops" in episode.metrics and "D#2_loops" not in episode.metrics
+
+
+def test_of_the_shipped_reward_v_is_at_least_half():
+  weights, shaping = SHIPPED.verifier.to_dict(), SHIPPED.shaping.gain
+  share = judge(shaping, **weights).share()
+  # What MAIN shows of a weight of .75 holds of more.
+  assert share >= SHARE
+
+
 def test_metrics_are_means_over_rounds():
   for seed in SEEDS:
     episode, lines = played(seed)
     mean = lambda f, lines=lines: np.mean([f(x) for x in lines])
     expected = {
-      "reward": mean(lambda x: x.gain.mean()),
+      "reward": mean(lambda x: x.paid.mean()),
       "length": mean(lambda x: np.mean([len(c) for c in x.codes])),
       "cc_worth": mean(lambda x: x.value.mean()),
       "cc_over_memory": mean(lambda x: x.value.mean() - x.old),
@@ -501,7 +618,8 @@ def test_metrics_are_means_over_rounds():
         episode.metrics[name], value, atol=1e-4, err_msg=name
       )
     loops = {k for k in episode.metrics if k.endswith("_loops")}
-    assert loops == {"C_loops", "C#2_loops", "C#3_loops", "D_loops"}
+    both = {f"{x}_loops" for x in ("D", "D#2")}
+    assert loops == {"C_loops", "C#2_loops", "C#3_loops", *both}
     assert set(episode.metrics) == set(expected) | loops
 
 
@@ -510,8 +628,8 @@ def test_cc_imitates_what_beats_the_one_before_and_none():
   weights = []
   for episode, line in rounds_of():
     size = np.array([len(x) for x in line.after]) / M
-    paid = line.value - PRICE * size * np.maximum(line.value, 0)
-    top = int(np.argmax(paid))
+    cost = PRICE * size * np.maximum(line.value, 0)
+    top = int(np.argmax(line.value - cost))
     lesson = episode.sft_batches["CC"]
     assert real(lesson.target)[line.row] == [[*line.after[top], END]]
     assert real(lesson.prompt)[line.row] == line.history
@@ -531,7 +649,7 @@ def test_while_warm_a_rule_writes_the_memory():
     assert (episode.rewards["CC"] == 0).all()
     assert (episode.credit["CC"] == 0).all()
     np.testing.assert_allclose(
-      episode.rewards["C"][line.row], line.gain, atol=1e-4
+      episode.rewards["C"][line.row], line.paid, atol=1e-4
     )
     target, weight = line.extra, episode.sft_batches["CC"].weights[line.row, 0]
     assert weight == 1.0
@@ -708,10 +826,10 @@ LOOKS = 3  # rounds that are examined
 
 
 @functools.cache
-def examined(rounds=LOOKS, shared=SHARED):
+def examined():
   """Of a whole number of streams and a row that belongs to none."""
-  pattern = make(rounds=rounds, shared=shared)
-  found = batch(rounds * STREAMS + 1)
+  pattern = make(rounds=LOOKS)
+  found = batch(LOOKS * STREAMS + 1)
   got = jax.jit(pattern.examine)(
     PARAMS, FROZEN, pattern.init(), found, found.source, jax.random.key(0)
   )
@@ -742,10 +860,10 @@ def unfolded(s):
 def fold(memory, s):
   """CC's greedy memory of a round."""
   code = write(memory, s)
-  gain = 1 - known(memory, s, code) / alone(s)
   history = [tokenizer.C, TEXT, *beside(memory, s), SEPARATOR, *code]
   history += [SEPARATOR, *read(memory, code), SEPARATOR]
-  return greedy([*history, level(gain), SEPARATOR], CODE, M)
+  told = level(heard(memory, s, code))
+  return greedy([*history, told, SEPARATOR], CODED, M)
 
 
 def test_examine_by_hand():
@@ -787,9 +905,6 @@ def test_frozen_is_the_first_rounds():
 def test_alone_is_where_nothing_is_shared():
   scores, _ = examined()
   assert np.abs(scores["alone_cc"] - scores["cc"]).max() > 0.01
-  scores, _ = examined(2, ())
-  for name in ("cc", "empty", "frozen", "shuffled"):
-    np.testing.assert_allclose(scores[f"alone_{name}"], scores[name], atol=1e-5)
 
 
 # 9. What can't work.
@@ -803,6 +918,7 @@ def test_alone_is_where_nothing_is_shared():
     ("memory", 0, "at least 1"),
     ("group", 1, "at least 2"),
     ("candidates", 1, "at least 2"),
+    ("decodes", 0, "at least 1"),
     ("memory", S + 1, rf"longest source, {S} .*Lower it"),
     ("drift", -0.1, "from 0 to 1"),
     ("drift", 1.5, "0 to 1"),

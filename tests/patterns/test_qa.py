@@ -3,6 +3,7 @@
 import functools
 import itertools
 import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,8 @@ from helpers import scripted, tiny
 from rsrc_jax.data import tokenizer
 from rsrc_jax.lm import rollout
 from rsrc_jax.patterns import qa
+from rsrc_jax.rl import answering, shares, verifier
+from rsrc_jax.runtime.configs import load
 from rsrc_jax.types import (
   Batch,
   Constraints,
@@ -67,11 +70,24 @@ def decided(copy, sure):
   return {"copy": jnp.log(copy), "sure": jnp.log(sure)}
 
 
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = load(ROOT / "configs" / "qa.py")
 POLICY = scripted.policy(wanted, None, tiny.VOCAB)
+
+
+def judge(shaping, **weights):
+  """V with these weights, and that of A's likelihood beside them."""
+  return verifier.make(
+    POLICY, ROLES["V"], weights=weights, shaping={"gain": shaping},
+    positions=None,
+  )  # fmt: skip
+
+
+DEAF, BOTH = judge(1.0, edit=0.0), judge(1.0, edit=3.0)  # V's share: 0, .75
 UNSURE, EXACT = decided(8.0, ODDS), decided(CERTAIN, CERTAIN)
 
 
-def make(info=ABOUT, **changes):
+def make(info=ABOUT, verify=DEAF, **changes):
   settings = {
     "group": G,
     "each": E,
@@ -83,12 +99,14 @@ def make(info=ABOUT, **changes):
     "dropout": 0.2,
     "length_price": PRICE,
   }
-  return qa.make(Context(POLICY, ROLES, info=info), **(settings | changes))
+  settings |= changes
+  return qa.make(Context(POLICY, ROLES, verify, info), **settings)
 
 
-# ONE has lessons from everything there is, TWO from codes alone.
-ONE = make()
-TWO = make(answers=2, from_source=0.0, dropout=0.0)
+# ONE has lessons from everything there is, and V hears nothing. TWO has lessons
+# from codes alone; A learns from its two answers to three of four codes.
+ONE, N = make(), 3
+TWO = make(verify=BOTH, answers=2, taught=N, from_source=0.0, dropout=0.0)
 
 
 @functools.cache
@@ -173,14 +191,37 @@ def questions(episode):
   return [facts[i : i + E] for i in range(0, B * E, E)]
 
 
-def chances(episode, batch):
-  """`chance` of every code and question, [B, G, E]."""
-  rows = zip(
-    texts(batch.source), codes(episode), questions(episode), strict=True
-  )
+def chances(episode, batch, nothing=False):
+  """`chance` of every code and question, [B, G, E]; without a code [B, 1, E]"""
+  read = [[[]]] * B if nothing else codes(episode)
+  rows = zip(texts(batch.source), read, questions(episode), strict=True)
   return np.array(
     [[[chance(s, c, q) for q in ask] for c in group] for s, group, ask in rows]
   )
+
+
+def gain(episode, batch):
+  """(L0 - L) / (L0 + L), L = -ln p(right | code), L0 without one: [B, G]."""
+  with_code = np.log(chances(episode, batch))
+  without = np.log(chances(episode, batch, nothing=True))
+  return ((with_code - without) / (-without - with_code)).mean(-1)
+
+
+def lengths(episode):
+  return np.array([[len(c) for c in group] for group in codes(episode)])
+
+
+def priced(value, length):
+  """Only what was conveyed is priced."""
+  return value - PRICE * length / K * np.maximum(value, 0)
+
+
+def add_up(episode):
+  """What a role is paid is the sum of its parts."""
+  assert set(episode.parts) == set(episode.rewards)
+  for role, reward in episode.rewards.items():
+    total = sum(episode.parts[role].values())
+    np.testing.assert_allclose(total, reward, atol=1e-6)
 
 
 @pytest.mark.parametrize("pattern", [ONE, TWO], ids=["one", "two"])
@@ -224,21 +265,24 @@ def test_targets_by_hand():
 
 
 def test_rewards_and_metrics_by_hand():
-  """C is paid the mean probability of the right answers, priced by length."""
+  """Without a V that hears, all is shaping: what A gains from the code."""
   found = batch()
   episode = play(ONE, UNSURE, found)
-  right = chances(episode, found)
-  mean = right.mean(-1)
-  length = np.array([[len(c) for c in group] for group in codes(episode)])
-  assert len(np.unique(length)) > 2 and len(np.unique(mean.round(4))) > 9
-  reward = mean * (1 - PRICE * length / K)
-  np.testing.assert_allclose(episode.rewards["C"], reward, rtol=1e-4)
+  right, nothing = (chances(episode, found, x) for x in (False, True))
+  mean, length = right.mean(-1), lengths(episode)
+  value = gain(episode, found)
+  assert len(np.unique(length)) > 2 and len(np.unique(value.round(4))) > 9
+  reward = priced(value, length)
+  np.testing.assert_allclose(episode.rewards["C"], reward, atol=1e-5)
   assert set(episode.rollouts) == set(episode.rewards) == {"C"}
+  assert set(episode.parts["C"]) == {"shaping", "price"}
+  add_up(episode)
   expected = {
     "reward": reward.mean(),
     "length": length.mean(),
     "answered": mean.mean(),
     "answered_best": mean.max(-1).mean(),
+    "answered_empty": nothing.mean(),
     "C_loops": min(length.max() + 1, K) - 1,
   }
   assert set(episode.metrics) == set(expected)
@@ -248,37 +292,118 @@ def test_rewards_and_metrics_by_hand():
     )
 
 
+def heard(episode, found):
+  """The codes that A's rows are about, [B][N], and whether each answer is
+  exactly the right one, [B, N, E, 2]."""
+  a = episode.rollouts["A"]
+  read, facts = asked(a.prompt)
+  sources = [s for s in texts(found.source) for _ in range(N * E)]
+  right = np.array([say(s, f) for s, f in zip(sources, facts, strict=True)])
+  # What stands behind an end that was sampled is nothing, id 0.
+  exact = (a.output.ids == right[:, None]).all(-1)
+  wrote = [read[i : i + E] for i in range(0, B * N * E, E)]
+  assert all(x == [x[0]] * E for x in wrote)
+  return [
+    [x[0] for x in wrote[i : i + N]] for i in range(0, B * N, N)
+  ], exact.reshape(B, N, E, 2)
+
+
 def test_sampled_answers_are_right_or_wrong():
   """A has groups of two; C is paid the share of exactly right ones."""
   found = batch()
   episode = play(TWO, UNSURE, found)
   a = episode.rollouts["A"]
-  assert a.output.ids.shape == (B * G * E, 2, 2) and a.constraints is None
-  assert episode.rewards["A"].shape == (B * G * E, 2)
-  read, facts = asked(a.prompt)
-  # Every code of a source, in order, is read with every question.
-  wrote = [code for group in codes(episode) for code in group]
-  assert read == [code for code in wrote for _ in range(E)]
-  sources = [s for s in texts(found.source) for _ in range(G * E)]
-  right = np.array([say(s, f) for s, f in zip(sources, facts, strict=True)])
-  # What stands behind an end that was sampled is nothing, id 0.
-  exact = (a.output.ids == right[:, None]).all(-1)
-  np.testing.assert_array_equal(episode.rewards["A"], exact)
+  assert a.output.ids.shape == (B * N * E, 2, 2) and a.constraints is None
+  read, exact = heard(episode, found)
+  np.testing.assert_array_equal(episode.rewards["A"], exact.reshape(-1, 2))
   assert 0.1 < exact.mean() < 0.9
-  share = exact.reshape(B, G, E * 2).mean(-1)
-  length = np.array([[len(c) for c in group] for group in codes(episode)])
-  reward = share * (1 - PRICE * length / K)
-  np.testing.assert_allclose(episode.rewards["C"], reward, rtol=1e-5)
-  np.testing.assert_allclose(episode.metrics["answered"], share.mean(), 1e-5)
+  # Three of the four codes of each source, and never one of them twice.
+  for group, own in zip(codes(episode), read, strict=True):
+    left = list(group)
+    for code in own:
+      left.remove(code)
+    assert len(left) == 1
+  empty = episode.metrics["answered_empty"]
+  parts, length = episode.parts["C"], lengths(episode)
   np.testing.assert_allclose(
-    episode.metrics["answered_best"], share.max(-1).mean(), 1e-5
+    parts["shaping"], gain(episode, found) / 4, atol=1e-5
   )
-  # On average the share is the probability that one answer a code pays.
-  p = chances(episode, found)
-  bound = 4 * np.sqrt((p * (1 - p)).sum() / 2)
-  assert abs(exact.sum() / 2 - p.sum()) < bound
+  # Codes that differ show in which order they stand.
+  said, checked = parts["verifier"], 0
+  for row, (group, own) in enumerate(zip(codes(episode), read, strict=True)):
+    for code, right in zip(own, exact[row], strict=True):
+      if group.count(code) == 1:
+        word = 0.75 * (right.mean() - empty) / (1 - empty)
+        np.testing.assert_allclose(
+          said[row, group.index(code)], word, atol=1e-5
+        )
+        checked += 1
+  assert checked > B
+  value = said + parts["shaping"]
+  np.testing.assert_allclose(
+    episode.rewards["C"], priced(value, length), atol=1e-5
+  )
+  add_up(episode)
+  assert (episode.parts["A"]["verifier"] == episode.rewards["A"]).all()
+  # V's word above that without a code, undone.
+  share = said / 0.75 * (1 - empty) + empty
+  np.testing.assert_allclose(share * E * 2, np.round(share * E * 2), atol=1e-4)
+  metrics = episode.metrics
+  np.testing.assert_allclose(metrics["answered"], share.mean(), 1e-5)
+  np.testing.assert_allclose(
+    metrics["answered_best"], share.max(-1).mean(), 1e-5
+  )
+  # On average a share is the probability that likelihood gives.
+  for mean, p in (
+    (share.mean(), chances(episode, found)),
+    (empty, chances(episode, found, nothing=True)),
+  ):
+    assert abs(mean - p.mean()) * p.size < 4 * np.sqrt((p * (1 - p)).sum() / 2)
   longest = max(len(x) for x in texts(a.output))
   assert episode.metrics["D_loops"] == longest - 1
+
+
+def test_one_answer_is_heard_and_teaches_a_nothing():
+  pattern = make(verify=judge(0.0, edit=1.0))
+  none = np.full((B, 1, 1), -1, np.int32)
+  episode, _ = jax.eval_shape(
+    pattern.play, UNSURE, {}, (), batch(), jax.random.key(0),
+    tiny.ask(Constraints(none, none)),
+  )  # fmt: skip
+  assert set(episode.rollouts) == {"C"} and "D_loops" in episode.metrics
+  assert set(episode.parts["C"]) == {"verifier", "price"}
+
+
+def test_of_the_shipped_reward_v_is_at_least_half():
+  """And all of it where shaping has no weight."""
+  config, found = SHIPPED, batch()
+  settings = {k: config.patterns.qa[k] for k in ("answers", "taught")}
+  assert settings["answers"] > 1
+  weights = config.verifier.to_dict()
+  for shaping in {0.0, config.shaping.gain}:
+    pattern = make(
+      verify=judge(shaping, **weights), length_price=0.0, **settings
+    )
+    episode = play(pattern, UNSURE, found)
+    paid = shares.measure("C", episode.rewards["C"], episode.parts["C"])
+    share = paid["C_share_verifier"]
+    assert share > (0.5 if shaping else 1 - 1e-6)
+    assert abs(share + paid.get("C_share_shaping", 0) - 1) < 1e-5
+    assert paid["C_dead_groups"] < 0.5
+
+
+def test_equal_answers_are_paid_alike_whatever_a_expected():
+  """V's word is not the likelihood, which pays only what is called shaping."""
+  correct = jnp.array([[[1.0, 0.0], [1.0, 0.0], [0.5, 0.5]]])
+  log_lik = jnp.log(jnp.array([[[0.9, 0.1], [0.2, 0.1], [0.5, 0.5]]]))
+  found = answering.Answers(
+    None, None, None, correct, jnp.float32(0.25), log_lik, log_lik[:, :1] * 2
+  )
+  one, two, three = answering.worth(judge(0.0, edit=1.0), found)["verifier"][0]
+  assert one == two == three == (0.5 - 0.25) / 0.75
+  parts = answering.worth(BOTH, found)
+  np.testing.assert_allclose(parts["verifier"], 0.75 * one, rtol=1e-6)
+  assert parts["shaping"][0, 0] > parts["shaping"][0, 1] + 0.01
 
 
 def test_two_samples_of_an_answer_differ():
@@ -286,7 +411,7 @@ def test_two_samples_of_an_answer_differ():
   episode = play(TWO, decided(CERTAIN, 1.0), batch())
   a = episode.rollouts["A"]
   assert (a.output.ids[:, 0] != a.output.ids[:, 1]).any(-1).mean() > 0.8
-  same = a.output.ids.reshape(B, G, E, 2, 2)  # codes of a group are equal
+  same = a.output.ids.reshape(B, N, E, 2, 2)  # codes of a group are equal
   assert (same[:, 0] != same[:, 1]).any(-1).mean() > 0.8
   # And no two sources share their noise.
   assert (same[0] != same[1]).any(-1).mean() > 0.8
@@ -308,7 +433,7 @@ def test_the_source_reaches_a_through_the_code_alone():
   same(a.sft_batches["A"].prompt, b.sft_batches["A"].prompt)
   # Nor does what it is paid, unless it was asked for the word that changed.
   _, facts = asked(a.rollouts["A"].prompt)
-  new = [fact for fact in (3, 1, 2, 2) * 2 for _ in range(G * E)]
+  new = [fact for fact in (3, 1, 2, 2) * 2 for _ in range(N * E)]
   other = np.array([x not in f for x, f in zip(new, facts, strict=True)])
   assert 0 < other.mean() < 1
   same(a.rewards["A"][other], b.rewards["A"][other])
@@ -319,9 +444,9 @@ def test_the_source_reaches_a_through_the_code_alone():
 def test_all_codes_of_a_source_are_asked_alike():
   episode = play(TWO, UNSURE, batch())
   _, facts = asked(episode.rollouts["A"].prompt)
-  groups = [facts[i : i + E] for i in range(0, B * G * E, E)]
+  groups = [facts[i : i + E] for i in range(0, B * N * E, E)]
   for row in range(B):
-    assert groups[row * G : row * G + G] == [questions(episode)[row]] * G
+    assert groups[row * N : row * N + N] == [questions(episode)[row]] * N
   assert len({tuple(x) for x in questions(episode)}) == B
 
 
@@ -523,7 +648,7 @@ def test_an_answer_of_too_many_words_is_wrong():
   """An A that can't end says two words to every question."""
   endless = lambda params, hidden: hidden.at[..., END].add(-1e9)
   pattern = qa.make(
-    Context(POLICY._replace(unembed=endless), ROLES, info=ABOUT), group=G,
+    Context(POLICY._replace(unembed=endless), ROLES, DEAF, ABOUT), group=G,
     each=E, unasked=("when",), pairs=0.5, answers=1, lessons=True,
     from_source=0.0, dropout=0.0, length_price=0.0,
   )  # fmt: skip
@@ -539,17 +664,15 @@ def test_an_answer_of_too_many_words_is_wrong():
 def test_an_answer_is_right_word_for_word():
   said = tokens([[8, 11], [8], [8, 12], []])
   right = tokens([[8, 11], [8, 11], [8, 11], []])
-  found = qa.is_right(said, right, END)
+  found = answering.is_right(said, right, END)
   assert found.tolist() == [True, False, False, True]
 
 
 def test_every_code_is_asked_every_question():
   """Rows: codes of a source, and for each of them its questions in order."""
-  p = qa.Parts(*[None] * len(qa.Parts._fields))
-  p = p._replace(A=tiny.ROLES["D"], group=2, each=2)
   three = lambda *ids: Tokens(*(x[None] for x in tokens([[i] for i in ids], 1)))
   code, question, right = three(8, 9), three(20, 21), three(10, 11)
-  prompt, target = qa.ask_all(p, code, question, right)
+  prompt, target = answering.ask_all(tiny.ROLES["D"], code, (question, right))
   rows = [x[1:-1] for x in texts(prompt)]
   assert rows == [[8, 20], [8, 21], [9, 20], [9, 21]]
   assert target.ids[:, 0, 0].tolist() == [10, 11, 10, 11]
@@ -642,30 +765,31 @@ def test_without_lessons_a_has_rollouts_alone():
 
 
 def test_what_is_given_to_c_is_obeyed():
-  """It may write the words of s; its budget is what its length is priced by."""
+  """It may write the words of s, and no more of them than its budget; the price
+  is that of the longest code, and of the sources that are priced alone."""
   found = batch()
   limits = Constraints(
     np.full((B, 1, 1), -1, np.int32), found.source.ids[:, None],
     budget=np.full((B, 1), 2, np.int32),
   )  # fmt: skip
+  half = np.arange(B)[:, None] % 2 == 0
   episode, _ = program(ONE.play)(
-    UNSURE, {}, (), found, jax.random.key(0), tiny.ask(limits)
-  )
+    UNSURE, {}, (), found, jax.random.key(0),
+    tiny.ask(limits)._replace(priced=half),
+  )  # fmt: skip
   episode = jax.device_get(episode)
   for s, group in zip(texts(found.source), codes(episode), strict=True):
     assert all(set(code) <= set(s) for code in group)
-  length = np.array([[len(c) for c in group] for group in codes(episode)])
-  assert length.max() == 2
-  mean = chances(episode, found).mean(-1)
-  np.testing.assert_allclose(
-    episode.rewards["C"], mean * (1 - PRICE * length / 2), rtol=1e-4
-  )
+  assert lengths(episode).max() == 2
+  value = gain(episode, found)
+  reward = np.where(half, priced(value, lengths(episode)), value)
+  np.testing.assert_allclose(episode.rewards["C"], reward, atol=1e-5)
 
 
 def test_a_real_policy_scores_its_answers():
   """`known` is what sampling under the same policy gives: one transformer."""
   pattern = qa.make(
-    Context(tiny.POLICY, ROLES, info=ABOUT), group=2, each=2, unasked=(),
+    Context(tiny.POLICY, ROLES, DEAF, ABOUT), group=2, each=2, unasked=(),
     pairs=0.5, answers=2, lessons=True, from_source=0.0, dropout=0.0,
     length_price=0.0,
   )  # fmt: skip
@@ -729,10 +853,20 @@ def test_a_source_brings_its_question():
     return np.prod([chance(END, END), *(chance(x, y) for x, y in words)])
 
   rows = zip(texts(found.source), groups, facts, strict=True)
-  mean = np.array([[likely(s, c, f) for c in group] for s, group, f in rows])
-  length = np.array([[len(c) for c in group] for group in groups])
-  reward = mean * (1 - PRICE * length / K)
-  np.testing.assert_allclose(episode.rewards["C"], reward, rtol=1e-4)
+  value = []
+  for s, group, f in rows:
+    if UNKNOWN in say(s, f):  # which no code makes likelier
+      value.append([None] * G)
+      continue
+    lost = -np.log([likely(s, c, f) for c in group])
+    without = -np.log(likely(s, [], f))
+    value.append((without - lost) / (without + lost))
+  told = np.array([x[0] is not None for x in value])
+  assert 2 < told.sum() < B
+  value = np.array([x for x in value if x[0] is not None])
+  np.testing.assert_allclose(
+    episode.rewards["C"][told], priced(value, lengths(episode)[told]), atol=1e-4
+  )
 
 
 def test_an_own_question_is_examined():
