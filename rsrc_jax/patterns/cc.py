@@ -25,7 +25,7 @@ from rsrc_jax import rules
 from rsrc_jax.lm import extracts, keys, memory, rollout, tokens
 from rsrc_jax.lm.keys import Round
 from rsrc_jax.lm.memory import Memory, places
-from rsrc_jax.lm.roles import Role, joined
+from rsrc_jax.lm.roles import joined
 from rsrc_jax.ops import rewards
 from rsrc_jax.rl import judging, numbers
 from rsrc_jax.types import (
@@ -269,9 +269,10 @@ def play_round(
   )  # fmt: skip
   paid, parts, credit, cc_batch = pay(p, found, warm)
   d = said.sampled
-  metrics = measure(p, found, code, said.worth) | rollout.passes(
+  metrics = judging.measure(found.tried, found.after, code, said.worth)
+  metrics |= rollout.passes(
     (m.C, c), (m.D, jnp.float32(m.D.length - 1) if d is None else d),  # at most
-    (m.CC, found.rollout), *_sampled(p, found.judged),
+    (m.CC, found.rollout), *judging.sampled(m.C, p.hearing.D, found.judged),
   )  # fmt: skip
   d_batch = memory.decode_batch(
     m, state.cc, state.source, best, k(Round.D_BATCH), p.dropout
@@ -332,21 +333,11 @@ def remember(
   return Update(found, after, extract, new, following, judged, value)
 
 
-def _sampled(p: Parts, judged) -> list[tuple[Role, Rollout]]:
-  """The samplings behind judgements of codes, for rollout.passes."""
-  found = []
-  for said, c in judged:
-    found.append((p.memory.C, c))
-    if said.sampled is not None:
-      found.append((p.hearing.D, said.sampled))
-  return found
-
-
 def pay(
   p: Parts, found: Update, warm: jax.Array
 ) -> tuple[jax.Array, dict[str, jax.Array], jax.Array, SupervisedBatch]:
   """-> CC's rewards, [n, H], their parts, its credit, and its lessons."""
-  value, held, none, _ = values(p, found)
+  value, held, none, _ = judging.of_memories(found.tried, p.candidates)
   parts = jax.tree.map(lambda x: x[:, : p.candidates], found.tried.parts)
   paid = rewards.priced(
     value, jnp.sum(found.after.mask, -1), budget=p.memory.CC.length,
@@ -364,26 +355,6 @@ def pay(
     weight[:, None],
   )
   return paid, parts | {"price": paid - value}, credit, batch
-
-
-def values(p: Parts, found: Update) -> tuple[jax.Array, ...]:
-  """R(next | cc) of candidates [n, H], and [n, 1] of cc, of none, of `new`."""
-  H = p.candidates
-  return tuple(jnp.split(found.tried.worth, (H, H + 1, H + 2), 1))
-
-
-def measure(p: Parts, found: Update, code: Tokens, worth: jax.Array) -> Metrics:
-  """Means over the streams of a round."""
-  value, held, none, new = values(p, found)
-  return {
-    "reward": jnp.mean(worth),
-    "length": jnp.mean(jnp.sum(code.mask, -1) * 1.0),
-    "cc_worth": jnp.mean(value),
-    "cc_over_memory": jnp.mean(value - held),
-    "cc_over_empty": jnp.mean(value - none),
-    "cc_worse_than_none": jnp.mean((new < none) * 1.0),
-    "cc_length": jnp.mean(jnp.sum(found.after.mask, -1) * 1.0),
-  }
 
 
 def examine(

@@ -1,5 +1,6 @@
 """What V says of codes that D reads, alone or beside a memory."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
@@ -11,7 +12,14 @@ from rsrc_jax.ops import rewards
 from rsrc_jax.rl import hearing
 from rsrc_jax.rl.numbers import Numbers
 from rsrc_jax.rl.verifier import Verifier
-from rsrc_jax.types import Judged, Params, Policy, Tokens
+from rsrc_jax.types import (
+  Judged,
+  Metrics,
+  Params,
+  Policy,
+  Rollout,
+  Tokens,
+)
 
 
 class Hearing(NamedTuple):
@@ -98,6 +106,48 @@ def beside(
   k_each, k_empty = (keys.child(key, x) for x in keys.Judged)
   each = keys.prompt_keys(k_each, rows, code.ids.shape[1])
   return judge(how, params, frozen, s, read, each, k_empty)
+
+
+def sampled(
+  C: Role, D: Role, judged: Iterable[tuple[Judged, Rollout]]
+) -> list[tuple[Role, Rollout]]:
+  """The samplings behind judgements of C's codes, for rollout.passes."""
+  found = []
+  for said, c in judged:
+    found += [
+      (C, c),
+      *([(D, said.sampled)] if said.sampled is not None else []),
+    ]
+  return found
+
+
+def of_memories(tried: Judged, candidates: int) -> tuple[jax.Array, ...]:
+  """R(next | cc) of candidates [n, H], and [n, 1] of cc, of none, of the new.
+
+  tried: of these H + 3 memories, in this order.
+  """
+  cuts = (candidates, candidates + 1, candidates + 2)
+  return tuple(jnp.split(tried.worth, cuts, 1))
+
+
+def measure(
+  tried: Judged, after: Tokens, code: Tokens, worth: jax.Array
+) -> Metrics:
+  """Means over the streams of a round of cc.
+
+  tried: as in `of_memories`. after [n, H, M]: the candidates. code [n, G, k] and
+  worth [n, G]: of the round.
+  """
+  value, held, none, new = of_memories(tried, after.ids.shape[1])
+  return {
+    "reward": jnp.mean(worth),
+    "length": jnp.mean(jnp.sum(code.mask, -1) * 1.0),
+    "cc_worth": jnp.mean(value),
+    "cc_over_memory": jnp.mean(value - held),
+    "cc_over_empty": jnp.mean(value - none),
+    "cc_worse_than_none": jnp.mean((new < none) * 1.0),
+    "cc_length": jnp.mean(jnp.sum(after.mask, -1) * 1.0),
+  }
 
 
 def priced(
