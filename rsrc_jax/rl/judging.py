@@ -135,8 +135,8 @@ def measure(
 ) -> Metrics:
   """Means over the streams of a round of cc.
 
-  tried: as in `of_memories`. after [n, H, M]: the candidates. code [n, G, k] and
-  worth [n, G]: of the round.
+  tried: as in `of_memories`. after [n, H, M]: the candidates. code [n, G, k]
+  and worth [n, G]: of the round.
   """
   value, held, none, new = of_memories(tried, after.ids.shape[1])
   return {
