@@ -80,7 +80,8 @@ def shares_of(lines: Sequence[Line], role: str) -> dict[str, float]:
   Means over the steps of of_arm's windows. {} where no group had a spread.
   """
   start = f"{role}_share_"
-  names = {k.removeprefix(start) for x in lines for k in x if _is(k, start)}
+  keys = {key for line in lines for key in line if key.startswith(start)}
+  names = {key.removeprefix(start) for key in keys}
   order = [x for x in PARTS if x in names] + sorted(names - set(PARTS))
   means = {part: mean(lines, start + part) for part in order}
   means = {part: x for part, x in means.items() if x is not None}
@@ -107,10 +108,6 @@ def mean(lines: Sequence[Line], key: str) -> float | None:
     if value is not None and length > 0:
       total, steps = total + length * value, steps + length
   return total / steps if steps else None
-
-
-def _is(key: str, start: str) -> bool:
-  return key.startswith(start)
 
 
 def _number(value: Any) -> float | None:
