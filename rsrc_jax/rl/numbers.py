@@ -21,7 +21,7 @@ WEIGHTS = ("weights", "lesson_weights", "entropy_bonus")
 ZEROS = ("kl", "verifier.", "shaping.", *(f"loss.{name}." for name in WEIGHTS))
 # What a step does not depend on: it is in the controls, or read elsewhere.
 OUTSIDE = (
-  "arms.", "augment.cut", "augment.ease", "augment.force", "augment.pool",
+  "arms.", "augment.bare", "augment.cut", "augment.ease", "augment.force", "augment.pool",
   "augment.seed", "checkpoint.", "curriculum.", "eval.", "evals.", "ledger.",
   "log_every", "only", "pretrain.", "reader.", "report.",
 )  # fmt: skip
