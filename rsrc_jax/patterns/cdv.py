@@ -36,7 +36,7 @@ NUMBERS = (
 def _groups(settings, run):
   """The rule of group sizes that depend on each other."""
   if settings.get("demonstrate"):
-    if not run.get("augment", {}).get("inject", 1):
+    if not run.get("inject", 1):
       return "demonstrate", "0 with config.augment.inject=0: no id to show"
     if settings.get("imitate"):
       return "demonstrate", f"0 with {rules.HERE}.imitate=True"

@@ -244,12 +244,11 @@ def test_the_entropy_of_a_code_is_a_mean_over_its_tokens():
   c = episode.rollouts["C"]
   work, sizes = (episode, advantages(episode), None), learner.counts(episode)
   bonus = {"entropy_bonus": {"C": 0.5, "D": 0.0}}
+  bonus["entropy_reference"] = 3.0
   losses = [
     learner.make_loss(
-      tiny.POLICY,
-      tiny.ROLES,
-      **LOSS | bonus | {"entropy_per_code": per_code, "entropy_reference": 3.0},
-    )  # fmt: skip
+      tiny.POLICY, tiny.ROLES, **LOSS | bonus | {"entropy_per_code": per_code}
+    )
     for per_code in (False, True)
   ]
 
