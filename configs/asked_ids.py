@@ -17,7 +17,7 @@ import ml_collections
 from rsrc_jax.ops import rewards
 from rsrc_jax.runtime.configs import beside
 
-PRICE = 0.4  # of a code at full budget
+PRICE = 0.8  # of a code at full budget
 GATE = "patterns.cdv.gate"
 
 
@@ -25,12 +25,13 @@ def get_config() -> ml_collections.ConfigDict:
   """Six arms from one base."""
   config = beside(__file__, "tiny")
   config.steps, config.batch_size = 400, 16
-  config.budget, config.budgets = 8, (2, 3, 4, 5, 6, 7, 8)
+  config.budget, config.budgets = 6, (2, 3, 4, 5, 6)
   config.data.update({"vocab_size": 132, "asks": True, "omit": 0.95})
   config.model.absolute = 48
+  config.pretrain.steps, config.pretrain.warmup_from = 600, 100
   config.pretrain.demonstrate, config.pretrain.unannounced = "weave", 0.5
   config.augment.update({
-    "inject": 8, "force": False, "bare": 0.25, "unannounced": 1.0,
+    "inject": 4, "force": False, "bare": 0.25, "unannounced": 1.0,
   })  # fmt: skip
   config.curriculum.update({
     "hidden": 0.0, "steps": 400, "explore_steps": 400,
@@ -39,14 +40,14 @@ def get_config() -> ml_collections.ConfigDict:
   config.loss.entropy_per_code = True
   config.loss.entropy_reference = 3.0
   config.patterns.cdv.update({
-    "group": 12, "length_price": PRICE, "demonstrate": 1.0,
+    "group": 12, "length_price": PRICE, "demonstrate": 2.0,
   })  # fmt: skip
   safe = rewards.largest_bonus(
     price=PRICE, listed=config.augment.inject, budget=config.budget
   )
   config.patterns.cdv.gate = gate(safe)
   config.eval.update({
-    "every": 400, "rows": 256, "test_rows": 512, "budgets": (4, 6, 8),
+    "every": 400, "rows": 256, "test_rows": 512, "budgets": (3, 6),
   })  # fmt: skip
   config.checkpoint.every = 400
   config.ledger.service_seconds = 0.2

@@ -129,8 +129,9 @@ def make(
       no weight on the policy gradient, that is expert iteration and not GRPO.
     empty: those codes are dropped whole instead.
     demonstrate: weight at first of a lesson in which C writes, and D reads, the
-      best code of each group with one of the injected ids in it. It falls to 0
-      as the bonus does (Schedule.bonus). Not with `imitate`.
+      best code of each group with one of the injected ids in it: see
+      `demonstrations`. It falls to 0 as the bonus does (Schedule.bonus). Not
+      with `imitate`.
     gate: settings of injection.make, for an arm that injects ids; None: C is
       paid for fidelity and length alone.
     monitor: measure the use of injected ids even where it is not paid for.
@@ -213,8 +214,8 @@ def play(
     sft_batches["C"] = imitation_batch(c, jnp.argmax(log_lik, -1))
   if p.demonstrate:
     sft_batches |= demonstrations(
-      p, s, c, jnp.argmax(log_lik, -1), keys.child(key, keys.Cdv.SHOWN), batch,
-      controls.bonus, sft_batches.get("D"),
+      p, params, batch, c, jnp.argmax(log_lik, -1),
+      keys.child(key, keys.Cdv.SHOWN), controls.bonus, sft_batches.get("D"),
     )  # fmt: skip
   return Episode(rollouts, returns, sft_batches, metrics, parts=parts), carry
 
@@ -328,26 +329,34 @@ def imitation_batch(c: Rollout, best: jax.Array) -> SupervisedBatch:
 
 def demonstrations(
   p: Parts,
-  s: Tokens,
+  params: Params,
+  batch: Batch,
   c: Rollout,
   best: jax.Array,
   key: jax.Array,
-  batch: Batch,
   left: jax.Array,
   lessons: SupervisedBatch | None,
 ) -> dict[str, SupervisedBatch]:
   """C writes, and D reads, each group's best code with an injected id in it.
 
-  best [B]: of the group; left []: share of the weight that remains. lessons:
-  D's own, which these are added to.
+  Each of the N is tried in a random place, and shown is the one that D reads
+  best: an id drawn at random would say nothing of s, and teach D to pass it
+  over. best [B]: of the group; left []: share of the weight that remains.
+  lessons: D's own, which these are added to.
   """
+  s = batch.source
   written = tokens.at(tokens.take(c.output, best[:, None]), 0)
-  code, some = injection.shown(
+  tried, holds = injection.shown(
     written, c.constraints.injected, p.C.end, keys.row_keys(key, batch.row)
   )
-  weights = (p.demonstrate * left * some)[:, None]
-  C = SupervisedBatch(c.prompt, tokens.expand(code), weights)
-  plain = tokens.without_end(code, p.C.end)
+  with jax.named_scope("V"):
+    known = read(p, params, s, tokens.without_end(tried, p.C.end))
+  chosen = jnp.argmax(jnp.where(holds, known, -jnp.inf), -1)
+  code = tokens.take(tried, chosen[:, None])
+  some = jnp.any(holds, -1, keepdims=True)
+  weights = p.demonstrate * left * some
+  C = SupervisedBatch(c.prompt, code, weights, some * 1.0)
+  plain = tokens.without_end(tokens.at(code, 0), p.C.end)
   D = likelihood.decode_batch(p.D, s, plain, key, 0.0)  # none is cut: no draw
   D = D._replace(weights=weights)
   if lessons is not None:

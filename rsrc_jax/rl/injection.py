@@ -318,27 +318,31 @@ def remove_injected(code: Tokens, injected: jax.Array) -> Tokens:
 def shown(
   code: Tokens, injected: jax.Array, end: int, row_keys: jax.Array
 ) -> tuple[Tokens, jax.Array]:
-  """Codes in which a random token is replaced by a random listed id.
+  """Codes in which a random token is replaced by a listed id: one for each id.
 
-  What RL forgets within a hundred steps, C is shown again: outputs [B, T] as C
-  wrote them, with their end, injected [B, 1, N] -> [B, T], and which rows have
-  a list and a token to replace, [B] bool.
+  What RL forgets within a hundred steps, C is shown again.
+
+  Args:
+    code: outputs [B, T] as C wrote them, with their end.
+    injected: [B, 1, N] int32; -1 pads.
+    end: the end token, which is not replaced.
+    row_keys: [B], consumed.
+
+  Returns:
+    [B, N, T], and which of them hold an id, [B, N] bool: not where the list is
+    shorter, and not where the code is empty.
   """
-  free = code.mask & (code.ids != end)
-  listed = injected[:, 0] >= 0
-  draw = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(row_keys)
-
-  def one_of(mask, u):
-    """The index of a random True of each row [B, K]; u [B] in [0, 1)."""
-    nth = jnp.floor(u * jnp.sum(mask, -1)).astype(jnp.int32)
-    return jnp.argmax(jnp.cumsum(mask, -1) > nth[:, None], -1)
-
-  place, which = one_of(free, draw[:, 0]), one_of(listed, draw[:, 1])
-  new = jnp.take_along_axis(injected[:, 0], which[:, None], 1)
-  here = jnp.arange(code.ids.shape[-1]) == place[:, None]
-  some = jnp.any(free, -1) & jnp.any(listed, -1)
-  ids = jnp.where(here & some[:, None], new, code.ids)
-  return code._replace(ids=ids), some
+  listed = injected[:, 0]
+  free = (code.mask & (code.ids != end))[:, None]
+  shape = (listed.shape[1], 1)
+  draw = jax.vmap(lambda key: jax.random.uniform(key, shape))(row_keys)
+  nth = jnp.floor(draw * jnp.sum(free, -1, keepdims=True))
+  # The first place up to which there are more than nth tokens.
+  place = jnp.argmax(jnp.cumsum(free, -1) > nth, -1)[..., None]
+  some = (listed >= 0) & jnp.any(free, -1)
+  here = (jnp.arange(code.ids.shape[-1]) == place) & some[..., None]
+  ids = jnp.where(here, listed[..., None], code.ids[:, None])
+  return Tokens(ids, jnp.broadcast_to(code.mask[:, None], ids.shape)), some
 
 
 def _init() -> Norms:
