@@ -158,6 +158,7 @@ def _learning(config: ml_collections.ConfigDict) -> None:
     "inject": 0,  # N: ids injected for each source
     "ban": 0,  # M: tokens of each source that its codes should not use
     "pool": 0,  # draw the N from the last so many ids; 0: from all
+    "bare": 0.0,  # share of the sources that have no such list
     "force": True,  # by masks; False: C is only asked
     "fixed_length": False,  # codes fill their budget, without an end token
     "seed": -1,  # of the draws; -1: the run's
@@ -194,6 +195,7 @@ def _learning(config: ml_collections.ConfigDict) -> None:
       "lessons": 1,  # codes of each group from which D learns s
       "dropout": 0.1,  # share of lessons whose code is cut short
       "empty": False,  # or dropped whole
+      "demonstrate": 0.0,  # weight of codes in which C is shown one of the N
       "gate": None,  # injection.make: what using the N is paid
     },
     "extract": {"lessons": 1, "dropout": 0.1, "empty": False},

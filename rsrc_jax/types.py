@@ -145,6 +145,9 @@ class SupervisedBatch(NamedTuple):
   prompt: Tokens  # [N, P]
   target: Tokens  # [N, J, T], end token included
   weights: jax.Array  # [N, J]
+  # [N, J]: what the weighted sum is divided by, in its place. None: the weights
+  # themselves, so that a factor that all share has no effect.
+  counted: jax.Array | None = None
 
 
 class Episode(NamedTuple):

@@ -223,6 +223,7 @@ def check_one(
   base = settings if run is None else run
   facts["budgets"] = base["budgets"]
   facts["fixed_length"] = base["augment"].get("fixed_length")
+  facts["inject"] = settings["augment"].get("inject", 0)
   rules.check(known, settings, "config", facts)
 
 

@@ -165,7 +165,7 @@ def make_controls(
   given = {
     "words": _words(vocab, mode),
     **{x: settings[x] for x in ("inject", "ban", "pool", "force")},
-    **{x: settings.get(x, 0.0) for x in ("ease", "unannounced", "cut")},
+    **{x: settings.get(x, 0.0) for x in ("bare", "ease", "unannounced", "cut")},
     "end": _end(vocab, config),
     "budgets": tuple(config.budgets),
     "longest": config.budget,

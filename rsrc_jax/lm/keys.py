@@ -38,6 +38,7 @@ class Cdv(enum.IntEnum):
   D = 3  # D's samples
   TAUGHT = 4  # the code of each source whose decodes D learns from
   EMPTY = 5  # D's samples of the empty code
+  SHOWN = 6  # which injected id a demonstration has, and where
 
 
 @enum.unique
@@ -149,6 +150,7 @@ class Row(enum.IntEnum):
   KEPT_AVOIDED = 6
   UNANNOUNCED = 7  # whether the prompt leaves the budget out
   CUT = 8  # whether a code whose budget is not announced is cut at BUDGET
+  BARE = 9  # whether the row has no list of injected ids
 
 
 @enum.unique

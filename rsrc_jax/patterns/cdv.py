@@ -35,7 +35,11 @@ NUMBERS = (
 
 def _groups(settings, run):
   """The rule of group sizes that depend on each other."""
-  del run
+  if settings.get("demonstrate"):
+    if not run.get("inject", 1):
+      return "demonstrate", "0 with config.augment.inject=0: no id to show"
+    if settings.get("imitate"):
+      return "demonstrate", f"0 with {rules.HERE}.imitate=True"
   taught, group = settings.get("taught", 0), settings.get("group", 2)
   if settings.get("lessons", 0) > group:
     return "lessons", f"0 to {rules.HERE}.group={group}"
@@ -55,6 +59,7 @@ RULES = {
   "lessons": rules.whole(),
   "dropout": rules.share(),
   "imitate": rules.flag,
+  "demonstrate": rules.number(0),
   "empty": rules.flag,
   "gate": rules.optional(injection.RULES),
   "taught": rules.whole(),
@@ -82,6 +87,7 @@ class Parts(NamedTuple):
   dropout: float
   imitate: bool
   empty: bool
+  demonstrate: float
   block: str  # of the config
 
 
@@ -94,6 +100,7 @@ def make(
   lessons: int,
   dropout: float,
   imitate: bool = False,
+  demonstrate: float = 0.0,
   empty: bool = False,
   gate: dict[str, Any] | None = None,
   monitor: bool = False,
@@ -121,6 +128,10 @@ def make(
     imitate: C also learns the best code of its group by likelihood. Alone, with
       no weight on the policy gradient, that is expert iteration and not GRPO.
     empty: those codes are dropped whole instead.
+    demonstrate: weight at first of a lesson in which C writes, and D reads, the
+      best code of each group with one of the injected ids in it: see
+      `demonstrations`. It falls to 0 as the bonus does (Schedule.bonus). Not
+      with `imitate`.
     gate: settings of injection.make, for an arm that injects ids; None: C is
       paid for fidelity and length alone.
     monitor: measure the use of injected ids even where it is not paid for.
@@ -150,7 +161,7 @@ def make(
     policy, C, D if max(decodes, taught) > 1 else D.greedy(), roles["text"],
     context.verify, paid, group, decodes, taught, temperature,
     length_price, lessons,
-    dropout, imitate, empty, block,
+    dropout, imitate, empty, demonstrate, block,
   )  # fmt: skip
 
   return Pattern(paid.init if paid else tuple, functools.partial(play, p))
@@ -201,6 +212,11 @@ def play(
     )
   if p.imitate:
     sft_batches["C"] = imitation_batch(c, jnp.argmax(log_lik, -1))
+  if p.demonstrate:
+    sft_batches |= demonstrations(
+      p, params, batch, c, jnp.argmax(log_lik, -1),
+      keys.child(key, keys.Cdv.SHOWN), controls.bonus, sft_batches.get("D"),
+    )  # fmt: skip
   return Episode(rollouts, returns, sft_batches, metrics, parts=parts), carry
 
 
@@ -309,6 +325,43 @@ def imitation_batch(c: Rollout, best: jax.Array) -> SupervisedBatch:
   """C learns the best output of each group, as it wrote it. best [B]"""
   target = tokens.take(c.output, best[:, None])
   return SupervisedBatch(c.prompt, target, jnp.ones(target.ids.shape[:2]))
+
+
+def demonstrations(
+  p: Parts,
+  params: Params,
+  batch: Batch,
+  c: Rollout,
+  best: jax.Array,
+  key: jax.Array,
+  left: jax.Array,
+  lessons: SupervisedBatch | None,
+) -> dict[str, SupervisedBatch]:
+  """C writes, and D reads, each group's best code with an injected id in it.
+
+  Each of the N is tried in a random place, and shown is the one that D reads
+  best: an id drawn at random would say nothing of s, and teach D to pass it
+  over. best [B]: of the group; left []: share of the weight that remains.
+  lessons: D's own, which these are added to.
+  """
+  s = batch.source
+  written = tokens.at(tokens.take(c.output, best[:, None]), 0)
+  tried, holds = injection.shown(
+    written, c.constraints.injected, p.C.end, keys.row_keys(key, batch.row)
+  )
+  with jax.named_scope("V"):
+    known = read(p, params, s, tokens.without_end(tried, p.C.end))
+  chosen = jnp.argmax(jnp.where(holds, known, -jnp.inf), -1)
+  code = tokens.take(tried, chosen[:, None])
+  some = jnp.any(holds, -1, keepdims=True)
+  weights = p.demonstrate * left * some
+  C = SupervisedBatch(c.prompt, code, weights, some * 1.0)
+  plain = tokens.without_end(tokens.at(code, 0), p.C.end)
+  D = likelihood.decode_batch(p.D, s, plain, key, 0.0)  # none is cut: no draw
+  D = D._replace(weights=weights)
+  if lessons is not None:
+    D = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), lessons, D)
+  return {"C": C, "D": D}
 
 
 def _check(field: str, decodes, taught, verify) -> None:

@@ -47,7 +47,7 @@ RULES = {
   **dict.fromkeys(("inject", "ban", "pool"), rules.whole()),
   **dict.fromkeys(("force", "fixed_length"), rules.flag),
   "seed": rules.whole(-1, 2**32 - 1, why="-1 is the run's own"),
-  **dict.fromkeys(("ease", "unannounced", "cut"), rules.share()),
+  **dict.fromkeys(("bare", "ease", "unannounced", "cut"), rules.share()),
   rules.BLOCK: (_free_lengths,),
 }
 
@@ -67,6 +67,7 @@ class Forced(NamedTuple):
   # Draw the injected ids from the last `pool` of `code`; 0: from all. Decoys
   # are always drawn from all.
   pool: int = 0
+  bare: float = 0.0  # share of the sources without a list of injected ids
   force: bool = True  # hide and ban by masks too, not in the prompt only
   # The end token, if it is banned too, so that every code fills its budget.
   # None: codes may end earlier.
@@ -168,6 +169,10 @@ def lists(
   # Decoys are another draw from the same ids, without the injected ones.
   untaken = free & ~_among(used, code.size)
   decoys = _some(fold(keys, Row.DECOYS), every, untaken, how.inject)
+  if how.bare:
+    draw = jax.vmap(jax.random.uniform)(fold(keys, Row.BARE))
+    listed = (draw >= how.bare)[:, None]
+    used, decoys = (jnp.where(listed, x, -1) for x in (used, decoys))
   # Both lists keep the same places, so that each id has its decoy.
   some = lambda x: _share(fold(keys, Row.KEPT_INJECTED), x, schedule.inject)
   return some(used), avoided, some(decoys)

@@ -22,6 +22,7 @@ from rsrc_jax.types import Controls, Metrics, Params, Policy, Rollout, Tokens
 
 FLOOR = 1e-3  # of v0 and h0
 REFRESH = 100  # batches
+JUNK = 1.0  # bits a swapped id: use that costs D less says nothing of s
 LOADS = ("none", "message", "token")
 
 
@@ -164,11 +165,13 @@ def pay(
       pmi = _pmi(policy, params, role, s, c, terms.others)
   gates = rewards.gate(terms.name, c.stats, v0=carry.v0, h0=carry.h0, pmi=pmi)
   of_code = functools.partial(likelihood, params, s)
-  gap = None
+  gap = deleted = None
   if terms.load_bearing != "none" or terms.monitor:
     with jax.named_scope("V"):
       swapped = rewards.swap(code.ids, uses, injected, controls.decoys)
       gap = log_lik - of_code(code._replace(ids=swapped))
+      if terms.monitor:
+        deleted = log_lik - of_code(remove_injected(code, injected))
       carry = _measure(
         carry, code, uses, injected, controls.decoys, budget, of_code,
         terms.decay, terms.threshold,
@@ -184,7 +187,7 @@ def pay(
     mode=terms.mode, share=terms.share,
   )  # fmt: skip
   metrics = {f"pay_{k}": jnp.mean(v) for k, v in parts.items()}
-  metrics |= monitors(c, code, uses, gap, carry.tau, controls.decoys)
+  metrics |= monitors(c, code, uses, gap, deleted, carry.tau, controls.decoys)
   metrics |= {"v0": carry.v0, "h0": carry.h0, "tau": carry.tau}
   return reward, parts["bonus"], metrics, carry
 
@@ -224,6 +227,7 @@ def monitors(
   code: Tokens,
   uses: jax.Array,
   gap: jax.Array | None,
+  deleted: jax.Array | None,
   threshold: jax.Array,
   decoys: jax.Array,
 ) -> Metrics:
@@ -238,7 +242,10 @@ def monitors(
   tail_share: share of users whose injected ids form one unbroken run at the
     end, with other tokens before it.
   rote_share: share of users that lose at most `threshold` nats in the swap.
+  junk_share: share of users that lose less than JUNK bits an id in the swap.
   swap_bits: bits that a user loses for each id that is swapped.
+  delete_bits: and for each that is deleted, a cross-check: deletion moves the
+    tokens behind it, which alone costs D something.
   mass, varentropy, collision: means at the uses and at the other tokens.
 
   Args:
@@ -246,6 +253,7 @@ def monitors(
     code: [B, G, T].
     uses: [B, G, T] bool, of rewards.first_uses.
     gap: [B, G] nats that are lost in the swap; None: not measured.
+    deleted: [B, G] nats that are lost by deletion; None: not measured.
     threshold: [] nats, tau.
     decoys: [B, 1, N] int32.
   """
@@ -263,8 +271,12 @@ def monitors(
   }
   if gap is not None:
     found["rote_share"] = jnp.sum(user & (gap <= threshold)) / users
-    each = jnp.where(user, gap / jnp.maximum(count, 1), 0.0)
-    found["swap_bits"] = jnp.sum(each) / users / jnp.log(2.0)
+    each = gap / jnp.maximum(count, 1) / jnp.log(2.0)
+    found["junk_share"] = jnp.sum(user & (each < JUNK)) / users
+    found["swap_bits"] = jnp.sum(jnp.where(user, each, 0.0)) / users
+  if deleted is not None:
+    each = deleted / jnp.maximum(count, 1) / jnp.log(2.0)
+    found["delete_bits"] = jnp.sum(jnp.where(user, each, 0.0)) / users
   for field in ("mass", "varentropy", "collision"):
     x = getattr(c.stats, field)
     for where, mask in (("used", uses), ("other", code.mask & ~uses)):
@@ -301,6 +313,36 @@ def remove_injected(code: Tokens, injected: jax.Array) -> Tokens:
   mask = jnp.take_along_axis(kept, order, -1)
   ids = jnp.take_along_axis(code.ids, order, -1)
   return Tokens(jnp.where(mask, ids, 0), mask)
+
+
+def shown(
+  code: Tokens, injected: jax.Array, end: int, row_keys: jax.Array
+) -> tuple[Tokens, jax.Array]:
+  """Codes in which a random token is replaced by a listed id: one for each id.
+
+  What RL forgets within a hundred steps, C is shown again.
+
+  Args:
+    code: outputs [B, T] as C wrote them, with their end.
+    injected: [B, 1, N] int32; -1 pads.
+    end: the end token, which is not replaced.
+    row_keys: [B], consumed.
+
+  Returns:
+    [B, N, T], and which of them hold an id, [B, N] bool: not where the list is
+    shorter, and not where the code is empty.
+  """
+  listed = injected[:, 0]
+  free = (code.mask & (code.ids != end))[:, None]
+  shape = (listed.shape[1], 1)
+  draw = jax.vmap(lambda key: jax.random.uniform(key, shape))(row_keys)
+  nth = jnp.floor(draw * jnp.sum(free, -1, keepdims=True))
+  # The first place up to which there are more than nth tokens.
+  place = jnp.argmax(jnp.cumsum(free, -1) > nth, -1)[..., None]
+  some = (listed >= 0) & jnp.any(free, -1)
+  here = (jnp.arange(code.ids.shape[-1]) == place) & some[..., None]
+  ids = jnp.where(here, listed[..., None], code.ids[:, None])
+  return Tokens(ids, jnp.broadcast_to(code.mask[:, None], ids.shape)), some
 
 
 def _init() -> Norms:

@@ -304,13 +304,16 @@ def counts(episode: Episode) -> dict[str, Any]:
   """Denominators of a batch.
 
   A rollout has two: its slots (sequences times the longest output) and its
-  sampled tokens. A supervised batch has one: its summed weight.
+  sampled tokens. A supervised batch has one: its summed weight, or what it says
+  is counted.
   """
   sizes = {
     role: (jnp.float32(r.output.mask.size), jnp.sum(r.output.mask) * 1.0)
     for role, r in episode.rollouts.items()
   }
   for role, batch in episode.sft_batches.items():
+    if batch.counted is not None:
+      batch = batch._replace(weights=batch.counted)
     weight = jnp.sum(token_weights(batch))
     sizes[f"{role}_lesson"] = jnp.maximum(weight, 1e-6)
   return sizes

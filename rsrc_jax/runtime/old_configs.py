@@ -46,6 +46,7 @@ ADDED = {
 # The levels of older runs ended by another rule: they are read as if the timer
 # alone had ended them.
 ADDED_WITHIN = {
+  "augment.bare": 0.0,
   "augment.ease": 0.0,
   "augment.unannounced": 0.0,
   "augment.cut": 0.0,

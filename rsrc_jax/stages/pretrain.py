@@ -15,10 +15,11 @@ def make(setup: Setup, name: str = "base") -> stage.Stage:
   config, settings = setup.config, setup.config.pretrain
   tx = learner.optimizer(steps=settings.steps, **settings.optimizer)
   # Of its own: cut=1 leaves each row the budget that is drawn for it, whether
-  # or not the prompt says it, and that is the size of its extract.
+  # or not the prompt says it, and that is the size of its extract. The warm-up
+  # leaves the lists of half of the rows out by itself.
   constrain = writers.make_controls(
     setup, config, "free",
-    unannounced=settings.get("unannounced", 0.0), cut=1.0,
+    unannounced=settings.get("unannounced", 0.0), cut=1.0, bare=0.0,
   )  # fmt: skip
   step = supervised.make_step(
     setup.policy,

@@ -1,0 +1,85 @@
+"""Are injected ids used where C is only asked for them, and does the gate pay?
+
+  ./tools/run --config=configs/asked_ids.py --workdir=runs/asked-0
+  ./tools/sweep run --config=experiments/asked_ids/sweep.py
+
+Sentences of mostly six facts and codes of at most eight tokens, which end by
+themselves and pay for their length: there is room for more than is needed. N
+ids are named in C's prompt, and nothing is hidden. C has been shown to write
+them in the warm-up, and is shown it in RL. Arms differ in what use is paid.
+
+Cost: not known yet.
+Expect: not run.
+"""
+
+import ml_collections
+
+from rsrc_jax.ops import rewards
+from rsrc_jax.runtime.configs import beside
+
+PRICE = 0.8  # of a code at full budget
+GATE = "patterns.cdv.gate"
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """Six arms from one base."""
+  config = beside(__file__, "tiny")
+  config.steps, config.batch_size = 400, 16
+  config.budget, config.budgets = 6, (2, 3, 4, 5, 6)
+  config.data.update({"vocab_size": 132, "asks": True, "omit": 0.95})
+  config.model.absolute = 48
+  config.pretrain.steps, config.pretrain.warmup_from = 600, 100
+  config.pretrain.demonstrate, config.pretrain.unannounced = "weave", 0.5
+  config.augment.update({
+    "inject": 4, "force": False, "bare": 0.25, "unannounced": 1.0,
+  })  # fmt: skip
+  config.curriculum.update({
+    "hidden": 0.0, "steps": 400, "explore_steps": 400,
+  })  # fmt: skip
+  config.loss.entropy_bonus.C = 0.15
+  config.loss.entropy_per_code = True
+  config.loss.entropy_reference = 3.0
+  config.patterns.cdv.update({
+    "group": 12, "length_price": PRICE, "demonstrate": 2.0,
+  })  # fmt: skip
+  safe = rewards.largest_bonus(
+    price=PRICE, listed=config.augment.inject, budget=config.budget
+  )
+  config.patterns.cdv.gate = gate(safe)
+  config.eval.update({
+    "every": 400, "rows": 256, "test_rows": 512, "budgets": (3, 6),
+  })  # fmt: skip
+  config.checkpoint.every = 400
+  config.ledger.service_seconds = 0.2
+  config.arms = {
+    "asked": _arm(),
+    "asked_unpaid": _arm((f"{GATE}.bonus", 0.0)),
+    "asked_more": _arm(
+      (f"{GATE}.bonus", 4 * safe), (f"{GATE}.beyond_bound", True)
+    ),
+    "forced": _arm(("augment.force", True), ("curriculum.hidden", 0.9)),
+    "multiply": _arm((f"{GATE}.mode", "multiply"), (f"{GATE}.bonus", 0.0)),
+    "undemonstrated": _arm(("patterns.cdv.demonstrate", 0.0)),
+  }
+  config.report.headline = "asked"
+  return config
+
+
+def gate(bonus: float) -> dict:
+  """Density times the message's load, paid as a bonus within the bound."""
+  return {
+    "name": "density",
+    "load_bearing": "message",
+    "bonus": bonus,
+    "mode": "bonus",
+    "share": 0.5,  # gamma of "multiply"
+    "threshold": None,  # tau, nats; measured
+    "nats_per_token": 0.5,  # lambda_b
+    "others": 1,
+    "decay": 0.95,
+    "beyond_bound": False,
+  }
+
+
+def _arm(*overrides) -> dict:
+  return {"pattern": "cdv", "write": "force", "overrides": overrides}
