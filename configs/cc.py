@@ -17,7 +17,7 @@ from rsrc_jax.runtime.configs import beside
 
 def get_config() -> ml_collections.ConfigDict:
   """C -> D -> V first; then memories, one where nothing is in common."""
-  config = beside(__file__, "tiny", "plain")
+  config = beside(__file__, "tiny")
   config.budget, config.eval.budgets = 2, (1, 2)
   config.model.absolute = 64  # the history of a round is the longest prompt
   config.eval.test_rows = 1_024

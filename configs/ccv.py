@@ -19,7 +19,7 @@ from rsrc_jax.runtime.configs import beside
 
 def get_config() -> ml_collections.ConfigDict:
   """The early policy, and three ways to go on from it."""
-  config = beside(__file__, "tiny", "plain")
+  config = beside(__file__, "tiny")
   config.budget = 6
   config.steps = 400
   config.eval.budgets = (2, 4, 6)

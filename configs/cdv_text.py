@@ -25,7 +25,7 @@ def get_config() -> ml_collections.ConfigDict:
   Nothing here was picked to favour an arm: what differs from configs/tiny.py is
   what the longer texts and the larger vocabulary ask for.
   """
-  config = beside(__file__, "tiny", "plain")
+  config = beside(__file__, "tiny")
   config.steps = 600
   config.batch_size = 16
   config.budget = 4

@@ -18,7 +18,7 @@ from rsrc_jax.runtime.configs import beside
 
 def get_config() -> ml_collections.ConfigDict:
   """C -> D -> V first, then questions; questions alone; both in English."""
-  config = beside(__file__, "tiny", "plain")
+  config = beside(__file__, "tiny")
   config.data.asks = True  # codes leave the words of questions alone
   config.data.omit = 0.25
   config.steps = 600

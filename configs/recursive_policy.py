@@ -20,7 +20,7 @@ from rsrc_jax.runtime.configs import beside
 
 def get_config() -> ml_collections.ConfigDict:
   """One block, four loops; experiments/policy_recursion has the rest."""
-  config = beside(__file__, "tiny", "plain")
+  config = beside(__file__, "tiny")
   config.model.depth, config.model.loops = 1, 4
   config.model.reinject = False
   config.only = "code"

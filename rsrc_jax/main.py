@@ -34,7 +34,7 @@ KEEP_MEMORY = ("rsrc_jax.recursive.loop",)
 # Without a default here, which would be read, and could fail, at the import.
 CONFIG = config_flags.DEFINE_config_file(
   "config", None,
-  "Experiment to run: a path, or the name of a shipped config; default: tiny.",
+  "Experiment to run: a path, or a shipped config's name; default: default.",
 )  # fmt: skip
 WORKDIR = flags.DEFINE_string(
   "workdir", None, "Run directory; default: runs/<config>-seed<seed>."
@@ -165,7 +165,7 @@ def cli() -> None:
     runpy.run_module(COMMANDS[word], run_name="__main__", alter_sys=True)
     return
   try:
-    line = [sys.argv[0], *configs.resolved(sys.argv[1:], default="tiny")]
+    line = [sys.argv[0], *configs.resolved(sys.argv[1:], default="default")]
   except ValueError as error:
     sys.exit(lines(f"error: {error}"))
   app.run(main, argv=line, flags_parser=parse)

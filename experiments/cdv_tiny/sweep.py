@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def get_config() -> ml_collections.ConfigDict:
-  config = load(ROOT / "configs" / "tiny.py", "plain")
+  config = load(ROOT / "configs" / "tiny.py")
   config.patterns.cdv.imitate = False  # cdv's default, named to be overridden
   return config
 

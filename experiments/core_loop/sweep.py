@@ -30,7 +30,7 @@ BY_LIKELIHOOD = (("patterns.cdv.taught", 0), ("loss.weights.D", 0.0))
 
 def get_config() -> ml_collections.ConfigDict:
   """The arms of points D (who teaches D), entropy and relaxation."""
-  config = load(ROOT / "configs" / "tiny.py")
+  config = load(ROOT / "configs" / "default.py")
   code = config.arms.code.to_dict()
   own = code["overrides"]
   arm = lambda *changes: code | {"overrides": (*own, *changes)}

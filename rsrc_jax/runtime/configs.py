@@ -27,22 +27,14 @@ def module(path: str | Path) -> ModuleType:
   return found
 
 
-def load(
-  path: str | Path, function: str = "get_config"
-) -> ml_collections.ConfigDict:
-  """What the file's get_config() returns. Fields can be added to its blocks.
-
-  function: another one of the file, such as a simpler config.
-  """
-  found = getattr(module(path), function)()
-  return ml_collections.ConfigDict(found.to_dict())
+def load(path: str | Path) -> ml_collections.ConfigDict:
+  """What the file's get_config() returns. Fields can be added to its blocks."""
+  return ml_collections.ConfigDict(module(path).get_config().to_dict())
 
 
-def beside(
-  file: str, name: str, function: str = "get_config"
-) -> ml_collections.ConfigDict:
+def beside(file: str, name: str) -> ml_collections.ConfigDict:
   """The config NAME.py in the folder of `file`, which starts from it."""
-  return load(Path(file).with_name(f"{name}.py"), function)
+  return load(Path(file).with_name(f"{name}.py"))
 
 
 def load_config(
