@@ -69,14 +69,27 @@ def pairs(arms, arm: str) -> list[tuple[str, Any]]:
 def hearing(settings: dict[str, Any], arms: list[str]) -> list[str]:
   """Those of some arms whose V weighs the reader. settings: plain dicts.
 
-  Codes of a rule have no V.
+  Codes of a rule have no V. Overrides that can't be are passed over: whoever
+  runs the arm says so.
   """
   return [
     arm
     for arm in arms
     if settings["arms"][arm].get("pattern") != "extract"
-    and (applied(settings, arm).get("verifier") or {}).get("reader", 0) > 0
+    and _reader_weight(settings, arm) > 0
   ]
+
+
+def _reader_weight(settings: dict[str, Any], arm: str) -> float:
+  weight = (settings.get("verifier") or {}).get("reader", 0)
+  try:
+    own = dict(pairs(settings["arms"], arm))
+  except ValueError:
+    return weight
+  own = own.get(
+    "verifier.reader", own.get("verifier", {}).get("reader", weight)
+  )
+  return own if isinstance(own, int | float) else weight
 
 
 def running(only: str, arms) -> list[str]:

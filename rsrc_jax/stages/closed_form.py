@@ -27,7 +27,7 @@ def step_flops(setup: Setup, name: str) -> float | None:
   if config.model_name != "transformer":
     return None
   asked = config.budgets or config.augment.inject or config.augment.ban
-  if name != "reader" and (asked or config.verifier.reader > 0):
+  if name != "reader" and asked:
     return None
   longest = setup.corpus.train.ids.shape[1]
   roles, read = setup.roles, _read(setup)
@@ -38,8 +38,6 @@ def step_flops(setup: Setup, name: str) -> float | None:
   if name == "reader":
     return 3 * read(config.reader.batch_size, longest + 2, S)
   if name == "base":
-    if config.verifier.reader > 0:
-      return None
     B = config.pretrain.batch_size
     # The targets of text, D and C, and the scores of the extract.
     trained = read(B, prompt["text"], S) + read(B, prompt["D"], S)

@@ -26,6 +26,7 @@ SIBLINGS = (
   (keys.DBatch,),
   (keys.QuestionDraw,),
   (keys.Reader,),
+  (keys.Judged,),
   (keys.Entering,),
   (keys.Examined,),
 )

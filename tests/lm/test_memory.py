@@ -9,7 +9,7 @@ from helpers import tiny
 from rsrc_jax.data import tokenizer
 from rsrc_jax.lm import memory, tokens
 from rsrc_jax.lm.roles import joined
-from rsrc_jax.types import Tokens
+from rsrc_jax.types import Judged, Tokens
 
 SEPARATOR, END, D = tokenizer.SEPARATOR, tokenizer.END, tokenizer.D
 CC = joined(tiny.ROLES["C"], tiny.ROLES["text"], "CC")
@@ -104,7 +104,8 @@ def fakes(monkeypatch):
     assert read(tokens.at(cc, 1)) == [[]] * 6
     assert constraints.tolist() == [0, 0, 0, 1, 1, 1]
     assert len(s.ids) == len(row_keys) == 6
-    return of(WORTH, s), "C's rollout"
+    found = Judged({"verifier": of(WORTH, s)}, None, None, None, None)
+    return found, "C's rollout"
 
   monkeypatch.setattr(memory, "value", value)
   monkeypatch.setattr(
@@ -126,7 +127,7 @@ def test_each_rule_takes_the_source_that_it_names(rule, monkeypatch):
   pool = tokens.reshape(made([[i] for i in WORTH], 2), 2, 3)
   found, sampled = choose(rule, pool)
   assert read(found) == [[x] for x in TAKEN[rule]]
-  assert sampled == (("C's rollout",) if rule == "misled" else ())
+  assert [c for _, c in sampled] == ["C's rollout"] * (rule == "misled")
 
 
 def test_of_one_source_nothing_is_computed(monkeypatch):

@@ -46,12 +46,12 @@ OWN = SourceInfo(unknown=7, answer_tokens=3)
 PATTERNS = {
   "cdv": (lambda: cdv.make(CONTEXT, **CDV), {"C", "D"}),
   "ccv": (
-    lambda: ccv.make(CONTEXT, **CCV), {"C", "D", "C#2", "C#3", "reference"},
+    lambda: ccv.make(CONTEXT, **CCV), {"C", "D", "C#2", "C#3", "D#2", "reference"},
   ),
-  "cc": (lambda: cc.make(CONTEXT, **CC), {"C", "D", "C#2", "C#3"}),
+  "cc": (lambda: cc.make(CONTEXT, **CC), {"C", "D", "C#2", "C#3", "D#2"}),
   "misled": (
     lambda: cc.make(CONTEXT, **CC, choose="misled"),
-    {"C", "D", "C#2", "C#3", "C#4"},
+    {"C", "D", "C#2", "C#3", "C#4", "D#2", "D#3"},
   ),
   "qa": (lambda: qa.make(CONTEXT, **QA), {"C", "D"}),
   "probes": (

@@ -61,5 +61,6 @@ def test_paper_and_program_agree(tiny_runs, tmp_path, name, changes):
 
 
 def test_what_is_not_known_on_paper_is_none(tmp_path):
-  setup = make_setup(shrunk(**{"verifier.reader": 1.0}), tmp_path)
+  asked = {"data.asks": True, "augment.ban": 1}
+  setup = make_setup(shrunk(**asked), tmp_path)
   assert closed_form.step_flops(setup, "base") is None

@@ -24,6 +24,7 @@ OTHER = {
   "loss.lesson_weights.C": 0.6, "loss.lesson_weights.D": 0.8,
   "loss.entropy_bonus.C": 0.1, "shaping.gain": 0.5, "verifier.edit": 0.7,
   "patterns.cdv.length_price": 0.3, "patterns.cdv.dropout": 0.4,
+  "patterns.cdv.temperature": 0.7,
   "patterns.cdv.gate.bonus": 0.3, "patterns.cdv.gate.share": 0.2,
   "patterns.cdv.gate.threshold": 0.3, "patterns.cdv.gate.decay": 0.5,
   "patterns.cdv.gate.nats_per_token": 1.0, "curriculum.hidden": 0.4,
