@@ -46,7 +46,8 @@ OWN = SourceInfo(unknown=7, answer_tokens=3)
 PATTERNS = {
   "cdv": (lambda: cdv.make(CONTEXT, **CDV), {"C", "D"}),
   "ccv": (
-    lambda: ccv.make(CONTEXT, **CCV), {"C", "D", "C#2", "C#3", "D#2", "reference"},
+    lambda: ccv.make(CONTEXT, **CCV),
+    {"C", "D", "C#2", "C#3", "D#2", "reference"},
   ),
   "cc": (lambda: cc.make(CONTEXT, **CC), {"C", "D", "C#2", "C#3", "D#2"}),
   "misled": (
