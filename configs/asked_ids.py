@@ -9,7 +9,7 @@ ids are named in C's prompt, and nothing is hidden. C has been shown to write
 them in the warm-up, and is shown it in RL. Arms differ in what use is paid.
 
 Cost: not known yet.
-Expect: not run.
+Expect: not known, since it was not run.
 """
 
 import ml_collections

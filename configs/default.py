@@ -1,7 +1,7 @@
 """C -> D -> V on facts: codes of three tokens, of free length, of all lengths.
 
   ./tools/run                                  (this config is the default)
-  ./tools/run --config.seed=1 --workdir=runs/default-1
+  ./tools/run --config=configs/default.py --config.seed=1 --workdir=runs/1
 
 Cost: not timed yet.
 Expect: not known yet.
