@@ -437,6 +437,21 @@ def test_a_share_of_those_is_cut_all_the_same(cut):
   assert abs(short - cut * 2 / 3) < bound  # a third of the draws is 5
 
 
+def test_a_share_of_the_sources_has_no_list():
+  whole, found = ask(**ASKED), ask(**ASKED, bare=0.3)
+  lists = found.constraints.injected
+  bare = (lists == -1).all((1, 2))
+  assert abs(bare.mean() - 0.3) < 4 * math.sqrt(0.21 / ROWS)
+  # Its decoys go too, and what is avoided stays; the other rows are as before.
+  np.testing.assert_array_equal((found.decoys == -1).all((1, 2)), bare)
+  for name in ("injected", "avoided"):
+    a, b = (getattr(x.constraints, name) for x in (whole, found))
+    np.testing.assert_array_equal(a[~bare], b[~bare])
+  np.testing.assert_array_equal(
+    whole.constraints.avoided, found.constraints.avoided
+  )
+
+
 def test_without_budgets_there_is_nothing_to_announce():
   found = ask(unannounced=0.5)
   assert found.priced is found.constraints.announced is None
