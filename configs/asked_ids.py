@@ -32,6 +32,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.pretrain.demonstrate, config.pretrain.unannounced = "weave", 0.5
   config.augment.update({
     "inject": 4, "force": False, "bare": 0.25, "unannounced": 1.0,
+    "withheld": 16,
   })  # fmt: skip
   config.curriculum.update({
     "hidden": 0.0, "steps": 400, "explore_steps": 400,
@@ -49,6 +50,10 @@ def get_config() -> ml_collections.ConfigDict:
   config.eval.update({
     "every": 400, "rows": 256, "test_rows": 512, "budgets": (3, 6),
   })  # fmt: skip
+  config.evals = {
+    "use": {"type": "asked_use"},
+    "fresh": {"type": "fresh_ids", "allowed": 12, "rows": 256},
+  }
   config.checkpoint.every = 400
   config.ledger.service_seconds = 0.2
   config.arms = {

@@ -119,6 +119,7 @@ def _learning(config: ml_collections.ConfigDict) -> None:
     "ban": 0,  # M: tokens of each source that its codes should not use
     "pool": 0,  # draw the N from the last so many ids; 0: from all
     "bare": 0.0,  # share of the sources that have no such list
+    "withheld": 0,  # ids that training never writes, for config.evals
     "force": True,  # by masks; False: C is only asked
     "fixed_length": False,  # codes fill their budget, without an end token
     "seed": -1,  # of the draws; -1: the run's

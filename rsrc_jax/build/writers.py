@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rsrc_jax import types
 from rsrc_jax.build.setup import Setup
@@ -166,11 +167,24 @@ def make_controls(
     "words": _words(vocab, mode),
     **{x: settings[x] for x in ("inject", "ban", "pool", "force")},
     **{x: settings.get(x, 0.0) for x in ("bare", "ease", "unannounced", "cut")},
+    "withheld": withheld(setup, config),
     "end": _end(vocab, config),
     "budgets": tuple(config.budgets),
     "longest": config.budget,
   }
   return constraints.make(mode, vocab.code, **given | changes)
+
+
+def withheld(setup: Setup, config) -> np.ndarray | None:
+  """config.augment.withheld: ids that training never writes. -> [V] bool
+
+  None where there are none. They are drawn by config.augment.seed, or by the
+  run's.
+  """
+  augment = config.augment
+  seed = augment.seed if augment.seed >= 0 else config.seed
+  count = augment.get("withheld", 0)
+  return constraints.withhold(setup.corpus.vocab.code, count, seed)
 
 
 def announced_at_evaluation(config) -> bool:

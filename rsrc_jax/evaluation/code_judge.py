@@ -178,6 +178,32 @@ def judge_split(
   return {"bits_conveyed": bits, **means}, table
 
 
+def whole_batches(
+  split: Tokens, rows: int, batch_size: int
+) -> list[tuple[int, int, int]]:
+  """(start, size, how many of them count) of batches of one shape.
+
+  They cover the first `rows` of a split; the last one wraps around.
+  """
+  rows = min(rows, len(split.ids))
+  size = min(batch_size, rows)
+  return [(x, size, min(size, rows - x)) for x in range(0, rows, size)]
+
+
+def mean_scores(
+  score: Callable[[Batch], dict[str, jax.Array]],
+  split: Tokens,
+  batches: list[tuple[int, int, int]],
+) -> dict[str, float]:
+  """Means over rows of score(batch), [B] each. batches: of whole_batches."""
+  found = []
+  for start, size, counted in batches:
+    scores = processes.fetch(score(sources.batch(split, start, size)))
+    found.append({name: x[:counted] for name, x in scores.items()})
+  table = jax.tree.map(lambda *x: np.concatenate(x), *found)
+  return {k: float(np.mean(v, dtype=np.float64)) for k, v in table.items()}
+
+
 def no_code(batch: Batch, code: Tokens) -> Tokens:
   """Control: D reads an empty code."""
   del batch

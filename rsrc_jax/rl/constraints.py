@@ -22,6 +22,7 @@ from rsrc_jax.rl import curriculum
 from rsrc_jax.rl.curriculum import Schedule
 from rsrc_jax.types import Batch, Constraints, Controls
 
+_WITHHELD = 5  # tells this draw from others by the same seed
 MODES = ("free", "force", "source", "words")
 
 
@@ -44,7 +45,7 @@ def _free_lengths(settings, run):
 
 # Those of config.augment: see Forced; fixed_length bans the end.
 RULES = {
-  **dict.fromkeys(("inject", "ban", "pool"), rules.whole()),
+  **dict.fromkeys(("inject", "ban", "pool", "withheld"), rules.whole()),
   **dict.fromkeys(("force", "fixed_length"), rules.flag),
   "seed": rules.whole(-1, 2**32 - 1, why="-1 is the run's own"),
   **dict.fromkeys(("bare", "ease", "unannounced", "cut"), rules.share()),
@@ -68,6 +69,9 @@ class Forced(NamedTuple):
   # are always drawn from all.
   pool: int = 0
   bare: float = 0.0  # share of the sources without a list of injected ids
+  # [V] bool, ids of `code` that no code may use, and that are neither injected
+  # nor decoys: kept for evaluation. None: there are none.
+  withheld: np.ndarray | None = None
   force: bool = True  # hide and ban by masks too, not in the prompt only
   # The end token, if it is banned too, so that every code fills its budget.
   # None: codes may end earlier.
@@ -106,6 +110,9 @@ def make(
     ValueError: an unknown mode, or more injected ids than there are.
   """
   how = Forced(mode, code, **settings)
+  if how.withheld is not None:
+    code = code & ~how.withheld
+    how = how._replace(code=code)
   if mode not in MODES:
     raise ValueError(f"config.arms: write={mode!r} is none of {sorted(MODES)}.")
   drawable = _pool(code, how.pool)
@@ -191,9 +198,9 @@ def allowed(
   used [B, N]: the injected ids. budget: [B, 1] int32, by which less is hidden
   from longer codes. -> broadcastable to [B, g, V]
   """
-  if how.mode == "free":
-    return jnp.int32(-1)
   ids = _code_ids(how)
+  if how.mode == "free":
+    return jnp.int32(-1) if how.withheld is None else ids
   if how.mode == "words":
     words = how.code if how.words is None else how.code & how.words
     return jnp.where(jnp.asarray(words), ids, -1)
@@ -207,6 +214,9 @@ def allowed(
   shown = jax.vmap(draw)(keys) >= hidden
   if how.inject:
     shown |= _among(used, how.code.size)[:, None]
+  if how.withheld is not None:  # an empty list would allow what is withheld
+    some = jnp.any(shown & jnp.asarray(how.code), -1, keepdims=True)
+    shown |= ~some
   return jnp.where(shown, ids, -1)
 
 
@@ -256,6 +266,26 @@ def limit_lengths(
   announced = ~chance(Row.UNANNOUNCED, how.unannounced)
   kept = announced | chance(Row.CUT, how.cut)
   return jnp.where(kept, drawn, max(how.budgets)), announced
+
+
+def withhold(code: np.ndarray, count: int, seed: int) -> np.ndarray | None:
+  """Draws `count` ids of `code` [V] that training never writes. -> [V] bool
+
+  None where count is 0.
+
+  Raises:
+    ValueError: fewer than two ids would be left.
+  """
+  if not count:
+    return None
+  ids = np.flatnonzero(code)
+  if not 0 <= count <= len(ids) - 2:
+    raise ValueError(
+      f"config.augment.withheld={count}: the vocabulary has {len(ids)} ids of "
+      f"codes; withhold 0 to {max(len(ids) - 2, 0)} of them."
+    )
+  drawn = np.random.default_rng((seed, _WITHHELD)).permutation(ids)[:count]
+  return np.isin(np.arange(code.size), drawn)
 
 
 def draw_budget(

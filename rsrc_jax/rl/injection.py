@@ -320,7 +320,8 @@ def shown(
 ) -> tuple[Tokens, jax.Array]:
   """Codes in which a random token is replaced by a listed id: one for each id.
 
-  What RL forgets within a hundred steps, C is shown again.
+  What RL forgets within a hundred steps, C is shown again. The token is the
+  same for all ids of a row, so that they can be told by what they say.
 
   Args:
     code: outputs [B, T] as C wrote them, with their end.
@@ -334,8 +335,7 @@ def shown(
   """
   listed = injected[:, 0]
   free = (code.mask & (code.ids != end))[:, None]
-  shape = (listed.shape[1], 1)
-  draw = jax.vmap(lambda key: jax.random.uniform(key, shape))(row_keys)
+  draw = jax.vmap(lambda key: jax.random.uniform(key, (1, 1)))(row_keys)
   nth = jnp.floor(draw * jnp.sum(free, -1, keepdims=True))
   # The first place up to which there are more than nth tokens.
   place = jnp.argmax(jnp.cumsum(free, -1) > nth, -1)[..., None]

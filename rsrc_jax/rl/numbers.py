@@ -22,8 +22,9 @@ ZEROS = ("kl", "verifier.", "shaping.", *(f"loss.{name}." for name in WEIGHTS))
 # What a step does not depend on: it is in the controls, or read elsewhere.
 OUTSIDE = (
   "arms.", "augment.bare", "augment.cut", "augment.ease", "augment.force",
-  "augment.pool", "augment.seed", "checkpoint.", "curriculum.", "eval.",
-  "evals.", "ledger.", "log_every", "only", "pretrain.", "reader.", "report.",
+  "augment.pool", "augment.seed", "augment.withheld", "checkpoint.",
+  "curriculum.", "eval.", "evals.", "ledger.", "log_every", "only", "pretrain.",
+  "reader.", "report.",
 )  # fmt: skip
 # Of these it depends on whether they are there: what is drawn by them is in the
 # controls.

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from rsrc_jax import rules
@@ -58,6 +59,7 @@ class Warmup(NamedTuple):
   # DEMONSTRATIONS. D's targets do not depend on it.
   demonstrate: str = ""
   ends: bool = True  # codes may end before their budget
+  withheld: np.ndarray | None = None  # [V] bool: ids that no extract may have
 
 
 def make_step(
@@ -137,6 +139,8 @@ def sft_batches(
   size = None if budget is None else budget[:, 0]
   # C is not trained on tokens that it may never write (byte pieces).
   support = jnp.asarray(roles["C"].support)
+  if how.withheld is not None:
+    support &= ~jnp.asarray(how.withheld)
   allowed = s._replace(mask=s.mask & support[s.ids])
   code = extracts.keep(allowed, score, how.budget, size)
   target = with_injected(how.demonstrate, code, constraints, k_woven, batch.row)

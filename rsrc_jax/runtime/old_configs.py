@@ -47,6 +47,7 @@ ADDED = {
 # alone had ended them.
 ADDED_WITHIN = {
   "augment.bare": 0.0,
+  "augment.withheld": 0,
   "augment.ease": 0.0,
   "augment.unannounced": 0.0,
   "augment.cut": 0.0,

@@ -32,6 +32,7 @@ def make(setup: Setup, name: str = "base") -> stage.Stage:
     empty=settings.empty,
     demonstrate=settings.demonstrate,
     ends=not config.augment.fixed_length,
+    withheld=writers.withheld(setup, config),
   )
 
   def begin(params: Params, seed: jax.Array) -> TrainState:

@@ -484,6 +484,115 @@ def test_imitation_shows_c_its_best_code():
   np.testing.assert_array_equal(lesson.prompt.mask, c.prompt.mask)
 
 
+SHOWN = make(imitate=False, demonstrate=0.5)
+STRANGERS = (20, 21)  # no source has them
+
+
+def asked(batch, left, bare=()):
+  """Each row has both STRANGERS on its list, but for the bare ones."""
+  listed = np.tile(np.int32(STRANGERS), (B, 1, 1))
+  listed[list(bare)] = -1
+  controls = given(batch)
+  limits = controls.constraints._replace(injected=jnp.asarray(listed))
+  return controls._replace(
+    constraints=limits, bonus=jnp.float32(left), decoys=listed
+  )
+
+
+def demonstrated(left=1.0, bare=(), params=None):
+  """-> batch, episode of a SHOWN step."""
+  found = batch()
+  episode, _ = program(SHOWN)(
+    params or UNSURE, FROZEN, (), found, jax.random.key(0),
+    asked(found, left, bare),
+  )  # fmt: skip
+  return found, jax.device_get(episode)
+
+
+def test_demonstrations_put_an_id_where_d_reads_it_best():
+  found, episode = demonstrated()
+  lesson, c = episode.sft_batches["C"], codes(episode)
+  known = table(episode, found, likelihood)
+  np.testing.assert_array_equal(
+    lesson.prompt.ids, episode.rollouts["C"].prompt.ids
+  )
+  for i, s in enumerate(found.source.ids.tolist()):
+    target = lesson.target.ids[i, 0][lesson.target.mask[i, 0]].tolist()
+    shown = [x for x in target if x != END]
+    # A code that D reads best of its group, with one token replaced.
+    best = [code for code, x in zip(c[i], known[i], strict=True)
+            if np.isclose(x, known[i].max())]  # fmt: skip
+    places = [
+      [t for t, (a, b) in enumerate(zip(code, shown, strict=True)) if a != b]
+      for code in best
+      if len(code) == len(shown)
+    ]
+    places = [p for p in places if len(p) == 1]
+    assert any(shown[p[0]] in STRANGERS for p in places)
+  # C's and D's: D also keeps its own two lessons a source, uncut.
+  D = episode.sft_batches["D"]
+  assert D.weights.shape == (3 * B, 1)
+  np.testing.assert_array_equal(D.weights[: 2 * B], 1.0)
+  np.testing.assert_array_equal(D.weights[2 * B :], 0.5)
+  read = lesson_codes(D)[2 * B :]
+  for i in range(B):
+    target = lesson.target.ids[i, 0][lesson.target.mask[i, 0]].tolist()
+    assert read[i] == [x for x in target if x != END]
+    assert D.target.ids[2 * B + i].tolist() == [[*found.source.ids[i], END]]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_of_the_n_the_one_is_shown_that_d_reads_best(place):
+  """s is one word six times, which is on the list at either place."""
+  found = batch(words=1)
+  word = found.source.ids[:, :1]
+  listed = np.full((B, 1, 2), STRANGERS[0], np.int32)
+  listed[:, :, place] = word
+  controls = asked(found, 1.0)
+  limits = controls.constraints._replace(injected=jnp.asarray(listed))
+  episode, _ = program(SHOWN)(
+    decided(CERTAIN, ODDS), FROZEN, (), found, jax.random.key(0),
+    controls._replace(constraints=limits),
+  )  # fmt: skip
+  target = episode.sft_batches["C"].target
+  kept = np.asarray(target.mask[:, 0] & (target.ids[:, 0] != END))
+  assert kept.any(-1).all()
+  assert (np.where(kept, target.ids[:, 0], word) == word).all()
+
+
+def test_demonstrations_fall_with_the_bonus_and_pass_over_bare_rows():
+  whole = demonstrated()[1].sft_batches
+  half = demonstrated(left=0.5, bare=(1, 3))[1].sft_batches
+  listed = np.ones((B, 1))
+  listed[[1, 3]] = 0
+  for found, left, some in ((whole, 1.0, 1.0), (half, 0.5, listed)):
+    want = np.broadcast_to(0.5 * left * some, (B, 1))
+    np.testing.assert_allclose(found["C"].weights, want)
+    np.testing.assert_allclose(found["D"].weights[2 * B :], want)
+  # The mean is over the rows that are shown, so that the weight is one.
+  for found, rows in ((whole, B), (half, B - 2)):
+    mask = found["C"].target.mask[:, 0]
+    size = learner.counts(learner.Episode({}, {}, {"C": found["C"]}, {}))[
+      "C_lesson"
+    ]
+    some = np.ones(B, bool) if rows == B else listed[:, 0] > 0
+    assert size == mask[some].sum()
+  none = demonstrated(left=0.0)[1].sft_batches
+  assert not none["C"].weights.any() and not none["D"].weights[2 * B :].any()
+
+
+@pytest.mark.parametrize(
+  "changes, message",
+  [
+    ({"demonstrate": -0.1}, "demonstrate=-0.1"),
+    ({"demonstrate": 1.0, "imitate": True}, "imitate=True"),
+  ],
+)
+def test_demonstrations_that_cannot_be_are_refused(changes, message):
+  with pytest.raises(ValueError, match=message):
+    make(**{"imitate": False, **changes})
+
+
 def test_longer_codes_of_equal_fidelity_are_worth_less():
   """s is one word six times: a code of one, two or three such words says it."""
   found = batch(words=1)

@@ -437,6 +437,47 @@ def test_a_share_of_those_is_cut_all_the_same(cut):
   assert abs(short - cut * 2 / 3) < bound  # a third of the draws is 5
 
 
+@pytest.mark.parametrize("mode", ["free", "force", "source", "words"])
+def test_what_is_withheld_is_never_written(mode):
+  """Nor injected, nor a decoy; not even where a draw hides all the rest."""
+  kept = constraints.withhold(CODE, 20, seed=3)
+  assert kept.sum() == 20 and not (kept & ~CODE).any()
+  np.testing.assert_array_equal(kept, constraints.withhold(CODE, 20, seed=3))
+  assert (kept != constraints.withhold(CODE, 20, seed=4)).any()
+  run = jax.jit(constraints.make(mode, CODE, inject=4, withheld=kept))
+  for hidden in (0.0, 0.999):
+    found = run(jax.random.key(0), EVERYONE, tiny.schedule(hidden=hidden))
+    limits = found.constraints
+    drawn = np.concatenate([limits.injected, found.decoys], -1)
+    assert not kept[drawn[drawn >= 0]].any() and (drawn >= 0).any()
+    assert not np.asarray(masks(limits))[..., kept].any()
+  # What bare rows may write, where nothing is listed and all is hidden.
+  run = jax.jit(constraints.make(mode, CODE, withheld=kept))
+  limits = run(jax.random.key(0), EVERYONE, tiny.schedule(hidden=0.999))
+  assert not np.asarray(masks(limits.constraints))[..., kept].any()
+
+
+def test_withholding_nothing_or_too_much():
+  assert constraints.withhold(CODE, 0, seed=0) is None
+  with pytest.raises(ValueError, match="withheld=51: .* 0 to 50"):
+    constraints.withhold(CODE, 51, seed=0)
+
+
+def test_a_share_of_the_sources_has_no_list():
+  whole, found = ask(**ASKED), ask(**ASKED, bare=0.3)
+  lists = found.constraints.injected
+  bare = (lists == -1).all((1, 2))
+  assert abs(bare.mean() - 0.3) < 4 * math.sqrt(0.21 / ROWS)
+  # Its decoys go too, and what is avoided stays; the other rows are as before.
+  np.testing.assert_array_equal((found.decoys == -1).all((1, 2)), bare)
+  for name in ("injected", "avoided"):
+    a, b = (getattr(x.constraints, name) for x in (whole, found))
+    np.testing.assert_array_equal(a[~bare], b[~bare])
+  np.testing.assert_array_equal(
+    whole.constraints.avoided, found.constraints.avoided
+  )
+
+
 def test_without_budgets_there_is_nothing_to_announce():
   found = ask(unannounced=0.5)
   assert found.priced is found.constraints.announced is None

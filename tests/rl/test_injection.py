@@ -229,6 +229,69 @@ def test_monitors_by_hand():
       np.testing.assert_allclose(metrics[f"{name}_{where}"], want, rtol=1e-5)
 
 
+def test_use_that_costs_less_than_a_bit_an_id_is_junk():
+  """15 is worth `bits` to D as the first token; no other id is worth any."""
+
+  def of(bits, row):
+    worth = lambda params, s, code: (
+      -9.0 + bits * math.log(2.0) * (code.ids[..., 0] == 15)
+    )
+    code, asked = tokens([row] * 4), ask()
+    gate = injection.make(tiny.POLICY, ROLE, monitor=True, **SETTINGS)
+    c = Rollout(SOURCE, code, None, asked.constraints, stats())
+    _, _, metrics, _ = gate.pay(
+      None, gate.init(), SOURCE, c, code, jnp.asarray(FIDELITY),
+      worth(None, None, code), worth, PRICE, asked,
+    )  # fmt: skip
+    return [float(metrics[x]) for x in ("junk_share", "swap_bits",
+                                        "delete_bits")]  # fmt: skip
+
+  close = functools.partial(np.testing.assert_allclose, rtol=1e-5)
+  close(of(1.1, [15, 8, 9, 10]), [0, 1.1, 1.1])
+  close(of(0.9, [15, 8, 9, 10]), [1, 0.9, 0.9])
+  # Two ids share what both are worth: 1.1 bits, .55 each.
+  np.testing.assert_allclose(
+    of(1.1, [15, 16, 9, 10]), [1, 0.55, 0.55], rtol=1e-5
+  )
+  # Nobody uses any: no user is junk.
+  np.testing.assert_allclose(of(1.1, [8, 9, 10, 11]), [0, 0, 0])
+
+
+def shown(code, injected, end=1, rows=1, seed=0):
+  """-> ids [rows, N, T] and which hold an id; every row has the same code."""
+  one = tokens([code])
+  many = jax.tree.map(lambda x: jnp.repeat(x[0], rows, 0), one)
+  lists = jnp.full((rows, 1, len(injected)), jnp.asarray(injected))
+  keys = row_keys(jax.random.key(seed), jnp.arange(rows))
+  found, some = jax.device_get(injection.shown(many, lists, end, keys))
+  np.testing.assert_array_equal(
+    found.mask, np.broadcast_to(many.mask[:, None], found.mask.shape)
+  )
+  return found.ids, some
+
+
+def test_each_listed_id_is_shown_in_any_place():
+  """Of the code: its end and what follows it stay."""
+  found, some = shown([8, 9, 1], [15, 16], rows=200)
+  assert some.all() and found.shape == (200, 2, K)
+  places = {tuple(row) for row in found.reshape(-1, K).tolist()}
+  assert places == {
+    (15, 9, 1, 0), (8, 15, 1, 0), (16, 9, 1, 0), (8, 16, 1, 0)
+  }  # fmt: skip
+  assert 60 < (found[:, 0, 0] == 15).sum() < 140  # each place half of the time
+  np.testing.assert_array_equal(found[:, 0] == 15, found[:, 1] == 16)
+  # A list with holes shows what it has, and an empty code nothing.
+  found, some = shown([8, 9, 1], [-1, 16])
+  assert some.tolist() == [[False, True]]
+  assert found[0, 0].tolist() == [8, 9, 1, 0] and 16 in found[0, 1]
+  for code, listed in (([1], [15, 16]), ([], [15, 16]), ([8, 1], [-1, -1])):
+    found, some = shown(code, listed)
+    assert not some.any() and found[0, 0].tolist() == [
+      *code,
+      *[0] * (K - len(code)),
+    ]
+
+
 @pytest.mark.parametrize(
   "code, tail",
   [
