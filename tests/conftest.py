@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from rsrc_jax.runtime import cache  # does not import jax
+
 CACHE = Path(__file__).resolve().parent.parent / ".cache"
 PROGRAMS = 1 << 30  # bytes of compiled programs that are kept from run to run
 
@@ -24,6 +26,8 @@ if "fusion_emitters" not in flags:
     else " --xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters"
   )
 os.environ["XLA_FLAGS"] = flags.strip()
+# As the command line has it: its processes find what was compiled here.
+cache.compile_fast(os.environ)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("RSRC_CACHE", str(CACHE))
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE / "jax-tests"))
@@ -33,8 +37,6 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax  # noqa: E402
-
-from rsrc_jax.runtime import cache  # noqa: E402
 
 cache.keep_memory()
 pytest_plugins = ("durations",)

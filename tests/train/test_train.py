@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -20,7 +21,6 @@ from helpers.runs import (
   environment,
   final_state,
   numbers,
-  run,
   shrunk,
 )
 
@@ -43,23 +43,33 @@ def whole(tiny_runs):
   return tiny_runs.whole
 
 
+class Story(NamedTuple):
+  """A run by the command line that was ended twice, and went on."""
+
+  workdir: Path
+  terminated: subprocess.CompletedProcess
+  done: subprocess.CompletedProcess
+
+
 @pytest.fixture(scope="module")
-def restarted(tmp_path_factory):
-  """A run by the command line that was killed while it saved, and went on."""
+def restarted(tmp_path_factory) -> Story:
+  """Terminated in the base, then killed in an arm while it saved."""
   workdir = tmp_path_factory.mktemp("restarted") / "run"
-  killed = subprocess.run(
-    command(workdir, end=("KILL", "writing:code:4")), cwd=ROOT,
-    env=environment(), capture_output=True, text=True, timeout=900,
+  start = lambda *end: subprocess.run(
+    command(workdir, end=end), cwd=ROOT, env=environment(),
+    capture_output=True, text=True, timeout=900,
   )  # fmt: skip
+  terminated = start("TERM", "base:4")
+  killed = start("KILL", "writing:code:4")
   assert killed.returncode == -signal.SIGKILL, killed.stderr
-  done = run(workdir)
+  done = start()
   assert done.returncode == 0, done.stderr
-  return workdir, done
+  return Story(workdir, terminated, done)
 
 
 @pytest.mark.processes
 def test_a_run_leaves_what_a_reader_needs(restarted):
-  workdir, done = restarted
+  workdir, done = restarted.workdir, restarted.done
   for name in ("config.json", "environment.json", "metrics.jsonl",
                "samples.jsonl", "summary.json", "report.html"):  # fmt: skip
     assert (workdir / name).stat().st_size > 0
@@ -74,10 +84,10 @@ def test_a_run_leaves_what_a_reader_needs(restarted):
 @pytest.mark.processes
 def test_a_killed_run_ends_as_if_nothing_had_happened(restarted, whole):
   """kill -9 in the middle of a checkpoint; and a command is a call."""
-  workdir, _ = restarted
+  workdir = restarted.workdir
   assert_same_run(workdir, whole)
   both = totals(run_log.read_jsonl(workdir / "ledger.jsonl"))
-  assert both["sessions"] == 2 and len(both["lost"]) <= 1
+  assert both["sessions"] == 3 and len(both["lost"]) <= 1
   once = totals(run_log.read_jsonl(whole / "ledger.jsonl"))
   for arm in ("base", "english_rl", "code"):
     flops = lambda ledger, arm=arm: sum(
@@ -237,19 +247,12 @@ def test_another_config_is_refused(tiny_runs, whole):
 
 
 @pytest.mark.processes
-def test_a_terminated_run_saves_and_says_how_to_go_on(
-  tiny_runs, whole, tmp_path
-):
-  workdir = tmp_path / "run"
-  done = subprocess.run(
-    command(workdir, end=("TERM", "base:4")), cwd=ROOT,
-    env=environment(), capture_output=True, text=True, timeout=900,
-  )  # fmt: skip
-  assert done.returncode == 3, done.stderr
-  assert "base saved at step 5" in done.stderr
-  assert f"--workdir={workdir}" in done.stderr
-  tiny_runs.run(workdir)
-  assert_same_run(workdir, whole)
+def test_a_terminated_run_saves_and_says_how_to_go_on(restarted):
+  """That it ends as if nothing had happened is tested above."""
+  said = restarted.terminated.stderr
+  assert restarted.terminated.returncode == 3, said
+  assert "base saved at step 5" in said
+  assert f"--workdir={restarted.workdir}" in said
 
 
 @pytest.mark.slow
@@ -262,13 +265,19 @@ def test_ctrl_c_saves_too(tiny_runs, whole, tmp_path):
   assert_same_run(workdir, whole)
 
 
-def test_a_run_that_fails_is_on_the_bill(tmp_path):
+@pytest.mark.slow
+def test_a_run_that_diverges_by_itself_is_on_the_bill(tmp_path):
   workdir = tmp_path / "run"
   with pytest.raises(FloatingPointError, match="learning_rate"):
     train.train(
       shrunk(**{"pretrain.optimizer.learning_rate": 1e30, "only": "code"}),
       workdir,
     )
+  assert_on_the_bill(workdir)
+
+
+def assert_on_the_bill(workdir):
+  """What a session cost that failed in the base."""
   lines = run_log.read_jsonl(workdir / "ledger.jsonl")
   sums = totals(lines)
   assert sums["failed"] == 1 and lines[-1]["kind"] == "close"
@@ -285,12 +294,17 @@ def test_a_run_that_fails_is_on_the_bill(tmp_path):
 def test_nan_is_never_saved(
   tiny_runs, whole, tmp_path, monkeypatch, of, step, said
 ):
-  """It comes between two lines of the log, and the base goes on without it."""
+  """It comes between two lines of the log, and the base goes on without it.
+
+  What it has cost until then is on the bill.
+  """
   with monkeypatch.context() as patched:
     patched.setattr(lane, "advance", poisoned("base", step, of))
     with pytest.raises(FloatingPointError, match=said) as error:
       tiny_runs.run(tmp_path, log_every=6)
   assert "base (1/3)" in str(error.value) and "\n" not in str(error.value)
+  assert "lower learning_rate" in str(error.value)
+  assert_on_the_bill(tmp_path)
   saved = (tmp_path / "checkpoints" / "base").glob("[0-9]*")
   assert [x.name for x in saved] == (["4"] if step == 5 else [])
   with pytest.raises(train.Interrupted, match="english_rl saved"):
