@@ -7,10 +7,11 @@ entropy itself has a schedule, and the bonus follows from it: config.loss.hold.
   target  the share wanted, from `first` down to `last` along a line
   bonus   config.loss.entropy_bonus.C times a multiplier, in the place of the
           curriculum's `explore`
-  level           += rate (target - share)
-  ln multiplier    = level + gain (target - share)
+  error            = ln (target / share)
+  level           += rate error
+  ln multiplier    = level + gain error
 
-Three things are so because controllers without them lost bits:
+Four things are so because controllers without them lost bits:
 
 1. The share is of ln of the ids *allowed*. With 90 % of 120 ids hidden at most
    .52 of ln 120 can be reached, so that a target of .5 of ln 120 asks for noise
@@ -22,7 +23,9 @@ Three things are so because controllers without them lost bits:
 3. The error has a gain of its own. A bonus sets the speed at which entropy
    changes rather than its value: below some multiplier it falls to nothing,
    above it rises to all there is. A multiplier that only sums up errors swings
-   around such a policy at any rate. tests/rl/test_entropy.py has both.
+   around such a policy. tests/rl/test_entropy.py has both.
+4. The error is a ratio. Where little entropy is left it changes in proportion
+   to itself, and a difference of .03 is all of a target of .03.
 """
 
 from collections.abc import Callable
@@ -38,6 +41,7 @@ from rsrc_jax.rl import numbers
 from rsrc_jax.types import Metrics, Rollout
 
 ROLE = "C"  # whose entropy is held
+LEAST = 1e-3  # smaller shares count as this one
 
 
 def _limits_in_order(settings, run):
@@ -51,7 +55,10 @@ def _limits_in_order(settings, run):
 
 # The rules of config.loss.hold.
 RULES = {
-  **dict.fromkeys(("first", "last"), rules.share()),
+  **dict.fromkeys(
+    ("first", "last"),
+    rules.number(above=0, most=1, why="a share of ln of the ids allowed"),
+  ),
   "until": rules.share(),
   "gain": rules.number(0, 1_000),
   "rate": rules.number(above=0, most=10, why="at 0 nothing is held"),
@@ -68,9 +75,9 @@ class Hold(NamedTuple):
 
   first: float = 0.5  # the share at the first step
   last: float = 0.03  # and from the share `until` of the steps on
-  until: float = 1.0
-  gain: float = 10.0  # ln multiplier for a share that is off by 1
-  rate: float = 0.05  # and by how much its level moves in a step
+  until: float = 0.85
+  gain: float = 4.0  # ln multiplier for a share that is off by a factor of e
+  rate: float = 0.02  # and by how much its level moves in a step
   floor: float = 0.05  # of the multiplier
   ceiling: float = 3.0
 
@@ -118,8 +125,9 @@ def make(*, steps: int, **settings: Any) -> Controller:
     own = numbers.replaced(how, given, "loss.hold")
     wanted = target(own, step, steps)
     limits = jnp.log(own.floor), jnp.log(own.ceiling)
-    level = jnp.clip(state.level + own.rate * (wanted - share), *limits)
-    ready = jnp.clip(level + own.gain * (wanted - share), *limits)
+    error = jnp.log(wanted / jnp.maximum(share, LEAST))
+    level = jnp.clip(state.level + own.rate * error, *limits)
+    ready = jnp.clip(level + own.gain * error, *limits)
     metrics = {
       "hold_target": wanted,
       "hold_multiplier": jnp.exp(state.log_multiplier),  # of this step

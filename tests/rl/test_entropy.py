@@ -47,44 +47,47 @@ def test_a_target_that_falls_at_once():
 
 
 def test_the_multiplier_by_hand():
-  hold = held(**LINE, rate=0.2, gain=2.0, floor=0.1)
+  hold = held(**LINE, rate=0.2, gain=2.0, floor=0.1, ceiling=10.0)
   state = hold.init()
   assert hold.multiplier(state) == 1.0
   state, m = hold.update(state, jnp.int32(0), jnp.float32(0.2))
-  # Target .5, share .2: the level is .2 * .3, and 2 * .3 comes on top of it.
-  np.testing.assert_allclose(state, (0.06, 0.66), rtol=1e-5)
+  # Target .5, share .2: the error is ln 2.5 = .9163, the level .2 times that,
+  # and twice the error comes on top of it.
+  np.testing.assert_allclose(state, (0.18326, 2.01584), rtol=1e-4)
   assert m["hold_target"] == 0.5 and m["hold_multiplier"] == 1.0
   state, m = hold.update(state, jnp.int32(25), jnp.float32(0.9))
-  # Target .3: .06 - .2 * .6, and -2 * .6 on top.
-  np.testing.assert_allclose(state, (-0.06, -1.26), rtol=1e-4)
-  np.testing.assert_allclose(m["hold_multiplier"], math.exp(0.66), rtol=1e-5)
+  # Target .3: ln (1 / 3) = -1.0986; .18326 - .2 * 1.0986, and on top of it
+  # -2 * 1.0986, which is below the floor of ln .1: -2.2338 and -2.3026.
+  np.testing.assert_allclose(state, (-0.03646, -2.23370), rtol=1e-3)
+  np.testing.assert_allclose(m["hold_multiplier"], math.exp(2.01584), rtol=1e-4)
 
 
 def test_it_does_not_wind_up_beyond_its_limits():
   """However long it was out of reach, it comes back at once."""
   hold = held(first=0.5, last=0.5, rate=1.0, gain=0.0, floor=0.1, ceiling=2.0)
   update = jax.jit(lambda s, share: hold.update(s, jnp.int32(0), share)[0])
-  for share, limit in ((1.0, 0.1), (0.0, 2.0)):
+  for share, limit in ((1.0, 0.1), (0.25, 2.0)):
     state = hold.init()
     for _ in range(50):
       state = update(state, jnp.float32(share))
     np.testing.assert_allclose(hold.multiplier(state), limit, rtol=1e-5)
-    back = update(state, jnp.float32(1.0 - share))
-    # By a factor of e^.5 in the first step, as if it had never been there.
+    back = update(state, jnp.float32(0.25 / share))
+    # By a factor of 2 in the first step, as if it had never been there.
     moved = abs(float(back.level) - math.log(limit))
-    np.testing.assert_allclose(moved, 0.5, rtol=1e-4)
+    np.testing.assert_allclose(moved, math.log(2), rtol=1e-4)
 
 
 def test_lanes_of_a_vmap_are_held_one_by_one():
   """With settings of their own, which are arguments of the step."""
   hold = held(first=0.5, last=0.5)
-  given = {"loss.hold.rate": jnp.array([0.1, 0.2, 0.4])}
+  given, two = {"loss.hold.rate": jnp.array([0.1, 0.2, 0.4])}, math.log(2)
   states = jax.tree.map(lambda x: jnp.stack([x] * 3), hold.init())
-  shares = jnp.array([0.4, 0.6, 0.5])
+  shares = jnp.array([0.25, 1.0, 0.5])
   found, _ = jax.vmap(hold.update, (0, None, 0, 0))(
     states, jnp.int32(3), shares, given
   )
-  np.testing.assert_allclose(found.level, [0.01, -0.02, 0.0], atol=1e-6)
+  wanted = [0.1 * two, -0.2 * two, 0.0]
+  np.testing.assert_allclose(found.level, wanted, atol=1e-6)
 
 
 def rollout_of(allowed, lengths):
@@ -220,8 +223,8 @@ def favourite(params, frozen, carry, batch, key, controls):
 LANES = {
   "loss.hold.first": (0.6, 0.3, 0.3, 0.3),
   "loss.hold.last": (0.6, 0.3, 0.3, 0.3),
-  "loss.hold.gain": (10.0, 10.0, 0.0, 10.0),
-  "loss.hold.rate": (0.1, 0.1, 0.3, 0.1),
+  "loss.hold.gain": (4.0, 4.0, 0.0, 4.0),
+  "loss.hold.rate": (0.03, 0.03, 0.1, 0.03),
   "loss.entropy_bonus.C": (1.0, 1.0, 1.0, 0.0),
 }
 

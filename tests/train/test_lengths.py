@@ -19,7 +19,7 @@ LENGTHS = {
 @pytest.mark.slow
 def test_it_goes_on_bitwise_and_says_what_it_holds(tmp_path):
   config = shrunk(**LENGTHS)
-  config.loss.hold = {"first": 0.9, "last": 0.5}
+  config.loss.hold = {"first": 0.9, "last": 0.5, "until": 1.0}
   runs = Runs.of(config, tmp_path)
   whole, parts = tmp_path / "whole", tmp_path / "parts"
   runs.run(whole)
@@ -32,7 +32,7 @@ def test_it_goes_on_bitwise_and_says_what_it_holds(tmp_path):
   lines = run_log.read_jsonl(whole / "metrics.jsonl")
   lines = [x for x in lines if "hold_target" in x]
   assert all(0 < x["C_entropy_share"] <= 1 for x in lines)
-  # The mean of its first steps: .9 less .4 / 8 a step.
+  # The mean of its first three steps: .9 less .4 / 8 a step.
   assert lines[0]["hold_target"] == pytest.approx(0.85) and len(lines) > 1
   summary = json.loads((whole / "summary.json").read_text())
   curve = summary["heldout"]["budget_curve"]["code"]
