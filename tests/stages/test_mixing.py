@@ -518,7 +518,9 @@ def test_an_arm_ends_at_its_plateau_and_says_so(runner):
 # How often the loop asks is no promise: where it stopped is checked.
 STOPS = ({"stop": 11}, {"kill": 10}, {"stop": 7})
 WHERE = [
-  "turns saved at step 1", "turns killed behind step 5", "toy saved at step 1",
+  "turns saved at step 1",
+  "turns killed behind step 5",
+  "toy saved at step 1",
 ]
 
 
