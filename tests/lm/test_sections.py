@@ -16,7 +16,8 @@ from rsrc_jax.types import Constraints, Context, Rollout, SourceInfo, Tokens
 VERIFY = verifier.make(
   tiny.POLICY,
   tiny.ROLES["V"],
-  weights={"edit": 1.0, "gain": 1.0},
+  weights={"edit": 1.0},
+  shaping={"gain": 1.0},
   positions=None,
 )
 ASKED = SourceInfo(
@@ -43,9 +44,10 @@ QA = {
 PATTERNS = {
   "cdv": (lambda: cdv.make(CONTEXT, **CDV), {"C", "D"}),
   "ccv": (
-    lambda: ccv.make(CONTEXT, **CCV), {"C", "D", "C#2", "C#3", "reference"},
+    lambda: ccv.make(CONTEXT, **CCV),
+    {"C", "D", "C#2", "C#3", "D#2", "reference"},
   ),
-  "cc": (lambda: cc.make(CONTEXT, **CC), {"C", "D", "C#2", "C#3"}),
+  "cc": (lambda: cc.make(CONTEXT, **CC), {"C", "D", "C#2", "C#3", "D#2"}),
   "qa": (lambda: qa.make(CONTEXT, **QA), {"C", "D"}),
   "toy": (lambda: toy_pattern.make(CONTEXT, group=2, price=0.1), {"E"}),
 }  # fmt: skip
