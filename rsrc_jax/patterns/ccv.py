@@ -256,36 +256,36 @@ def examine(
   the base without a code) and tokens of each, read by today's D.
   """
   del carry
-  s = batch.source
-  base_log_lik = likelihood.without_code(p.policy, frozen["base"], p.text, s)
-  k_pass = [keys.child(key, i) for i in range(1, PASSES + 1)]
-  read = lambda c: likelihood.of_source(p.policy, params, p.D, s, c)
-  read_one = lambda c: read(tokens.expand(c))[:, 0]
-  score = lambda name, c, log_lik: {
-    f"{name}_bits": (log_lik - base_log_lik) / jnp.log(2.0),
-    f"{name}_tokens": jnp.sum(c.mask, -1) * 1.0,
-  }
+  s, passes = batch.source, range(1, PASSES + 1)
   start = write_at_start(p, frozen, s)
   value = functools.partial(_value, p, params, frozen, s, batch.row, key)
-  resamples = _resample(p, params, batch, key, value)
-  scores = score("old", start, read_one(start))
-  scores |= score("once", code, read_one(code))
-  shown = {"source": s, "old": start, "once": code}
-  greedy_rewrite = start
-  chain, live = start, jnp.ones(len(s.ids), bool)
-  for number, k in enumerate(k_pass, 1):
-    prompt = p.R.prompt(greedy_rewrite)
-    greedy_rewrite = rollout.greedy(p.policy, params, p.R, prompt)
-    log_lik = read_one(greedy_rewrite)
-    scores |= score(f"again_{number}", greedy_rewrite, log_lik)
-    k = keys.row_keys(k, batch.row)
-    chain, live = _extend(p, params, chain, live, k, value)
-    scores |= score(f"chain_{number}", chain, read_one(chain))
-    scores[f"dead_{number}"] = ~live * 1.0
-    tried = resamples(number * p.group)
-    scores |= score(f"tries_{number}", tried, read_one(tried))
-    shown |= {f"again_{number}": greedy_rewrite, f"chain_{number}": chain}
-  return scores, shown
+
+  def one(state, number):
+    again, chain, live = state
+    again = rollout.greedy(p.policy, params, p.R, p.R.prompt(again))
+    row_keys = keys.row_keys(keys.child(key, number), batch.row)
+    chain, live = _extend(p, params, chain, live, row_keys, value)
+    return (again, chain, live), (again, chain, live)
+
+  first = (start, start, jnp.ones(len(s.ids), bool))
+  _, (again, chain, live) = jax.lax.scan(one, first, jnp.array([*passes]))
+  tries = _resample(p, params, batch, key, value)
+  codes = {"old": start, "once": code}
+  for number in passes:
+    codes |= {
+      f"{name}_{number}": tokens.at(found, number - 1, axis=0)
+      for name, found in (("again", again), ("chain", chain), ("tries", tries))
+    }
+  every = tokens.concat(*map(tokens.expand, codes.values()), axis=1)
+  base_log_lik = likelihood.without_code(p.policy, frozen["base"], p.text, s)
+  log_lik = likelihood.of_source(p.policy, params, p.D, s, every)
+  bits = (log_lik - base_log_lik[:, None]) / jnp.log(2.0)
+  length = jnp.sum(every.mask, -1) * 1.0
+  scores = {f"{name}_bits": bits[:, i] for i, name in enumerate(codes)}
+  scores |= {f"{name}_tokens": length[:, i] for i, name in enumerate(codes)}
+  scores |= {f"dead_{number}": ~live[number - 1] * 1.0 for number in passes}
+  shown = {k: x for k, x in codes.items() if not k.startswith("tries")}
+  return scores, {"source": s, **shown}
 
 
 def _value(p: Parts, params, frozen, s, rows, key, code: Tokens) -> jax.Array:
@@ -297,8 +297,8 @@ def _value(p: Parts, params, frozen, s, rows, key, code: Tokens) -> jax.Array:
   return judging.priced(found, code, budget=p.C.length, price=p.length_price)[0]
 
 
-def _resample(p: Parts, params, batch: Batch, key, value):
-  """-> best(n): of n samples of C from s the best code [B, k], for V."""
+def _resample(p: Parts, params, batch: Batch, key, value) -> Tokens:
+  """V's pick of C's samples from the source, of more and more. -> [n, B, k]"""
   key = keys.child(key, keys.Chains.TRIES)
   found = rollout.sample(
     p.policy, params, p.C, p.C.prompt(batch.source),
@@ -306,9 +306,14 @@ def _resample(p: Parts, params, batch: Batch, key, value):
   )  # fmt: skip
   found = tokens.without_end(found.output, p.C.end)
   # A pass at a time: all decodes at once would take much memory.
-  cut = lambda i: jax.tree.map(lambda x: jnp.split(x, PASSES, 1)[i], found)
-  worth = jnp.concatenate([value(cut(i)) for i in range(PASSES)], 1)
-  return lambda n: tokens.pick(found, jnp.argmax(worth[:, :n], -1))
+  cut = lambda x: jnp.stack(jnp.split(x, PASSES, 1))
+  worth = jax.lax.map(value, jax.tree.map(cut, found))  # [n, B, G]
+  worth = jnp.concatenate([*worth], 1)
+  tops = [
+    tokens.pick(found, jnp.argmax(worth[:, : n * p.group], -1))
+    for n in range(1, PASSES + 1)
+  ]
+  return jax.tree.map(lambda *x: jnp.stack(x), *tops)
 
 
 def _extend(p: Parts, params, chain: Tokens, live, row_keys, value):

@@ -70,7 +70,7 @@ def whims(seed, decided):
 PARAMS, BASE = whims(0, 0.5), whims(1, 2.0)
 POLICY = scripted.policy(wanted, lambda key: PARAMS, V)
 FROZEN = {"base": BASE, "reader": BASE}
-SHIPPED = load(ROOT / "configs" / "cc.py")
+SHIPPED = arm_config(load(ROOT / "configs" / "cc.py"), "cc")
 SHARE = 0.75  # of V's word; the rest is D's likelihood
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from helpers import scripted, tiny
 
+from rsrc_jax.build.overrides import arm_config
 from rsrc_jax.data import tokenizer
 from rsrc_jax.lm import rollout
 from rsrc_jax.patterns import qa
@@ -71,7 +72,7 @@ def decided(copy, sure):
 
 
 ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = load(ROOT / "configs" / "qa.py")
+SHIPPED = arm_config(load(ROOT / "configs" / "qa.py"), "qa")
 POLICY = scripted.policy(wanted, None, tiny.VOCAB)
 
 

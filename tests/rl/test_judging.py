@@ -10,7 +10,6 @@ from helpers import scripted, tiny
 
 from rsrc_jax.data import tokenizer
 from rsrc_jax.lm import tokens
-from rsrc_jax.lm.memory import Memory
 from rsrc_jax.rl import judging, verifier
 from rsrc_jax.types import Judged, Tokens
 
@@ -43,7 +42,7 @@ def hearing(word, shaping, decodes=1):
 
 def text(rows, length):
   ids = np.array([row + [0] * (length - len(row)) for row in rows], np.int32)
-  return Tokens(jnp.asarray(ids), jnp.asarray(ids > 0))
+  return Tokens(ids, ids > 0)
 
 
 # Two sources; codes with the same first word, and others.
@@ -52,17 +51,16 @@ CODES = text(
   [[8, 10], [8, 19], [9, 10], [], [9, 9, 18], [9, 11, 8], [8, 9], [9]], K
 )
 READ = tokens.reshape(CODES, 2, 4)
-KEYS = jax.random.split(jax.random.key(0), 8)
 
 
 @functools.cache
 def judged(word, shaping, decodes=1):
   how = hearing(word, shaping, decodes)
   found = jax.jit(
-    lambda s, read: judging.judge(
-      how, (), FROZEN, s, read, KEYS, jax.random.key(1)
+    lambda s, read, each, empty: judging.judge(
+      how, (), FROZEN, s, read, each, empty
     )
-  )(SOURCE, READ)
+  )(SOURCE, READ, jax.random.split(jax.random.key(0), 8), jax.random.key(1))
   return jax.device_get(found)
 
 
@@ -108,14 +106,17 @@ def test_several_decodes_are_sampled_and_averaged():
   assert sure > 0.99 and 0.8 < unsure < 0.98  # 148 to 12 a word
 
 
+@jax.jit
+def beside(cc, key):
+  return judging.beside(
+    hearing(1.0, 0.0), tokenizer.SEPARATOR, (), FROZEN, jnp.arange(2), key, cc,
+    READ, SOURCE,
+  )  # fmt: skip
+
+
 @pytest.mark.parametrize("cc", [[], [9]], ids=["none", "some"])
 def test_d_reads_the_memory_first(cc):
-  m = Memory(POLICY, *(tiny.ROLES[x] for x in ("C", "D", "C", "text")), None)
-  beside = tokens.reshape(text([cc] * 8, 2), 2, 4)
-  found = judging.beside(
-    hearing(1.0, 0.0), m.C.separator, (), FROZEN, jnp.arange(2),
-    jax.random.key(0), beside, READ, SOURCE,
-  )  # fmt: skip
+  found = beside(tokens.reshape(text([cc] * 8, 2), 2, 4), jax.random.key(0))
   right = [[0] * 4, [1] * 4] if cc else judged(1.0, 0.0).worth
   np.testing.assert_allclose(found.worth, right, atol=1e-6)
 
