@@ -51,8 +51,13 @@ def get_config() -> ml_collections.ConfigDict:
     "every": 400, "rows": 256, "test_rows": 512, "budgets": (3, 6),
   })  # fmt: skip
   config.evals = {
-    "use": {"type": "asked_use"},
-    "fresh": {"type": "fresh_ids", "allowed": 12, "rows": 256},
+    "use": {"type": "asked_use", "rows": 512, "split": "test"},
+    "fresh": {
+      "type": "fresh_ids",
+      "allowed": 12,
+      "rows": 256,
+      "split": "test",
+    },
   }
   config.checkpoint.every = 400
   config.ledger.service_seconds = 0.2

@@ -33,8 +33,8 @@ def make(
 
     use_rate: share of codes with a listed id. decoy_rate: with a decoy, one of
       as many ids that were not named: use by chance.
-    swap_bits, delete_bits: bits D loses for each id that is swapped for a decoy,
-      or deleted; means over the codes that use any, and 0 where none does.
+    swap_bits, delete_bits: bits D loses for each id that is swapped for its
+      decoy, or deleted; means over the codes that use any, 0 where none does.
     junk_share: of those, the codes that lose less than injection.JUNK bits an
       id in the swap.
     bits_listed, edit_listed, exact_listed, tokens_listed: what codes are worth.
