@@ -17,7 +17,7 @@ from rsrc_jax.build.setup import Setup
 from rsrc_jax.evaluation import code_judge
 from rsrc_jax.lm import keys, rollout, tokens
 from rsrc_jax.ops import rewards
-from rsrc_jax.rl import curriculum, injection
+from rsrc_jax.rl import curriculum, injected_ids
 from rsrc_jax.types import Batch
 
 FULL = curriculum.full()._replace(hidden=np.float32(0.0))
@@ -35,8 +35,8 @@ def make(
       as many ids that were not named: use by chance.
     swap_bits, delete_bits: bits D loses for each id that is swapped for its
       decoy, or deleted; means over the codes that use any, 0 where none does.
-    junk_share: of those, the codes that lose less than injection.JUNK bits an
-      id in the swap.
+    junk_share: of those, the codes that lose less than injected_ids.JUNK bits
+      an id in the swap.
     bits_listed, edit_listed, exact_listed, tokens_listed: what codes are worth.
     bits_bare and so on: the same without a list.
 
@@ -125,10 +125,10 @@ def _scorer(setup: Setup, config) -> Callable:
     swap = lost(code._replace(ids=swapped))
     found = {
       "use_rate": (count > 0) * 1.0,
-      "decoy_rate": jnp.any(injection.hits(code, decoys), -1)[:, 0] * 1.0,
+      "decoy_rate": jnp.any(injected_ids.hits(code, decoys), -1)[:, 0] * 1.0,
       "swap_bits": swap,
-      "delete_bits": lost(injection.remove_injected(code, injected)),
-      "junk_share": ((count > 0) & (swap < injection.JUNK)) * 1.0,
+      "delete_bits": lost(injected_ids.remove_injected(code, injected)),
+      "junk_share": ((count > 0) & (swap < injected_ids.JUNK)) * 1.0,
     }
     names = {"nll_bits": "nll", "edit_similarity": "edit",
              "exact_match": "exact", "mean_tokens": "tokens"}  # fmt: skip

@@ -11,7 +11,7 @@ from rsrc_jax.lm import keys, likelihood, rollout, tokens
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.metrics import compression
 from rsrc_jax.ops import rewards
-from rsrc_jax.rl import hearing, injection, numbers, verifier
+from rsrc_jax.rl import hearing, injected_ids, injection, numbers, verifier
 from rsrc_jax.types import (
   Batch,
   Context,
@@ -347,7 +347,7 @@ def demonstrations(
   """
   s = batch.source
   written = tokens.at(tokens.take(c.output, best[:, None]), 0)
-  tried, holds = injection.shown(
+  tried, holds = injected_ids.shown(
     written, c.constraints.injected, p.C.end, keys.row_keys(key, batch.row)
   )
   with jax.named_scope("V"):

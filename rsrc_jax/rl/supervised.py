@@ -17,7 +17,7 @@ from rsrc_jax import rules
 from rsrc_jax.lm import extracts, keys, likelihood, tokens
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.ops import rewards
-from rsrc_jax.rl import curriculum, injection, learner
+from rsrc_jax.rl import curriculum, injected_ids, learner
 from rsrc_jax.types import (
   Batch,
   Constraints,
@@ -192,7 +192,7 @@ def with_injected(
     return weave(code, injected[:, 0], key, rows)
   size = jnp.full(len(code.ids), code.ids.shape[-1])
   size = size if budget is None else budget[:, 0]
-  return injection.append(code, injected[:, 0], size)
+  return injected_ids.append(code, injected[:, 0], size)
 
 
 def loss(

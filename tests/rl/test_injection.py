@@ -17,7 +17,14 @@ from rsrc_jax.lm import rollout
 from rsrc_jax.lm.keys import row_keys
 from rsrc_jax.ops import rewards
 from rsrc_jax.patterns import cdv
-from rsrc_jax.rl import constraints, curriculum, injection, learner, verifier
+from rsrc_jax.rl import (
+  constraints,
+  curriculum,
+  injected_ids,
+  injection,
+  learner,
+  verifier,
+)
 from rsrc_jax.types import (
   Constraints,
   Context,
@@ -263,7 +270,7 @@ def shown(code, injected, end=1, rows=1, seed=0):
   many = jax.tree.map(lambda x: jnp.repeat(x[0], rows, 0), one)
   lists = jnp.full((rows, 1, len(injected)), jnp.asarray(injected))
   keys = row_keys(jax.random.key(seed), jnp.arange(rows))
-  found, some = jax.device_get(injection.shown(many, lists, end, keys))
+  found, some = jax.device_get(injected_ids.shown(many, lists, end, keys))
   np.testing.assert_array_equal(
     found.mask, np.broadcast_to(many.mask[:, None], found.mask.shape)
   )
@@ -560,7 +567,7 @@ def test_d_never_sees_what_c_was_asked():
 
 
 def test_without_takes_the_injected_out_and_closes_up():
-  found = injection.remove_injected(CODE, jnp.array([[[15, 16]]]))
+  found = injected_ids.remove_injected(CODE, jnp.array([[[15, 16]]]))
   rows = [
     ids[mask].tolist()
     for ids, mask in zip(

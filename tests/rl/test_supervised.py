@@ -9,7 +9,7 @@ from helpers import tiny
 
 from rsrc_jax.data import tokenizer
 from rsrc_jax.lm import extracts
-from rsrc_jax.rl import constraints, injection, supervised
+from rsrc_jax.rl import constraints, injected_ids, supervised
 from rsrc_jax.types import Tokens, TrainState
 
 
@@ -96,18 +96,18 @@ def test_weave_puts_ids_in_the_place_of_others():
 
 
 def test_append_makes_room_at_the_end():
-  found = rows(injection.append(CODE, USED, CODE.ids.shape[-1]))
+  found = rows(injected_ids.append(CODE, USED, CODE.ids.shape[-1]))
   assert found == [[8, 9, 15, 16], [8, 9, 10, 15], [8, 9, 15, 16], [8, 15, 16]]
   # Within the budget; one token of the code always stays.
   budget = jnp.array([[3], [3], [2], [1]])
   short = extracts.keep(
     CODE, -jnp.arange(4.0)[None].repeat(4, 0), 4, budget[:, 0]
   )
-  found = rows(jax.jit(injection.append)(short, USED, budget[:, 0]))
+  found = rows(jax.jit(injected_ids.append)(short, USED, budget[:, 0]))
   assert found == [[8, 15, 16], [8, 9, 15], [8, 15], [8]]
-  assert rows(injection.append(CODE, USED * 0 - 1, CODE.ids.shape[-1])) == rows(
-    CODE
-  )
+  assert rows(
+    injected_ids.append(CODE, USED * 0 - 1, CODE.ids.shape[-1])
+  ) == rows(CODE)
 
 
 # Tokens that stand in no text of this world.
