@@ -459,7 +459,7 @@ def test_what_is_withheld_is_never_written(mode):
 
 def test_withholding_nothing_or_too_much():
   assert constraints.withhold(CODE, 0, seed=0) is None
-  with pytest.raises(ValueError, match="withheld=51: .* 0 to 50"):
+  with pytest.raises(ValueError, match=r"withheld=51: .* 0 to 50"):
     constraints.withhold(CODE, 51, seed=0)
 
 
