@@ -27,8 +27,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.steps = 1_200
   config.curriculum = {
     "name": "plateau", "every": 0, "hidden": 0.9, "levels": 4,
-    "temperature": 1.0, "budgets": 1.0, "window": 90, "look": 10, "errors": 2.0,
-    "max_steps": 150, "explore_steps": 1_200,
+    "temperature": 1.0, "budgets": 1.0, "window": 120, "look": 10,
+    "errors": 2.0, "max_steps": 180, "explore_steps": 1_200,
   }  # fmt: skip
   first, both = (("cdv", 1.0),), (("cdv", 0.5), ("qa", 0.5))
   every = (("cdv", 0.4), ("qa", 0.4), ("ccv", 0.2))

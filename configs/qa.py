@@ -49,7 +49,9 @@ def get_config() -> ml_collections.ConfigDict:
     "loss.entropy_bonus.C": 0.3,
   }  # fmt: skip
   # Questions begin once the reward of C -> D -> V is flat, or after its steps.
-  plateau = {"curriculum.window": 90, "optimizer.decay": 0.0}
+  plateau = {
+    "curriculum.window": 120, "optimizer.decay": 0.0, "steps": 1_000,
+  }  # fmt: skip
   until = {"until": "plateau"}
   # A is new: at first V finds all of its answers wrong, and no code better than
   # another. Its likelihood tells them apart from the first step on.

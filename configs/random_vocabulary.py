@@ -75,12 +75,12 @@ def get_config() -> ml_collections.ConfigDict:
     "name": "plateau",
     "every": 10,
     "hidden": 0.9,
-    # A rise of .0003 a step takes 200 steps to tell from the noise of 20 looks:
+    # A rise of .0003 a step takes 260 steps to tell from the noise of 26 looks:
     # four long levels, the last of which ends at step 1,600 at the latest.
     "levels": 4,
     "temperature": 1.0,
     "budgets": 1.0,
-    "window": 20,
+    "window": 26,
     "look": 2,
     "errors": 2.0,
     "max_steps": 400,

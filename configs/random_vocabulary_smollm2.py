@@ -33,9 +33,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.optimizer.learning_rate = 3e-4
   # Uniform over 49,152 ids is 10.8 nats a token where 1,028 have 6.9.
   config.loss.entropy_bonus.C = 0.16
-  # Looks are twice as frequent, and levels as short as 30 of them.
-  config.curriculum.every, config.curriculum.window = 5, 30
-  config.curriculum.levels, config.curriculum.max_steps = 2, 220
+  # Looks are twice as frequent, and levels as short as 38 of them.
+  config.curriculum.every, config.curriculum.window = 5, 38
+  config.curriculum.levels, config.curriculum.max_steps = 2, 240
   config.arms = {  # a rule and RL in English; RL out of it, and its controls
     name: config.arms[name]
     for name in ("E1", "E2", "E5", "B1", "B2", "B4", "B5", "B6", "F")

@@ -43,8 +43,8 @@ def get_config() -> ml_collections.ConfigDict:
   # At 1.2, that of facts, C stays uniform until the bonus is all but gone: a
   # share of a long sentence is less reward (LOG.md, 2026-11-23).
   config.loss.entropy_bonus.C = 0.2
-  # Nothing is forced from step 840 on at the latest.
-  config.curriculum.levels, config.curriculum.max_steps = 3, 280
+  # Nothing is forced from step 960 on at the latest.
+  config.curriculum.levels, config.curriculum.max_steps = 3, 320
   # A sentence has some 60 nats here: what one of them is worth as reward.
   english = dict(config.arms.E5.overrides) | {"kl": 0.016}
   config.arms.E5.overrides = tuple(english.items())

@@ -27,8 +27,10 @@ def plateaus(run: Run) -> Figure:
   names = arms_of(run.summary, run.arms)
   for axes, name in zip(both, names, strict=False):
     _arm(axes, run, name)
-  for axes in both[len(names) :]:
-    axes.remove()
+  if len(names) == 1:  # it has the room of both
+    left, right = (axes.get_position() for axes in both)
+    both[1].remove()
+    both[0].set_position([left.x0, left.y0, right.x1 - left.x0, left.height])
   return figure
 
 
@@ -66,9 +68,9 @@ def _end(axes: Axes, look, row, window, every, steps, values) -> None:
     ls="-" if by_rule else ":",
   )  # fmt: skip
   axes.annotate(
-    str(row.get("by")), (step, 1.0), xycoords=("data", "axes fraction"),
-    xytext=(-2, -3), textcoords="offset points", rotation=90, ha="right",
-    va="top", fontsize=7.5, color=style.INK if by_rule else style.FAINT,
+    str(row.get("by")), (step, 0.0), xycoords=("data", "axes fraction"),
+    xytext=(3, 4), textcoords="offset points", rotation=90, ha="left",
+    va="bottom", fontsize=7.5, color=style.INK if by_rule else style.FAINT,
   )  # fmt: skip
   inside = (steps > step - window * every) & (steps <= step)
   if slope is None or error is None or not inside.any():

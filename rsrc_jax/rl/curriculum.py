@@ -21,7 +21,7 @@ from rsrc_jax.rl import plateau as trends
 from rsrc_jax.rl.plateau import Ends, Rule, Watch
 from rsrc_jax.rules import number, whole
 
-WINDOW = 90  # tells a rise of .0003 a step from none in noise of .012
+WINDOW = 120  # tells a rise of .0003 a step from none in noise of .02
 
 
 def window_of(block: Mapping[str, Any]) -> int:

@@ -163,13 +163,12 @@ def early(**changes):
   [
     ({"optimizer.decay": 0.3}, "config.optimizer.decay=0.3 lowers"),
     ({"curriculum.window": 0}, "config.curriculum.window=0 is no plateau rule"),
-    ({"steps": 189}, "config.steps=189 is over .* takes 190 steps"),
-    ({"steps": 369, "curriculum.every": 3}, "takes 370 steps"),
     ({"arms.code.pattern": "extract"}, "pattern='extract' has no reward"),
   ],
 )
 def test_an_arm_that_cannot_end_at_a_plateau_is_refused(changes, said):
   setup.prepare(early())
+  setup.prepare(early(steps=2))  # a trial may be short
   with pytest.raises(ValueError, match=said) as error:
     setup.prepare(early(**changes))
   found = str(error.value)
