@@ -25,20 +25,15 @@ def get_config() -> ml_collections.ConfigDict:
   }
   config.loss.weights.Q = 1.0
   config.loss.entropy_bonus.Q = 0.1
-  without = (("patterns.qa.probes", None),)
+  qa = config.arms.qa.to_dict()
+  without = (*qa["overrides"], ("patterns.qa.probes", None))
   config.arms = {
     "code": config.arms.code.to_dict(),
-    "qa": config.arms.qa.to_dict() | {"overrides": without},
-    "program": _arm(without),
-    "probes": _arm(()),
+    "qa": qa | {"overrides": without},
+    # Both start with a trained A: it is the reader of V's checks.
+    "program": qa | {"start": "qa", "overrides": without},
+    "probes": qa | {"start": "qa"},
   }
   config.only = "code,qa,program,probes"
   config.report.headline = "probes"
   return config
-
-
-def _arm(overrides) -> dict:
-  """An arm that starts with a trained A: it is the reader of V's checks."""
-  return {
-    "pattern": "qa", "write": "force", "start": "qa", "overrides": overrides,
-  }  # fmt: skip

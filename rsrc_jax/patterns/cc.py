@@ -330,7 +330,6 @@ def remember(
   return Update(
     found, after, extract, new, following, (*chosen, (value, judged))
   )  # fmt: skip
-  return Update(found, after, extract, new, following, judged, value)
 
 
 def pay(

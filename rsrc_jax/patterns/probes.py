@@ -197,13 +197,31 @@ def beside(asked: QAPairs, more: Asked | None) -> QAPairs:
   return tuple(_together(*pair) for pair in both)
 
 
+def worth(asked: Asked) -> jax.Array:
+  """How far s answers a probe and the question alone does not. -> [B, N]"""
+  return asked.answerable * (1.0 - asked.blind)
+
+
+def over_questions(p: Probes, asked: Asked, x: jax.Array) -> jax.Array:
+  """C's mean over all questions, those of the probes last.
+
+  The program's have the weight 1 - opponent, and a probe opponent times its
+  worth. x [B, G, E + N] -> [B, G].
+  """
+  ours, more = x[..., : -p.count], x[..., -p.count :]
+  each, share = worth(asked), p.opponent
+  more = jnp.mean(each[:, None] * more, -1)
+  weight = 1.0 - share + share * jnp.mean(each, -1, keepdims=True)
+  return ((1.0 - share) * jnp.mean(ours, -1) + share * more) / weight
+
+
 def settle(
   p: Probes,
   asked: Asked,
   correct: jax.Array,
   returns: dict[str, jax.Array],
-) -> tuple[jax.Array, dict[str, jax.Array], Metrics]:
-  """Who is paid what for the probes.
+) -> tuple[dict[str, jax.Array], Metrics]:
+  """What Q and A are paid for the probes; C: `over_questions`.
 
   Args:
     p: see Probes.
@@ -214,19 +232,12 @@ def settle(
       codes of each source, counts a probe by how far it is answerable.
 
   Returns:
-    C's word [B, G, 1] in [0, 1]: the mean over all questions, in which the
-    program's have the weight 1 - opponent and a probe opponent times its worth.
     The rewards with Q's [B, N]: the worth of a probe times the share of wrong
     answers from the codes of its source. Metrics, means over the probes.
   """
-  count, worth = p.count, asked.answerable * (1.0 - asked.blind)
-  given, theirs = correct[..., :-count], correct[..., -count:]
-  ours, share = jnp.mean(given, -1), p.opponent
-  more = jnp.mean(worth[:, None] * theirs, -1)
-  weight = 1.0 - share + share * jnp.mean(worth, -1, keepdims=True)
-  word = ((1.0 - share) * ours + share * more) / weight
+  given, theirs = correct[..., : -p.count], correct[..., -p.count :]
   right = jnp.mean(theirs, 1)  # [B, N]
-  paid = worth * (1.0 - right)
+  paid = worth(asked) * (1.0 - right)
   returns = returns | {"Q": paid}
   if "A" in returns:
     ones = jnp.ones(given[:, 0].shape)
@@ -239,9 +250,9 @@ def settle(
     "Q_paid": jnp.mean(paid),
     "Q_answerable": jnp.mean(asked.answerable),
     "Q_blind": among(asked.blind, asked.answerable),
-    "Q_right": among(right, worth),
+    "Q_right": among(right, worth(asked)),
   }
-  return word[..., None], returns, metrics
+  return returns, metrics
 
 
 def _together(one: Tokens, two: Tokens) -> Tokens:

@@ -10,6 +10,8 @@ The questions are the program's. With `probes`, Q writes some too: see
 patterns/probes.py.
 """
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -197,14 +199,14 @@ def play(
   rollouts, returns, parts = {"C": c}, {}, {}
   if p.answers > 1:
     rollouts["A"], returns["A"] = every.rollout, every.right
-  heard, watched, sampled = found, {}, ()
+  mean, watched, sampled = answering.over_questions, {}, ()
   if q is not None:
     own = numbers.replaced(p.probes, controls.numbers, "patterns.qa.probes")
-    word, returns, watched = q_role.settle(own, q, every.correct, returns)
+    returns, watched = q_role.settle(own, q, every.correct, returns)
     rollouts["Q"], sampled = q.rollout, q.sampled
-    heard = found._replace(correct=word)
+    mean = functools.partial(q_role.over_questions, own, q)
   parts |= {role: {"verifier": x} for role, x in returns.items()}
-  returns["C"], parts["C"] = pay(p, heard, code, controls)
+  returns["C"], parts["C"] = pay(p, every, code, controls, mean)
   metrics = watched | measure(returns["C"], code, found)
   answered_by = [] if every.sampled is None else [(p.A, every.sampled)]
   metrics |= rollout.passes((p.C, c), *sampled, *answered_by)
@@ -224,10 +226,17 @@ def some_codes(p: Parts, row_keys: jax.Array) -> jax.Array:
 
 
 def pay(
-  p: Parts, found: answering.Answers, code: Tokens, controls: Controls
+  p: Parts,
+  found: answering.Answers,
+  code: Tokens,
+  controls: Controls,
+  mean: Callable[[jax.Array], jax.Array],
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """C's reward of codes [B, G, k], and the parts that it is the sum of."""
-  parts = answering.worth(p.verify, found, controls.numbers)
+  """C's reward of codes [B, G, k], and the parts that it is the sum of.
+
+  mean: over the questions, as in answering.worth.
+  """
+  parts = answering.worth(p.verify, found, controls.numbers, mean)
   value, price = sum(parts.values()), p.length_price
   if controls.priced is not None:
     price = price * controls.priced
@@ -245,7 +254,7 @@ def measure(
     "length": jnp.mean(jnp.sum(code.mask, -1) * 1.0),
     "answered": jnp.mean(found.correct),
     "answered_best": jnp.mean(jnp.max(jnp.mean(found.correct, -1), -1)),
-    "answered_empty": found.empty,
+    "answered_empty": jnp.mean(found.empty),
   }
 
 

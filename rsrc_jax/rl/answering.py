@@ -6,6 +6,7 @@ without tokens are among them, above whose worth others are measured
 (rewards.above_empty).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -31,7 +32,7 @@ class Answers(NamedTuple):
   rollout: Rollout | None
   right: jax.Array | None
   correct: jax.Array  # [B, G, E] share of right ones, or p(right)
-  empty: jax.Array  # [] the same without a code, over all of the batch
+  empty: jax.Array  # [B, 1, E] the same without a code
   log_lik: jax.Array  # [B, G, E] nats, of the right answer
   empty_log_lik: jax.Array  # [B, 1, E] without a code
 
@@ -113,7 +114,7 @@ def hear(
       (a, right),
     )
   return Answers(
-    a, taught, right, correct[:, :-1], jnp.mean(correct[:, -1]),
+    a, taught, right, correct[:, :-1], correct[:, -1:],
     log_lik[:, :-1], log_lik[:, -1:],
   )  # fmt: skip
 
@@ -122,23 +123,36 @@ def first(found: Answers, count: int) -> Answers:
   """The answers to the first `count` questions about each code."""
   return found._replace(
     correct=found.correct[..., :count],
+    empty=found.empty[..., :count],
     log_lik=found.log_lik[..., :count],
     empty_log_lik=found.empty_log_lik[..., :count],
   )
 
 
-def worth(verify: Verifier, found: Answers, numbers: Numbers = None) -> Parts:
+def over_questions(x: jax.Array) -> jax.Array:
+  """[..., E] -> [...]: all questions count alike."""
+  return jnp.mean(x, -1)
+
+
+def worth(
+  verify: Verifier,
+  found: Answers,
+  numbers: Numbers = None,
+  mean: Callable[[jax.Array], jax.Array] = over_questions,
+) -> Parts:
   """What codes are worth before the price, in weighted parts [B, G].
 
-  V's word above that without a code, and shaping, which is what A gains about
-  the right answers from the code. Both have the weights of Verifier: those of
-  all scorers of config.verifier are one here.
+  V's word above that without a code, which is a mean over the batch, and
+  shaping, which is what A gains about the right answers from the code. Both
+  have the weights of Verifier: those of all scorers of config.verifier are one
+  here. mean: over the questions, [B, G or 1, E] -> [B, G or 1].
   """
   parts = {}
   if verify.hears:
-    above = rewards.above_empty(jnp.mean(found.correct, -1), found.empty)
+    empty = jnp.mean(mean(found.empty))
+    above = rewards.above_empty(mean(found.correct), empty)
     parts["verifier"] = verify.share(numbers) * above
   if verify.shapes:
     gained = verify.shaping(found.log_lik, found.empty_log_lik, numbers)
-    parts["shaping"] = jnp.mean(gained, -1)
+    parts["shaping"] = mean(gained)
   return parts

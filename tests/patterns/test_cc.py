@@ -17,7 +17,7 @@ from rsrc_jax.data import sources, tokenizer
 from rsrc_jax.lm import likelihood as lm_likelihood
 from rsrc_jax.lm import memory, rollout, tokens
 from rsrc_jax.patterns import cc
-from rsrc_jax.rl import shares, verifier
+from rsrc_jax.rl import judging, shares, verifier
 from rsrc_jax.runtime.configs import load
 from rsrc_jax.types import (
   Batch,
@@ -264,11 +264,11 @@ def worth(memory, s, ask, share):
   return paid(memory, s, write(memory, s, ask), share)
 
 
-def level(word):
-  """V's word is a ratio of whole numbers: the edges are apart from the rest."""
-  told = np.clip(np.floor(word * 8 + 1e-6), 0, 7)
-  assert told == np.clip(np.floor(word * 8 - 1e-6), 0, 7)
-  return int(LEVELS[int(told)])
+def level(word, told=None):
+  """V's word in eighths. On an edge both are right: `told`, if it is of them."""
+  near = np.floor(word * 8 + np.array([-1e-5, 1e-5]))
+  both = LEVELS[np.clip(near, 0, 7).astype(int)].tolist()
+  return told if told in both else both[0]
 
 
 def streamed(found, rounds, pool, places):
@@ -308,6 +308,7 @@ def replay(episode, found, *, pool, rollback, places, warm, share, rounds=R):
   asks = asks.reshape(-1, rounds, pool, asks.shape[-1])[:, :, 0]
   codes, after = (said(episode.rollouts[x].output) for x in ("C", "CC"))
   rule = said(episode.sft_batches["CC"].target)
+  scores = [x[-2] for x in real(episode.rollouts["CC"].prompt)]
   n, lines = len(s), []
   for i in range(n):
     source, memory, before, kept = s[i][0][0], [], [], True
@@ -319,7 +320,8 @@ def replay(episode, found, *, pool, rollback, places, warm, share, rounds=R):
       told = (source, codes[row][0], read(memory, codes[row][0]))
       history = [tokenizer.C, TEXT, *beside(held, told[0]), SEPARATOR]
       history += [*told[1], SEPARATOR, *told[2], SEPARATOR]
-      history += [level(heard(memory, source, told[1])), SEPARATOR]
+      score = level(heard(memory, source, told[1]), scores[row])
+      history += [score, SEPARATOR]
       expected = np.array([known(held, x, []) for x in s[i][r + 1]])
       following = s[i][r + 1][int(np.argmin(expected))]
       ask = tuple(asks[i, r + 1].tolist())
@@ -739,7 +741,7 @@ def test_the_misled_source_is_the_one_on_which_a_memory_does_most_harm():
   held, pool = ([getattr(x, k) for x in lines] for k in ("held", "pool"))
   ask = list(range(10, V))
   harm = [
-    [worth(m, s, ask) - worth([], s, ask) for s in group]
+    [worth(m, s, ask, SHARE) - worth([], s, ask, SHARE) for s in group]
     for m, group in zip(held, pool, strict=True)
   ]
   padded = [m + [0] * (M - len(m)) for m in held]
@@ -747,9 +749,13 @@ def test_the_misled_source_is_the_one_on_which_a_memory_does_most_harm():
   sources_ = Tokens(jnp.asarray(pool), jnp.ones((len(pool), POOL, S), bool))
   none = jnp.full((len(pool), 1, 1), -1, jnp.int32)
   keys = jax.random.split(jax.random.key(0), len(pool))
-  m = MAIN.play.args[0].memory
+  p = MAIN.play.args[0]
+  judge = functools.partial(
+    judging.beside, p.hearing, SEPARATOR, PARAMS, FROZEN,
+    jnp.arange(len(pool) * POOL), jax.random.key(1),
+  )  # fmt: skip
   found, _ = jax.jit(
-    lambda *x: memory.misled_source(m, PARAMS, BASE, *x, keys)
+    lambda *x: memory.misled_source(p.memory, PARAMS, judge, *x, keys)
   )(cc_, sources_, Constraints(none, none))
   assert np.abs(np.diff(harm)).min() > 1e-4
   best = [x[int(np.argmin(h))] for x, h in zip(pool, harm, strict=True)]

@@ -10,7 +10,7 @@ from helpers import scripted, tiny
 
 from rsrc_jax.data import tokenizer
 from rsrc_jax.lm import likelihood as lm_likelihood
-from rsrc_jax.lm import tokens
+from rsrc_jax.lm import rollout, tokens
 from rsrc_jax.ops import grpo
 from rsrc_jax.patterns import cdv
 from rsrc_jax.rl import hearing, learner, verifier
@@ -364,7 +364,9 @@ def test_a_start_where_every_code_misleads_teaches():
     lesson_weights={"D": 0.0}, entropy_bonus={}, clip_low=0.2, clip_high=0.28,
     importance_cap=2.0, per_token=False,
   )  # fmt: skip
-  work = (episode._replace(metrics={}, parts=None), advantages, None)
+  work = jax.tree.map(
+    jnp.asarray, (episode._replace(metrics={}, parts=None), advantages, None)
+  )
   total = lambda x: loss(x, work, learner.counts(episode), 0.0)[0]
   # C is to write more of what it copies, its source's 8.
   assert jax.jit(jax.grad(total))(params)["copy"] < -1e-3
@@ -386,7 +388,12 @@ def test_codes_reach_d_as_ids():
   read = [row[mask].tolist() for row, mask in zip(*prompt, strict=True)]
   written = [code for group in codes(episode) for code in group]
   assert read == [[tokenizer.D, *code, tokenizer.SEPARATOR] for code in written]
-  assert episode.rollouts["D"].constraints is None
+  # It may write all that it can, at its own temperature.
+  limits = episode.rollouts["D"].constraints
+  assert (limits.banned == -1).all() and (limits.allowed == -1).all()
+  assert (limits.temperature == 1).all()
+  rest = limits._replace(banned=None, allowed=None, temperature=None)
+  assert not jax.tree.leaves(rest)
 
 
 @pytest.mark.parametrize(
@@ -629,7 +636,7 @@ def test_keys_decide_what_is_written():
 
 
 def test_d_has_a_group_of_one_code_of_each_source():
-  """Every code is decoded once for V; one of them as often as D's group."""
+  """Every code is decoded once for V; one of them for D's group too."""
   found = batch()
   episode = play(OWN, UNSURE, found)
   out, written = episode.rollouts["D"], codes(episode)
@@ -647,11 +654,12 @@ def test_d_has_a_group_of_one_code_of_each_source():
   slots = np.mean(d == found.source.ids[:, None], -1)
   np.testing.assert_allclose(episode.rewards["D"], slots, atol=1e-5)
   assert np.std(episode.rewards["D"], -1).max() > 0
-  # The first of a group is the decode that V hears of this code.
+  # The decode of this code that V hears for C is none of the group.
   what, said, empty = heard(OWN, UNSURE, found, episode)
   assert [g[i] for g, i in zip(written, what.own, strict=True)] == read
-  first = tokens.without_end(Tokens(*out.output), END).ids[:, 0]
-  np.testing.assert_array_equal(what.each.ids[np.arange(B), what.own, 0], first)
+  mine = tokens.without_end(Tokens(*out.output), END).ids
+  others = what.each.ids[np.arange(B), what.own]
+  assert (others != mine).any(-1).mean() > 0.8
   # C is paid for all of its codes by one decode each.
   bounded = table(episode, found, worth)[..., 1]
   value = 0.5 * above(said, empty) + 0.5 * bounded
@@ -664,6 +672,34 @@ def test_d_has_a_group_of_one_code_of_each_source():
   np.testing.assert_array_equal(
     plain.rollouts["C"].output.ids, episode.rollouts["C"].output.ids
   )
+
+
+@pytest.mark.parametrize("changes", [{"taught": 8}, {"decodes": 2}])
+def test_v_hears_a_cooler_d_and_its_own_group_explores(changes):
+  """D's odds of 12 are 12 ** 4 at a temperature of 1/4: all but greedy."""
+  pattern, found = make(**changes, temperature=0.25), batch()
+  p = pattern.play.args[0]
+  code = jax.tree.map(
+    lambda x: np.repeat(x[:, None, :K], G, 1), found.source
+  )  # fmt: skip
+
+  @jax.jit
+  def run(key):
+    what = cdv.decode(p, UNSURE, found, code, key)[1]
+    d = what.group
+    again, _ = rollout.score(
+      POLICY, UNSURE, p.D, d.prompt, d.output, d.constraints
+    )
+    return what, again
+
+  what, again = jax.device_get(run(jax.random.key(0)))
+  # A group is scored as it was sampled: the ratio of the first update is 1.
+  np.testing.assert_allclose(what.group.log_probs, again, atol=1e-4)
+  errors = lambda ids, s: (ids[..., :S] != s).mean()
+  s = found.source.ids[:, None]
+  assert errors(what.each.ids, s[:, None]) < 0.01
+  own = errors(what.group.output.ids.reshape(B, -1, S + 1), s)
+  assert 0.35 < own < 0.65 if "taught" in changes else own < 0.01
 
 
 @pytest.mark.parametrize(

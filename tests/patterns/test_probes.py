@@ -12,7 +12,7 @@ from helpers import scripted, tiny
 from rsrc_jax.data import tokenizer
 from rsrc_jax.ops import grpo
 from rsrc_jax.patterns import probes, qa
-from rsrc_jax.rl import curriculum, learner, questions
+from rsrc_jax.rl import curriculum, learner, questions, verifier
 from rsrc_jax.types import (
   Batch,
   Constraints,
@@ -92,23 +92,31 @@ def only(*facts):
 PROBES = {"count": N, "length": 2, "reads": "source", "opponent": OPPONENT}
 
 
-def make(**more):
+def make(shaping=1.0, answers=1, **more):
+  """Shaping counts once, V's word `answers - 1` times."""
   settings = {
-    "group": G, "each": E, "unasked": (), "pairs": 0.5, "answers": 1,
+    "group": G, "each": E, "unasked": (), "pairs": 0.5, "answers": answers,
     "lessons": True, "from_source": 0.0, "dropout": 0.0, "length_price": 0.0,
+    "taught": G,
   }  # fmt: skip
-  context = Context(POLICY, ROLES, info=ABOUT)
+  verify = verifier.make(
+    POLICY, ROLES["V"], weights={"edit": answers - 1.0},
+    shaping={"gain": shaping}, positions=None,
+  )  # fmt: skip
+  context = Context(POLICY, ROLES, verify, ABOUT)
   return qa.make(context, **settings, probes=PROBES | more)
 
 
-@functools.cache
-def pattern():
-  return make()
+# Two programs: in the one V hears nothing, and all that is paid follows from
+# likelihoods. In the other V hears two answers to each question, for 3/4 of the
+# reward, and A learns from all of them.
+pattern = functools.cache(make)
+HEARD = {"answers": 2, "shaping": 1 / 3}
 
 
 @functools.cache
-def program():
-  return jax.jit(pattern().play)
+def program(**how):
+  return jax.jit(pattern(**how).play)
 
 
 def texts(rows, length=S):
@@ -141,8 +149,8 @@ def given(opponent=OPPONENT):
   return controls._replace(numbers=own)
 
 
-def play(batch, params, frozen=None, seed=0, opponent=OPPONENT):
-  episode, _ = program()(
+def play(batch, params, frozen=None, seed=0, opponent=OPPONENT, how=None):
+  episode, _ = program(**how or {})(
     params, {"base": params if frozen is None else frozen}, (), batch,
     jax.random.key(seed), given(opponent),
   )  # fmt: skip
@@ -184,6 +192,19 @@ def worth(s, probe, params, frozen):
   return 1.0 - blind, facts, right
 
 
+def gain(params, code, facts, right):
+  """(L0 - L) / (L0 + L) of A's nats of the right answer: of none, of code."""
+  before, now = (-np.log(likely(params, x, facts, right)) for x in ([], code))
+  return (before - now) / (before + now)
+
+
+def mean(ours, theirs, weight):
+  """C's, over the program's questions and Q's. [..., E], [..., N], [N]"""
+  both = (1 - OPPONENT) * ours.mean(-1)
+  both += OPPONENT * (theirs * weight).mean(-1)
+  return both / (1 - OPPONENT + OPPONENT * weight.mean())
+
+
 def test_rewards_by_hand():
   """Of Q and of C, over valid probes and every kind of invalid one."""
   rng = np.random.default_rng(1)
@@ -199,25 +220,26 @@ def test_rewards_by_hand():
     episode = play(batch, params, frozen, seed)
     wrote = real(episode.rollouts["Q"].output)
     codes = real(episode.rollouts["C"].output)
-    given = asked_by_program(episode)
+    asked = asked_by_program(episode)
     for b, s in enumerate(rows):
       group = codes[b * G : b * G + G]
-      right_of_c = np.zeros((G, N))
+      gained = np.zeros((G, N))
       weight = np.zeros(N)
       for n, probe in enumerate(wrote[b * N : b * N + N]):
         weight[n], facts, right = worth(s, probe, params, frozen)
-        right_of_c[:, n] = [likely(params, c, facts, right) for c in group]
-        expected = weight[n] * (1 - right_of_c[:, n].mean())
+        found = [likely(params, c, facts, right) for c in group]
+        gained[:, n] = [gain(params, c, facts, right) for c in group]
+        expected = weight[n] * (1 - np.mean(found))
         np.testing.assert_allclose(
           episode.rewards["Q"][b, n], expected, atol=1e-5
         )
         kinds.add((len(probe), len(set(probe)), weight[n] > 0))
       ours = np.array(
-        [[likely(params, c, *q) for q in given[b](s)] for c in group]
-      ).mean(-1)
-      both = (1 - OPPONENT) * ours + OPPONENT * (right_of_c * weight).mean(-1)
-      word = both / (1 - OPPONENT + OPPONENT * weight.mean())
-      np.testing.assert_allclose(episode.rewards["C"][b], word, atol=1e-5)
+        [[gain(params, c, *q) for q in asked[b](s)] for c in group]
+      )
+      np.testing.assert_allclose(
+        episode.rewards["C"][b], mean(ours, gained, weight), atol=1e-5
+      )
     assert episode.rewards["Q"].shape == (B, N)
     assert 0 < episode.metrics["Q_answerable"] < 1
   # An empty probe, one fact twice; one and two facts, valid and not.
@@ -240,6 +262,57 @@ def asked_by_program(episode):
     ]
     for b in range(B)
   ]
+
+
+def test_v_hears_answers_to_probes():
+  """Q and A are paid for the sampled answers, C for those above no code."""
+  params, frozen, batch = tables(copy=8.0), tables(), full()
+  episode = play(batch, params, frozen, how=HEARD)
+  a, codes = episode.rollouts["A"], real(episode.rollouts["C"].output)
+  answers = real(a.output)
+  read = [[i for i in x if i < 20] for x in real(a.prompt)]
+  probe, asked = real(episode.rollouts["Q"].output), asked_by_program(episode)
+  every, ratios = E + N, []
+  assert a.output.ids.shape[:2] == (B * G * every, 2)
+  for b, s in enumerate(real(batch.source)):
+    checked = [worth(s, x, params, frozen) for x in probe[b * N : b * N + N]]
+    weight = np.array([x[0] for x in checked])
+    right = [x[1] for x in asked[b](s)] + [x[2] for x in checked]
+    right = [[i for i in x if i != END] for x in right]
+    rows = slice(b * G * every, (b + 1) * G * every)
+    correct = np.array([
+      [said == right[i % every] for said in answers[2 * i : 2 * i + 2]]
+      for i in range(rows.start, rows.stop)
+    ]).reshape(G, every, 2)  # fmt: skip
+    counts = np.array([1.0] * E + [float(x > 0) for x in weight])
+    np.testing.assert_array_equal(
+      episode.rewards["A"][rows].reshape(G, every, 2),
+      correct * counts[:, None],
+    )
+    share = correct.mean(-1)
+    np.testing.assert_allclose(
+      episode.rewards["Q"][b], weight * (1 - share[:, E:].mean(0)), atol=1e-5
+    )
+    # The codes that A's rows are about, in an order of their own.
+    order = [x[2:-1] for x in read[rows][::every]]
+    own = codes[b * G : b * G + G]
+    assert sorted(order) == sorted(own)
+    word = mean(share[:, :E], share[:, E:], weight)
+    for g, code in enumerate(own):
+      if own.count(code) == 1:
+        v = episode.parts["C"]["verifier"][b, g] / 0.75
+        ratios.append([1 - v, 1 - word[order.index(code)]])
+  # (word - empty) / (1 - empty) = v: 1 - v is 1 - word over 1 - empty, the same
+  # for all. Without a code A guesses one of 14 of what it is asked.
+  over, under = np.array(ratios).T
+  assert len(over) > B and np.ptp(over) > 0.5
+  empty = 1 - (over @ under) / (over @ over)
+  np.testing.assert_allclose(over * (1 - empty), under, atol=1e-4)
+  assert 0 < empty < 0.2
+  for role, reward in episode.rewards.items():
+    np.testing.assert_allclose(
+      sum(episode.parts[role].values()), reward, atol=1e-6
+    )
 
 
 # 2. The opponent.
@@ -316,12 +389,13 @@ def test_c_is_paid_for_what_q_asks():
 def test_what_q_asks_is_in_no_other_stream():
   """At a share of 0, another Q changes its own rewards and nothing else's."""
   one, two = (
-    play(full(), tables(only(*f), copy=8.0), opponent=0.0) for f in ((0,), (3,))
+    play(full(), tables(only(*f), copy=8.0), opponent=0.0, how=HEARD)
+    for f in ((0,), (3,))
   )
-  assert (one.rewards["Q"] != two.rewards["Q"]).all()
+  assert (one.rewards["Q"] != two.rewards["Q"]).mean() > 0.5
   same = lambda x, y: jax.tree.map(np.testing.assert_array_equal, x, y)
   same(one.rollouts["C"], two.rollouts["C"])
-  same(one.rewards["C"], two.rewards["C"])
+  same((one.rewards["C"], one.parts["C"]), (two.rewards["C"], two.parts["C"]))
   same(one.sft_batches, two.sft_batches)  # A is taught no probe
 
 
@@ -467,14 +541,15 @@ def test_a_learns_from_a_probe_as_far_as_it_is_answerable():
   asked = probes.Asked(*[None] * 3, answerable, jnp.array([[0.25, 0.0]]), ())
   correct = jnp.array([[[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]])  # [1, 2, 1 + 2]
   returns = {"A": jnp.ones((6, 2))}
-  word, found, metrics = settle(asked, correct, returns)
+  found, metrics = settle(asked, correct, returns)
   assert found["A"].tolist() == [[1, 1], [1, 1], [0, 0]] * 2
   # A probe is worth .75 and is answered from one of two codes.
   np.testing.assert_allclose(found["Q"], [[0.75 / 2, 0.0]])
   # C: one question of the program, and a mean worth of .375 of two probes.
   weight = 0.5 + 0.5 * 0.375
   np.testing.assert_allclose(
-    word[0, :, 0], [0.5 / weight, 0.5 * 0.375 / weight]
+    probes.over_questions(p, asked, correct),
+    [[0.5 / weight, 0.5 * 0.375 / weight]],
   )
   assert metrics["Q_right"] == 0.5 and metrics["Q_answerable"] == 0.5
 

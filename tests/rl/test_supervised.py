@@ -178,7 +178,7 @@ def test_a_target_ends_as_a_sampled_code_does():
   batch = tiny.batch(rows=4)
   limits = none(jax.random.key(0), batch, tiny.schedule()).constraints
   how = supervised.Warmup(
-    None, {"C": C}, none, budget=4, warmup_from=0, dropout=0.0, reader=False
+    None, {"C": C}, none, budget=4, warmup_from=0, dropout=0.0
   )
 
   def targets(limits, **changes):
