@@ -3,7 +3,7 @@
   ./tools/run                                  (this config is the default)
   ./tools/run --config=configs/default.py --config.seed=1 --workdir=runs/1
 
-Cost: not timed yet.
+Cost: not known: not timed yet.
 Expect: not known yet.
 """
 

@@ -117,7 +117,7 @@ def _scorer(setup, config, ids, allowed: int, samples: int) -> Callable:
   told = writers.announced_at_evaluation(config)
 
   def score(params, batch: Batch, key) -> dict[str, jax.Array]:
-    k_subset, k_samples = jax.random.split(key)
+    k_subset, k_samples = (keys.child(key, x) for x in keys.Fresh)
     limited = limits(batch, writers.budget_of(config, batch, None), told)
     if ids is not None:
       limited = within(

@@ -102,6 +102,14 @@ class Judged(enum.IntEnum):
 
 
 @enum.unique
+class Fresh(enum.IntEnum):
+  """Children of a batch's key in evaluation/fresh_ids.py."""
+
+  SUBSET = 0  # which ids a code may use
+  SAMPLES = 1  # C's and D's samples
+
+
+@enum.unique
 class HeldOut(enum.IntEnum):
   """Children of Step.HELD_OUT, and of other keys that play one batch."""
 

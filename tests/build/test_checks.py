@@ -248,7 +248,7 @@ MAKES = (
    ("mode", "code", "words", "end", "budgets", "longest", "+fixed_length",
     "+seed")),
   (supervised.Warmup, supervised.RULES,
-   ("policy", "roles", "constrain", "budget", "reader", "ends",
+   ("policy", "roles", "constrain", "budget", "ends", "withheld",
     "+unannounced")),
   (architecture.Architecture, architecture.RULES, ()),
   (recursive_architecture.Architecture, recursive_architecture.RULES,

@@ -27,6 +27,7 @@ SIBLINGS = (
   (keys.QuestionDraw,),
   (keys.Reader,),
   (keys.Judged,),
+  (keys.Fresh,),
   (keys.Entering,),
   (keys.Examined,),
 )
