@@ -265,7 +265,7 @@ def worth(memory, s, ask, share):
 
 
 def level(word, told=None):
-  """V's word in eighths. On an edge both are right: `told`, if it is of them."""
+  """V's word in eighths. On an edge both are right: `told`, if it is one."""
   near = np.floor(word * 8 + np.array([-1e-5, 1e-5]))
   both = LEVELS[np.clip(near, 0, 7).astype(int)].tolist()
   return told if told in both else both[0]
