@@ -44,7 +44,7 @@ def get_config() -> ml_collections.ConfigDict:
     "entropy_held": arm(("loss.hold", HOLD)),
     "plateau": arm(("curriculum", PLATEAU)),
     "shaped": arm(("shaping.gain", 0.5)),
-    "reader": arm(("verifier.edit", 0.5), ("verifier.reader", 0.5)),
+    "half_by_reader": arm(("verifier.edit", 0.5), ("verifier.reader", 0.5)),
     "unforced": arm(("curriculum.hidden", 0.0)),
   }
   config.report.headline = "d_by_both_1"

@@ -265,11 +265,7 @@ def worth(memory, s, ask, share):
 
 
 def level(word, told=None):
-<<<<<<< HEAD
-  """In eighths, V's word. On an edge both are right: `told`, if it is one."""
-=======
   """V's word in eighths. On an edge both are right: `told`, if it is one."""
->>>>>>> mend
   near = np.floor(word * 8 + np.array([-1e-5, 1e-5]))
   both = LEVELS[np.clip(near, 0, 7).astype(int)].tolist()
   return told if told in both else both[0]
