@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from rsrc_jax import rules
 from rsrc_jax.lm import rollout, tokens
+from rsrc_jax.metrics import use
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.ops import rewards
 from rsrc_jax.rl import numbers
@@ -22,7 +23,7 @@ from rsrc_jax.types import Controls, Metrics, Params, Policy, Rollout, Tokens
 
 FLOOR = 1e-3  # of v0 and h0
 REFRESH = 100  # batches
-JUNK = 1.0  # bits a swapped id: use that costs D less says nothing of s
+JUNK = use.JUNK
 LOADS = ("none", "message", "token")
 
 
@@ -320,8 +321,8 @@ def shown(
 ) -> tuple[Tokens, jax.Array]:
   """Codes in which a random token is replaced by a listed id: one for each id.
 
-  What RL forgets within a hundred steps, C is shown again. The token is the
-  same for all ids of a row, so that they can be told by what they say.
+  What RL forgets within a hundred steps, C is shown again. Each id has a place
+  of its own.
 
   Args:
     code: outputs [B, T] as C wrote them, with their end.
@@ -335,7 +336,8 @@ def shown(
   """
   listed = injected[:, 0]
   free = (code.mask & (code.ids != end))[:, None]
-  draw = jax.vmap(lambda key: jax.random.uniform(key, (1, 1)))(row_keys)
+  shape = (listed.shape[1], 1)
+  draw = jax.vmap(lambda key: jax.random.uniform(key, shape))(row_keys)
   nth = jnp.floor(draw * jnp.sum(free, -1, keepdims=True))
   # The first place up to which there are more than nth tokens.
   place = jnp.argmax(jnp.cumsum(free, -1) > nth, -1)[..., None]
