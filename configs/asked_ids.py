@@ -34,8 +34,9 @@ def get_config() -> ml_collections.ConfigDict:
     "inject": 4, "force": False, "bare": 0.25, "unannounced": 1.0,
     "withheld": 16,
   })  # fmt: skip
+  # Half of the offer is left at the end: what it paid is then to be seen.
   config.curriculum.update({
-    "hidden": 0.0, "steps": 400, "explore_steps": 400,
+    "hidden": 0.0, "steps": 800, "explore_steps": 400,
   })  # fmt: skip
   config.loss.entropy_bonus.C = 0.15
   config.loss.entropy_per_code = True

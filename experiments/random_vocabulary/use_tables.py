@@ -5,6 +5,7 @@ import numpy as np
 from experiments.random_vocabulary import stored, training
 from experiments.random_vocabulary.stored import Tier
 from experiments.random_vocabulary.tables import at, markdown, spread
+from rsrc_jax.metrics import contrasts, reward_record, use
 
 USE = {
   "use_rate": "codes that use any",
@@ -43,7 +44,7 @@ def use_table(tier: Tier) -> str:
         for x, get in gets.items()
       ]
       if any(found):
-        rows.append([arm, how, *map(spread, found)])
+        rows.append([arm, how, *map(spread, found), _label(found)])
   if not rows:
     return "not run."
   budgets = ", ".join(map(str, tier.budgets))
@@ -53,9 +54,44 @@ def use_table(tier: Tier) -> str:
     "that were not given, found in the same codes. Rote: swapping the injected "
     "ids for others costs D no more than the threshold; the rest are "
     "load-bearing. Where hardly a code uses any, the shares "
-    "say little."
+    f"say little. Junk: D loses less than {use.JUNK:g} bit a swapped id."
   )
-  return f"{markdown(['arm', 'ids are', *USE.values()], rows)}\n\n{note}"
+  head = ["arm", "ids are", *USE.values(), "use is"]
+  return f"{markdown(head, rows)}\n\n{note}\n\n{paid(tier)}"
+
+
+def _label(found: list[dict[int, float]]) -> str:
+  """Of the means of USE by seed: junk, kept, or - where nobody uses any."""
+  bits = list(found[list(USE).index("swap_bits")].values())
+  return use.label(float(np.mean(bits)) if bits else None)
+
+
+def paid(tier: Tier) -> str:
+  """Whether contrasts of the arms with a bonus test it: what it has paid."""
+  found = {}
+  for arm in stored.arms(tier):
+    each = [
+      spread
+      for part in stored.each(tier, arm, lambda x: x).values()
+      for one in stored.each_budget(tier, part)
+      if (spread := reward_record.offered(training.drawn(one))) is not None
+    ]
+    if any("pay_bonus" in x or "held_pay_bonus" in x for part in stored.each(
+      tier, arm, lambda x: x).values() for one in stored.each_budget(tier, part)
+      for x in one.get("held") or []):  # fmt: skip
+      found[arm] = float(np.mean(each)) if each else None
+  if not found:
+    return "No arm was paid a bonus."
+  said = ", ".join(
+    f"{arm} {contrasts.mechanism(x) or 'tested'}"
+    + ("" if x is None else f" ({x:.3f})")
+    for arm, x in found.items()
+  )
+  return (
+    "The bonus, its standard deviation within groups over that of the reward, "
+    f"over the steps with injected ids: {said}. A contrast that rests on a "
+    f"bonus below {contrasts.PAID:.2f} is not tested, whatever its verdict."
+  )
 
 
 def held(tier: Tier) -> list[str]:
@@ -68,16 +104,30 @@ def held(tier: Tier) -> list[str]:
     cells = [_turns(looks, name, digits) for name, (_, digits) in HELD.items()]
     steps = sorted({x["step"] for look in looks for x in look.values()})
     at_steps = " → ".join(map(str, steps)) or "-"
-    rows.append([arm, str(max(map(len, looks))), at_steps, *cells])
-  heads = ["arm", "n", "step", *(title for title, _ in HELD.values())]
+    label = use.label(*(_last(looks, x) for x in ("swap_bits", "use_rate")))
+    rows.append([arm, str(max(map(len, looks))), at_steps, *cells, label])
+  heads = ["arm", "n", "step", *(title for title, _ in HELD.values()), "use is"]
   seeds = ", ".join(map(str, tier.found))
   return [
     "\n".join([f"Seeds {seeds}; k = {k}.", *tier.notes]),
     "The first → the middle → the last held-out look, means over n seeds; of "
     "users, over the seeds that had any at that look, whose number is in "
     "brackets where it is not n. By chance: as many ids that were not given.",
+    "Use is junk where a swapped id costs D less than "
+    f"{use.JUNK:g} bit at the last look. {paid(tier)}",
     markdown(heads, rows),
   ]
+
+
+def _last(looks: list[dict[int, dict]], name: str) -> float | None:
+  """A number at the last look, mean over the seeds that have it."""
+  values = [
+    x[f"held_{name}"]
+    for x in looks[-1].values()
+    if training.known(x.get(f"held_{name}"))
+    and (name not in OF_USERS or (x.get("held_use_rate") or 0) > 0)
+  ]
+  return float(np.mean(values)) if values else None
 
 
 def three_looks(tier: Tier, arm: str) -> list[dict[int, dict]]:

@@ -16,6 +16,7 @@ from rsrc_jax.build import overrides, writers
 from rsrc_jax.build.setup import Setup
 from rsrc_jax.evaluation import code_judge
 from rsrc_jax.lm import keys, rollout, tokens
+from rsrc_jax.metrics import use
 from rsrc_jax.ops import rewards
 from rsrc_jax.rl import curriculum, injected_ids
 from rsrc_jax.types import Batch
@@ -35,7 +36,7 @@ def make(
       as many ids that were not named: use by chance.
     swap_bits, delete_bits: bits D loses for each id that is swapped for its
       decoy, or deleted; means over the codes that use any, 0 where none does.
-    junk_share: of those, the codes that lose less than injected_ids.JUNK bits
+    junk_share: of those, the codes that lose less than use.JUNK bits
       an id in the swap.
     bits_listed, edit_listed, exact_listed, tokens_listed: what codes are worth.
     bits_bare and so on: the same without a list.
@@ -128,7 +129,7 @@ def _scorer(setup: Setup, config) -> Callable:
       "decoy_rate": jnp.any(injected_ids.hits(code, decoys), -1)[:, 0] * 1.0,
       "swap_bits": swap,
       "delete_bits": lost(injected_ids.remove_injected(code, injected)),
-      "junk_share": ((count > 0) & (swap < injected_ids.JUNK)) * 1.0,
+      "junk_share": ((count > 0) & (swap < use.JUNK)) * 1.0,
     }
     names = {"nll_bits": "nll", "edit_similarity": "edit",
              "exact_match": "exact", "mean_tokens": "tokens"}  # fmt: skip

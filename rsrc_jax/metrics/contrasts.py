@@ -48,6 +48,29 @@ from rsrc_jax.metrics.statistics import (
   two_sided,
 )
 
+PAID = 0.10  # of the deviation of reward within groups
+NOT_TESTED, NOT_RECORDED = "not tested", "not recorded"
+
+
+def mechanism(paid: float | None, least: float = PAID) -> str:
+  """Whether a contrast tests the mechanism that its arms differ in.
+
+  A part of the reward that hardly differs within groups teaches nothing, and
+  arms with and without it are compared for nothing.
+
+  Args:
+    paid: the part's standard deviation within groups over the reward's, a mean
+      over the steps in which it was offered (reward_record.offered); None where
+      a run did not record it.
+    least: how much it has to be.
+
+  Returns:
+    "" where it is, else NOT_TESTED or NOT_RECORDED.
+  """
+  if paid is None or math.isnan(paid):
+    return NOT_RECORDED
+  return "" if paid >= least else NOT_TESTED
+
 
 class Estimate(NamedTuple):
   """A contrast: the wider interval and the larger p of its two parts."""

@@ -110,6 +110,22 @@ def mean(lines: Sequence[Line], key: str) -> float | None:
   return total / steps if steps else None
 
 
+def offered(
+  lines: Sequence[Line], part: str = "bonus", role: str = "C"
+) -> float | None:
+  """A part's spread over the reward's, over the steps with injected ids.
+
+  lines: of of_arm. A window counts as long as the curriculum kept any of the
+  ids (`inject`); None where no such window has ROLE_spread_PART.
+  """
+  key = f"{role}_spread_{part}"
+  kept = [
+    line if (_number(line.get("inject")) or 0) > 0 else {**line, key: None}
+    for line in lines
+  ]
+  return mean(kept, key)
+
+
 def _number(value: Any) -> float | None:
   """A finite number, or None for whatever else a line may hold."""
   if isinstance(value, bool) or not isinstance(value, int | float):

@@ -339,10 +339,9 @@ def demonstrations(
 ) -> dict[str, SupervisedBatch]:
   """C writes, and D reads, each group's best code with an injected id in it.
 
-  Each of the N is tried in one random place, and shown is the one that D reads
+  Each of the N is tried in a random place, and shown is the one that D reads
   best: an id drawn at random would say nothing of s, and teach D to pass it
-  over. In the place that D reads best it would stand where nothing is said.
-  best [B]: of the group; left []: share of the weight that remains.
+  over. best [B]: of the group; left []: share of the weight that remains.
   lessons: D's own, which these are added to.
   """
   s = batch.source

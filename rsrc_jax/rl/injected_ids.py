@@ -3,10 +3,9 @@
 import jax
 import jax.numpy as jnp
 
+from rsrc_jax.metrics import use
 from rsrc_jax.ops import rewards
 from rsrc_jax.types import Metrics, Rollout, Tokens
-
-JUNK = 1.0  # bits a swapped id: use that costs D less says nothing of s
 
 
 def monitors(
@@ -29,7 +28,7 @@ def monitors(
   tail_share: share of users whose injected ids form one unbroken run at the
     end, with other tokens before it.
   rote_share: share of users that lose at most `threshold` nats in the swap.
-  junk_share: share of users that lose less than JUNK bits an id in the swap.
+  junk_share: share of users that lose less than metrics.use.JUNK bits an id in the swap.
   swap_bits: bits that a user loses for each id that is swapped.
   delete_bits: and for each that is deleted, a cross-check: deletion moves the
     tokens behind it, which alone costs D something.
@@ -59,7 +58,7 @@ def monitors(
   if gap is not None:
     found["rote_share"] = jnp.sum(user & (gap <= threshold)) / users
     each = gap / jnp.maximum(count, 1) / jnp.log(2.0)
-    found["junk_share"] = jnp.sum(user & (each < JUNK)) / users
+    found["junk_share"] = jnp.sum(user & (each < use.JUNK)) / users
     found["swap_bits"] = jnp.sum(jnp.where(user, each, 0.0)) / users
   if deleted is not None:
     each = deleted / jnp.maximum(count, 1) / jnp.log(2.0)
@@ -107,8 +106,8 @@ def shown(
 ) -> tuple[Tokens, jax.Array]:
   """Codes in which a random token is replaced by a listed id: one for each id.
 
-  What RL forgets within a hundred steps, C is shown again. The token is the
-  same for all ids of a row, so that they can be told by what they say.
+  What RL forgets within a hundred steps, C is shown again. Each id has a place
+  of its own.
 
   Args:
     code: outputs [B, T] as C wrote them, with their end.
@@ -122,7 +121,8 @@ def shown(
   """
   listed = injected[:, 0]
   free = (code.mask & (code.ids != end))[:, None]
-  draw = jax.vmap(lambda key: jax.random.uniform(key, (1, 1)))(row_keys)
+  shape = (listed.shape[1], 1)
+  draw = jax.vmap(lambda key: jax.random.uniform(key, shape))(row_keys)
   nth = jnp.floor(draw * jnp.sum(free, -1, keepdims=True))
   # The first place up to which there are more than nth tokens.
   place = jnp.argmax(jnp.cumsum(free, -1) > nth, -1)[..., None]

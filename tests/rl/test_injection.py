@@ -286,7 +286,7 @@ def test_each_listed_id_is_shown_in_any_place():
     (15, 9, 1, 0), (8, 15, 1, 0), (16, 9, 1, 0), (8, 16, 1, 0)
   }  # fmt: skip
   assert 60 < (found[:, 0, 0] == 15).sum() < 140  # each place half of the time
-  np.testing.assert_array_equal(found[:, 0] == 15, found[:, 1] == 16)
+  assert ((found[:, 0] == 15) != (found[:, 1] == 16)).any()  # each its own
   # A list with holes shows what it has, and an empty code nothing.
   found, some = shown([8, 9, 1], [-1, 16])
   assert some.tolist() == [[False, True]]
