@@ -28,7 +28,7 @@ def monitors(
   tail_share: share of users whose injected ids form one unbroken run at the
     end, with other tokens before it.
   rote_share: share of users that lose at most `threshold` nats in the swap.
-  junk_share: share of users that lose less than use.JUNK bits an id in the swap.
+  junk_share: share of users that lose below use.JUNK bits an id in the swap.
   swap_bits: bits that a user loses for each id that is swapped.
   delete_bits: and for each that is deleted, a cross-check: deletion moves the
     tokens behind it, which alone costs D something.
