@@ -70,7 +70,7 @@ CASES = {
   "cc": Case("cc", "cc", {"patterns.cc.group": 2}),
   "recursive": Case("trm", "dis_random"),
 }  # fmt: skip
-QUICK = ("base", "cdv")  # compiled by other tests too
+QUICK = ("base",)  # compiled by other tests too
 MESH = {"data": 2, "fsdp": 2, "tensor": 2}
 
 

@@ -398,7 +398,13 @@ def test_equal_answers_are_paid_alike_whatever_a_expected():
   correct = jnp.array([[[1.0, 0.0], [1.0, 0.0], [0.5, 0.5]]])
   log_lik = jnp.log(jnp.array([[[0.9, 0.1], [0.2, 0.1], [0.5, 0.5]]]))
   found = answering.Answers(
-    None, None, None, correct, jnp.float32(0.25), log_lik, log_lik[:, :1] * 2
+    None,
+    None,
+    None,
+    correct,
+    jnp.full((1, 1, 2), 0.25),
+    log_lik,
+    log_lik[:, :1] * 2,
   )
   one, two, three = answering.worth(judge(0.0, edit=1.0), found)["verifier"][0]
   assert one == two == three == (0.5 - 0.25) / 0.75

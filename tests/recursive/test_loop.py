@@ -89,6 +89,7 @@ def test_what_is_measured_fits_together(run):
     assert len(arm["calls"]["kl"][0]) == arm["calls_per_superstep"]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_bitwise(run, pytestconfig, tmp_path):
   config, _, summary = run
   config = tiny(pytestconfig.rootpath, only="trm")

@@ -183,7 +183,10 @@ def test_a_checkpoint_goes_on_bitwise(tmp_path):
 @pytest.mark.parametrize(
   "settings, said",
   [
-    ({"first": 1.5}, r"config\.loss\.hold\.first=1\.5 must be a number from 0"),
+    (
+      {"first": 1.5},
+      r"config\.loss\.hold\.first=1\.5 must be a number in \(0, 1\]",
+    ),
     ({"rate": 0.0}, r"config\.loss\.hold\.rate=0\.0 .*nothing is held"),
     ({"floor": 0.0}, r"config\.loss\.hold\.floor=0\.0 .*never comes back"),
     (
@@ -268,5 +271,5 @@ def test_c_is_held_where_it_is_asked_for():
     found.append(metrics["C_entropy_share"])
   share = np.asarray(jax.device_get(found))[-60:]
   error = np.sqrt(np.mean((share - LANES["loss.hold.first"]) ** 2, 0))
-  assert (error[:2] < 0.07).all() and error[2] > 0.15
+  assert (error[:2] < 0.1).all() and error[2] > 0.15
   assert share[:, 3].max() < 0.1

@@ -215,6 +215,7 @@ def test_the_trajectory_is_what_was_logged(whole):
   )
 
 
+@pytest.mark.slow
 def test_a_ledger_changes_nothing_that_is_learnt(tiny_runs, whole, tmp_path):
   tiny_runs.run(tmp_path / "run", **{"ledger.enabled": False})
   assert not (tmp_path / "run" / "ledger.jsonl").exists()
@@ -415,6 +416,7 @@ def gated(tmp_path_factory):
   return runs
 
 
+@pytest.mark.slow
 def test_the_curriculum_advances_on_held_out_reward(gated):
   lines = run_log.read_jsonl(gated.whole / "metrics.jsonl")
   assert {x["phase"] for x in lines} == {"base", "F"}
@@ -447,6 +449,7 @@ def test_the_curriculum_advances_on_held_out_reward(gated):
   assert arm.controls._cache_size() == 1
 
 
+@pytest.mark.slow
 def test_nothing_is_learnt_from_what_is_held_out(gated):
   """Looking changes the curriculum's observations and not a bit else."""
   setup, (_, arm) = gated.setup, gated.stages
@@ -473,6 +476,7 @@ def test_nothing_is_learnt_from_what_is_held_out(gated):
 STOPS = (("base", 4), ("F", 2), ("F", 5))
 
 
+@pytest.mark.slow
 def test_a_stopped_plateau_goes_on_bitwise(gated, tmp_path):
   """Stopped in the base, right after a look at the reward and between two."""
   workdir, where = tmp_path / "run", []

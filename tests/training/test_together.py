@@ -102,6 +102,7 @@ def test_two_seeds_of_a_small_step_end_as_alone(tmp_path):
   assert np.abs(one - two).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_arms_of_differing_weights_end_as_alone(tmp_path):
   """One vmapped program of arms that learn with different weights."""
 
