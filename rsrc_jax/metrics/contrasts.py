@@ -48,7 +48,6 @@ from rsrc_jax.metrics.statistics import (
   two_sided,
 )
 
-
 PAID = 0.10  # of the deviation of reward within groups
 NOT_TESTED, NOT_RECORDED = "not tested", "not recorded"
 

@@ -516,7 +516,7 @@ def test_demonstrations_put_an_id_where_d_reads_it_best():
   np.testing.assert_array_equal(
     lesson.prompt.ids, episode.rollouts["C"].prompt.ids
   )
-  for i, s in enumerate(found.source.ids.tolist()):
+  for i in range(B):
     target = lesson.target.ids[i, 0][lesson.target.mask[i, 0]].tolist()
     shown = [x for x in target if x != END]
     # A code that D reads best of its group, with one token replaced.
