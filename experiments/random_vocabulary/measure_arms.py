@@ -243,7 +243,8 @@ def held(workdir: Path, arm: str) -> list[dict[str, float]]:
            "held_pay_gate", "held_pay_load", "held_mass_used",
            "held_varentropy_used", "held_collision_used",
            "held_varentropy_other", "held_collision_other")  # fmt: skip
-  drawn = ("hidden", "inject", "ban", "bonus", "curriculum_phase", "gain")
+  drawn = ("hidden", "inject", "ban", "bonus", "curriculum_phase", "gain",
+           "C_spread_bonus")  # fmt: skip
   found = []
   for line in lines:
     keep = {"held": names, "train": drawn}.get(line["split"], ())

@@ -22,7 +22,7 @@ Line = Mapping[str, Any]
 
 
 def record(lines: Sequence[Line], arms: Iterable[str]) -> dict[str, Any]:
-  """The blocks `reward_shares` and `dead_groups` of summary.json.
+  """The blocks of summary.json on rewards.
 
   Args:
     lines: of metrics.jsonl.
@@ -32,7 +32,7 @@ def record(lines: Sequence[Line], arms: Iterable[str]) -> dict[str, Any]:
     reward_shares: arm -> part -> share, sum 1; an arm all of whose groups were
       dead has no shares. dead_groups: arm -> share of groups.
   """
-  shares, dead = {}, {}
+  shares, dead, spreads = {}, {}, {}
   for arm in arms:
     own = of_arm(lines, arm)
     role = role_of(own)
@@ -42,7 +42,10 @@ def record(lines: Sequence[Line], arms: Iterable[str]) -> dict[str, Any]:
       shares[arm] = found
     if (value := mean(own, f"{role}_dead_groups")) is not None:
       dead[arm] = value
-  return {"reward_shares": shares, "dead_groups": dead}
+    if (value := offered(own, role=role)) is not None:
+      spreads[arm] = value
+  found = {"reward_shares": shares, "dead_groups": dead}
+  return found | ({"bonus_spread": spreads} if spreads else {})
 
 
 def of_arm(lines: Iterable[Line], arm: str) -> list[Line]:

@@ -257,6 +257,15 @@ def test_refuses_what_is_not_paired(a, b, match):
       contrast(a, b)
 
 
+@pytest.mark.parametrize(
+  "paid, said",
+  [(0.1, ""), (0.3, ""), (0.099, "not tested"), (0.0, "not tested"),
+   (None, "not recorded"), (math.nan, "not recorded")],
+)  # fmt: skip
+def test_a_mechanism_that_paid_next_to_nothing_was_not_tested(paid, said):
+  assert contrasts.mechanism(paid) == said
+
+
 def test_refuses_settings():
   a = np.ones((2, 2))
   with pytest.raises(ValueError, match=r"margin=2.0 must be a share"):

@@ -44,6 +44,22 @@ def test_windows_count_by_their_steps_and_shares_sum_to_one():
   assert reward_record.word(shares | {"reader": 0.25}) == pytest.approx(0.75)
 
 
+def test_what_a_bonus_paid_is_a_mean_over_the_injected_steps():
+  """Windows of 20, 20 and 10 steps: (20 x .2 + 10 x .05) / 30 = .15."""
+  lines = [
+    paid(20, 0.5, inject=1.0, C_spread_bonus=0.2),
+    paid(40, 0.5, inject=0.0, C_spread_bonus=9.0),
+    paid(50, 0.5, inject=0.1, C_spread_bonus=0.05),
+  ]
+  found = reward_record.record(lines, ["code"])
+  assert found["bonus_spread"] == {"code": pytest.approx(0.15)}
+  # Runs that recorded none, and arms that were offered none.
+  for more in ({"inject": 1.0}, {"inject": 0.0, "C_spread_bonus": 0.2}):
+    lines = [paid(20, 0.5, **more)]
+    assert reward_record.offered(lines) is None
+    assert "bonus_spread" not in reward_record.record(lines, ["code"])
+
+
 def test_steps_without_any_spread_do_not_dilute_the_shares():
   """A window whose shares are all 0, or null, for want of a spread."""
   none = {k: 0.0 for k in paid(0, 0) if "share" in k}

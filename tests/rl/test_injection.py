@@ -467,7 +467,6 @@ def frozen():
   return {"base": tiny.params(9), "reader": tiny.params(9)}
 
 
-@functools.cache
 def pattern(**changes):
   verify = verifier.make(
     tiny.POLICY, ROLES["V"], weights={"edit": 1.0}, shaping={"gain": 1.0},
@@ -475,8 +474,47 @@ def pattern(**changes):
   )  # fmt: skip
   return cdv.make(
     Context(tiny.POLICY, ROLES, verify), group=tiny.GROUP, decodes=2,
-    length_price=0.1, lessons=1, dropout=0.0, gate=SETTINGS, **changes,
+    length_price=0.1, lessons=1, dropout=0.0, **{"gate": SETTINGS} | changes,
   )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_multiply_trains():
+  """The founding document's form: reward, scaled by the gate, is learnt."""
+  rewarded, metrics = [], {}
+  gated = pattern(gate=SETTINGS | {"mode": "multiply", "bonus": 0.0})
+  for _, metrics in steps_of(gated, 150, rate=3e-2):
+    assert all(np.isfinite(x) for x in jax.tree.leaves(metrics))
+    np.testing.assert_allclose(
+      metrics["pay_priced"] + metrics["pay_bonus"], metrics["reward"],
+      atol=1e-5,
+    )  # fmt: skip
+    assert metrics["pay_bonus"] <= 0.0  # it only takes
+    rewarded.append(float(metrics["reward"]))
+  assert np.mean(rewarded[-20:]) > np.mean(rewarded[:20]) + 0.02
+
+
+def steps_of(gated, count, rate=1e-2):
+  """Yields the state and the metrics after each of `count` steps."""
+  relax = curriculum.linear(hidden=0.5, steps=10_000, explore_steps=10_000)
+  tx = optax.adam(rate)
+  loss = learner.make_loss(
+    tiny.POLICY, ROLES, weights={"C": 1.0, "D": 1.0},
+    lesson_weights={"D": 1.0}, entropy_bonus={"C": 0.01}, clip_low=0.2,
+    clip_high=0.28, importance_cap=2.0, per_token=False,
+  )  # fmt: skip
+  step = jax.jit(learner.make_step(tiny.POLICY, ROLES, gated, tx, loss=loss))
+  params = tiny.params()
+  state = learner.TrainState(
+    jnp.int32(0), params, tx.init(params), gated.init(), relax.init(),
+    jnp.uint32(0),
+  )  # fmt: skip
+  for seed in range(count):
+    batch = tiny.batch(seed % 4)
+    asked = limit()(jax.random.key(seed), batch, tiny.schedule(hidden=0.5))
+    asked = Given(asked, relax.update(state.curriculum, state.step))
+    state, metrics = step(state, frozen(), batch, asked)
+    yield state, metrics
 
 
 def test_a_gated_step():
