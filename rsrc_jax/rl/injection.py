@@ -16,7 +16,6 @@ import jax.numpy as jnp
 from rsrc_jax import rules
 from rsrc_jax.lm import rollout, tokens
 from rsrc_jax.lm.roles import Role
-from rsrc_jax.metrics import use
 from rsrc_jax.ops import rewards
 from rsrc_jax.rl import injected_ids, numbers
 from rsrc_jax.types import Controls, Metrics, Params, Policy, Rollout, Tokens
