@@ -8,7 +8,7 @@ themselves and pay for their length: there is room for more than is needed. N
 ids are named in C's prompt, and nothing is hidden. C has been shown to write
 them in the warm-up, and is shown it in RL. Arms differ in what use is paid.
 
-Cost: 2 minutes for the base and 70 to 90 s an arm on one core, compiling not
+Cost: 2 minutes for the base and 60 to 80 s an arm on one core, compiling not
 included (of trials on a shared machine).
 Expect: not run on seeds that count. In a trial of seed 10 C uses named ids in
 .14 of its codes (decoys: .02), and as junk (LOG.md, 2026-11-26).
