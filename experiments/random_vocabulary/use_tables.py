@@ -70,16 +70,18 @@ def paid(tier: Tier) -> str:
   """Whether contrasts of the arms with a bonus test it: what it has paid."""
   found = {}
   for arm in stored.arms(tier):
-    each = [
-      spread
-      for part in stored.each(tier, arm, lambda x: x).values()
-      for one in stored.each_budget(tier, part)
-      if (spread := reward_record.offered(training.drawn(one))) is not None
+    runs = [
+      one
+      for whole in stored.each(tier, arm, lambda x: x).values()
+      for budget, one in whole["parts"].items()
+      if budget in tier.budgets
     ]
-    if any("pay_bonus" in x or "held_pay_bonus" in x for part in stored.each(
-      tier, arm, lambda x: x).values() for one in stored.each_budget(tier, part)
-      for x in one.get("held") or []):  # fmt: skip
-      found[arm] = float(np.mean(each)) if each else None
+    looks = [x for one in runs for x in one.get("held") or []]
+    if not any("pay_bonus" in x or "held_pay_bonus" in x for x in looks):
+      continue
+    spreads = [reward_record.offered(training.drawn(one)) for one in runs]
+    known = [x for x in spreads if x is not None]
+    found[arm] = float(np.mean(known)) if known else None
   if not found:
     return "No arm was paid a bonus."
   said = ", ".join(
