@@ -11,7 +11,7 @@ entropy itself has a schedule, and the bonus follows from it: config.loss.hold.
   level           += rate error
   ln multiplier    = level + gain error
 
-Four things are so because controllers without them lost bits:
+Four things are so because of what went wrong without them:
 
 1. The share is of ln of the ids *allowed*. With 90 % of 120 ids hidden at most
    .52 of ln 120 can be reached, so that a target of .5 of ln 120 asks for noise

@@ -57,7 +57,7 @@ def test_the_multiplier_by_hand():
   assert m["hold_target"] == 0.5 and m["hold_multiplier"] == 1.0
   state, m = hold.update(state, jnp.int32(25), jnp.float32(0.9))
   # Target .3: ln (1 / 3) = -1.0986; .18326 - .2 * 1.0986, and on top of it
-  # -2 * 1.0986, which is below the floor of ln .1: -2.2338 and -2.3026.
+  # -2 * 1.0986: -2.2338, which is still above the floor, ln .1 = -2.3026.
   np.testing.assert_allclose(state, (-0.03646, -2.23370), rtol=1e-3)
   np.testing.assert_allclose(m["hold_multiplier"], math.exp(2.01584), rtol=1e-4)
 
