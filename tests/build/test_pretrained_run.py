@@ -27,7 +27,9 @@ def config(tmp_path_factory):
   """configs/smollm2_cpu.py on a small checkpoint and its own sentences."""
   folder = tmp_path_factory.mktemp("pretrained")
   config = load(ROOT / "configs" / "smollm2_cpu.py")
-  config.model.path = str(small_checkpoint.make(folder / "checkpoint"))
+  # Of one layer: what a stack of them is has tests of its own.
+  path = small_checkpoint.make(folder / "checkpoint", num_hidden_layers=1)
+  config.model.path = str(path)
   (folder / "checkpoint" / "chat_template.jinja").write_text(
     small_checkpoint.TEMPLATE
   )
@@ -131,7 +133,7 @@ def test_pretrained_settings_that_cannot_work_are_one_line(config, tmp_path):
     assert "\n" not in str(error.value)
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(memory, "free", lambda mesh: 150e3)  # 41 kB each
+    patch.setattr(memory, "free", lambda mesh: 150e3)  # 33 kB each
     refused(r"5 times its parameters: 0\.0 GB a device", **{"lora.rank": 0})
     make_setup(config, tmp_path)  # adapters alone fit
   refused("has no config.json", **{"model.path": str(tmp_path)})

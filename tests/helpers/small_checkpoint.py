@@ -29,12 +29,14 @@ SENTENCES = [
 ]
 
 
-def make(folder: Path) -> Path:
-  """Writes the folder; its tokenizer is a byte-level BPE of SENTENCES."""
-  params = pretrained.make(**pretrained.settings(CONFIG)).init(
-    jax.random.key(0)
-  )
-  weights.save(folder, params, CONFIG)
+def make(folder: Path, **changes) -> Path:
+  """Writes the folder; its tokenizer is a byte-level BPE of SENTENCES.
+
+  changes: of CONFIG.
+  """
+  config = CONFIG | changes
+  policy = pretrained.make(**pretrained.settings(config))
+  weights.save(folder, jax.jit(policy.init)(jax.random.key(0)), config)
   made = tokenizers.Tokenizer(models.BPE())
   made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
   made.decoder = decoders.ByteLevel()

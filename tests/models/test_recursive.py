@@ -16,10 +16,19 @@ SIZES = {
 }  # fmt: skip
 
 
+def make(**settings):
+  """The model, compiled: its calls one by one are hundreds of programs."""
+  model = recursive.make(**settings)
+  return model._replace(
+    init=jax.jit(model.init), superstep=jax.jit(model.superstep),
+    probe=jax.jit(model.probe),
+  )  # fmt: skip
+
+
 def golden(core, rootdir):
   """-> model, parameters and all that torch said (golden/recursive/make.py)."""
   found = dict(np.load(rootdir / GOLDEN.format(core)))
-  model = recursive.make(**SIZES, core=core, cycles=3, inner=2)
+  model = make(**SIZES, core=core, cycles=3, inner=2)
   return model, params_of(found, "", core), found
 
 
@@ -61,14 +70,14 @@ def test_two_supersteps_and_their_gradient_are_those_of_torch(
       said.logits, target
     ).mean()
 
-  value, found = jax.value_and_grad(loss)(params)
+  value, found = jax.jit(jax.value_and_grad(loss))(params)
   close(value, want["loss"])
   expected = params_of(want, "grad_", core)
   jax.tree.map(close, found, expected)
 
 
 def small(**settings):
-  model = recursive.make(**{**SIZES, "cycles": 2, "inner": 2, **settings})
+  model = make(**{**SIZES, "cycles": 2, "inner": 2, **settings})
   key = jax.random.key(0)
   question = jax.random.randint(key, (3, 5), 0, 4)
   return model, model.init(key), question, jnp.asarray([0, 1, 2], jnp.int32)
@@ -77,7 +86,7 @@ def small(**settings):
 def gradient(model, params, question, step, state=None):
   state = model.begin(len(question)) if state is None else state
   f = lambda p, z: model.superstep(p, question, z, step)[1].logits.sum()
-  return jax.grad(f, argnums=(0, 1))(params, state)
+  return jax.jit(jax.grad(f, argnums=(0, 1)))(params, state)
 
 
 def test_a_loop_is_the_same_as_the_calls_written_out():
@@ -102,7 +111,7 @@ def test_no_gradient_goes_to_the_state_or_through_the_first_cycles():
   _, to_state = gradient(model, params, question, step)
   assert all((x == 0).all() for x in to_state)
   # The gradient is that of the last cycle from the state before it.
-  one = recursive.make(**SIZES, cycles=1, inner=2)
+  one = make(**SIZES, cycles=1, inner=2)
   halfway, _ = one.superstep(params, question, model.begin(3), step)
   expected, _ = gradient(one, params, question, step, halfway)
   found, _ = gradient(model, params, question, step)
@@ -115,7 +124,7 @@ def test_no_gradient_goes_to_the_state_or_through_the_first_cycles():
 @pytest.mark.parametrize("core", recursive_architecture.CORES)
 def test_an_untied_net_of_equal_weights_is_the_tied_one(core):
   tied, params, question, step = small(core=core, cycles_with_gradient=2)
-  untied = recursive.make(
+  untied = make(
     **SIZES, core=core, cycles=2, inner=2, cycles_with_gradient=2, untied=True
   )
   assert untied.calls == 6
