@@ -33,14 +33,16 @@ def make(setup: Setup, config, name: str, monitor: bool = False) -> Pattern:
       beyond=settings["gate"].pop("beyond_bound"),
     )
     settings["monitor"] = monitor
+  weights, corpus = config.verifier.to_dict(), setup.corpus
+  verifier.check_scores_differ(weights, corpus.train, corpus.slots)
   verify = verifier.make(
     setup.policy,
     setup.roles["V"],
-    weights=config.verifier.to_dict(),
+    weights=weights,
     shaping=config.shaping.to_dict(),
-    positions=setup.corpus.slots,
+    positions=corpus.slots,
   )
-  context = Context(setup.policy, setup.roles, verify, make_info(setup.corpus))
+  context = Context(setup.policy, setup.roles, verify, make_info(corpus))
   return make_it(context, **settings)
 
 

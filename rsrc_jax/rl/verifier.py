@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rsrc_jax import rules
 from rsrc_jax.lm import likelihood, tokens
@@ -62,6 +63,37 @@ class Verifier(NamedTuple):
   shaping: Callable[..., jax.Array]
   hears: bool  # some scorer of d has a weight
   shapes: bool  # the likelihood has one
+
+
+def check_scores_differ(
+  weights: dict[str, float], s: Tokens, positions: tuple[int, ...] | None
+) -> None:
+  """Refuses a V of rules that gives every sentence of some data one score.
+
+  It would call any sentence a perfect d of any other one. What a reader tells
+  apart is seen after its training, by its battery.
+
+  Args:
+    weights: of the scorers, as for `make`.
+    s: sentences, [N, S]; host arrays.
+    positions: of the slots.
+
+  Raises:
+    ValueError: what the scorers compare is the same in all rows.
+  """
+  used = {name for name, w in weights.items() if w > 0}
+  if not used or "reader" in used or not ("edit" in used or positions):
+    return  # without slots, `make` says so
+  ids = np.where(s.mask, s.ids, -1)
+  heard = ids if "edit" in used else ids[:, list(positions)]
+  if (heard == heard[:1]).all():
+    compares = "tokens" if "edit" in used else "slots"
+    raise ValueError(
+      f"config.verifier={dict(weights)}: V gives every d the same score, since "
+      f"the {compares} that it compares are the same in all {len(ids)} training "
+      "sentences: give data whose sentences differ (config.data), or weigh "
+      "another scorer."
+    )
 
 
 def make(

@@ -268,6 +268,28 @@ def test_slots_need_facts():
   verifier.make(READER, ROLE, weights={"slots": 0.0, "edit": 1.0}, **given)
 
 
+@pytest.mark.parametrize(
+  "weights, said",
+  [
+    ({"edit": 1.0}, "tokens that it compares are the same in all 3 training"),
+    ({"slots": 1.0}, "slots that it compares are the same"),
+    ({"edit": 1.0, "slots": 1.0}, None),  # the last token differs
+    ({"slots": 1.0, "reader": 1.0}, None),  # its battery says
+  ],
+)
+def test_a_v_whose_scores_are_all_equal_is_refused(weights, said):
+  ids = np.array([[9, 10, 11]] * 3)
+  if said is None or "slots" in weights:
+    ids[1, 2] = 12
+  s = Tokens(ids, np.ones((3, 3), bool))
+  check = lambda: verifier.check_scores_differ(weights, s, (0, 1))
+  if said is None:
+    return check()
+  with pytest.raises(ValueError, match=rf"config\.verifier=.*{said}") as error:
+    check()
+  assert "\n" not in str(error.value)
+
+
 def test_v_is_read_and_never_trained():
   """The reward depends on the frozen parameters, the update does not.
 

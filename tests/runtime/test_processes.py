@@ -66,34 +66,44 @@ def finish(children) -> list[tuple[int, str, str]]:
 
 
 class Story(NamedTuple):
+  """A run of two processes that ended well."""
+
+  workdir: Path
+  ends: list[tuple[int, str, str]]
+
+
+class Restarted(NamedTuple):
   """A run of two processes of which one was killed, and which went on."""
 
   killed: Path  # the folder as the killed process left it
   deaths: list[tuple[int, str, str]]
   workdir: Path
-  ends: list[tuple[int, str, str]]
 
 
-def told(folder: Path, point: str) -> Story:
+def whole(workdir: Path) -> Story:
+  ends = finish(start(workdir, books=True))
+  assert [code for code, *_ in ends] == [0, 0], ends
+  return Story(workdir, ends)
+
+
+def restarted(folder: Path, point: str) -> Restarted:
   """The second process is killed at a point; both are started again."""
   workdir = folder / "run"
   deaths = finish(start(workdir, books=True, end=("KILL", point)))
   shutil.copytree(workdir, folder / "killed")
-  ends = finish(start(workdir, books=True))
-  assert [code for code, *_ in ends] == [0, 0], ends
-  return Story(folder / "killed", deaths, workdir, ends)
+  return Restarted(folder / "killed", deaths, whole(workdir).workdir)
 
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory) -> Story:
-  """Killed in the base."""
-  return told(tmp_path_factory.mktemp("story"), "base:4")
+  """Nobody was killed."""
+  return whole(tmp_path_factory.mktemp("story") / "run")
 
 
 @pytest.fixture(scope="module")
-def late(tmp_path_factory) -> Story:
-  """Killed in the last stage, which takes longer to come to."""
-  return told(tmp_path_factory.mktemp("late"), "code:4")
+def late(tmp_path_factory) -> Restarted:
+  """Killed in the last stage."""
+  return restarted(tmp_path_factory.mktemp("late"), "code:4")
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +141,6 @@ def assert_close_run(a: Path, b: Path) -> None:
 
 
 def test_two_processes_learn_what_one_does(story, tiny_runs):
-  """Though one of them was killed on the way."""
   assert_close_run(story.workdir, tiny_runs.whole)
 
 
@@ -152,12 +161,17 @@ def test_one_process_writes(story):
   assert len(summary["made_with"]["devices"]) == 4
 
 
-def test_a_killed_process_ends_the_job(story):
+@pytest.mark.slow
+@pytest.mark.parametrize("point", ["base:4", "code:4"])
+def test_a_killed_process_ends_the_job(point, late, tmp_path):
+  """In the base and in the last stage, and the job goes on to its end."""
+  story = late if point == "code:4" else restarted(tmp_path, point)
   ends = story.deaths
   assert ends[1][0] == -signal.SIGKILL
   assert ends[0][0] not in (0, 2, 3)
   said = ends[0][2]
   assert "start them again" in said or "another task died" in said
+  assert_same_run(story.workdir, late.workdir, phases=PHASES)
 
 
 def test_what_two_wrote_is_read_elsewhere(story, tmp_path):
@@ -189,7 +203,6 @@ def test_what_two_wrote_is_read_elsewhere(story, tmp_path):
 
 @pytest.mark.slow
 def test_a_job_that_lost_a_process_goes_on_exactly(story, late):
-  """Each of the two went through the stage unharmed that cost the other one."""
   assert_same_run(story.workdir, late.workdir, phases=PHASES)
 
 

@@ -27,6 +27,10 @@ def counted(setup, name) -> float:
   return flops.evaluate(found, trips)["hardware"]
 
 
+def slow(changes):
+  return pytest.param("code", changes, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
   "name, changes",
   [
@@ -34,21 +38,13 @@ def counted(setup, name) -> float:
     ("reader", {"verifier.reader": 0.5, "reader.share": 1.0}),
     ("lead", {"only": "lead"}),
     ("code", {}),
-    ("code", {"updates": 2}),
-    ("code", {"micro_batches": 2}),
-    ("code", {"kl": 0.1}),
+    ("code", {"updates": 2, "micro_batches": 2, "kl": 0.1}),
     ("code", {"model.loops": 2}),
-    ("code", {"patterns.cdv.imitate": True, "loss.weights.C": 0.0}),
-    (
-      "code",
-      {
-        "patterns.cdv.decodes": 2,
-        "patterns.cdv.lessons": 0,
-      },
-    ),
-    ("code", {"patterns.cdv.taught": 6}),
+    slow({"patterns.cdv.imitate": True, "loss.weights.C": 0.0}),
+    slow({"patterns.cdv.decodes": 2, "patterns.cdv.lessons": 0}),
+    slow({"patterns.cdv.taught": 6}),
     ("code", {"patterns.cdv.taught": 3, "verifier.reader": 1.0}),
-    ("code", {"verifier.edit": 0.0, "shaping.gain": 1.0}),
+    slow({"verifier.edit": 0.0, "shaping.gain": 1.0}),
   ],
 )
 def test_paper_and_program_agree(tiny_runs, tmp_path, name, changes):
