@@ -51,6 +51,8 @@ def get_config() -> ml_collections.ConfigDict:
     "english_lengths": _arm("cdv", "source", "english_rl", **lengths),
     "code_lengths": _arm("cdv", "force", "code", **lengths),
   }
+  # Arms of as many tokens as the headline's: codes of free length are longer.
+  config.report.baselines = ("lead", "surprising", "sft", "english_rl")
   return config
 
 

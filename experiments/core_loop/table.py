@@ -1,9 +1,10 @@
-"""Prints the experiment's table from stored summaries, and writes table.md.
+"""Prints the experiment's tables from stored summaries, and writes table.md.
 
   ./.venv/bin/python experiments/core_loop/table.py
 
-Reads results/*.json. A difference is paired by seed with the default's arm,
-with its 95 % interval (Student's t).
+Reads results/*.json. A difference is paired by seed, with its 95 % interval
+(Student's t). The best English arm is picked seed by seed on the same test
+split, which favours English.
 """
 
 from pathlib import Path
@@ -14,6 +15,7 @@ from experiments import over_seeds
 
 HERE = Path(__file__).resolve().parent
 REFERENCE = "d_by_both_1"
+ENGLISH = ("lead", "surprising", "sft", "english_rl")
 COLUMNS = {
   "bits_conveyed": ("bits conveyed", 2),
   "token_accuracy": ("tokens right", 3),
@@ -22,37 +24,166 @@ COLUMNS = {
   "d_entropy_bits": ("D's entropy, bits a token", 2),
   "novel_fraction": ("novel", 2),
 }
+CURVE = {
+  "mean_tokens": ("tokens", 2),
+  "bits_conveyed": ("bits conveyed", 2),
+  "exact": ("exact", 3),
+  "edit_similarity": ("edit similarity", 3),
+  "bits_per_token": ("bits a token", 2),
+  "bits_per_channel_bit": ("bits a bit sent, own alphabet", 3),
+}
+PARTS = ("verifier", "reader", "shaping", "price")
 
 
 def main():
-  runs = over_seeds.load(HERE, "core_loop")
-  arms = [x for x in runs[0]["heldout"]["arms"]]
-  of = lambda arm, name: np.array(
-    [run["heldout"]["arms"][arm][name] for run in runs]
-  )
-  seeds = ", ".join(str(run["seed"]) for run in runs)
-  lines = [
-    f"Seeds {seeds}; {runs[0]['steps']} steps an arm; test split, greedy.", "",
-    "| arm | " + " | ".join(label for label, _ in COLUMNS.values())
-    + " | bits by seed | bits, less the default's |",
-    "|---" * (len(COLUMNS) + 3) + "|",
-  ]  # fmt: skip
-  for arm in arms:
-    means = [f"{of(arm, x).mean():.{n}f}" for x, (_, n) in COLUMNS.items()]
-    bits = of(arm, "bits_conveyed")
-    less = ""
-    if arm != REFERENCE and len(runs) > 1:
-      less = over_seeds.shown(bits - of(REFERENCE, "bits_conveyed"))
-    each = ", ".join(f"{x:.2f}" for x in bits)
-    lines.append(f"| {arm} | {' | '.join(means)} | {each} | {less} |")
-  lines += [
-    "",
-    "What each arm's reward consisted of, and how it was relaxed:",
-    "",
+  parts = [
+    _default(over_seeds.load(HERE, "default")),
+    "## Codes of one to eight tokens\n\n"
+    + _curve(over_seeds.load(HERE, "lengths")),
+    _arms(over_seeds.load(HERE, "core_loop")),
   ]
-  lines += ["| arm | " + " | ".join(PARTS) + " | dead groups | relaxed at |"]
-  lines += ["|---" * (len(PARTS) + 3) + "|"]
-  for arm in arms:
+  text = "\n\n".join(parts) + "\n"
+  (HERE / "table.md").write_text(text)
+  print(text)
+
+
+def _default(runs: list[dict]) -> str:
+  english = {x: _best(runs, ENGLISH, x) for x in COLUMNS}
+  code = {x: _held(runs, "code", x) for x in COLUMNS}
+  sent = {
+    arms: np.max([_sent(runs, x) for x in arms], 0)
+    for arms in (("code",), ENGLISH)
+  }
+  differences = [
+    over_seeds.contrast(f"{label}, three tokens: code - best English", *pair)
+    for label, pair in (
+      ("bits conveyed", (code["bits_conveyed"], english["bits_conveyed"])),
+      ("tokens right", (code["token_accuracy"], english["token_accuracy"], 3)),
+      ("bits a bit sent, own alphabet", (sent["code",], sent[ENGLISH], 3)),
+    )
+  ]
+  free, rival = _free(runs)
+  differences.append(
+    over_seeds.contrast(
+      "bits conveyed, free length: code - English at as many tokens",
+      free, rival,
+    )
+  )  # fmt: skip
+  return "\n\n".join([
+    "## The default",
+    _about(runs),
+    _held_out(runs),
+    _table(["difference", "mean, interval", "detectable", "more than 0"],
+           differences),
+    _curve(runs),
+  ])  # fmt: skip
+
+
+def _arms(runs: list[dict]) -> str:
+  shaped = over_seeds.contrast(
+    "bits conveyed, with shaping: code - English by RL",
+    _held(runs, "shaped", "bits_conveyed"),
+    _held(runs, "english_shaped", "bits_conveyed"),
+  )
+  plain = over_seeds.contrast(
+    "bits conveyed, without: code - English by RL",
+    _held(runs, REFERENCE, "bits_conveyed"),
+    _held(runs, "english", "bits_conveyed"),
+  )
+  heads = ["difference", "mean, interval", "detectable", "more than 0"]
+  return "\n\n".join([
+    "## Who teaches D, how entropy falls, when constraints relax",
+    _about(runs),
+    _held_out(runs, REFERENCE),
+    _table(heads, [plain, shaped]),
+    "What each arm's reward consisted of, and how it was relaxed:",
+    _rewards(runs),
+  ])  # fmt: skip
+
+
+def _about(runs: list[dict]) -> str:
+  seeds = ", ".join(str(run["seed"]) for run in runs)
+  made = ", ".join(dict.fromkeys(run["made_with"]["git"][:7] for run in runs))
+  return (
+    f"Seeds {seeds}; {runs[0]['steps']} steps an arm unless the config says "
+    f"otherwise; test split, greedy; made at commit {made}."
+  )
+
+
+def _held(runs: list[dict], arm: str, name: str) -> np.ndarray:
+  """A held-out score of an arm, [seeds]."""
+  return np.array([run["heldout"]["arms"][arm][name] for run in runs])
+
+
+def _best(runs: list[dict], arms: tuple[str, ...], name: str) -> np.ndarray:
+  return np.max([_held(runs, arm, name) for arm in arms], 0)
+
+
+def _rows(run: dict, arm: str) -> dict[int | None, dict]:
+  """The curve of an arm, by budget; None: it was told none."""
+  return {x["budget"]: x for x in run["curve"] if x["arm"] == arm}
+
+
+def _sent(runs: list[dict], arm: str) -> np.ndarray:
+  """Bits conveyed a bit sent of three tokens, [seeds]."""
+  return np.array([_rows(run, arm)[3]["bits_per_channel_bit"] for run in runs])
+
+
+def _free(runs: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+  """Bits of codes of free length, and of English of as many tokens, [seeds].
+
+  English at a budget is the best English arm there is; between budgets it is a
+  straight line.
+  """
+  ours, theirs = [], []
+  for run in runs:
+    free = _rows(run, "code_lengths")[None]
+    best = {}
+    for x in run["curve"]:
+      if x["arm"] in (*ENGLISH, "english_lengths"):
+        best.setdefault(x["mean_tokens"], []).append(x["bits_conveyed"])
+    tokens = sorted(best)
+    line = np.maximum.accumulate([max(best[x]) for x in tokens])
+    ours.append(free["bits_conveyed"])
+    theirs.append(np.interp(free["mean_tokens"], tokens, line))
+  return np.array(ours), np.array(theirs)
+
+
+def _held_out(runs: list[dict], reference: str = "") -> str:
+  heads = ["arm", *(label for label, _ in COLUMNS.values()), "bits by seed"]
+  heads += [f"bits, less those of {reference}"] if reference else []
+  lines = []
+  for arm in runs[0]["heldout"]["arms"]:
+    means = [
+      f"{_held(runs, arm, x).mean():.{n}f}" for x, (_, n) in COLUMNS.items()
+    ]
+    bits = _held(runs, arm, "bits_conveyed")
+    cells = [arm, *means, ", ".join(f"{x:.2f}" for x in bits)]
+    if reference:
+      less = bits - _held(runs, reference, "bits_conveyed")
+      cells.append("" if arm == reference else over_seeds.shown(less))
+    lines.append(f"| {' | '.join(cells)} |")
+  return _table(heads, lines)
+
+
+def _curve(runs: list[dict]) -> str:
+  lines = []
+  for arm in dict.fromkeys(x["arm"] for x in runs[0]["curve"]):
+    for budget in _rows(runs[0], arm):
+      found = [_rows(run, arm)[budget] for run in runs]
+      cells = [
+        over_seeds.shown(np.array([x[name] for x in found]), n)
+        for name, (_, n) in CURVE.items()
+      ]
+      told = "none" if budget is None else str(budget)
+      lines.append(f"| {arm} | {told} | {' | '.join(cells)} |")
+  heads = ["arm", "budget told", *(label for label, _ in CURVE.values())]
+  return _table(heads, lines)
+
+
+def _rewards(runs: list[dict]) -> str:
+  lines = []
+  for arm in runs[0]["heldout"]["arms"]:
     shares = [run["reward_shares"].get(arm, {}) for run in runs]
     mean = [np.mean([x.get(part, 0.0) for x in shares]) for part in PARTS]
     dead = np.mean([run["dead_groups"].get(arm, 0.0) for run in runs])
@@ -63,12 +194,14 @@ def main():
     )
     cells = [f"{x:.2f}" for x in (*mean, dead)]
     lines.append(f"| {arm} | {' | '.join(cells)} | {when} |")
-  text = "\n".join(lines) + "\n"
-  (HERE / "table.md").write_text(text)
-  print(text)
+  return _table(["arm", *PARTS, "dead groups", "relaxed at"], lines)
 
 
-PARTS = ("verifier", "reader", "shaping", "price")
+def _table(heads: list[str], lines: list[str]) -> str:
+  return "\n".join(
+    [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *lines]
+  )
+
 
 if __name__ == "__main__":
   main()
