@@ -21,7 +21,7 @@ def get_config() -> ml_collections.ConfigDict:
   others the code ends by itself and pays for its length.
   """
   config = beside(__file__, "tiny")
-  config.steps, config.batch_size = 1_200, 16
+  config.batch_size = 16
   config.budget = 6
   config.budgets = (1, 2, 3, 4, 5, 6)  # of the base; arms have fewer
   config.data.vocab_size = 132  # four of them ask
@@ -29,18 +29,18 @@ def get_config() -> ml_collections.ConfigDict:
   config.model.absolute = 48
   config.pretrain.steps = 650
   config.pretrain.unannounced = 0.3
-  config.curriculum.steps, config.curriculum.explore_steps = 800, 1_200
   config.loss.entropy_bonus.C = 0.15
   config.loss.entropy_per_code = True
   config.patterns.cdv.group = 12
   config.eval.budgets = (2, 3, 4, 6)
+  config.ledger.service_seconds = 0.1
   three = {"budgets": (3,)}
   # Nothing is hidden any more: what the lengths before have taught would be
   # forgotten. At a price of .6 a third token is still worth it.
   lengths = {
-    "steps": 500, "budgets": (2, 3, 4, 6), "augment.unannounced": 0.5,
+    "steps": 400, "budgets": (2, 3, 4, 6), "augment.unannounced": 0.5,
     "patterns.cdv.length_price": 0.6, "curriculum.hidden": 0.0,
-    "curriculum.explore_steps": 500,
+    "curriculum.explore_steps": 400,
   }  # fmt: skip
   config.arms = {
     "lead": _arm("extract", "lead", **three),

@@ -18,12 +18,12 @@ HOLD = {
   "first": 0.6, "last": 0.02, "until": 0.75, "gain": 10.0, "rate": 0.05,
   "floor": 0.05, "ceiling": 3.0,
 }  # fmt: skip
-# Levels that last at most 200 steps: at the timer, the last one begins where
+# Levels that last at most 250 steps: at the timer, the last one begins where
 # the line of the default ends.
 PLATEAU = {
   "name": "plateau", "every": 0, "hidden": 0.9, "levels": 4,
   "temperature": 1.0, "budgets": 1.0, "window": 90, "look": 10, "errors": 2.0,
-  "max_steps": 200, "explore_steps": 1_200,
+  "max_steps": 250, "explore_steps": 1_500,
 }  # fmt: skip
 SHAPED = ("shaping.gain", 0.5)
 BY_LIKELIHOOD = (("patterns.cdv.taught", 0), ("loss.weights.D", 0.0))
