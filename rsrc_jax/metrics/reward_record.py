@@ -18,6 +18,10 @@ WORD = ("verifier", "reader")
 # The role that a record is about: the first that the arm has. D is read beside
 # the role that writes.
 ROLES = ("C", "R", "CC", "A")
+# How much of a mechanism an arm met, where it was logged: the share of its
+# vocabulary that was hidden, what the curriculum kept of the injected ids and
+# the bans, and how far injected ids were used.
+DOSES = ("hidden", "inject", "ban", "use_rate", "decoy_rate", "swap_bits")
 Line = Mapping[str, Any]
 
 
@@ -30,9 +34,11 @@ def record(lines: Sequence[Line], arms: Iterable[str]) -> dict[str, Any]:
 
   Returns:
     reward_shares: arm -> part -> share, sum 1; an arm all of whose groups were
-      dead has no shares. dead_groups: arm -> share of groups.
+      dead has no shares. dead_groups: arm -> share of groups. doses: arm ->
+      name of DOSES -> mean over the steps that logged it; what a writer does
+      not obey (a writer of English hides nothing) has a mean all the same.
   """
-  shares, dead, spreads = {}, {}, {}
+  shares, dead, spreads, doses = {}, {}, {}, {}
   for arm in arms:
     own = of_arm(lines, arm)
     role = role_of(own)
@@ -44,7 +50,10 @@ def record(lines: Sequence[Line], arms: Iterable[str]) -> dict[str, Any]:
       dead[arm] = value
     if (value := offered(own, role=role)) is not None:
       spreads[arm] = value
-  found = {"reward_shares": shares, "dead_groups": dead}
+    means = {name: mean(own, name) for name in DOSES}
+    if means := {k: x for k, x in means.items() if x is not None}:
+      doses[arm] = means
+  found = {"reward_shares": shares, "dead_groups": dead, "doses": doses}
   return found | ({"bonus_spread": spreads} if spreads else {})
 
 

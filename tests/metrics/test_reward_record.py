@@ -75,7 +75,20 @@ def test_steps_without_any_spread_do_not_dilute_the_shares():
   assert found["dead_groups"]["code"] == pytest.approx(2 / 3)
   # Nothing is made up where no group ever had a spread.
   found = reward_record.record(lines[1:], ["code"])
-  assert found == {"reward_shares": {}, "dead_groups": {"code": 1.0}}
+  assert found == {
+    "reward_shares": {}, "dead_groups": {"code": 1.0}, "doses": {},
+  }  # fmt: skip
+
+
+def test_doses_are_means_over_the_steps_that_logged_them():
+  lines = [
+    paid(20, 0.5, hidden=0.9, use_rate=0.5),
+    paid(50, 0.5, hidden=0.4),
+    paid(100, 0.5, hidden=0.0, use_rate=0.1),
+  ]
+  found = reward_record.record(lines, ["code"])["doses"]
+  # (20 x .9 + 30 x .4) / 100, and (20 x .5 + 50 x .1) / 70.
+  assert found == {"code": pytest.approx({"hidden": 0.3, "use_rate": 15 / 70})}
 
 
 def test_the_record_is_about_the_role_that_writes():
@@ -89,7 +102,7 @@ def test_the_record_is_about_the_role_that_writes():
   assert reward_record.role_of([paid(20, 0.5, role="D")]) is None
   reader = [paid(20, 0.5, role="D"), window(40, reward=1.0)]
   assert reward_record.record(reader, ["code"]) == {
-    "reward_shares": {}, "dead_groups": {},
+    "reward_shares": {}, "dead_groups": {}, "doses": {},
   }  # fmt: skip
 
 
