@@ -1,0 +1,238 @@
+"""Tables and verdicts of the registered experiment, from its stored results.
+
+  ./.venv/bin/python experiments/core/table.py
+
+Reads registration.json, which alone says what is tested, and
+results/core-SEED.json; writes table.md, the same bytes every time. What has not
+been run is said to be not run, and a contrast whose mechanism did too little
+reads "not tested".
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from rsrc_jax.metrics import contrasts, statistics
+
+HERE = Path(__file__).resolve().parent
+ENGLISH = ("english_rl", "extract")
+METRICS = {
+  "bits_conveyed": ("bits conveyed", 2),
+  "edit_similarity": ("edit similarity", 3),
+  "exact": ("exact match", 3),
+}
+# Of a mechanism, below which a contrast does not test it. A bonus is a share of
+# the spread of reward; the others are means over the steps of training.
+LEAST = {"bonus": contrasts.PAID, "hidden": 0.05, "ban": 0.05}
+
+
+class Row(NamedTuple):
+  """A contrast of areas."""
+
+  name: str
+  metric: str
+  mean: float
+  interval: statistics.Interval
+  detectable: float
+  dose: dict[str, float | None]
+  adjusted: float | None = None  # p, Holm
+
+
+def load(folder: Path) -> list[dict]:
+  """The stored summaries, in the order of their seeds."""
+  found = [json.loads(x.read_text()) for x in folder.glob("core-*.json")]
+  return sorted(found, key=lambda x: x["seed"])
+
+
+def points(run: dict, arm: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
+  """Mean tokens and a metric of an arm, a pair for each budget, by tokens.
+
+  Codes were told no budget; they were cut at it.
+  """
+  rows = [
+    x for x in run["curve"]
+    if x["arm"].rsplit("_k", 1)[0] == arm and x["budget"] is None
+  ]  # fmt: skip
+  rows.sort(key=lambda x: x["mean_tokens"])
+  return tuple(
+    np.array([x[name] for x in rows]) for name in ("mean_tokens", metric)
+  )
+
+
+def area(run: dict, arm: str, metric: str, budgets: list[int]) -> float:
+  """Area under an arm's curve over log2 of tokens, divided by the span.
+
+  Between the points of an arm the curve is straight in log2 of tokens. Where an
+  arm's codes end before the largest budget it keeps its last value, and before
+  its first point its first.
+  """
+  tokens, values = points(run, arm, metric)
+  ends = [float(budgets[0]), float(budgets[-1])]
+  inside = tokens[(tokens > ends[0]) & (tokens < ends[1])]
+  grid = np.unique([*ends, *inside])
+  curve = np.interp(np.log2(grid), np.log2(tokens), values)
+  return float(statistics.area(curve, grid))
+
+
+def areas(runs: list[dict], metric: str, registered: dict) -> dict:
+  """Arm -> [seeds]; best_english is the larger of ENGLISH, seed by seed."""
+  arms = dict.fromkeys(x["arm"].rsplit("_k", 1)[0] for x in runs[0]["curve"])
+  budgets = registered["budgets"]
+  found = {
+    arm: np.array([area(run, arm, metric, budgets) for run in runs])
+    for arm in arms
+  }
+  return found | {"best_english": np.max([found[x] for x in ENGLISH], 0)}
+
+
+def dose(runs: list[dict], arm: str, name: str) -> float | None:
+  """What an arm met of a mechanism: its mean over budgets and seeds."""
+  found = []
+  for run in runs:
+    block = (
+      run.get("bonus_spread", {})
+      if name == "bonus"
+      else {k: x.get(name) for k, x in run["doses"].items()}
+    )
+    found += [x for k, x in block.items() if k.rsplit("_k", 1)[0] == arm]
+  if not found or None in found:
+    return None
+  return float(np.mean(found))
+
+
+def rows(runs: list[dict], registered: dict) -> list[Row]:
+  """All registered contrasts on both metrics, with Holm's p."""
+  found = []
+  for metric in registered["metrics"]:
+    by_arm = areas(runs, metric, registered)
+    for name, what in registered["hypotheses"].items():
+      each = by_arm[what["a"]] - by_arm[what["b"]]
+      found.append(
+        Row(
+          name, metric, float(each.mean()), statistics.t_interval(each),
+          statistics.detectable(each),
+          {x: dose(runs, what["a"], x) for x in what.get("dose", [])},
+        )
+      )  # fmt: skip
+  p = {f"{x.name} {x.metric}": x.interval.p for x in found}
+  adjusted = statistics.holm(p, 1 - registered["alpha"])
+  return [
+    x._replace(adjusted=adjusted[f"{x.name} {x.metric}"].p) for x in found
+  ]
+
+
+def verdict(row: Row, alpha: float) -> str:
+  """The word that a table bears."""
+  small = [k for k, x in row.dose.items() if x is None or x < LEAST[k]]
+  if small:
+    return f"not tested ({', '.join(small)})"
+  if row.adjusted > alpha:
+    return "can't tell"
+  return "yes" if row.mean > 0 else "no, the contrary"
+
+
+def table(runs: list[dict], registered: dict) -> str:
+  """Markdown of all."""
+  if len(runs) < 2:
+    return "not run: results/core-SEED.json of two seeds are needed.\n"
+  seeds = [run["seed"] for run in runs]
+  missing = sorted(set(registered["seeds"]) - set(seeds))
+  parts = [
+    f"Registered: {registered['registered']}. Seeds {seeds}; test split.",
+    *(
+      [f"**Preliminary**: seeds {missing} are not run; no verdict is final."]
+      if missing
+      else []
+    ),
+    _verdicts(rows(runs, registered), registered),
+    *(_areas(runs, metric, registered) for metric in METRICS),
+    *(_budgets(runs, metric) for metric in METRICS),
+    _doses(runs),
+  ]
+  return "\n\n".join(parts) + "\n"
+
+
+def _verdicts(found: list[Row], registered: dict) -> str:
+  lines = []
+  for row in found:
+    what = registered["hypotheses"][row.name]
+    label, digits = METRICS[row.metric]
+    shown = lambda x, digits=digits: f"{x:+.{digits}f}"
+    met = ", ".join(
+      f"{k} {'not recorded' if x is None else f'{x:.2f}'}"
+      for k, x in row.dose.items()
+    )
+    lines.append([
+      what["says"], f"{what['a']} - {what['b']}", label, shown(row.mean),
+      f"{shown(row.interval.low)} to {shown(row.interval.high)}",
+      f"{row.interval.p:.3f}", f"{row.adjusted:.3f}",
+      f"**{verdict(row, registered['alpha'])}**",
+      f"{row.detectable:.{digits}f}", met,
+    ])  # fmt: skip
+  heads = ["claim", "areas", "of", "difference", "95 %", "p", "p, Holm",
+           "verdict", "detectable", "dose"]  # fmt: skip
+  return _markdown(heads, lines)
+
+
+def _areas(runs: list[dict], metric: str, registered: dict) -> str:
+  label, digits = METRICS[metric]
+  lines = [
+    [arm, _shown(x, digits), ", ".join(f"{y:.{digits}f}" for y in x)]
+    for arm, x in areas(runs, metric, registered).items()
+  ]
+  return _markdown(["arm", f"area, {label}", "by seed"], lines)
+
+
+def _budgets(runs: list[dict], metric: str) -> str:
+  """Means at each budget, with the tokens that were written."""
+  label, digits = METRICS[metric]
+  first = [x for x in runs[0]["curve"] if x["budget"] is None]
+  arms = list(dict.fromkeys(x["arm"].rsplit("_k", 1)[0] for x in first))
+  budgets = list(dict.fromkeys(x["arm"].rsplit("_k", 1)[1] for x in first))
+  lines = []
+  for arm in arms:
+    cells = []
+    for k in budgets:
+      own = [
+        x for run in runs for x in run["curve"]
+        if x["arm"] == f"{arm}_k{k}" and x["budget"] is None
+      ]  # fmt: skip
+      value = _shown(np.array([x[metric] for x in own]), digits)
+      tokens = np.mean([x["mean_tokens"] for x in own])
+      cells.append(f"{value} ({tokens:.2f})")
+    lines.append([arm, *cells])
+  return _markdown([f"{label} (tokens)", *(f"k = {k}" for k in budgets)], lines)
+
+
+def _doses(runs: list[dict]) -> str:
+  arms = dict.fromkeys(x.rsplit("_k", 1)[0] for x in runs[0]["doses"])
+  names = ("hidden", "ban", "bonus", "use_rate", "decoy_rate", "swap_bits")
+  lines = [
+    [arm, *("-" if (x := dose(runs, arm, name)) is None else f"{x:.3f}"
+            for name in names)]
+    for arm in arms
+  ]  # fmt: skip
+  return _markdown(["dose", *names], lines)
+
+
+def _shown(values: np.ndarray, digits: int) -> str:
+  mean, half = statistics.seed_interval(values)
+  return f"{mean:.{digits}f} ± {half:.{digits}f}"
+
+
+def _markdown(heads: list[str], lines: list[list[str]]) -> str:
+  body = [f"| {' | '.join(x)} |" for x in (heads, *lines)]
+  return "\n".join([body[0], "|---" * len(heads) + "|", *body[1:]])
+
+
+def main():
+  registered = json.loads((HERE / "registration.json").read_text())
+  text = table(load(HERE / "results"), registered)
+  (HERE / "table.md").write_text(text)
+  print(text)
+
+
+if __name__ == "__main__":
+  main()
