@@ -156,6 +156,7 @@ def _learning(config: ml_collections.ConfigDict) -> None:
       "lessons": 1,  # codes of each group from which D learns s
       "dropout": 0.1,  # share of lessons whose code is cut short
       "empty": False,  # or dropped whole
+      "frozen_d": False,  # D is the base's, and learns nothing
       "demonstrate": 0.0,  # weight of codes in which C is shown one of the N
       "gate": None,  # injection.make: what using the N is paid
     },

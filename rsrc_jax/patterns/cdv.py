@@ -40,6 +40,12 @@ def _groups(settings, run):
       return "demonstrate", "0 with config.augment.inject=0: no id to show"
     if settings.get("imitate"):
       return "demonstrate", f"0 with {rules.HERE}.imitate=True"
+  if settings.get("frozen_d"):
+    for name in ("lessons", "taught", "demonstrate"):
+      if settings.get(name):
+        return name, f"0 with {rules.HERE}.frozen_d=True: D learns nothing"
+    if settings.get("decodes", 1) > 1:
+      return "decodes", f"1 with {rules.HERE}.frozen_d=True: D learns nothing"
   taught, group = settings.get("taught", 0), settings.get("group", 2)
   if settings.get("lessons", 0) > group:
     return "lessons", f"0 to {rules.HERE}.group={group}"
@@ -61,6 +67,7 @@ RULES = {
   "imitate": rules.flag,
   "demonstrate": rules.number(0),
   "empty": rules.flag,
+  "frozen_d": rules.flag,
   "gate": rules.optional(injection.RULES),
   "taught": rules.whole(),
   "temperature": rules.number(above=0),
@@ -88,6 +95,7 @@ class Parts(NamedTuple):
   imitate: bool
   empty: bool
   demonstrate: float
+  frozen_d: bool
   block: str  # of the config
 
 
@@ -107,6 +115,7 @@ def make(
   taught: int = 0,
   temperature: float = 1.0,
   shapes: int = 1,
+  frozen_d: bool = False,
   field: str = "config.patterns.cdv",
 ) -> Pattern:
   """Builds the pattern.
@@ -143,6 +152,10 @@ def make(
       the more a code's reward says of the code and the less of the draw.
     shapes: batch sizes at which D's decoding goes on as rows end; see
       lm/compaction.py.
+    frozen_d: D is the base's, as its warm-up left it, and learns nothing: V
+      hears what that one makes of a code. Parameters of the arm are C's alone,
+      so its codes are to be judged by the base's D too (evals, type
+      "fresh_decoder" with steps=0), not by what C's training has made of D.
     field: the block of the config that these settings come from, for errors.
 
   Raises:
@@ -161,7 +174,7 @@ def make(
     policy, C, D if max(decodes, taught) > 1 else D.greedy(), roles["text"],
     context.verify, paid, group, decodes, taught, temperature,
     length_price, lessons,
-    dropout, imitate, empty, demonstrate, block,
+    dropout, imitate, empty, demonstrate, frozen_d, block,
   )  # fmt: skip
 
   return Pattern(paid.init if paid else tuple, functools.partial(play, p))
@@ -178,13 +191,14 @@ def play(
 ) -> tuple[Episode, Any]:
   """types.Pattern.play; key: a step's, whose children are keys.Cdv."""
   s, p = batch.source, numbers.replaced(p, controls.numbers, p.block)
+  readers = frozen["base"] if p.frozen_d else params  # parameters of D
   c = write(p, params, batch, keys.child(key, keys.Cdv.C), controls)
   code = tokens.without_end(c.output, p.C.end)  # [B, G, k]: ids, never text
   d = heard = None
   if p.verify.hears:
-    d, heard = decode(p, params, batch, code, key)
+    d, heard = decode(p, readers, batch, code, key)
   with jax.named_scope("V"):
-    log_lik = read(p, params, s, code)
+    log_lik = read(p, readers, s, code)
     base_log_lik = likelihood.without_code(p.policy, frozen["base"], p.text, s)[
       :, None
     ]
@@ -193,7 +207,7 @@ def play(
       controls.numbers,
     )  # fmt: skip
   reward, parts, paid, carry = pay(
-    p, params, carry, s, c, code, parts, log_lik, controls
+    p, params, readers, carry, s, c, code, parts, log_lik, controls
   )
   gain = likelihood.relative_gain(log_lik, base_log_lik)
   metrics = scores | paid | measure(s, code, reward, parts, gain, log_lik)
@@ -257,6 +271,7 @@ def read(p: Parts, params: Params, s: Tokens, code: Tokens) -> jax.Array:
 def pay(
   p: Parts,
   params: Params,
+  readers: Params,
   carry: Any,
   s: Tokens,
   c: Rollout,
@@ -267,7 +282,8 @@ def pay(
 ) -> tuple[jax.Array, dict[str, jax.Array], Metrics, Any]:
   """C's reward of codes [B, G, k], its parts, metrics and the gate's carry.
 
-  parts: of hearing.worth. log_lik [B, G]: nats, ln p_D(s|c).
+  params: C's; readers: D's. parts: of hearing.worth. log_lik [B, G]: nats,
+  ln p_D(s|c).
   """
   value, price = sum(parts.values()), p.length_price
   if controls.priced is not None:
@@ -280,7 +296,7 @@ def pay(
     return reward, parts, {}, carry
   reward, bonus, paid, carry = p.gate.pay(
     params, carry, s, c, code, value, log_lik,
-    lambda params, s, code: read(p, params, s, code), price, controls,
+    lambda _, s, code: read(p, readers, s, code), price, controls,
   )  # fmt: skip
   return reward, parts | {"bonus": bonus}, paid, carry
 

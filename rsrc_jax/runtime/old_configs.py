@@ -57,6 +57,7 @@ ADDED_WITHIN = {
   "loss.entropy_reference": 1.0,
   "loss.hold": None,
   "patterns.cc.choose": "hardest",
+  "patterns.cdv.frozen_d": False,
   "patterns.qa.probes": None,
   "pretrain.unannounced": 0.0,
 }

@@ -714,6 +714,34 @@ def test_a_group_of_d_that_cannot_be_is_refused(changes, message):
     make(**changes)
 
 
+def test_a_frozen_d_is_the_bases():
+  """Whatever the arm's own parameters would make of D."""
+  own = cdv.make(
+    Context(POLICY, tiny.ROLES, VERIFY), group=G, decodes=1, lessons=0,
+    length_price=PRICE, dropout=0.0, frozen_d=True,
+  )  # fmt: skip
+  found, frozen = batch(), {"base": EXACT, "reader": UNSURE}
+  run = jax.jit(own.play)
+  one, two = (
+    run(
+      decided(CERTAIN, sure), frozen, (), found, jax.random.key(0), given(found)
+    )[0]
+    for sure in (1.0, CERTAIN)
+  )
+  jax.tree.map(np.testing.assert_array_equal, one, two)
+  # The base's D is exact; the arm's first one would have known nothing.
+  assert (one.parts["C"]["verifier"] > 0.45).all() and "D" not in one.rollouts
+  assert not one.sft_batches
+
+
+@pytest.mark.parametrize(
+  "changes", [{"lessons": 1}, {"lessons": 0, "taught": 2}, {"decodes": 2}]
+)
+def test_a_frozen_d_has_no_lessons(changes):
+  with pytest.raises(ValueError, match=r"frozen_d=True: D learns nothing"):
+    make(**{"lessons": 0, "imitate": False, "frozen_d": True} | changes)
+
+
 @pytest.mark.parametrize("empty", [False, True])
 def test_dropout_cuts_its_share_of_the_lessons(empty):
   """One in ten: to 0, 1 or 2 of three tokens equally often, or to none."""
