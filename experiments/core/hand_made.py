@@ -88,7 +88,7 @@ def write(
   digit = jnp.asarray(packing.digits)[jnp.arange(len(places)), words]
   ids = []
   for slots in packing.tokens[:k]:
-    own = jnp.asarray(slots)
+    own = np.asarray(slots)
     number = jnp.sum(digit[:, own] * packing.weights[own], -1)
     known = jnp.all(digit[:, own] >= 0, -1)
     number = jnp.where(known, number, len(packing.ids) - 1)

@@ -1,5 +1,6 @@
 """The controls of experiments/core: which ids they write, and what they say."""
 
+import functools
 import itertools
 import math
 
@@ -128,6 +129,11 @@ FOUND = pairs.Dictionary(
 )
 
 
+@functools.partial(jax.jit, static_argnums=2)
+def extract(s, score, k, budget=None):
+  return pairs.extract(FOUND, s, score, k, budget)
+
+
 @pytest.mark.parametrize(
   "score, best",
   [
@@ -140,18 +146,14 @@ FOUND = pairs.Dictionary(
   ],
 )
 def test_greedy_codes_by_hand(score, best):
-  s = made([[8, 9, 10, 11]])
-  score = jnp.array([score], jnp.float32)
-  for k in (1, 2, 3, 4):
-    assert texts(pairs.extract(FOUND, s, score, k)) == [best[k]]
-  rows = jax.tree.map(lambda x: np.repeat(x, 5, 0), (s, score))
-  found = pairs.extract(FOUND, *rows, 4, jnp.arange(5))
-  assert texts(found) == [*best]
+  s, score = made([[8, 9, 10, 11]] * 5), np.array([score] * 5, np.float32)
+  assert texts(extract(s, score, 4, np.arange(5))) == [*best]
+  assert texts(extract(s, score, 2)) == [best[2]] * 5
 
 
 def test_short_sources_and_words_that_stand_twice():
   s = made([[9, 8], [], [11, 8, 11]])
-  found = pairs.extract(FOUND, s, jnp.array([[1.0, 2, 1, 9]] * 3), 3)
+  found = extract(s, np.array([[1, 2, 1, 9]] * 3, np.float32), 3)
   # 11 8 and 8 11 both have 3; the first comes first, and one 11 is left.
   assert texts(found) == [[9, 8], [], [23, 11]]
 
@@ -183,7 +185,8 @@ def test_the_order_of_a_pair_counts_and_an_empty_source_admits_no_id():
   words[2, 0, 0] = 0  # the pad, which no role can write: not all ids
   limits = Constraints(words, jnp.asarray(words))
   batch = Batch(s, np.arange(4, dtype=np.int32))
-  found = shown(pairs_rl.admit(FOUND, batch, limits))
+  admit = jax.jit(lambda *x: pairs_rl.admit(FOUND, *x))
+  found = shown(admit(batch, limits))
   assert found == [
     {8, 9, 11, 23}, {8, 9, 10, 11, 20, 21}, {0}, {8, 9, 10, 11, 20, 21, 22}
   ]  # fmt: skip
@@ -202,15 +205,12 @@ def training_and_evaluation(setup, arm, monkeypatch):
 
   monkeypatch.setattr(writers.rollout, "sample", sample)
   key = jax.random.key(0)
-
-  def evaluated(batch):
-    write({}, {}, batch, key)
-    return seen[-1]
-
+  constrain = jax.jit(
+    lambda batch, now: prepare({}, batch, key, now).constraints
+  )
+  evaluated = jax.jit(lambda batch: (write({}, {}, batch, key), seen[-1])[1])
   return (
-    lambda batch, hidden: (
-      prepare({}, batch, key, tiny.schedule(hidden=hidden)).constraints
-    ),
+    lambda batch, hidden: constrain(batch, tiny.schedule(hidden=hidden)),
     evaluated,
   )
 
@@ -221,6 +221,13 @@ def training_and_evaluation(setup, arm, monkeypatch):
 @pytest.fixture(scope="module")
 def packing(setup):
   return hand_made.make(setup.corpus)
+
+
+def write(packing, s, k, budget=None):
+  """As a whole program: op by op it would be twenty small ones."""
+  return jax.jit(lambda *x: hand_made.write(packing, x[0], k, *x[1:]))(
+    s, *([] if budget is None else [budget])
+  )
 
 
 def decoded(packing, code):
@@ -234,16 +241,19 @@ def decoded(packing, code):
   return found
 
 
-@pytest.mark.parametrize("k, slots", [(1, 2), (2, 4), (3, 6), (4, 8), (6, 8)])
-def test_k_tokens_tell_2_k_slots_and_each_differently(setup, packing, k, slots):
-  """What is decoded are the words themselves: no two facts share a code."""
-  vocab, split = setup.corpus.vocab, setup.corpus.train
-  assert hand_made.told(packing, k) == slots
-  for row, code in zip(
-    split.ids[:64], texts(hand_made.write(packing, split, k))[:64], strict=True
-  ):
+@pytest.mark.parametrize("k, slots", [(3, 6), (6, 8)])
+def test_what_is_decoded_are_the_words_themselves(setup, packing, k, slots):
+  """So no two facts share a code; k tokens tell 2 k slots, at most all."""
+  vocab = setup.corpus.vocab
+  rows = Tokens(*(x[:64] for x in setup.corpus.train))
+  for row, code in zip(rows.ids, texts(write(packing, rows, k)), strict=True):
     words = vocab.pieces(row[list(synthetic.POSITIONS)].tolist())
     assert decoded(packing, code) == words[:slots]
+
+
+def test_how_many_slots_k_tokens_tell(packing):
+  share = [hand_made.told(packing, k) / 8 for k in (1, 2, 3, 4, 6)]
+  assert share == [0.25, 0.5, 0.75, 1.0, 1.0]
 
 
 def test_the_packed_ids(setup, packing):
@@ -254,7 +264,7 @@ def test_the_packed_ids(setup, packing):
   every = np.zeros((64, 12), np.int32)
   words = [vocab.encode(synthetic.SLOTS[x]) for x in ("giver", "verb")]
   every[:, :2] = [*itertools.product(*words)]
-  code = hand_made.write(packing, Tokens(every, every > 0), 2)
+  code = write(packing, Tokens(every, every > 0), 2)
   assert len({*np.asarray(code.ids)[:, 0].tolist()}) == 64
   # The slots of the second token hold pads: something else.
   assert {*np.asarray(code.ids)[:, 1].tolist()} == {int(packing.ids[-1])}
@@ -263,12 +273,12 @@ def test_the_packed_ids(setup, packing):
 def test_budgets_and_other_words(setup, packing):
   corpus, last = setup.corpus, int(packing.ids[-1])
   rows = Tokens(*(x[:6] for x in corpus.train))
-  whole = texts(hand_made.write(packing, rows, 6))
-  short = texts(hand_made.write(packing, rows, 6, jnp.arange(6)))
+  whole = texts(write(packing, rows, 6))
+  short = texts(write(packing, rows, 6, np.arange(6)))
   assert short == [x[:k] for k, x in enumerate(whole)]
   # Giver and taker, number and colour have changed places: tokens 1, 2 and 3
   # have another slot's words, token 4 is city and day as ever.
-  swapped = texts(hand_made.write(packing, corpus.ood, 4))
+  swapped = texts(write(packing, corpus.ood, 4))
   assert all(x[:3] == [last] * 3 and x[3] != last for x in swapped)
 
 
@@ -307,13 +317,13 @@ def test_the_matched_alphabet(setup, monkeypatch):
   assert (matched.ids(setup) == own).all()
   assert (matched.ids(setup._replace(config=other)) != own).any()
   batch = sources.batch(setup.corpus.train, 0, 32)
-  train, evaluated = training_and_evaluation(setup, "matched", monkeypatch)
-  assert shown(train(batch, 0.0)) == shown(evaluated(batch)) == [subset] * 32
-  hidden = shown(train(batch, 0.9))
+  trained, evaluated = training_and_evaluation(setup, "matched", monkeypatch)
+  assert shown(trained(batch, 0.0)) == shown(evaluated(batch)) == [subset] * 32
+  hidden = shown(trained(batch, 0.9))
   assert all(x and x <= subset for x in hidden)
   # 68 * .1 on average; of 32 rows the mean is within 4 standard errors of .44.
   assert abs(np.mean([*map(len, hidden)]) - 6.8) < 1.8
-  assert all(shown(train(batch, 1.0)))  # never empty, which would admit all
+  assert all(shown(trained(batch, 1.0)))  # never empty, which would admit all
 
 
 def test_matched_refuses_ids_that_are_withheld(setup):
@@ -353,7 +363,7 @@ def test_codes_of_arms_with_drawn_budgets(setup):
   own = arm_config(setup.config, "hand_made")
   own.budgets = (1, 3)
   make = writers.of(FILES["hand_made"]).make
-  prepare, write = make(setup, own, "")
+  prepare, write = map(jax.jit, make(setup, own, ""))
   batch, key = sources.batch(setup.corpus.train, 0, 32), jax.random.key(0)
   code = prepare({"base": {}}, batch, key, tiny.schedule())
   assert {len(x) for x in texts(code)} == {1, 3}
