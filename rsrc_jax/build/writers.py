@@ -34,6 +34,9 @@ class Writer(NamedTuple):
   words: bool  # writes words only; False: any id that a code may hold
   rule: bool = False  # only D learns; the pattern is "extract"
   reads_base: bool = False  # its service needs the base's parameters too
+  # (setup) -> how many ids its codes may use, where `words` does not say it:
+  # each token is charged log2 of that.
+  symbols: Callable[[Setup], int] | None = None
 
 
 def of(name: str) -> Writer:
@@ -76,8 +79,7 @@ def check_pattern(arm: str, pattern: str, write: str) -> None:
 
 def by_rule(setup: Setup, config, rule: str) -> tuple[Callable, Callable]:
   """Codes by a rule of lm/extracts.py. See Writer.make."""
-  vocab, budgets = setup.corpus.vocab, tuple(config.budgets)
-  idf = None
+  vocab, idf = setup.corpus.vocab, None
   if rule == "tfidf":  # over the whole split
     idf = extracts.inverse_frequency(setup.corpus.train, vocab.size)
   make = lambda rule: extracts.writer(
@@ -85,17 +87,34 @@ def by_rule(setup: Setup, config, rule: str) -> tuple[Callable, Callable]:
   )
   # D is trained on the best of a few extracts; the greedy search is too slow.
   for_training = make("sampled_oracle" if rule == "oracle" else rule)
-  for_service = make(rule)
+  return as_rule(config, make(rule), for_training)
+
+
+def as_rule(
+  config,
+  write_code: Callable[..., Tokens],
+  for_training: Callable | None = None,
+) -> tuple[Callable, Callable]:
+  """The two functions of Writer.make, for a rule.
+
+  Args:
+    config: of the arm.
+    write_code: (params, frozen, batch, key, budget) -> code [B, config.budget].
+      budget [B] int32 is the most tokens of each row's code; None: all of them.
+    for_training: the same, for the codes that D is trained on, with the
+      parameters of the base. None: write_code.
+  """
+  for_training = for_training or write_code
 
   def prepare(frozen, batch, key, schedule):
-    keys = row_keys(key, batch.row)
+    keys, budgets = row_keys(key, batch.row), tuple(config.budgets)
     drawn = constraints.draw_budget(keys, schedule.budgets, budgets)
     budget = None if drawn is None else drawn[:, 0]
     return for_training(frozen["base"], frozen, batch, key, budget)
 
   def write(params, frozen, batch, key, budget=None):
     budget = budget_of(config, batch, budget)
-    return for_service(params, frozen, batch, key, budget)
+    return write_code(params, frozen, batch, key, budget)
 
   return prepare, write
 
@@ -103,10 +122,21 @@ def by_rule(setup: Setup, config, rule: str) -> tuple[Callable, Callable]:
 def by_policy(setup: Setup, config, mode: str) -> tuple[Callable, Callable]:
   """Codes by C, with a mode of rl/constraints.py. See Writer.make."""
   constrain = make_controls(setup, config, mode)
-  vocab = setup.corpus.vocab
-  limits = constraints.relaxed(
-    mode, vocab.code, words=_words(vocab, mode), end=_end(vocab, config)
-  )
+  return as_policy(setup, config, constrain, make_limits(setup, config, mode))
+
+
+def as_policy(
+  setup: Setup, config, constrain: Callable, limits: Callable
+) -> tuple[Callable, Callable]:
+  """The two functions of Writer.make, for C under constraints.
+
+  Args:
+    setup: of the run.
+    config: of the arm.
+    constrain: (key, batch, schedule) -> Controls of training: make_controls.
+    limits: (batch, budget, announced) -> Constraints of evaluation:
+      make_limits.
+  """
   greedy = code_writer(setup.policy, setup.roles["C"], limits)
 
   def write(params, frozen, batch, key, budget=None):
@@ -175,6 +205,20 @@ def make_controls(
   return constraints.make(mode, vocab.code, **given | changes)
 
 
+def make_limits(
+  setup: Setup, config, mode: str, words: np.ndarray | None = None
+) -> Callable[..., Constraints]:
+  """The constraints of evaluation: rl/constraints.relaxed with the config's.
+
+  words: [V] bool, the ids of the mode "words"; None: those of sources.
+  """
+  vocab = setup.corpus.vocab
+  words = _words(vocab, mode) if words is None else words
+  return constraints.relaxed(
+    mode, vocab.code, words=words, end=_end(vocab, config)
+  )
+
+
 def withheld(setup: Setup, config) -> np.ndarray | None:
   """config.augment.withheld: ids that training never writes. -> [V] bool
 
@@ -237,10 +281,13 @@ def make_saved(setup: Setup, write: str) -> Callable[..., capability.Saved]:
 def alphabet(setup: Setup, write: str) -> int:
   """How many ids a code of `config.arms.NAME.write` may use.
 
-  The words of sources where it writes words alone, else all ids of codes.
+  As many as the writer counts; else the words of sources where it writes words
+  alone, or all ids of codes.
   """
-  vocab = setup.corpus.vocab
-  return int((vocab.text if of(write).words else vocab.code).sum())
+  vocab, row = setup.corpus.vocab, of(write)
+  if row.symbols:
+    return int(row.symbols(setup))
+  return int((vocab.text if row.words else vocab.code).sum())
 
 
 def code_writer(
