@@ -21,8 +21,11 @@ LEGEND = (
   "area is under the curve over log2 k, divided by the span, or at a single "
   "budget the gain itself."
 )
+LANGUAGE = {  # title -> what to get of codes
+  "tokens that no text holds": stored.foreign_share,
+  "LM bits a token of the others": stored.text_bits,
+}
 TRAITS = {
-  "lm_bits_per_token": "LM bits a token",
   "copy_rate": "copy rate",
   "unigram_kl": "KL from the corpus, unigrams",
   "type_token_ratio": "type/token",
@@ -203,9 +206,17 @@ def budget_tables(tier: Tier) -> list[str]:
 
 
 def codes_table(tier: Tier) -> str:
-  """The language of the codes, and what is left of it when it is disturbed."""
+  """The language of the codes, and what is left of it when it is disturbed.
+
+  Results from before the share of foreign tokens was measured have bits of arms
+  that write none alone.
+  """
   altered = {"shuffled": "another's c", "permuted": "c permuted"}
-  columns = {title: (at("codes", x), 2) for x, title in TRAITS.items()}
+  columns = {
+    title: (lambda found, get=get: get(found["codes"]), 2)
+    for title, get in LANGUAGE.items()
+  }
+  columns |= {title: (at("codes", x), 2) for x, title in TRAITS.items()}
   return grid(tier, columns | {
     f"edit similarity, {title}": (at(x, "edit_similarity"), 3)
     for x, title in altered.items()
