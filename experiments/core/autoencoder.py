@@ -2,16 +2,23 @@
 
   config.arms.autoencoder = {"stage": "experiments/core/autoencoder.py"}
 
-C writes k ids by Gumbel-softmax with a straight-through gradient (Jang et al.
-and Maddison et al., both ICLR 2017), and D is trained on the likelihood of s
-given them. Model, roles, prompts, ids, masks, sources, optimizer and number of
-codes a step are those of the RL arm that would stand in its place. Only the
-way in which C learns is another: by the gradient of D's likelihood through the
-ids, in the place of rewards. It tells "RL is hard" from "no such code exists".
+C writes k ids, D is trained on the likelihood of s given them. Model, roles,
+prompts, ids, masks, sources, optimizer, steps and the number of codes a step
+are those of the RL arm that would stand in its place. Only the way in which C
+learns is another, so that the arm tells "RL is hard" from "no such code
+exists". `config.autoencoder.method` is one of two:
 
-A row of a step is `config.patterns.cdv.group` codes of one source, as in RL;
-D reads each of them once and decodes none. So the numbers of codes are equal,
-and FLOPs are fewer (bounds.md has both).
+  em: hard EM. C samples `config.patterns.cdv.group` codes of a source, D says
+    which of them makes s likeliest, and both learn that one by likelihood. Of
+    the complete data's log-likelihood, ln p_D(s | c) + ln p_C(c | s), this is
+    a step with c at its best sample. (As of vector-quantised autoencoders: Roy
+    et al., arXiv 1805.11063.)
+  gumbel: C samples as many codes by Gumbel-softmax, each id fed back and read
+    by D as a one-hot mixture of embeddings with the gradient of the softmax,
+    straight-through (Jang et al., Maddison et al., both ICLR 2017).
+
+A step has as many codes as a step of RL, of which D decodes none, so that it
+takes fewer FLOPs: bounds.md has both, and what either method has found.
 """
 
 import functools
@@ -29,6 +36,7 @@ from rsrc_jax.build.overrides import arm_config
 from rsrc_jax.build.setup import Setup
 from rsrc_jax.lm import keys, likelihood, rollout, tokens
 from rsrc_jax.lm.roles import Role
+from rsrc_jax.metrics import compression
 from rsrc_jax.ops import distributions
 from rsrc_jax.rl import learner
 from rsrc_jax.stages import rl, stage
@@ -46,20 +54,24 @@ from rsrc_jax.types import (
 
 # Of the block `config.autoencoder`, which a config may leave out.
 DEFAULTS = {
-  # Of the softmax behind the straight-through gradient: it falls from `first`
-  # to `last` by a constant factor a step, over a share `until` of the steps.
+  "method": "em",
+  "group": 0,  # codes of a source; 0: config.patterns.cdv.group
+  # Weight of C's entropy in nats a token, against nats a token of s; it falls
+  # to 0 with the curriculum's `explore`.
+  "entropy": 0.01,
+  # Of gumbel, the temperature of the softmax: it falls from `first` to `last`
+  # by a constant factor a step, over a share `until` of the steps.
   "first": 1.0,
   "last": 0.5,
   "until": 0.7,
-  # Weight of C's entropy in nats a token, against D's nats a token of s; it
-  # falls to 0 with the curriculum's `explore`.
-  "entropy": 0.0,
 }
 RULES = {
+  "method": rules.one_of("em", "gumbel"),
+  "group": rules.whole(),
+  "entropy": rules.number(0),
   "first": rules.number(above=0),
   "last": rules.number(above=0),
   "until": rules.share(),
-  "entropy": rules.number(0),
 }
 
 
@@ -71,13 +83,14 @@ class Autoencoder(NamedTuple):
   D: Role
   k: int  # tokens of every code
   group: int  # G: codes of a source
-  dropout: float  # as in RL's lessons: the share of D's codes that are cut
-  empty: bool  # or dropped whole
-  steps: int
+  entropy: float  # and the settings as in DEFAULTS
+  method: str
   first: float
   last: float
   until: float
-  entropy: float
+  steps: int
+  dropout: float  # as in RL's lessons: the share of D's codes that are cut
+  empty: bool  # or dropped whole
 
 
 class Written(NamedTuple):
@@ -112,11 +125,13 @@ def make(setup: Setup, name: str) -> stage.Stage:
   tx = learner.optimizer(steps=config.steps, **config.optimizer)
   adapt, bind = stage.adapters(config)
   init = rl.make_init(adapt, tx, tuple, relax, None)
-  own, cdv = config.get("autoencoder") or {}, config.patterns.cdv
+  own = {**DEFAULTS, **(config.get("autoencoder") or {})}
+  cdv = config.patterns.cdv
+  own["group"] = own["group"] or cdv.group
   p = Autoencoder(
     setup.policy, setup.roles["C"], setup.roles["D"],
-    max(config.budgets, default=config.budget), cdv.group, cdv.dropout,
-    cdv.get("empty", False), config.steps, **{**DEFAULTS, **own},
+    max(config.budgets, default=config.budget), steps=config.steps,
+    dropout=cdv.dropout, empty=cdv.get("empty", False), **own,
   )  # fmt: skip
   init = stage.jit_init(setup, init)
   return stage.Stage(
@@ -146,24 +161,90 @@ def step(
   given: Given,
 ) -> tuple[TrainState, Metrics]:
   """One update by the likelihood of the sources. Stage.step."""
-  key, heat = keys.step_key(state.seed, state.step), temperature(p, state.step)
-  schedule = given.curriculum.schedule
-  of = lambda params: loss(
-    p, bind(params, frozen), batch, given.controls.constraints, key, heat,
-    p.entropy * schedule.explore,
-  )  # fmt: skip
+  key, schedule = (
+    keys.step_key(state.seed, state.step),
+    given.curriculum.schedule,
+  )
+  limits, bonus = given.controls.constraints, p.entropy * schedule.explore
+  metrics, full = {"hidden": schedule.hidden}, bind(state.params, frozen)
+  if p.method == "em":
+    code, metrics["C_loops"] = best_codes(p, full, batch, limits, key)
+    learn = functools.partial(em_loss, code=code)
+  else:
+    metrics["heat"] = heat = temperature(p, state.step)
+    learn = functools.partial(gumbel_loss, heat=heat)
+  of = lambda params: learn(
+    p, bind(params, frozen), batch, limits, key, bonus=bonus
+  )
   with jax.named_scope("update"):
-    (value, metrics), grads = jax.value_and_grad(of, has_aux=True)(state.params)
+    (value, more), grads = jax.value_and_grad(of, has_aux=True)(state.params)
     change, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, change)
-  metrics |= {
-    "loss": value, "gradient_norm": optax.tree.norm(grads),
-    "softmax_temperature": heat, "hidden": schedule.hidden,
-  }  # fmt: skip
+  metrics |= {**more, "loss": value, "gradient_norm": optax.tree.norm(grads)}
   return state._replace(
     step=state.step + 1, params=params, opt_state=opt_state,
     curriculum=given.curriculum,
   ), metrics  # fmt: skip
+
+
+def best_codes(
+  p: Autoencoder, params: Params, batch: Batch, limits: Constraints, key
+) -> tuple[Tokens, jax.Array]:
+  """Of G samples of each source the code that D reads best. The E-step.
+
+  The end token is banned, so that every code has k ids.
+
+  -> code [B, k], and how often the sampler's loop ran, [].
+  """
+  s, end = batch.source, jnp.full_like(limits.banned[..., :1], p.C.end)
+  limits = limits._replace(banned=jnp.concatenate([limits.banned, end], -1))
+  c = rollout.sample(
+    p.policy, params, p.C, p.C.prompt(s, limits),
+    keys.row_keys(keys.child(key, keys.Cdv.C), batch.row), samples=p.group,
+    constraints=limits,
+  )  # fmt: skip
+  code = Tokens(*(x[..., : p.k] for x in c.output))
+  with jax.named_scope("V"):
+    known = likelihood.of_source(p.policy, params, p.D, s, code)
+  best = tokens.pick(code, jnp.argmax(known, -1))
+  return jax.lax.stop_gradient(best), rollout.passes((p.C, c))["C_loops"]
+
+
+def em_loss(
+  p: Autoencoder,
+  params: Params,
+  batch: Batch,
+  limits: Constraints,
+  key: jax.Array,
+  *,
+  code: Tokens,
+  bonus: jax.Array,
+) -> tuple[jax.Array, Metrics]:
+  """Nats of s given codes [B, k] and of these given s, a token of s.
+
+  The M-step, less the bonus [] times C's entropy.
+  """
+  s, prompt = batch.source, p.C.prompt(batch.source, limits)
+  logp, entropy = rollout.score(
+    p.policy, params, p.C, prompt, tokens.expand(code)
+  )
+  lessons = lessons_of(p, s, code, key)
+  count = jnp.sum(learner.token_weights(lessons))
+  D = learner.nll_loss(p.policy, params, p.D, lessons, count)
+  C, spread = -jnp.sum(logp) / count, jnp.mean(entropy)
+  return C + D - bonus * spread, {
+    "D_nll": D, "C_nll": C, "C_entropy": spread,
+    "novel_fraction": jnp.mean(compression.novel_fraction(s, code)),
+  }  # fmt: skip
+
+
+def lessons_of(
+  p: Autoencoder, s: Tokens, code: Tokens, key: jax.Array
+) -> SupervisedBatch:
+  """D's lessons on codes [N, k], some cut as in RL, so that it knows them."""
+  return likelihood.decode_batch(
+    p.D, s, code, keys.child(key, keys.Cdv.D_BATCH), p.dropout, p.empty
+  )
 
 
 def temperature(p: Autoencoder, step: jax.Array) -> jax.Array:
@@ -172,41 +253,34 @@ def temperature(p: Autoencoder, step: jax.Array) -> jax.Array:
   return p.first * (p.last / p.first) ** done
 
 
-def loss(
+def gumbel_loss(
   p: Autoencoder,
   params: Params,
   batch: Batch,
   limits: Constraints,
   key: jax.Array,
+  *,
   heat: jax.Array,
   bonus: jax.Array,
 ) -> tuple[jax.Array, Metrics]:
   """D's nats a token of s, less the bonus, plus the nats of not ending.
 
-  heat [], bonus []: temperature of the softmax, weight of the entropy.
+  heat [], bonus []: temperature of the softmax, weight of C's entropy.
   """
-  s = batch.source
-  shape = (p.group, p.k, p.C.support.size)
+  s, shape = batch.source, (p.group, p.k, p.C.support.size)
   each = keys.row_keys(keys.child(key, keys.Cdv.C), batch.row)
   noise = jax.vmap(lambda k: jax.random.gumbel(k, shape))(each)
   written = write(p, params, p.C.prompt(s, limits), limits, noise, heat)
-  lessons = likelihood.decode_batch(
-    p.D, s, tokens.flatten(written.code), keys.child(key, keys.Cdv.D_BATCH),
-    p.dropout, p.empty,
-  )  # fmt: skip
+  lessons = lessons_of(p, s, tokens.flatten(written.code), key)
   nll = read(p, params, lessons, written.choice)
   # A code fills its budget here. So that a C which may end does so too, what
   # it gives to the end is taught away, by the likelihood of not ending.
   going = -jnp.mean(jnp.log1p(-jnp.minimum(written.end, 1.0 - 1e-6)))
   entropy = jnp.mean(written.entropy)
-  novel = ~jnp.any(
-    (written.code.ids[..., None] == s.ids[:, None, None])
-    & s.mask[:, None, None],
-    -1,
-  )
+  novel = compression.novel_fraction(tokens.expand(s), written.code)
   return nll + going - bonus * entropy, {
     "D_nll": nll, "C_entropy": entropy, "C_end": jnp.mean(written.end),
-    "novel_fraction": jnp.mean(novel * 1.0),
+    "novel_fraction": jnp.mean(novel),
   }  # fmt: skip
 
 
@@ -306,9 +380,12 @@ def _check(setup: Setup, config, name: str, mode: str) -> None:
       f"{field}: config.budgets={tuple(config.budgets)}, but this stage writes "
       "codes of one length: override budgets with one."
     )
-  if "weights" not in inspect.signature(setup.policy.apply).parameters:
-    raise ValueError(
-      f"{field}.stage: config.model_name={config.model_name!r} takes ids alone, "
-      "and a gradient goes through mixtures of ids: use 'transformer'."
-    )
   rules.check(RULES, (config.get("autoencoder") or {}), "config.autoencoder")
+  takes = inspect.signature(setup.policy.apply).parameters
+  method = (config.get("autoencoder") or DEFAULTS).get("method")
+  if method == "gumbel" and "weights" not in takes:
+    raise ValueError(
+      f"config.autoencoder.method='gumbel': config.model_name="
+      f"{config.model_name!r} takes ids alone, and the gradient goes through "
+      "mixtures of ids: use 'em'."
+    )

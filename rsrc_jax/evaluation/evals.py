@@ -39,7 +39,7 @@ def make_all(setup: Setup) -> dict[str, Callable]:
 def call(
   evaluate: Callable, stage: Any, params: Any, carry: Any, **further: Any
 ) -> dict[str, float]:
-  """The scores of a stage, with those of the further arguments that it takes."""
+  """The scores of a stage, by what of the further arguments it takes."""
   taken = inspect.signature(evaluate).parameters
   return evaluate(
     stage, params, carry, **{k: v for k, v in further.items() if k in taken}

@@ -19,9 +19,7 @@ class Language(NamedTuple):
   bits: float | None  # a token of the others, -log2 p
 
 
-def measure(
-  code: Tokens, token_bits: np.ndarray, text: np.ndarray
-) -> Language:
+def measure(code: Tokens, token_bits: np.ndarray, text: np.ndarray) -> Language:
   """The share of foreign tokens, and the model's bits a token of the others.
 
   Args:
