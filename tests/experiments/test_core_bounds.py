@@ -120,28 +120,27 @@ def test_the_bound_has_a_row_for_each_budget_and_alphabet():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["em", "gumbel"])
-def test_it_is_an_arm_with_codes_from_which_an_arm_of_rl_starts(
-  tmp_path, method
-):
+def test_it_is_an_arm_with_codes_from_which_an_arm_of_rl_starts(tmp_path):
   config = runs.shrunk(
     **{"only": "", "steps": 2, "pretrain.steps": 2, "log_every": 1,
        "eval.every": 2, "eval.budgets": (), "checkpoint.every": 2,
        "eval.rows": 16, "eval.test_rows": 16}
   )  # fmt: skip
-  config.autoencoder = {"method": method}
+  config.autoencoder = {"method": "em"}
+  gumbel = (("autoencoder.method", "gumbel"),)
   config.arms = {
-    "code": {"pattern": "cdv", "write": "force", "start": "autoencoder"},
-    "autoencoder": {"stage": STAGE},
-  }  # fmt: skip
+    "code": {"pattern": "cdv", "write": "force", "start": "em"},
+    "em": {"stage": STAGE},
+    "gumbel": {"stage": STAGE, "overrides": gumbel},
+  }
   config.evals = {"fresh": {
     "type": "fresh_decoder", "steps": 2, "look": 1, "settle": 1,
     "sentences": 40, "batch_size": 8, "rows": 16, "valid_rows": 16,
     "starts": ("base", "untrained"),
   }}  # fmt: skip
   summary = train.train(config, tmp_path)
-  assert set(summary["heldout"]["arms"]) == {"autoencoder", "code"}
-  for arm in ("autoencoder", "code"):
+  assert set(summary["heldout"]["arms"]) == {"em", "gumbel", "code"}
+  for arm in config.arms:
     scores = summary["evals"][arm]["fresh"]
     assert {f"{x}_bits" for x in ("own", "base", "untrained")} <= set(scores)
     assert scores["base_steps"] == 3 and scores["base_ended"] == 0.0
@@ -151,7 +150,12 @@ def test_it_is_an_arm_with_codes_from_which_an_arm_of_rl_starts(
       scores["own_bits"], own["bits_conveyed"], rtol=1e-4
     )
   lines = run_log.read_jsonl(tmp_path / "metrics.jsonl")
-  seen = [x for x in lines if x["phase"] == "autoencoder"]
-  assert [x["step"] for x in seen if x["split"] == "train"] == [1, 2]
-  assert all(np.isfinite(x["loss"]) for x in seen if x["split"] == "train")
-  assert any(x["split"] == "valid" and "bits_conveyed" in x for x in seen)
+  of = lambda arm, split: [
+    x for x in lines if (x["phase"], x["split"]) == (arm, split)
+  ]
+  for arm in ("em", "gumbel"):
+    assert [x["step"] for x in of(arm, "train")] == [1, 2]
+    assert all(np.isfinite(x["loss"]) for x in of(arm, "train"))
+    assert "bits_conveyed" in of(arm, "valid")[-1]
+  assert "C_nll" in of("em", "train")[0]
+  assert "C_end" in of("gumbel", "train")[0]
