@@ -22,9 +22,9 @@ LEGEND = (
   "budget the gain itself."
 )
 OF_OTHERS = (
-  "LM bits: of the frozen base, which has no probability for an id that no text "
-  "holds. Results from before such ids were counted have them where there is "
-  "none; elsewhere only the share is left."
+  "LM bits: of the frozen base, which has no probability for an id that no "
+  "text holds. Results from before such ids were counted have them where there "
+  "is none; elsewhere only the share is left."
 )
 LANGUAGE = {  # title -> what to get of codes
   "tokens that no text holds": stored.foreign_share,
