@@ -198,7 +198,7 @@ def evaluate(
   shared.run.log.note("Evaluating on the test split.")
   summary, measured = heldout.evaluate_arms(
     shared.setup, arms_of(stages), trained.params, trained.carries,
-    shared.judge, shared.run.log_dir, shared.ledger,
+    shared.judge, shared.run.log_dir, shared.ledger, shared.run.log.note,
   )  # fmt: skip
   summary |= {"plateaus": trained.plateaus}
   return Tested(summary, measured, service.peers(shared.setup, meter))

@@ -121,11 +121,11 @@ def gain_by_step(tier: Tier) -> Figure:
 
 
 def quality_by_language(tier: Tier) -> Figure:
-  """Pareto: gain at one k against what the frozen model makes of its codes."""
+  """Pareto: gain at one k against the share of tokens that no text holds."""
   figure, (axes,) = _row(1, 6.6, 4.4)
   k, means = stored.shown(tier), {}
   for arm in stored.arms(tier):
-    x = stored.each(tier, arm, lambda f: f["codes"]["lm_bits_per_token"], k)
+    x = stored.each(tier, arm, lambda f: stored.foreign_share(f["codes"]), k)
     curves = stored.gain_curves(tier, arm)
     y = {s: z[tier.budgets.index(k)].mean() for s, z in curves.items()}
     seeds = sorted(set(x) & set(y))
@@ -141,7 +141,7 @@ def quality_by_language(tier: Tier) -> Figure:
     axes.plot(*zip(*front, strict=True), color=style.FAINT, lw=0.9, zorder=1)
   axes.set(
     title=f"Quality and English, k = {k}",
-    xlabel="bits a token of c under the frozen English model",
+    xlabel="share of the tokens of c that no text holds",
     ylabel="gain: edit similarity of d over no code",
   )
   _legend(axes)

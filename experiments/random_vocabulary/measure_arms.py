@@ -16,7 +16,7 @@ from rsrc_jax.build.setup import Setup
 from rsrc_jax.data import sources, tokenizer
 from rsrc_jax.evaluation import code_judge, probe
 from rsrc_jax.lm.roles import Role
-from rsrc_jax.metrics import codebook
+from rsrc_jax.metrics import codebook, language
 from rsrc_jax.rl import supervised
 from rsrc_jax.runs import Run
 from rsrc_jax.runtime import run_log
@@ -127,9 +127,10 @@ def codes(setup, tools, table) -> dict[str, Any]:
   train = setup.corpus.train
   counts = np.bincount(train.ids[train.mask], minlength=vocab.size)
   rng = np.random.default_rng(0)
-  bits = tools.surprise(c)[:, :-1]
+  said = language.measure(c, tools.surprise(c)[:, :-1], vocab.text)
   found = {
-    "lm_bits_per_token": float(np.mean(bits[c.mask])) if c.mask.any() else None,
+    "foreign_share": said.foreign,
+    "lm_bits_of_text": said.bits,
     "unigram_kl": codebook.unigram_kl(
       c, counts, support=vocab.code | vocab.text
     ),

@@ -14,8 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rsrc_jax.metrics import statistics
+from rsrc_jax.metrics import language, statistics
 
+# Bits of a token that no text holds, as older results have it: a mask of -1e30
+# nats, which their mean over all tokens counted as a number.
+MASK_BITS = 1e30 / math.log(2.0)
 DETAIL = 3  # tokens: the budget of what is shown at one, where it is there
 BySeed = dict[int, np.ndarray]
 
@@ -215,6 +218,28 @@ def shared_documents(tier: Tier) -> bool:
   """Whether all seeds were scored on the same documents."""
   digests = {x["corpus"]["digest"] for x in tier.found.values()}
   return len(tier.found) > 1 and len(digests) == 1
+
+
+def foreign_share(codes: dict) -> float | None:
+  """Share of an arm's tokens that no text holds; None where it wrote none.
+
+  codes: what measure_arms.codes found. Older results have the mean over all
+  tokens, "lm_bits_per_token", of which masks left nothing but their share.
+  """
+  if "foreign_share" in codes:
+    return codes["foreign_share"]
+  mean = codes["lm_bits_per_token"]
+  if mean is None:
+    return None
+  return mean / MASK_BITS if mean > language.MASKED else 0.0
+
+
+def text_bits(codes: dict) -> float | None:
+  """Bits a token of the others under the frozen model; None where unknown."""
+  if "foreign_share" in codes:
+    return codes["lm_bits_of_text"]
+  mean = codes["lm_bits_per_token"]
+  return None if mean is None or mean > language.MASKED else mean
 
 
 def gain_curves(tier: Tier, arm: str) -> BySeed:

@@ -21,8 +21,16 @@ LEGEND = (
   "area is under the curve over log2 k, divided by the span, or at a single "
   "budget the gain itself."
 )
+OF_OTHERS = (
+  "LM bits: of the frozen base, which has no probability for an id that no "
+  "text holds. Results from before such ids were counted have them where there "
+  "is none; elsewhere only the share is left."
+)
+LANGUAGE = {  # title -> what to get of codes
+  "tokens that no text holds": stored.foreign_share,
+  "LM bits a token of the others": stored.text_bits,
+}
 TRAITS = {
-  "lm_bits_per_token": "LM bits a token",
   "copy_rate": "copy rate",
   "unigram_kl": "KL from the corpus, unigrams",
   "type_token_ratio": "type/token",
@@ -205,11 +213,16 @@ def budget_tables(tier: Tier) -> list[str]:
 def codes_table(tier: Tier) -> str:
   """The language of the codes, and what is left of it when it is disturbed."""
   altered = {"shuffled": "another's c", "permuted": "c permuted"}
-  columns = {title: (at("codes", x), 2) for x, title in TRAITS.items()}
-  return grid(tier, columns | {
+  columns = {
+    title: (lambda found, get=get: get(found["codes"]), 2)
+    for title, get in LANGUAGE.items()
+  }
+  columns |= {title: (at("codes", x), 2) for x, title in TRAITS.items()}
+  table = grid(tier, columns | {
     f"edit similarity, {title}": (at(x, "edit_similarity"), 3)
     for x, title in altered.items()
   }, stored.shown(tier))  # fmt: skip
+  return f"{table}\n\n{OF_OTHERS}"
 
 
 def questions_table(tier: Tier) -> str:

@@ -61,6 +61,7 @@ def evaluate_arms(
   judge: code_judge.CodeJudge,
   log_dir: Path,
   ledger: Ledger,
+  note: Callable[[str], None] = lambda text: None,
 ) -> tuple[dict[str, Any], dict[str, Measured]]:
   """Judges every arm on the test split, which selects no setting.
 
@@ -76,6 +77,7 @@ def evaluate_arms(
     judge: decodes codes and scores the decodes.
     log_dir: the folder of samples.jsonl.
     ledger: time and energy are charged to it.
+    note: shows a line in the run's log.
 
   Returns:
     The summary (docs/run_directory.md lists its keys), and the capability and
@@ -109,9 +111,12 @@ def evaluate_arms(
     if shared.evaluations:
       with ledger.phase("test", arm.name):
         scores[arm.name] = {
-          name: evaluate(arm, trained[arm.name], carries[arm.name])
+          name: evals.call(
+            evaluate, arm, trained[arm.name], carries[arm.name],
+            frozen=frozen_of(arm, trained), note=note,
+          )
           for name, evaluate in shared.evaluations.items()
-        }
+        }  # fmt: skip
   samples.write_lines(log_dir / "samples.jsonl", lines)
   if shown:
     samples.write_lines(log_dir / "shown.jsonl", shown)

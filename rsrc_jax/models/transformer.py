@@ -69,13 +69,19 @@ def apply(
   prefix: Cache | None = None,
   cache: Cache | None = None,
   index: jax.Array | int = 0,
+  weights: jax.Array | None = None,
 ) -> tuple[jax.Array, Cache]:
   """tokens, positions [B, G, T] -> hidden [B, G, T, D] and their segment.
 
   Without `cache` the tokens attend to the prefix and, causally, to each other.
   With a cache of length U they are written at `index` and attend to all before.
+  With `weights` [B, G, T, V] an input is the embedding table's rows in this
+  mixture, so that a gradient reaches the choice of an id; the ids are not read
+  then. A one-hot mixture is the id itself.
   """
-  states, kept = _states(arch, params, tokens, positions, prefix, cache, index)
+  states, kept = _states(
+    arch, params, tokens, positions, prefix, cache, index, weights=weights
+  )
   return _norm(arch, params, states[-1]), kept
 
 
@@ -141,10 +147,11 @@ def unrolled(arch: Architecture, params: Params) -> Params:
 
 
 def _states(
-  arch, params, tokens, positions, prefix, cache, index, each=False
-) -> tuple[list[jax.Array], Cache]:
+  arch, params, tokens, positions, prefix, cache, index, each=False,
+  weights=None,
+) -> tuple[list[jax.Array], Cache]:  # fmt: skip
   """The residual stream after each run, or `each` layer, and the segment."""
-  x = first = _embed(arch, params, tokens, positions)
+  x = first = _embed(arch, params, tokens, positions, weights)
   if cache is None:
     keys = tokens.mask
   else:
@@ -230,8 +237,12 @@ def _scanned(arch, run, blocks, x, before, views, each):
   return x, kv, list(inner)
 
 
-def _embed(arch, params, tokens, positions) -> jax.Array:
-  x = params["embed"][tokens.ids].astype(arch.dtype)
+def _embed(arch, params, tokens, positions, weights) -> jax.Array:
+  if weights is None:
+    x = params["embed"][tokens.ids].astype(arch.dtype)
+  else:  # exact for one-hot weights: each sum has one term that is not 0
+    exact = jax.lax.Precision.HIGHEST
+    x = jnp.matmul(weights, params["embed"], precision=exact).astype(arch.dtype)
   if arch.embed_scale != 1.0:
     x = x * jnp.asarray(arch.embed_scale, arch.dtype)
   if arch.absolute:

@@ -642,3 +642,21 @@ def test_the_stored_registration_can_be_judged(tier):
   assert {v.row.name for v in found} == {"H1", *registered["family"]}
   rows = contrasts.exploratory(tier, registered | {"draws": 200}, best)
   assert len(rows) == len(registered["exploratory"])
+
+
+@pytest.mark.parametrize(
+  "codes, share, bits",
+  [
+    # Older results: a mean over all tokens, of which .43 were masks.
+    ({"lm_bits_per_token": 0.43e30 / np.log(2)}, 0.43, None),
+    ({"lm_bits_per_token": 13.9}, 0.0, 13.9),
+    ({"lm_bits_per_token": None}, None, None),
+    ({"foreign_share": 0.25, "lm_bits_of_text": 9.5}, 0.25, 9.5),
+    ({"foreign_share": 1.0, "lm_bits_of_text": None}, 1.0, None),
+  ],
+)
+def test_the_language_of_codes_is_read_from_old_and_new_results(
+  codes, share, bits
+):
+  assert stored.foreign_share(codes) == pytest.approx(share)
+  assert stored.text_bits(codes) == bits

@@ -63,6 +63,36 @@ def test_pads_anywhere_change_nothing(where):
   chex.assert_trees_all_close(got, want, atol=1e-5)
 
 
+def test_one_hot_mixtures_are_ids_and_have_a_gradient():
+  params, rng = tiny.params(), np.random.default_rng(3)
+  text = tiny.tokens(rng, 2, 3, lengths=[3, 3])
+  text = Tokens(*(x[:, None] for x in text))
+  place = tokens.positions(text.mask)
+  run = jax.jit(tiny.POLICY.apply)
+
+  @jax.jit
+  @functools.partial(jax.grad, has_aux=True)
+  def mixed(weights, ids):
+    out, cache = tiny.POLICY.apply(
+      params, text._replace(ids=ids), place, weights=weights
+    )
+    return jnp.sum(out[:, 0, -1] ** 3), (out, cache)
+
+  other = (text.ids + 1) % tiny.VOCAB  # ids are not read beside a mixture
+  one, two = (jax.nn.one_hot(x, tiny.VOCAB) for x in (text.ids, other))
+  grads, got = mixed(one, other)
+  chex.assert_trees_all_close(got, run(params, text, place), atol=1e-6)
+  assert np.all(np.asarray(grads) != 0)  # of ids that were not chosen too
+  # Halves of two ids are an id whose embedding is their mean.
+  half = one.at[0, 0, 0].set(0.5 * (one + two)[0, 0, 0])
+  rows = params["embed"][jnp.stack([text.ids, other])[:, 0, 0, 0]]
+  free = tiny.VOCAB - 1  # no text holds it
+  odd = {**params, "embed": params["embed"].at[free].set(rows.mean(0))}
+  mean = text._replace(ids=text.ids.at[0, 0, 0].set(free))
+  _, got = mixed(half, other)
+  chex.assert_trees_all_close(got, run(odd, mean, place), atol=1e-6)
+
+
 def test_the_future_is_not_seen():
   params, rng = params_of(), np.random.default_rng(0)
   a = tiny.tokens(rng, 2, 6, lengths=[6, 6])
