@@ -91,8 +91,8 @@ def check_scores_differ(
     raise ValueError(
       f"config.verifier={dict(weights)}: V gives every d the same score, since "
       f"the {compares} that it compares are the same in all {len(ids)} "
-      "training sentences: give data whose sentences differ (config.data), or weigh "
-      "another scorer."
+      "training sentences: give data whose sentences differ (config.data), or "
+      "weigh another scorer."
     )
 
 
