@@ -38,8 +38,8 @@ PARTS = ("verifier", "reader", "shaping", "price")
 def main():
   parts = [
     _default(over_seeds.load(HERE, "default")),
-    "## Codes of one to eight tokens\n\n"
-    + _curve(over_seeds.load(HERE, "lengths")),
+    "## Codes of one to eight tokens",
+    _lengths(),
     _arms(over_seeds.load(HERE, "core_loop")),
   ]
   text = "\n\n".join(parts) + "\n"
@@ -77,6 +77,13 @@ def _default(runs: list[dict]) -> str:
            differences),
     _curve(runs),
   ])  # fmt: skip
+
+
+def _lengths() -> str:
+  """The curve of lengths.py, or that it was not run."""
+  if not any((HERE / "results").glob("lengths-*.json")):
+    return "not run: no results/lengths-SEED.json."
+  return _curve(over_seeds.load(HERE, "lengths"))
 
 
 def _arms(runs: list[dict]) -> str:
