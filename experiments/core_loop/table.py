@@ -32,6 +32,18 @@ CURVE = {
   "bits_per_token": ("bits a token", 2),
   "bits_per_channel_bit": ("bits a bit sent, own alphabet", 3),
 }
+CONTRASTS = (
+  ("d_by_both_1", "english"),
+  ("d_by_likelihood_4", "english"),
+  ("d_by_likelihood_4", "english_held"),
+  ("shaped", "english_shaped"),
+  ("d_by_both_1", "unforced"),
+  ("english", "unforced"),
+  ("d_by_both_1", "d_by_likelihood_1"),
+  ("d_by_both_1", "plateau"),
+  ("d_by_both_1", "entropy_held"),
+  ("english_held", "english"),
+)
 PARTS = ("verifier", "reader", "shaping", "price")
 
 
@@ -87,22 +99,17 @@ def _lengths() -> str:
 
 
 def _arms(runs: list[dict]) -> str:
-  shaped = over_seeds.contrast(
-    "bits conveyed, with shaping: code - English by RL",
-    _held(runs, "shaped", "bits_conveyed"),
-    _held(runs, "english_shaped", "bits_conveyed"),
-  )
-  plain = over_seeds.contrast(
-    "bits conveyed, without: code - English by RL",
-    _held(runs, REFERENCE, "bits_conveyed"),
-    _held(runs, "english", "bits_conveyed"),
-  )
+  bits = lambda arm: _held(runs, arm, "bits_conveyed")
+  pairs = [
+    over_seeds.contrast(f"bits conveyed: {a} - {b}", bits(a), bits(b))
+    for a, b in CONTRASTS
+  ]
   heads = ["difference", "mean, interval", "detectable", "more than 0"]
   return "\n\n".join([
     "## Who teaches D, how entropy falls, when constraints relax",
     _about(runs),
     _held_out(runs, REFERENCE),
-    _table(heads, [plain, shaped]),
+    _table(heads, pairs),
     "What each arm's reward consisted of, and how it was relaxed:",
     _rewards(runs),
   ])  # fmt: skip
