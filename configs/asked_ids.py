@@ -3,15 +3,16 @@
   ./tools/run --config=configs/asked_ids.py --workdir=runs/asked-0
   ./tools/sweep run --config=experiments/asked_ids/sweep.py
 
-Sentences of mostly six facts and codes of at most eight tokens, which end by
+Sentences of mostly six facts and codes of at most five tokens, which end by
 themselves and pay for their length: there is room for more than is needed. N
 ids are named in C's prompt, and nothing is hidden. C has been shown to write
 them in the warm-up, and is shown it in RL. Arms differ in what use is paid.
 
 Cost: 2 minutes for the base and 60 to 80 s an arm on one core, compiling not
 included (of trials on a shared machine).
-Expect: not run on seeds that count. In a trial of seed 10 C uses named ids in
-.14 of its codes (decoys: .02), and as junk (LOG.md, 2026-11-26).
+Expect: not run on seeds that count. In a trial of seed 10 the bonus is .21 of
+the spread of reward, C uses named ids in .18 of its codes while it trains
+(decoys: .03), and D loses 2 bits for each that is swapped (LOG.md, 2026-11-26).
 """
 
 import ml_collections
@@ -19,7 +20,9 @@ import ml_collections
 from rsrc_jax.ops import rewards
 from rsrc_jax.runtime.configs import beside
 
-PRICE = 0.8  # of a code at full budget
+# Of a code at full budget. Price and budget bound the bonus of an id: 1/5 of
+# what is conveyed, which is enough to differ from the noise of reward.
+PRICE = 1.0
 GATE = "patterns.cdv.gate"
 
 
@@ -27,7 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
   """Six arms from one base."""
   config = beside(__file__, "tiny")
   config.steps, config.batch_size = 400, 16
-  config.budget, config.budgets = 6, (2, 3, 4, 5, 6)
+  config.budget, config.budgets = 5, (2, 3, 4, 5)
   config.data.update({"vocab_size": 132, "asks": True, "omit": 0.95})
   config.model.absolute = 48
   config.pretrain.steps, config.pretrain.warmup_from = 600, 100
@@ -51,7 +54,7 @@ def get_config() -> ml_collections.ConfigDict:
   )
   config.patterns.cdv.gate = gate(safe)
   config.eval.update({
-    "every": 400, "rows": 256, "test_rows": 512, "budgets": (3, 6),
+    "every": 400, "rows": 256, "test_rows": 512, "budgets": (3, 5),
   })  # fmt: skip
   config.evals = {
     "use": {"type": "asked_use", "rows": 512, "split": "test"},
