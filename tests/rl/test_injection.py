@@ -411,8 +411,8 @@ def paid_by(mode):
   @jax.jit
   def pay(parts, price, priced):
     return cdv.pay(
-      p._replace(length_price=price), None, gate and gate.init(), SOURCE, c,
-      CODE, parts, jnp.zeros((1, 4)), asked._replace(priced=priced),
+      p._replace(length_price=price), None, None, gate and gate.init(),
+      SOURCE, c, CODE, parts, jnp.zeros((1, 4)), asked._replace(priced=priced),
     )[:2]  # fmt: skip
 
   return pay

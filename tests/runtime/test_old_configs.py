@@ -23,9 +23,11 @@ def test_removed_settings_are_passed_over_at_their_default():
   }  # fmt: skip
   assert old_configs.upgraded(stored) == old_configs.ADDED | {
     "seed": 1,
-    "patterns": {"cdv": {"gate": {"name": "density"}}, "extract": {}},
+    "patterns": {
+      "cdv": {"gate": {"name": "density"}, "frozen_d": False}, "extract": {},
+    },
     "arms": {"trm": {"model": {"cycles": 3}}},
-  }
+  }  # fmt: skip
   assert stored["subsets"] == 1  # it is not changed in place
 
 
@@ -92,7 +94,7 @@ def test_the_likelihood_was_a_scorer_of_v_and_is_shaping():
   found = old_configs.upgraded(json.loads(json.dumps(stored)))
   assert found == old_configs.ADDED | {
     "verifier": {"slots": 0.0, "edit": 0.0, "reader": 0},
-    "shaping": {"gain": 1.0}, "patterns": {"cdv": cdv},
+    "shaping": {"gain": 1.0}, "patterns": {"cdv": cdv | {"frozen_d": False}},
     "arms": {
       "code": {"overrides": []},
       "both": {"overrides": [["shaping.gain", 0.5], ["verifier.edit", 0.5]]},
@@ -125,7 +127,7 @@ def test_settings_of_a_block_that_came_since_are_filled_in():
   found = old_configs.upgraded(stored)["patterns"]
   assert found == {
     "cc": {"pool": 2, "choose": "hardest"}, "qa": {"each": 4, "probes": None},
-    "cdv": {},
+    "cdv": {"frozen_d": False},
   }  # fmt: skip
   assert stored["patterns"]["cc"] == {"pool": 2}
   other = {"patterns": {"cc": {"choose": "misled"}}}
