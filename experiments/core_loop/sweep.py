@@ -52,5 +52,6 @@ def get_config() -> ml_collections.ConfigDict:
     "english_held": add(english, ("loss.hold", HOLD)),
   }
   config.report.headline = "d_by_both_1"
+  config.report.baselines = ("english",)
   config.ledger.service_seconds = 0.05
   return config
