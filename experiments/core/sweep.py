@@ -14,7 +14,7 @@ from pathlib import Path
 import ml_collections
 
 from rsrc_jax.ops import rewards
-from rsrc_jax.runtime.configs import load
+from rsrc_jax.runtime.configs import load, module
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -76,21 +76,13 @@ def get_sweep(which: str = ""):
 
 
 # Four levels, each at its own plateau or after 250 steps.
-PLATEAU = {
-  "name": "plateau", "every": 0, "hidden": 0.9, "levels": 4,
-  "temperature": 1.0, "budgets": 1.0, "window": 90, "look": 10, "errors": 2.0,
-  "max_steps": 250, "explore_steps": 1_500,
-}  # fmt: skip
+PLATEAU = module(HERE.parent / "core_loop" / "sweep.py").PLATEAU
 
 
 def gate(budget: int) -> dict:
   """Density times the message's load, at the largest bonus that is safe."""
   bonus = rewards.largest_bonus(price=PRICE, listed=INJECTED, budget=budget)
-  return {
-    "name": "density", "load_bearing": "message", "bonus": bonus,
-    "mode": "bonus", "share": 0.5, "threshold": None, "nats_per_token": 0.5,
-    "others": 1, "decay": 0.95, "beyond_bound": False,
-  }  # fmt: skip
+  return module(ROOT / "configs" / "asked_ids.py").gate(bonus)
 
 
 def _grid() -> dict:

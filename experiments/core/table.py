@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments.over_seeds import shown
 from rsrc_jax.metrics import contrasts, statistics
 
 HERE = Path(__file__).resolve().parent
@@ -159,14 +160,14 @@ def _verdicts(found: list[Row], registered: dict) -> str:
   for row in found:
     what = registered["hypotheses"][row.name]
     label, digits = METRICS[row.metric]
-    shown = lambda x, digits=digits: f"{x:+.{digits}f}"
+    signed = lambda x, digits=digits: f"{x:+.{digits}f}"
     met = ", ".join(
       f"{k} {'not recorded' if x is None else f'{x:.2f}'}"
       for k, x in row.dose.items()
     )
     lines.append([
-      what["says"], f"{what['a']} - {what['b']}", label, shown(row.mean),
-      f"{shown(row.interval.low)} to {shown(row.interval.high)}",
+      what["says"], f"{what['a']} - {what['b']}", label, signed(row.mean),
+      f"{signed(row.interval.low)} to {signed(row.interval.high)}",
       f"{row.interval.p:.3f}", f"{row.adjusted:.3f}",
       f"**{verdict(row, registered['alpha'])}**",
       f"{row.detectable:.{digits}f}", met,
@@ -179,7 +180,7 @@ def _verdicts(found: list[Row], registered: dict) -> str:
 def _areas(runs: list[dict], metric: str, registered: dict) -> str:
   label, digits = METRICS[metric]
   lines = [
-    [arm, _shown(x, digits), ", ".join(f"{y:.{digits}f}" for y in x)]
+    [arm, shown(x, digits), ", ".join(f"{y:.{digits}f}" for y in x)]
     for arm, x in areas(runs, metric, registered).items()
   ]
   return _markdown(["arm", f"area, {label}", "by seed"], lines)
@@ -199,7 +200,7 @@ def _budgets(runs: list[dict], metric: str) -> str:
         x for run in runs for x in run["curve"]
         if x["arm"] == f"{arm}_k{k}" and x["budget"] is None
       ]  # fmt: skip
-      value = _shown(np.array([x[metric] for x in own]), digits)
+      value = shown(np.array([x[metric] for x in own]), digits)
       tokens = np.mean([x["mean_tokens"] for x in own])
       cells.append(f"{value} ({tokens:.2f})")
     lines.append([arm, *cells])
@@ -215,11 +216,6 @@ def _doses(runs: list[dict]) -> str:
     for arm in arms
   ]  # fmt: skip
   return _markdown(["dose", *names], lines)
-
-
-def _shown(values: np.ndarray, digits: int) -> str:
-  mean, half = statistics.seed_interval(values)
-  return f"{mean:.{digits}f} ± {half:.{digits}f}"
 
 
 def _markdown(heads: list[str], lines: list[list[str]]) -> str:

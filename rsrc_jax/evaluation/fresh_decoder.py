@@ -34,10 +34,8 @@ RULES = {
   "patience": rules.whole(1),
   "least": rules.number(0),
   "learning_rate": rules.number(above=0),
-  **dict.fromkeys(
-    ("look", "steps", "batch_size", "rows", "valid_rows"), rules.whole(1)
-  ),
-  **dict.fromkeys(("settle", "sentences", "seed"), rules.whole()),
+  **dict.fromkeys(("look", "batch_size", "rows", "valid_rows"), rules.whole(1)),
+  **dict.fromkeys(("steps", "settle", "sentences", "seed"), rules.whole()),
 }
 
 
@@ -113,7 +111,8 @@ def make(
     look: steps from one validation to the next.
     patience: validations in a row that are no better, after which it stops.
     least: bits by which a better one is better.
-    steps: of training at most.
+    steps: of training at most. With 0, and `settle` 0, the start itself reads
+      the codes: what an arm's codes say to the base's D.
     settle: further steps from the best parameters, in which the learning rate
       falls to 0 along a line.
     batch_size: codes of a step.

@@ -155,7 +155,8 @@ def make(
     frozen_d: D is the base's, as its warm-up left it, and learns nothing: V
       hears what that one makes of a code. Parameters of the arm are C's alone,
       so its codes are to be judged by the base's D too (evals, type
-      "fresh_decoder" with steps=0), not by what C's training has made of D.
+      "fresh_decoder" with steps=0 and settle=0), not by what C's training has
+      made of D.
     field: the block of the config that these settings come from, for errors.
 
   Raises:

@@ -54,6 +54,15 @@ def test_one_that_goes_on_falling_is_said_not_to_have_ended():
   assert facts == {"steps": 3.0, "valid_nll": 6.0, "ended": 0.0}
 
 
+def test_without_steps_the_start_itself_reads():
+  kept, facts, _ = trained(FALLING, steps=0, settle=0)
+  assert kept == 0.0
+  assert facts == {"steps": 0.0, "valid_nll": 9.0, "ended": 0.0}
+  fresh_decoder.rules.check_some(
+    fresh_decoder.RULES, {"steps": 0, "settle": 0}, "config.evals"
+  )
+
+
 def test_the_last_steps_are_looked_at_even_between_two_looks():
   _, facts, said = trained(FALLING, steps=3, look=2)
   assert [x.split(":")[0] for x in said] == ["step 2", "step 3", "settled"]
