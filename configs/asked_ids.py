@@ -10,9 +10,9 @@ them in the warm-up, and is shown it in RL. Arms differ in what use is paid.
 
 Cost: 2 minutes for the base and 60 to 80 s an arm on one core, compiling not
 included (of trials on a shared machine).
-Expect: not run on seeds that count. In a trial of seed 10 the bonus is .21 of
-the spread of reward, C uses named ids in .18 of its codes while it trains
-(decoys: .03), and D loses 2 bits for each that is swapped (LOG.md, 2026-11-26).
+Expect: the bonus has .14 of the spread of reward; C uses a named id in .10 of
+its codes (decoys: .01), with the bonus or without it; codes of 4.2 tokens
+convey 12.7 bits where ids are named (experiments/asked_ids).
 """
 
 import ml_collections

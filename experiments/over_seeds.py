@@ -60,6 +60,12 @@ def contrast(claim: str, a: np.ndarray, b: np.ndarray, digits: int = 2) -> str:
   )
 
 
+def markdown(heads: list[str], rows: list[list[str]]) -> str:
+  """A table of a head and rows of cells."""
+  lines = [f"| {' | '.join(x)} |" for x in (heads, *rows)]
+  return "\n".join([lines[0], "|---" * len(heads) + "|", *lines[1:]])
+
+
 CLAIMS = (
   "| claim | difference [95 %] | could have been seen | verdict |",
   "|---|---|---|---|",

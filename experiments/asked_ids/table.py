@@ -10,6 +10,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from experiments.over_seeds import markdown
 from rsrc_jax.metrics import contrasts, statistics, use
 
 HERE = Path(__file__).resolve().parent
@@ -99,7 +100,7 @@ def _use(runs: list[dict]) -> str:
     spread = over_seeds(spreads(runs, arm), 3)
     rows.append([label, *cells, said, spread, paid(runs, arm) or "tested"])
   heads = ["arm", *(title for title, _ in USE.values()), "use is", "bonus", ""]
-  return _markdown(heads, rows)
+  return markdown(heads, rows)
 
 
 def _contrasts(runs: list[dict]) -> str:
@@ -115,7 +116,7 @@ def _contrasts(runs: list[dict]) -> str:
       cells.append(over_seeds(gaps, digits))
     rows.append([f"asked - {other}", *cells, paid(runs, "asked") or "tested"])
   heads = ["contrast", "codes that use any", "bits lost a swapped id", "bits"]
-  return _markdown([*heads, "its bonus"], rows)
+  return markdown([*heads, "its bonus"], rows)
 
 
 def _fresh(runs: list[dict]) -> str:
@@ -127,12 +128,7 @@ def _fresh(runs: list[dict]) -> str:
     for arm, label in ARMS.items()
     for scope in SCOPES
   ]  # fmt: skip
-  return _markdown(["arm", "codes of", *FRESH], rows)
-
-
-def _markdown(heads: list[str], rows: list[list[str]]) -> str:
-  lines = [heads, ["---"] * len(heads), *rows]
-  return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+  return markdown(["arm", "codes of", *FRESH], rows)
 
 
 def main():

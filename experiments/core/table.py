@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.over_seeds import shown
+from experiments.over_seeds import markdown, shown
 from rsrc_jax.metrics import contrasts, statistics
 
 HERE = Path(__file__).resolve().parent
@@ -174,7 +174,7 @@ def _verdicts(found: list[Row], registered: dict) -> str:
     ])  # fmt: skip
   heads = ["claim", "areas", "of", "difference", "95 %", "p", "p, Holm",
            "verdict", "detectable", "dose"]  # fmt: skip
-  return _markdown(heads, lines)
+  return markdown(heads, lines)
 
 
 def _areas(runs: list[dict], metric: str, registered: dict) -> str:
@@ -183,7 +183,7 @@ def _areas(runs: list[dict], metric: str, registered: dict) -> str:
     [arm, shown(x, digits), ", ".join(f"{y:.{digits}f}" for y in x)]
     for arm, x in areas(runs, metric, registered).items()
   ]
-  return _markdown(["arm", f"area, {label}", "by seed"], lines)
+  return markdown(["arm", f"area, {label}", "by seed"], lines)
 
 
 def _budgets(runs: list[dict], metric: str) -> str:
@@ -204,7 +204,7 @@ def _budgets(runs: list[dict], metric: str) -> str:
       tokens = np.mean([x["mean_tokens"] for x in own])
       cells.append(f"{value} ({tokens:.2f})")
     lines.append([arm, *cells])
-  return _markdown([f"{label} (tokens)", *(f"k = {k}" for k in budgets)], lines)
+  return markdown([f"{label} (tokens)", *(f"k = {k}" for k in budgets)], lines)
 
 
 def _doses(runs: list[dict]) -> str:
@@ -215,12 +215,7 @@ def _doses(runs: list[dict]) -> str:
             for name in names)]
     for arm in arms
   ]  # fmt: skip
-  return _markdown(["dose", *names], lines)
-
-
-def _markdown(heads: list[str], lines: list[list[str]]) -> str:
-  body = [f"| {' | '.join(x)} |" for x in (heads, *lines)]
-  return "\n".join([body[0], "|---" * len(heads) + "|", *body[1:]])
+  return markdown(["dose", *names], lines)
 
 
 def main():

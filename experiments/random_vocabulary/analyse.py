@@ -14,6 +14,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from experiments import over_seeds
 from experiments.random_vocabulary import (
   contrasts,
   costs,
@@ -57,7 +58,7 @@ def hypothesis_table(found: list[Verdict], registered: dict) -> str:
        tables.p_value(row.p), tables.p_value(adjusted), f"**{word}**", least,
        _seeds(row, registered)]
     )  # fmt: skip
-  table = tables.markdown(
+  table = over_seeds.markdown(
     ["", "contrast", "of", "effect", "interval", "p", "p, Holm", "verdict",
      "detectable", "seeds"], lines,
   )  # fmt: skip
@@ -111,7 +112,7 @@ def exploratory_table(
     for row in rows
   ]  # fmt: skip
   head = [title, "difference", "interval", "p, unadjusted"]
-  return tables.markdown([*head, "detectable", "seeds"], lines)
+  return over_seeds.markdown([*head, "detectable", "seeds"], lines)
 
 
 def _numbers(row: Row) -> list[str]:

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from experiments.over_seeds import markdown
 from experiments.random_vocabulary import stored
 from experiments.random_vocabulary.stored import Tier
-from experiments.random_vocabulary.tables import markdown
 from rsrc_jax.report import style, survival_map
 
 COLUMNS = {

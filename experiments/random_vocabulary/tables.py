@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.over_seeds import markdown
 from experiments.random_vocabulary import stored
 from experiments.random_vocabulary.stored import Tier
 from rsrc_jax.evaluation import code_judge
@@ -47,12 +48,6 @@ WAYS = {
   "shuffled": "from another's c",
 }
 Get = Callable[[dict], Any]  # of what was found of an arm
-
-
-def markdown(head: list[str], rows: list[list[str]]) -> str:
-  """A table; cells are as given."""
-  line = lambda cells: f"| {' | '.join(cells)} |"
-  return "\n".join([line(head), "|" + "---|" * len(head), *map(line, rows)])
 
 
 def spread(values: dict[int, float], digits: int = 3) -> str:

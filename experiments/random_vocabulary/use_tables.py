@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from experiments.over_seeds import markdown
 from experiments.random_vocabulary import stored, training
 from experiments.random_vocabulary.stored import Tier
-from experiments.random_vocabulary.tables import at, markdown, spread
+from experiments.random_vocabulary.tables import at, spread
 from rsrc_jax.metrics import contrasts, reward_record, use
 
 USE = {

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from rsrc_jax.types import TokenStats
 
-GATES = ("none", "literal", "density", "counterfactual")
+GATES = ("none", "literal", "density", "shuffled", "counterfactual")
 MODES = ("bonus", "multiply")
 EMPTY_ROOM = 0.05  # least room above the word on an empty code
 
@@ -84,6 +84,7 @@ def gate(
   "density": min(1, 4 (1 - m)^2 rho(H2/h0) rho(V/v0)) with rho(x) = x / (1 + x):
     many ids outside the list were likely, with uneven probabilities. The factor
     4 makes it about 1 at a typical content token. Ours.
+  "shuffled": as "density"; `shuffled` then moves the values between the uses.
   "counterfactual": 1 - exp(-max(pmi, 0)): the token is likelier for this
     source than for others. Ours.
 
@@ -110,7 +111,7 @@ def gate(
     value = jnp.ones_like(stats.varentropy)
   elif name == "literal":
     value = rho(stats.varentropy, v0)
-  elif name == "density":
+  elif name in ("density", "shuffled"):
     shape = rho(stats.collision, h0) * rho(stats.varentropy, v0)
     value = 4.0 * (1.0 - stats.mass) ** 2 * shape
   elif pmi is None:
@@ -138,6 +139,24 @@ def first_uses(
   """
   same = matches(ids, injected) & mask[..., None]
   return jnp.any(same & (jnp.cumsum(same, -2) == 1), -1)
+
+
+def shuffled(
+  values: Float[Array, "B G T"], uses: Bool[Array, "B G T"]
+) -> Float[Array, "B G T"]:
+  """Gives each use the gate of another use. -> [B, G, T].
+
+  A control: what is paid has the distribution of the gate and nothing to do
+  with the token. Of n uses, the i-th is given the value of use i + n // 2, the
+  last being followed by the first: that of another source. Elsewhere the values
+  stay. Ours.
+  """
+  flat = uses.reshape(-1)
+  places = jnp.argsort(~flat, stable=True)  # of the uses first, in order
+  count = jnp.maximum(jnp.sum(flat), 1)
+  other = places[(jnp.cumsum(flat) - 1 + count // 2) % count]
+  moved = values.reshape(-1)[other].reshape(values.shape)
+  return jnp.where(uses, moved, values)
 
 
 def swap(

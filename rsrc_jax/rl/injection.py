@@ -163,6 +163,8 @@ def pay(
     with jax.named_scope("C"):
       pmi = _pmi(policy, params, role, s, c, terms.others)
   gates = rewards.gate(terms.name, c.stats, v0=carry.v0, h0=carry.h0, pmi=pmi)
+  if terms.name == "shuffled":
+    gates = rewards.shuffled(gates, uses)
   of_code = functools.partial(likelihood, params, s)
   gap = deleted = None
   if terms.load_bearing != "none" or terms.monitor:

@@ -139,6 +139,20 @@ def test_density_by_hand():
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+def test_shuffled_moves_the_gates_between_uses():
+  """By hand: four uses in two codes of two sources, each moved on by two."""
+  values = jnp.array([[[0.1, 0.2, 0.3]], [[0.4, 0.5, 0.6]]])
+  uses = jnp.array([[[True, False, True]], [[True, True, False]]])
+  moved = rewards.shuffled(values, uses)
+  np.testing.assert_array_equal(
+    moved, jnp.array([[[0.4, 0.2, 0.5]], [[0.1, 0.3, 0.6]]])
+  )
+  one = jnp.zeros_like(uses).at[0, 0, 1].set(True)
+  np.testing.assert_array_equal(rewards.shuffled(values, one), values)
+  none = jnp.zeros_like(uses)
+  np.testing.assert_array_equal(rewards.shuffled(values, none), values)
+
+
 def test_counterfactual_by_hand():
   # Twice as likely as on average over others: 1 - 1/2. Less likely, or as
   # likely: 0. (1/J) sum p: of 0.1 and 0.3, 0.2.

@@ -553,7 +553,7 @@ def test_a_gated_step():
   assert "phase" not in metrics and metrics["curriculum_phase"] == 0
 
 
-@pytest.mark.parametrize("name", ["literal", "density", "none"])
+@pytest.mark.parametrize("name", ["literal", "density", "shuffled", "none"])
 @pytest.mark.parametrize("load", ["message", "token"])
 @pytest.mark.parametrize("mode", rewards.MODES)
 def test_no_gradient_reaches_the_reward(name, load, mode):
