@@ -19,22 +19,21 @@ from rsrc_jax.runtime.configs import load, module
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 REGISTERED = json.loads((HERE / "registration.json").read_text())
-# Of a code of six tokens, for all arms: up to each budget a token is worth it.
+# Of a code of six tokens, for all arms: each token up to a budget is worth it,
+# where twice as dear a one makes codes of two (LOG.md, 2026-11-26).
 PRICE = 0.3
-INJECTED, BANNED = 4, 4
+INJECTED = 4
 GATE = "patterns.cdv.gate"
 NO_GATE = ((f"{GATE}.bonus", 0.0),)
-NO_INJECTION = (
-  ("augment.inject", 0), (GATE, None), ("curriculum.hidden", 0.0),
-)  # fmt: skip
-NO_BANS = (("augment.ban", 0),)
+NO_INJECTION = (("augment.inject", 0), (GATE, None))
+NO_FORCING = (*NO_INJECTION, ("curriculum.hidden", 0.0))
 # Each arm differs from "full" in what is named here, and in its tuned bonus.
 ARMS = {
   "full": ("cdv", "force", ()),
   "no_gate": ("cdv", "force", NO_GATE),
   "no_injection": ("cdv", "force", NO_INJECTION),
-  "plain": ("cdv", "force", NO_INJECTION + NO_BANS),
-  "english_rl": ("cdv", "source", NO_INJECTION + NO_BANS),
+  "plain": ("cdv", "force", NO_FORCING),
+  "english_rl": ("cdv", "source", NO_FORCING),
   "extract": ("extract", REGISTERED["tuned"]["extract"], ()),
 }
 # Trials on seed 10 at three tokens: as many for each arm.
@@ -50,7 +49,7 @@ def get_config(which: str = "") -> ml_collections.ConfigDict:
   # C is told no budget: it ends where another token is not worth its price, or
   # is cut at k. So there is slack, which a bonus needs.
   config.augment.update({
-    "inject": INJECTED, "ban": BANNED, "unannounced": 1.0, "seed": 1_000,
+    "inject": INJECTED, "unannounced": 1.0, "seed": 1_000,
   })  # fmt: skip
   config.pretrain.demonstrate, config.pretrain.unannounced = "weave", 0.5
   config.curriculum = PLATEAU

@@ -26,7 +26,7 @@ METRICS = {
 }
 # Of a mechanism, below which a contrast does not test it. A bonus is a share of
 # the spread of reward; the others are means over the steps of training.
-LEAST = {"bonus": contrasts.PAID, "hidden": 0.05, "ban": 0.05}
+LEAST = {"bonus": contrasts.PAID, "hidden": 0.05, "use_rate": 0.05}
 
 
 class Row(NamedTuple):
@@ -209,7 +209,7 @@ def _budgets(runs: list[dict], metric: str) -> str:
 
 def _doses(runs: list[dict]) -> str:
   arms = dict.fromkeys(x.rsplit("_k", 1)[0] for x in runs[0]["doses"])
-  names = ("hidden", "ban", "bonus", "use_rate", "decoy_rate", "swap_bits")
+  names = ("hidden", "bonus", "use_rate", "decoy_rate", "swap_bits")
   lines = [
     [arm, *("-" if (x := dose(runs, arm, name)) is None else f"{x:.3f}"
             for name in names)]

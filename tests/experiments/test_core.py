@@ -11,10 +11,8 @@ from rsrc_jax.build import setup
 REGISTERED = json.loads((sweep.HERE / "registration.json").read_text())
 SWITCHES = {
   "no_gate": {"patterns.cdv.gate.bonus"},
-  "no_injection": {
-    "augment.inject", "patterns.cdv.gate", "curriculum.hidden",
-  },
-}  # fmt: skip
+  "no_injection": {"augment.inject", "patterns.cdv.gate"},
+}
 
 
 def test_arms_differ_from_the_full_method_in_named_switches():
@@ -26,7 +24,7 @@ def test_arms_differ_from_the_full_method_in_named_switches():
   assert set(own("full")) == both
   assert set(own("no_gate")) == both | SWITCHES["no_gate"]
   assert set(own("no_injection")) == both | SWITCHES["no_injection"]
-  plain = both | SWITCHES["no_injection"] | {"augment.ban"}
+  plain = both | SWITCHES["no_injection"] | {"curriculum.hidden"}
   assert set(own("plain")) == set(own("english_rl")) == plain
   for arm in sweep.ARMS:
     for k in REGISTERED["budgets"]:
@@ -50,7 +48,7 @@ def made_up(seed, add, bonus=0.2):
         "arm": f"{arm}_k{k}", "budget": None, "mean_tokens": float(k),
         "bits_conveyed": bits, "edit_similarity": bits / 10, "exact": 0.0,
       })  # fmt: skip
-  arms = {x["arm"]: {"hidden": 0.4, "ban": 0.5} for x in curve}
+  arms = {x["arm"]: {"hidden": 0.4, "use_rate": 0.1} for x in curve}
   spread = {x: bonus for x in arms if x.startswith("full")}
   return {"seed": seed, "curve": curve, "doses": arms, "bonus_spread": spread}
 
@@ -81,7 +79,7 @@ def test_verdicts_follow_effects_and_doses():
   }
   assert words(runs) == {
     "plain_english": "yes", "full_english": "yes", "full_plain": "yes",
-    "gate": "can't tell", "injection": "yes", "bans": "no, the contrary",
+    "gate": "can't tell", "injection": "yes", "forcing": "no, the contrary",
   }  # fmt: skip
   # Holm's p is never below the plain one, and twelve times it at most.
   for row in table.rows(runs, SMALL):
