@@ -51,20 +51,6 @@ LEVELS = 8  # in which CC is told V's score
 NUMBERS = ("drift", "over_memory", "over_empty", "dropout", "length_price")
 
 
-def _whole_streams(settings, run):
-  """The rule of a batch, which is whole streams."""
-  rows, parts = run.get("batch_size"), run.get("micro_batches", 1)
-  size = settings["rounds"] * (pool := settings["pool"])
-  if rows and rows % size:
-    return "rounds", (
-      f"such that it times {rules.HERE}.pool={pool} divides config.batch_size="
-      f"{rows}: a multiple of {size}"
-    )
-  if rows and rows // size * (settings["rounds"] - 1) % parts:
-    return "rounds", f"such that config.micro_batches={parts} divides them"
-  return None
-
-
 RULES = {
   "rounds": rules.whole(2, why="a memory is for the next round"),
   **dict.fromkeys(("pool", "memory", "decodes"), rules.whole(1)),
@@ -77,7 +63,7 @@ RULES = {
   **dict.fromkeys(("over_memory", "over_empty"), rules.number(0)),
   **dict.fromkeys(("rollback", "imitate"), rules.flag),
   "warmup": rules.whole(),
-  rules.BLOCK: (_whole_streams,),
+  rules.BLOCK: (carried.whole_streams,),
 }
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rsrc_jax import rules
 from rsrc_jax.lm import keys, tokens
 from rsrc_jax.lm import memory as streams
 from rsrc_jax.types import Metrics, Tokens
@@ -31,6 +32,20 @@ class Carried(NamedTuple):
   # The round that the last step did not play: its source was used to try the
   # last memories on. Without sources before the first step.
   state: State
+
+
+def whole_streams(settings, run):
+  """The rule of a batch, which is whole streams."""
+  rows, parts = run.get("batch_size"), run.get("micro_batches", 1)
+  size = settings["rounds"] * (pool := settings["pool"])
+  if rows and rows % size:
+    return "rounds", (
+      f"such that it times {rules.HERE}.pool={pool} divides config.batch_size="
+      f"{rows}: a multiple of {size}"
+    )
+  if rows and rows // size * (settings["rounds"] - 1) % parts:
+    return "rounds", f"such that config.micro_batches={parts} divides them"
+  return None
 
 
 def first(source: Tokens, memory: int) -> State:

@@ -125,37 +125,37 @@ def unfold(
   n, count = len(s.ids), len(KINDS)
   # All outputs are greedy, so the keys have no effect.
   row_keys = keys.row_keys(jax.random.key(0), jnp.zeros(count * n, int))
-  cc = none = tokens.empty(n, m.CC.length)
-  first, shown, looks = None, [], []
-  last = tokens.empty(count * n, m.CC.length)
-  for r in range(s.ids.shape[1]):
-    here = tokens.at(s, r)
+  none = tokens.empty(n, m.CC.length)
+
+  def one(state: tuple[Tokens, Tokens, Tokens], now):
+    (cc, fixed, last), (here, r) = state, now
     base_log_lik = likelihood.without_code(m.policy, base, m.text, here)
-    frozen = cc if first is None else first
-    every = tokens.concat(cc, none, frozen, tokens.roll(cc), axis=0)
+    every = tokens.concat(cc, none, fixed, tokens.roll(cc), axis=0)
     wide = jax.tree.map(lambda x: jnp.tile(x, (count, 1)), here)
     codes = _written(m, params, every, wide, row_keys, told(count * n, budget))
     look = look_at(
       m, params, wide, jnp.tile(base_log_lik, count), every, last, codes
     )
-    of = lambda i, look=look: jax.tree.map(
-      lambda x: x.reshape(count, n)[i], look
-    )
-    found = {kind: of(i) for i, kind in enumerate(KINDS)}
+    each = zip(*(x.reshape(count, n) for x in look), strict=True)
+    found = {kind: Look(*x) for kind, x in zip(KINDS, each, strict=True)}
     found[LONG] = long(m, params, here, base_log_lik, row_keys[:n], budget)
     found[CHOSEN] = chosen(found["cc"], found["empty"])
-    looks.append(found)
     code = jax.tree.map(lambda x: x[:n], codes)  # that beside cc
     said = judge(tokens.expand(cc), tokens.expand(code), here)
     after, d = memory.update(
       m, params, here, cc, code, memory.heard(said), said.word[:, 0],
       row_keys[:n], 1, greedy=True,
     )  # fmt: skip
-    shown.append({"source": here, "cc": cc, "code": code, "decoded": d})
-    cc, last = tokens.at(tokens.without_end(after.output, m.CC.end), 0), every
-    first = cc if r == 0 else first
-  gather = lambda parts: jax.tree.map(lambda *x: jnp.stack(x, 1), *parts)
-  return gather(looks), gather(shown)
+    shown = {"source": here, "cc": cc, "code": code, "decoded": d}
+    cc = tokens.at(tokens.without_end(after.output, m.CC.end), 0)
+    fixed = tokens.where(r == 0, cc, fixed)
+    return (cc, fixed, every), (found, shown)
+
+  turned = lambda tree: jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), tree)
+  rounds = jnp.arange(s.ids.shape[1])
+  start = (none, none, tokens.empty(count * n, m.CC.length))
+  _, found = jax.lax.scan(one, start, (turned(s), rounds))
+  return turned(found)
 
 
 def _written(m, params, cc, s, row_keys, limits) -> Tokens:
