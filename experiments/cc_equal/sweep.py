@@ -20,7 +20,7 @@ REGISTERED = json.loads((HERE / "registration.json").read_text())
 CODE, MEMORIES = 2, (2, 4, 8)
 LONG = CODE + 4  # tokens of the code that the memory of four is held against
 STREAMS, ROUNDS = 16, 4
-STEPS, WARMUP = 400, 200  # of the arms behind the plateau
+STEPS, WARMUP = 350, 200  # of the arms behind the plateau
 SMALL = {"model.width": 48, "model.hidden": 132, "only": "code,cc_m4"}
 CC = "patterns.cc."
 
@@ -114,7 +114,7 @@ def _shrink(config) -> None:
     own = dict(arm.overrides)
     rows = own.get("batch_size", 16)
     own |= {k: x for k, x in small.items() if k in own}
-    own["batch_size"] = rows // 8 if rows % 48 else 6
+    own["batch_size"] = max(rows // 8 // ROUNDS, 2) * ROUNDS
     config.arms[name].overrides = tuple(own.items())
   config.pretrain.steps, config.log_every, config.curriculum.look = 20, 2, 1
   config.pretrain.batch_size, config.patterns.cc.warmup = 16, 3
