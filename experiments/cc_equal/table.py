@@ -58,14 +58,14 @@ class Row(NamedTuple):
   adjusted: float | None = None  # p, Holm
 
 
-def load(folder: Path) -> list[Pair]:
-  """The stored summaries by seed; None where the small model has not run."""
+def load(folder: Path, seeds: list[int]) -> list[Pair]:
+  """The stored summaries of these seeds; None: the small model has not run."""
   read = lambda name: {
     x["seed"]: x
     for x in (json.loads(p.read_text()) for p in folder.glob(f"{name}-*.json"))
   }
   large, small = read("cc_equal"), read("cc_small")
-  return [(large[seed], small.get(seed)) for seed in sorted(large)]
+  return [(large[x], small.get(x)) for x in sorted(large) if x in seeds]
 
 
 def score(
@@ -237,12 +237,17 @@ def _scores(pairs: list[Pair], prefix: str) -> str:
   lines = []
   for arm in ARMS:
     kinds = {"code": "-"} if arm in CODES else KINDS
+    found = {
+      kind: {x: over_seeds(pairs, arm, kind, x, prefix) for x in COLUMNS}
+      for kind in kinds
+    }
+    if found[next(iter(kinds))]["bits"] is None:
+      lines.append([arm, "not run", *[""] * len(COLUMNS)])
+      continue
     for kind, label in kinds.items():
-      found = {x: over_seeds(pairs, arm, kind, x, prefix) for x in COLUMNS}
-      if found["bits"] is None:
-        lines.append([arm, label, *["not run"] * len(COLUMNS)])
-        continue
-      cells = [shown(found[x], digits) for x, (_, digits) in COLUMNS.items()]
+      cells = [
+        shown(found[kind][x], digits) for x, (_, digits) in COLUMNS.items()
+      ]
       lines.append([arm, label, *cells])
   return _markdown(
     ["arm", "memory", *(label for label, _ in COLUMNS.values())], lines
@@ -280,7 +285,7 @@ def _markdown(heads: list[str], lines: list[list[str]]) -> str:
 
 def main():
   registered = json.loads((HERE / "registration.json").read_text())
-  text = table(load(HERE / "results"), registered)
+  text = table(load(HERE / "results", registered["seeds"]), registered)
   (HERE / "table.md").write_text(text)
   print(text)
 

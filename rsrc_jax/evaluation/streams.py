@@ -6,6 +6,7 @@ other arm on the same sources, so that memory M and code k can be compared with
 a code of M + k tokens, of an arm that was trained for that length.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -17,7 +18,7 @@ from rsrc_jax.evaluation import code_judge, samples
 from rsrc_jax.lm import memory, tokens
 from rsrc_jax.rl import unfolding
 from rsrc_jax.runtime import sharding
-from rsrc_jax.types import Batch
+from rsrc_jax.types import Batch, Tokens
 
 NAMES = {
   "nll_bits": "nll_bits", "exact_match": "exact", "edit_similarity": "edit",
@@ -50,38 +51,44 @@ def make(setup: Setup, *, arm: str) -> Callable[..., dict[str, float]]:
   settings = overrides.arm_config(setup.config, arm).patterns.cc
   places = memory.places(make_info(setup.corpus), tuple(settings.shared))
 
+  cut = jax.jit(
+    functools.partial(
+      _later, rounds=settings.rounds, places=places, drift=settings.drift
+    )
+  )
+  D = setup.roles["D"]
+  read = jax.jit(code_judge.make_reader(setup.policy, D))
+  judge = jax.jit(code_judge.make_judge(setup.policy, D))
+
   def evaluate(stage, params, carry, frozen) -> dict[str, float]:
     if stage.write is None or arms.get(stage.name) == "cc":
       return {}
-    look = _looker(
-      setup, stage.write, settings.rounds, places, settings.drift
-    )  # fmt: skip
+
+    def look(params, frozen, carry, batch, code, key):
+      """Pattern.examine of codes without a memory; scores [n * (R - 1)]."""
+      del carry, code
+      found = {}
+      for prefix, s in cut(batch.source, key).items():
+        # Rows are of a rule's draws: any will do, as long as they differ.
+        own = Batch(s, batch.row[: len(s.ids)])
+        c = stage.write(params, frozen, own, key)
+        scores = judge(params, s, c, read(params, c))
+        found |= {f"{prefix}{new}": scores[old] for old, new in NAMES.items()}
+      return found, {}
+
     found, _ = samples.examine(
-      setup, stage._replace(examine=jax.jit(look)), params, frozen, carry,
-      None, lambda batch: sharding.rows(setup.mesh, batch),
+      setup, stage._replace(examine=look), params, frozen, carry, None,
+      lambda batch: sharding.rows(setup.mesh, batch),
     )  # fmt: skip
     return found
 
   return evaluate
 
 
-def _looker(setup: Setup, write, rounds, places, drift) -> Callable:
-  """Pattern.examine of codes without a memory; scores [n * (R - 1)]."""
-  D = setup.roles["D"]
-  read = code_judge.make_reader(setup.policy, D)
-  judge = code_judge.make_judge(setup.policy, D)
-
-  def look(params, frozen, carry, batch, code, key):
-    del carry, code
-    found = {}
-    streams = unfolding.streams(batch.source, rounds, places, drift, key)
-    for prefix, s in streams.items():
-      later = tokens.flatten(jax.tree.map(lambda x: x[:, 1:], s))
-      # Rows of a rule's draws: any, as long as they differ.
-      own = Batch(later, batch.row[: len(later.ids)])
-      c = write(params, frozen, own, key)
-      scores = judge(params, later, c, read(params, c))
-      found |= {f"{prefix}{new}": scores[old] for old, new in NAMES.items()}
-    return found, {}
-
-  return look
+def _later(source: Tokens, key, *, rounds, places, drift) -> dict[str, Tokens]:
+  """Sources of the rounds behind the first, [n * (R - 1), S], by prefix."""
+  found = unfolding.streams(source, rounds, places, drift, key)
+  return {
+    prefix: tokens.flatten(jax.tree.map(lambda x: x[:, 1:], s))
+    for prefix, s in found.items()
+  }

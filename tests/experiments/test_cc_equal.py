@@ -135,8 +135,8 @@ def test_a_missing_arm_is_not_run_and_the_rest_is_shown():
     x for x in text.splitlines() if x.startswith(f"| {start}")
   )
   assert "**not run**" in line("the adversarial choice")
-  assert line("cc_misled | its memory").count("not run") == 5
-  assert line("long | -").count("not run") == 5
+  assert text.count("| cc_misled | not run |") == 2  # both kinds of streams
+  assert text.count("| long | not run |") == 2
   assert "not run" not in line("cc_m4 | its memory")
   assert "510 (plateau), 510 (plateau)" in line("code | 510")
   assert "its steps" in line("long | its")
@@ -146,12 +146,12 @@ def test_a_missing_arm_is_not_run_and_the_rest_is_shown():
 
 
 def test_results_are_read_by_seed(tmp_path):
-  for seed in (41, 40):
+  for seed in (41, 40, 3):
     large, small = pair(seed)
     (tmp_path / f"cc_equal-{seed}.json").write_text(json.dumps(large))
     if seed == 40:
       (tmp_path / f"cc_small-{seed}.json").write_text(json.dumps(small))
-  found = table.load(tmp_path)
+  found = table.load(tmp_path, [40, 41, 42])
   assert [x["seed"] for x, _ in found] == [40, 41]
   assert found[0][1]["params"] == 1_000 and found[1][1] is None
 
