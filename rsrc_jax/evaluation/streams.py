@@ -86,7 +86,11 @@ def make(setup: Setup, *, arm: str) -> Callable[..., dict[str, float]]:
 
 
 def _later(source: Tokens, key, *, rounds, places, drift) -> dict[str, Tokens]:
-  """Sources of the rounds behind the first, [n * (R - 1), S], by prefix."""
+  """Sources of the rounds behind the first, [n * (R - 1), S], by prefix.
+
+  The streams are those of cc's own examination: source [B, S] and key are a
+  batch's of samples.examine.
+  """
   found = unfolding.streams(source, rounds, places, drift, key)
   return {
     prefix: tokens.flatten(jax.tree.map(lambda x: x[:, 1:], s))
