@@ -45,6 +45,8 @@ def get_config() -> ml_collections.ConfigDict:
     "imitate": False,
     "dropout": 0.15,
     "length_price": 0.0,
+    "carry": 0.0,  # chance that a stream goes on at the next step
+    "unshared": 0.0,  # share of the streams that have nothing in common
   }
   first = {
     "batch_size": 32, "curriculum.hidden": 0.9, "curriculum.steps": 400,

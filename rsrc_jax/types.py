@@ -203,6 +203,10 @@ class Context(NamedTuple):
   info: SourceInfo = SourceInfo()
   # Functions outside of the model that a pattern may call, by name.
   tools: Mapping[str, Callable] = MappingProxyType({})
+  rows: int = 0  # sources of a step, B, for a carry of so many; 0: not known
+  # Most tokens of a code where C's prompt says how many, as it is evaluated;
+  # None: it does not, and C's length is the budget.
+  budget: int | None = None
 
 
 class Pattern(NamedTuple):

@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from experiments import over_seeds as seeds
+from rsrc_jax.metrics import statistics
 
 HERE = Path(__file__).resolve().parent
 ARMS = {
@@ -66,7 +67,7 @@ def main():
         names = [*(f"{control}_{r}" for r in ROUNDS), control]
         cells = [seeds.shown(get(arm, prefix + name)) for name in names]
         text.append(f"| {label} | {streams} | {said} | {' | '.join(cells)} |")
-  text += ["", *seeds.CLAIMS]
+  claims = []
   for arm, prefix, claim in (
     ("cc", "", "the memory helps where facts are shared"),
     ("cc", "alone_", "the memory helps where nothing is shared"),
@@ -75,18 +76,32 @@ def main():
      "it helps"),
   ):  # fmt: skip
     a, b = get(arm, f"{prefix}cc"), get(arm, f"{prefix}empty")
-    text.append(seeds.contrast(f"{claim} (over none), bits", a, b))
+    claims.append((f"{claim} (over none), bits", a, b))
   of = lambda name: get("cc", name)
-  for claim, a, b in (
+  claims += [
     ("its own memory and no other (over another stream's), bits", of("cc"),
      of("shuffled")),
     ("rewriting goes on being worth it (over the first round's for ever, last "
      "round), bits", of("cc_3"), of("frozen_3")),
     ("twelve tokens over four, bits", get("cc_large", "cc"),
      get("cc", "cc", beside="cc_large")),
-  ):  # fmt: skip
-    text.append(seeds.contrast(claim, a, b))
+  ]  # fmt: skip
+  text += ["", *seeds.CLAIMS, *(seeds.contrast(*x) for x in claims)]
+  text += ["", *corrected(claims)]
   seeds.save(HERE, figure(get, ceiling), "\n".join(text))
+
+
+def corrected(claims: list[tuple[str, np.ndarray, np.ndarray]]) -> list[str]:
+  """The p of each claim, and Holm's over all: the verdicts above have none."""
+  p = {x: statistics.t_interval(a - b).p for x, a, b in claims}
+  adjusted = statistics.holm(p)
+  return [
+    f"The verdicts are not corrected for their number, {len(p)}. Holm's p:",
+    "",
+    "| claim | p | p, Holm |",
+    "|---|---|---|",
+    *(f"| {x} | {p[x]:.3f} | {adjusted[x].p:.3f} |" for x in p),
+  ]
 
 
 def figure(get, ceiling):

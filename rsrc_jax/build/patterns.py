@@ -42,7 +42,10 @@ def make(setup: Setup, config, name: str, monitor: bool = False) -> Pattern:
     shaping=config.shaping.to_dict(),
     positions=corpus.slots,
   )
-  context = Context(setup.policy, setup.roles, verify, make_info(corpus))
+  context = Context(
+    setup.policy, setup.roles, verify, make_info(corpus),
+    rows=config.batch_size, budget=max(config.budgets, default=None),
+  )  # fmt: skip
   return make_it(context, **settings)
 
 

@@ -76,6 +76,8 @@ class Stream(enum.IntEnum):
 
   FACTS = 0  # the common facts of a stream
   ROUNDS = 1  # the parent of each round's key, folded in by its number
+  GOES_ON = 2  # which streams go on from the step before
+  UNSHARED = 3  # which streams have nothing in common
 
 
 @enum.unique

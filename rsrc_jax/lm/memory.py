@@ -11,12 +11,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rsrc_jax.lm import keys, likelihood, rollout, tokens
+from rsrc_jax.lm import rollout, tokens
 from rsrc_jax.lm.roles import Role
 from rsrc_jax.types import (
   Constraints,
   Judged,
-  Metrics,
   Params,
   Policy,
   Rollout,
@@ -27,7 +26,6 @@ from rsrc_jax.types import (
 
 # How the next source is chosen from a pool; see next_source.
 CHOICES = ("random", "hardest", "misled")
-KINDS = ("cc", "empty", "frozen", "shuffled")  # of memories; see unfold
 
 
 class Memory(NamedTuple):
@@ -270,45 +268,6 @@ def stream(
     common.append(jnp.where(new[:, r], words[:, r], common[-1]))
   common = jnp.stack(common, 1)[:, :, None]  # the same in all of a pool
   return s._replace(ids=s.ids.at[..., place].set(common))
-
-
-def unfold(
-  m: Memory, params: Params, base: Params, judge: Judge, s: Tokens
-) -> tuple[Metrics, dict[str, Tokens]]:
-  """Plays the rounds of streams greedily, with four kinds of memory.
-
-  s [n, R, S] -> the bits that D gains about s with each kind, [n, R], and the
-  texts of each round. The kinds are "cc", the memory of the round; "empty", no
-  memory; "frozen", the memory after the first round; and "shuffled", the memory
-  of another stream.
-  """
-  n = len(s.ids)
-  # All outputs are greedy, so the keys have no effect.
-  row_keys = keys.row_keys(jax.random.key(0), jnp.zeros(len(KINDS) * n, int))
-  cc = none = tokens.empty(n, m.CC.length)
-  first, shown, bits = None, [], []
-  for r in range(s.ids.shape[1]):
-    here = tokens.at(s, r)
-    base_log_lik = likelihood.without_code(m.policy, base, m.text, here)
-    frozen = cc if first is None else first
-    every = tokens.concat(cc, none, frozen, tokens.roll(cc), axis=0)
-    wide = jax.tree.map(lambda x: jnp.tile(x, (len(KINDS), 1)), here)
-    c = write(m, params, every, wide, None, row_keys, 1, greedy=True)
-    codes = tokens.without_end(c.output, m.C.end)
-    log_lik = read(m, params, every, wide, codes).reshape(len(KINDS), n)
-    gained = (log_lik - base_log_lik) / jnp.log(2.0)
-    bits.append(dict(zip(KINDS, gained, strict=True)))
-    codes = jax.tree.map(lambda x: x[:n], codes)  # those beside cc
-    found, code = judge(tokens.expand(cc), codes, here), tokens.at(codes, 0)
-    after, d = update(
-      m, params, here, cc, code, heard(found), found.word[:, 0], row_keys[:n],
-      1, greedy=True,
-    )  # fmt: skip
-    shown.append({"source": here, "cc": cc, "code": code, "decoded": d})
-    cc = tokens.at(tokens.without_end(after.output, m.CC.end), 0)
-    first = cc if r == 0 else first
-  gather = lambda parts: jax.tree.map(lambda *x: jnp.stack(x, 1), *parts)
-  return gather(bits), gather(shown)
 
 
 def places(info: SourceInfo, shared: tuple[str, ...]) -> tuple[int, ...]:

@@ -20,8 +20,14 @@ WORD = ("verifier", "reader")
 ROLES = ("C", "R", "CC", "A")
 # How much of a mechanism an arm met, where it was logged: the share of its
 # vocabulary that was hidden, what the curriculum kept of the injected ids and
-# the bans, and how far injected ids were used.
-DOSES = ("hidden", "inject", "ban", "use_rate", "decoy_rate", "swap_bits")
+# the bans, and how far injected ids were used; of a memory how often it was
+# read, changed, passed over and carried on, and what V's word was of the spread
+# of its reward.
+DOSES = (
+  "hidden", "inject", "ban", "use_rate", "decoy_rate", "swap_bits", "cc_read",
+  "cc_changed", "cc_rolled_back", "cc_carried", "cc_worse_than_none",
+  "CC_share_verifier", "CC_dead_groups",
+)  # fmt: skip
 Line = Mapping[str, Any]
 
 

@@ -11,6 +11,9 @@ learns only that they begin with what it leaves.
 The next source is one of a pool: any, the hardest, or the one on which the
 memory does most harm (an opponent of CC; lm/memory.py). A cc that did worse
 than none is given up, and the next one is made from the cc before it.
+
+Streams begin anew at every training step, or go on with the memories of the
+step before (`carry`; rl/carried.py).
 """
 
 import functools
@@ -27,7 +30,8 @@ from rsrc_jax.lm.keys import Round
 from rsrc_jax.lm.memory import Memory, places
 from rsrc_jax.lm.roles import joined
 from rsrc_jax.ops import rewards
-from rsrc_jax.rl import judging, numbers
+from rsrc_jax.rl import carried, judging, numbers, unfolding
+from rsrc_jax.rl.carried import Carried, State
 from rsrc_jax.types import (
   Batch,
   Constraints,
@@ -47,31 +51,19 @@ LEVELS = 8  # in which CC is told V's score
 NUMBERS = ("drift", "over_memory", "over_empty", "dropout", "length_price")
 
 
-def _whole_streams(settings, run):
-  """The rule of a batch, which is whole streams."""
-  rows, parts = run.get("batch_size"), run.get("micro_batches", 1)
-  size = settings["rounds"] * (pool := settings["pool"])
-  if rows and rows % size:
-    return "rounds", (
-      f"such that it times {rules.HERE}.pool={pool} divides config.batch_size="
-      f"{rows}: a multiple of {size}"
-    )
-  if rows and rows // size * (settings["rounds"] - 1) % parts:
-    return "rounds", f"such that config.micro_batches={parts} divides them"
-  return None
-
-
 RULES = {
   "rounds": rules.whole(2, why="a memory is for the next round"),
   **dict.fromkeys(("pool", "memory", "decodes"), rules.whole(1)),
   "choose": rules.one_of(*memory.CHOICES),
   "shared": rules.items(rules.text),
   **dict.fromkeys(("group", "candidates"), rules.whole(2)),
-  **dict.fromkeys(("drift", "dropout", "length_price"), rules.share()),
+  **dict.fromkeys(
+    ("drift", "dropout", "length_price", "carry", "unshared"), rules.share()
+  ),
   **dict.fromkeys(("over_memory", "over_empty"), rules.number(0)),
   **dict.fromkeys(("rollback", "imitate"), rules.flag),
   "warmup": rules.whole(),
-  rules.BLOCK: (_whole_streams,),
+  rules.BLOCK: (carried.whole_streams,),
 }
 
 
@@ -94,15 +86,8 @@ class Parts(NamedTuple):
   imitate: bool
   dropout: float
   length_price: float
-
-
-class State(NamedTuple):
-  """What goes from one round of n streams to the next."""
-
-  source: Tokens  # [n, S], of this round
-  cc: Tokens  # [n, M], what C and D read in it
-  before: Tokens  # [n, M], what cc was made from
-  kept: jax.Array  # [n] bool: False where this cc does worse than none
+  carry: float
+  unshared: float
 
 
 class Update(NamedTuple):
@@ -142,11 +127,14 @@ def make(
   length_price: float = 0.0,
   choose: str = "hardest",
   decodes: int = 1,
+  carry: float = 0.0,
+  unshared: float = 0.0,
 ) -> Pattern:
   """Builds the pattern.
 
   Args:
-    context: roles "C", "D" and "text"; V; where the facts of a source stand.
+    context: roles "C", "D" and "text"; V; where the facts of a source stand;
+      with `carry` also the rows of a step.
     rounds: sources of a stream, R.
     pool, choose: of P sources one is the next round's; memory.next_source.
     memory: most tokens of cc, M.
@@ -168,6 +156,11 @@ def make(
     length_price: share of what a cc is worth that a full one gives up.
     decodes: free-running decodes of a code that V hears, J; of one D is greedy.
       D is not decoded but for CC's prompt if V hears nothing.
+    carry: chance that a stream goes on at the next step, from the memory that
+      it ends with at this one. It lasts 1 / (1 - carry) steps in the mean; 0:
+      all streams begin anew, without a memory.
+    unshared: share of the streams, drawn at each step, whose sources have
+      nothing in common: there a memory is not to be relied on.
 
   Raises:
     ValueError: a setting is out of its range, or a fact is not known.
@@ -188,48 +181,65 @@ def make(
     judging.make(context.policy, context.roles, context.verify, decodes),
     places(context.info, shared), rounds, pool, choose, drift, group,
     candidates, over_memory, over_empty, rollback, warmup, imitate, dropout,
-    length_price,
+    length_price, carry, unshared,
   )  # fmt: skip
-
-  mine = (functools.partial(f, p) for f in (play, examine))
-  return Pattern(lambda: jnp.int32(0), *mine, (("CC", CC),))  # steps played
+  init = lambda: jnp.int32(0)  # steps played
+  if carry:
+    if not context.rows:
+      raise ValueError(
+        f"config.patterns.cc.carry={carry}: the context does not say how many "
+        "rows a step has: give Context.rows, or carry=0."
+      )
+    streams = context.rows // (rounds * pool)
+    init = lambda: carried.empty(streams, longest, memory)
+  looks = functools.partial(examine, p, context.budget)
+  return Pattern(init, functools.partial(play, p), looks, (("CC", CC),))
 
 
 def play(
   p: Parts,
   params: Params,
   frozen: dict[str, Params],
-  carry: jax.Array,
+  carry: jax.Array | Carried,
   batch: Batch,
   key: jax.Array,
   controls: Controls,
-) -> tuple[Episode, jax.Array]:
+) -> tuple[Episode, jax.Array | Carried]:
   """types.Pattern.play; key: a step's, of which Step.STREAM is used."""
   n = len(batch.row) // (p.rounds * p.pool)
   p = numbers.replaced(p, controls.numbers, "patterns.cc")
   p = p._replace(hearing=p.hearing._replace(numbers=controls.numbers))
   key = keys.child(key, keys.Step.STREAM)
-  k_facts, k_rounds = (keys.child(key, x) for x in keys.Stream)
   cut = lambda x: x.reshape(n, p.rounds, p.pool, *x.shape[1:])
-  s = memory.stream(jax.tree.map(cut, batch.source), p.places, p.drift, k_facts)
+  rows = cut(batch.row)[:, 0, 0]
+  before, step = (carry.state, carry.step) if p.carry else (None, carry)
+  s, start, more = carried.start(
+    jax.tree.map(cut, batch.source), rows, key, before,
+    memory=p.memory.CC.length, places=p.places, drift=p.drift, share=p.carry,
+    unshared=p.unshared,
+  )  # fmt: skip
   constraints = jax.tree.map(lambda x: cut(x)[:, :, 0], controls.constraints)
-  rows, warm = cut(batch.row)[:, 0, 0], carry < p.warmup
-  none = tokens.empty(n, p.memory.CC.length)
-  start = State(tokens.at(tokens.at(s, 0), 0), none, none, jnp.ones(n, bool))
+  warm = step < p.warmup
+  k_rounds = keys.child(key, keys.Stream.ROUNDS)
 
   def one(state: State, r):
     at = lambda tree, i: jax.tree.map(lambda x: x[:, i], tree)
-    return play_round(
+    after, episode = play_round(
       p, params, frozen, state, at(s, r + 1), at(constraints, r),
       at(constraints, r + 1), keys.child(k_rounds, r), rows, warm,
     )  # fmt: skip
+    return after, (episode, state if p.carry else ())
 
-  _, episode = jax.lax.scan(one, start, jnp.arange(p.rounds - 1))
+  rounds = jnp.arange(p.rounds - 1)
+  last, (episode, states) = jax.lax.scan(one, start, rounds)
   # Rounds are rows like others for the learner.
   metrics = jax.tree.map(jnp.mean, episode.metrics)
   flat = lambda x: x.reshape(-1, *x.shape[2:])
   merged = jax.tree.map(flat, episode._replace(metrics={}))
-  return merged._replace(metrics=metrics), carry + 1
+  if not p.carry:
+    return merged._replace(metrics=metrics), step + 1
+  metrics |= more | carried.doses(states, last, p.rollback)
+  return merged._replace(metrics=metrics), Carried(step + 1, last)
 
 
 def play_round(
@@ -358,35 +368,21 @@ def pay(
 
 def examine(
   p: Parts,
+  budget: int | None,
   params: Params,
   frozen: dict[str, Params],
-  carry: jax.Array,
+  carry: jax.Array | Carried,
   batch: Batch,
   code: Tokens,
   key: jax.Array,
 ) -> tuple[Metrics, dict[str, Tokens]]:
   """What a memory is worth by round, in bits of D about s, on new streams.
 
-  By the memories of lm.memory.unfold. The same where nothing is shared
-  ("alone_"): there no memory can help.
+  By the memories of rl/unfolding.py, whose streams begin without one. The same
+  where nothing is shared ("alone_"): there no memory can help.
   """
   del carry, code
-  n = len(batch.row) // p.rounds
-  cut = lambda x: x[: n * p.rounds].reshape(n, p.rounds, 1, *x.shape[1:])
-  judge = functools.partial(
-    judging.beside, judging.greedy(p.hearing), p.memory.C.separator, params,
-    frozen, jnp.arange(n), key,
+  return unfolding.examine(
+    p.memory, judging.greedy(p.hearing), params, frozen, batch, key,
+    rounds=p.rounds, places=p.places, drift=p.drift, budget=budget,
   )  # fmt: skip
-  plain = jax.tree.map(cut, batch.source)
-  shared = memory.stream(plain, p.places, p.drift, key)
-  scores, shown = {}, {}
-  for name, s in (("", shared), ("alone_", plain)):
-    found, unfolded = memory.unfold(
-      p.memory, params, frozen["base"], judge, tokens.at(s, 0, axis=2)
-    )
-    for control, bits in found.items():
-      for r in range(1, p.rounds):
-        scores[f"{name}{control}_{r}"] = bits[:, r]
-      scores[f"{name}{control}"] = jnp.mean(bits[:, 1:], -1)
-    shown = shown or unfolded
-  return scores, shown

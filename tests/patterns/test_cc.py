@@ -843,24 +843,61 @@ def examined():
 
 
 def unfolded(s):
-  """The controls by hand: s [n, R, S] -> bits of each [n, R], and every cc."""
+  """The looks by hand: s [n, R, S] -> scores [n, R] by kind, and every cc."""
   n = len(s)
-  memory, bits, fixed, all_cc = [[]] * n, {}, None, []
+  memory, looks, fixed, all_cc = [[]] * n, [], None, []
+  last = {}
   for r in range(LOOKS):
     tried = {
       "cc": memory, "empty": [[]] * n, "frozen": fixed or memory,
       "shuffled": [memory[i - 1] for i in range(n)],
     }  # fmt: skip
-    for name, those in tried.items():
-      found = [
-        (known(m, x, write(m, x)) - alone(x)) / np.log(2)
-        for m, x in zip(those, s[:, r].tolist(), strict=True)
+    here = s[:, r].tolist()
+    look = {
+      name: [
+        looked(m, x, write(m, x), old)
+        for m, x, old in zip(those, here, last.get(name, those), strict=True)
       ]
-      bits.setdefault(name, []).append(found)
+      for name, those in tried.items()
+    }
+    longer = lambda x: greedy([tokenizer.C, *x, SEPARATOR], CODED, M + K)
+    look["long"] = [looked([], x, longer(x), []) for x in here]
+    look["chosen"] = [
+      min(both, key=lambda x: x["nll_bits"]).copy()
+      for both in zip(look["cc"], look["empty"], strict=True)
+    ]
+    for one, beside_cc in zip(look["chosen"], look["cc"], strict=True):
+      one["bits"], one["nll_bits"] = one["bits"] - 1, one["nll_bits"] + 1
+      for name, part in (("tokens", "memory"), ("amortised", "sent")):
+        one[name] = one["code"] + beside_cc[part]
+      one["read"] = beside_cc["read"]
+      one["changed"] = beside_cc["changed"]
+    looks.append(look)
     all_cc.append(memory)
-    memory = [fold(m, x) for m, x in zip(memory, s[:, r].tolist(), strict=True)]
+    last = tried
+    memory = [fold(m, x) for m, x in zip(memory, here, strict=True)]
     fixed = fixed or memory
-  return {k: np.array(x).T for k, x in bits.items()}, all_cc
+  table = {
+    kind: {
+      name: np.array([[one[name] for one in look[kind]] for look in looks]).T
+      for name in looks[0][kind][0]
+    }
+    for kind in looks[0]
+  }
+  return table, all_cc
+
+
+def looked(memory, s, code, last):
+  """A round of one kind; last: the memory of the round before."""
+  nll, d = -known(memory, s, code) / np.log(2), read(memory, code)
+  sent = 0 if memory == last else len(memory)
+  return {
+    "bits": -alone(s) / np.log(2) - nll, "nll_bits": nll,
+    "exact": d == s, "edit": edit(s, d), "code": len(code),
+    "memory": len(memory), "sent": sent,
+    "tokens": len(code) + len(memory), "amortised": len(code) + sent,
+    "read": memory != [], "changed": sent > 0,
+  }  # fmt: skip
 
 
 def fold(memory, s):
@@ -876,24 +913,28 @@ def test_examine_by_hand():
   found = batch(LOOKS * STREAMS + 1)
   whole = Batch(*jax.tree.map(lambda x: x[:-1], found))
   scores, shown = examined()
+  expected = {}
   for name, places in (("", PLACES), ("alone_", [])):
     s = streamed(whole, LOOKS, 1, places)[:, :, 0]
-    bits, memories = unfolded(s)
-    for control in ("cc", "empty", "frozen", "shuffled"):
+    looks, memories = unfolded(s)
+    for kind, look in looks.items():
+      own = f"{name}{kind}"
       for r in range(1, LOOKS):
-        np.testing.assert_allclose(
-          scores[f"{name}{control}_{r}"], bits[control][:, r], atol=1e-3,
-          err_msg=f"{name}{control}_{r}",
-        )  # fmt: skip
-      np.testing.assert_allclose(
-        scores[f"{name}{control}"], bits[control][:, 1:].mean(-1), atol=1e-3
-      )
+        expected[f"{own}_{r}"] = look["bits"][:, r]
+      later = {k: x[:, 1:].mean(-1) for k, x in look.items()}
+      expected[own] = later.pop("bits")
+      for part in ("code", "memory", "sent"):
+        del later[part]
+      expected |= {f"{own}_{k}": x for k, x in later.items()}
     if not name:
       assert real(shown["source"]) == s.tolist()
       assert real(shown["cc"]) == [list(x) for x in zip(*memories, strict=True)]
-  assert len(scores) == 2 * 4 * LOOKS and not any(
-    x.endswith("_0") for x in scores
-  )
+  assert set(scores) == set(expected)
+  for name, x in expected.items():
+    np.testing.assert_allclose(scores[name], x, atol=1e-3, err_msg=name)
+  # A memory that stays is charged once, and one that misleads is passed over.
+  assert (expected["frozen_tokens"] > expected["frozen_amortised"]).any()
+  assert (expected["chosen"] > expected["cc"]).any()
 
 
 def test_frozen_is_the_first_rounds():

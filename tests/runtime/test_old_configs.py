@@ -126,15 +126,19 @@ def test_settings_of_a_block_that_came_since_are_filled_in():
   stored = {"patterns": {"cc": {"pool": 2}, "qa": {"each": 4}, "cdv": {}}}
   found = old_configs.upgraded(stored)["patterns"]
   assert found == {
-    "cc": {"pool": 2, "choose": "hardest"}, "qa": {"each": 4, "probes": None},
+    "cc": {"pool": 2, "choose": "hardest", "carry": 0.0, "unshared": 0.0},
+    "qa": {"each": 4, "probes": None},
     "cdv": {"frozen_d": False},
   }  # fmt: skip
   assert stored["patterns"]["cc"] == {"pool": 2}
-  other = {"patterns": {"cc": {"choose": "misled"}}}
+  other = {"patterns": {"cc": {
+    "choose": "misled", "carry": 0.5, "unshared": 0.25,
+  }}}  # fmt: skip
   assert old_configs.upgraded(other)["patterns"] == other["patterns"]
   config = configs.load(ROOT / "configs" / "cc.py")
   older = config.copy_and_resolve_references()
-  del older.patterns.cc.choose
+  for name in ("choose", "carry", "unshared"):
+    del older.patterns.cc[name]
   assert provenance.identity(older) == provenance.identity(config)
 
 
