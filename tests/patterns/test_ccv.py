@@ -18,7 +18,7 @@ from rsrc_jax.data import tokenizer
 from rsrc_jax.lm import keys, rollout
 from rsrc_jax.lm import tokens as of_tokens
 from rsrc_jax.patterns import ccv
-from rsrc_jax.rl import shares, verifier
+from rsrc_jax.rl import rewrite_chains, shares, verifier
 from rsrc_jax.rl.rewriting import TARGETS
 from rsrc_jax.runtime import checkpoint
 from rsrc_jax.runtime.configs import load
@@ -662,7 +662,7 @@ def test_a_step_is_its_key():
 
 
 EXAMINE = jax.jit(NONE.examine)
-PASSES = range(1, ccv.PASSES + 1)
+PASSES = range(1, rewrite_chains.PASSES + 1)
 
 
 @functools.cache
@@ -717,11 +717,11 @@ def test_the_best_of_more_tries_is_no_worse():
   """By the value that they are given: here the sum of their ids."""
   p, found, key = NONE.play.args[0], batch(sources()), jax.random.key(0)
   params, total = decided(copy=4.0), lambda code: jnp.sum(code.ids, -1)
-  best = ccv._resample(p, params, found, key, total)
+  best = rewrite_chains.resample(p, params, found, key, total)
   every = rollout.sample(
     POLICY, params, p.C, p.C.prompt(found.source),
     keys.row_keys(keys.child(key, keys.Chains.TRIES), found.row),
-    samples=ccv.PASSES * G,
+    samples=rewrite_chains.PASSES * G,
   )  # fmt: skip
   every = np.asarray(total(of_tokens.without_end(every.output, END)))
   for n, picked in enumerate(total(best), 1):
