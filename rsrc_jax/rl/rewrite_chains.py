@@ -84,9 +84,10 @@ def examine(
       for name, found in (("again", again), ("chain", chain), ("tries", tries))
     }
   shown = {"source": s, **codes}
-  codes["parent"] = _best(read, value(read))
+  codes["parent"] = codes["old"]
   if w.joint > 1:
     shown["read"] = read
+    codes["parent"] = _best(read, value(read))
     codes |= _alone(w, params, batch, codes["parent"], key, value)
   codes |= _as_long(
     w, params, batch, codes["again_1"], codes["chain_1"], key, value
