@@ -82,7 +82,7 @@ def _shrink(config) -> None:
   """Everything once, nothing learnt."""
   config.steps, config.pretrain.steps, config.log_every = 24, 20, 10
   config.pretrain.batch_size, config.batch_size = 16, 8
-  config.patterns.cdv.group = config.patterns.ccv.fresh.group = JOINT
+  config.patterns.cdv.group = config.patterns.ccv.fresh.group = JOINT  # least
   config.patterns.ccv.update({
     "buffer": 32, "parents": 4, "group": 4, "warmup": 8,
   })  # fmt: skip

@@ -46,11 +46,13 @@ REGISTERED = {
   "a rewrite beats the best of its parents": ("again_1", "parent"),
   "several codes are worth more than one of them": ("again_1", "alone_again"),
 }  # fmt: skip
-# Means over training below which the arm "joint" tests nothing.
-LEAST = {"R_codes": 2.0, "R_word": 0.5}
+# Means below which the arm "joint" tests nothing: over training, and of the
+# rewrites on the test split, since all codes of no token are the same code.
+LEAST = {"R_codes": 2.0, "R_word": 0.5, "again_1_tokens": 1.0}
 DOSES = {
   "R_codes": "different codes read, training",
   "codes_read": "on the test split",
+  "again_1_tokens": "tokens of a greedy rewrite",
   "R_shorter": "rewrites shorter than the parent, training",
   "again_shorter": "greedy, test",
   "chain_shorter": "best, test",
@@ -74,7 +76,7 @@ def load(folder: Path) -> list[dict]:
 
 def dose(runs: list[dict], arm: str, name: str) -> np.ndarray | None:
   """What an arm met of a mechanism, [seeds]; None where one has not said."""
-  if name in ("codes_read", "again_shorter", "chain_shorter"):
+  if not name.startswith("R_"):
     return examined(runs, arm, name)
   found = [run.get("doses", {}).get(arm, {}).get(name) for run in runs]
   return None if None in found else np.array(found)

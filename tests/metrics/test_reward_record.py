@@ -99,9 +99,9 @@ def test_what_r_has_read_and_v_has_paid_it_are_doses():
     warm | paid(20, 0.5),
     paid(40, 0.75, role="R", R_codes=3.0, R_shorter=0.1) | paid(40, 0.5),
   ]
-  found = reward_record.record(lines, ["joint"])
-  assert found["reward_shares"]["joint"]["verifier"] == pytest.approx(0.5)
-  assert found["doses"]["joint"] == pytest.approx(
+  found = reward_record.record(lines, ["code"])
+  assert found["reward_shares"]["code"]["verifier"] == pytest.approx(0.5)
+  assert found["doses"]["code"] == pytest.approx(
     {"R_codes": 2.5, "R_shorter": 0.3, "R_word": 0.75}
   )
 

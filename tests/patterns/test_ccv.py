@@ -3,6 +3,7 @@
 import functools
 import itertools
 import re
+import zlib
 from pathlib import Path
 
 import chex
@@ -758,6 +759,22 @@ def test_examined_by_hand():
   np.testing.assert_array_equal(scores["chain_shorter"], [0] * 4 + [1] * 4)
   every = len(expected) - 1 + len(tries) + len(equal)
   assert len(scores) == 4 * every + len(PASSES) + 3
+
+
+def test_one_code_is_rewritten_as_before_several_could_be_read():
+  """Digests of what revision 821c904 wrote, whose R could read one code."""
+  digest = lambda *found: zlib.crc32(repr([*found]).encode())
+  for seed, before in ((0, 2558669693), (1, 2266773543)):
+    episode, carry = play(
+      FINAL, decided(cut=8.0), buffer(OLD, NOW), batch(NEW), seed
+    )
+    r, kept = episode.rollouts["R"], (carry.code, carry.best)
+    found = map(texts, (r.prompt, r.output, *kept))
+    passes = carry.version.tolist(), carry.passes.tolist()
+    assert digest(*found, *passes) == before
+  _, _, shown = examined(3.0, 30.0)
+  names = ("old", "again_1", "again_3", "chain_1", "chain_3")
+  assert digest(*(shown[x] for x in names)) == 2684657455
 
 
 def test_the_best_of_more_tries_is_no_worse():
