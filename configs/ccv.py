@@ -36,6 +36,7 @@ def get_config() -> ml_collections.ConfigDict:
     "buffer": 4_096,
     "parents": 16,
     "group": 16,
+    "joint": 1,  # codes of a source that R reads at once
     "length_price": 0.15,
     "over_parent": 1.0,
     "targets": "final",

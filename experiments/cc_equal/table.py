@@ -40,7 +40,7 @@ COLUMNS = {
 TRAINED = {
   "cc_carried": "streams carried", "cc_rolled_back": "rolled back",
   "cc_worse_than_none": "memories worse than none",
-  "CC_share_verifier": "V's share of CC's spread",
+  "CC_word": "V's share of CC's spread",
   "CC_dead_groups": "CC's dead groups",
 }  # fmt: skip
 Pair = tuple[dict, dict | None]  # a seed's runs: of the model, of the small one
@@ -130,7 +130,7 @@ def dose(pairs: list[Pair], arm: str, name: str) -> float | None:
   if name == "read":
     found = [score(pair, arm, "cc", "read") for pair in pairs]
   else:
-    key = {"carried": "cc_carried", "paid": "CC_share_verifier"}[name]
+    key = {"carried": "cc_carried", "paid": "CC_word"}[name]
     found = [trained(pair, arm, key) for pair in pairs]
   return None if None in found or not found else float(np.mean(found))
 

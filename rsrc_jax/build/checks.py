@@ -220,6 +220,8 @@ def check_one(
   facts["budgets"] = base["budgets"]
   facts["fixed_length"] = base["augment"].get("fixed_length")
   facts["inject"] = settings["augment"].get("inject", 0)
+  facts["budget"] = settings["budget"]
+  facts["places"] = settings["model"].get("absolute", 0)  # 0: any number
   rules.check(known, settings, "config", facts)
 
 

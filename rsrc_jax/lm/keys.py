@@ -61,13 +61,19 @@ class Rewrite(enum.IntEnum):
   R = 2  # R's samples
   FROM_START = 3  # which new codes come from the starting policy instead
   D = 4  # the parent of D's samples of rewrites; see Judged
+  MORE = 5  # which further codes come from the starting policy
+  MORE_START = 6  # its samples for these
 
 
 @enum.unique
 class Chains(enum.IntEnum):
-  """Children of a batch's key in ccv.examine; its passes are 1 and on."""
+  """Children of a batch's key in ccv.examine; its passes are 1 to 9."""
 
   TRIES = 0  # C's samples from the source
+  START = 10  # the starting policy's, beyond its greedy code
+  SECOND = 11  # a second sample of C, as long as the rewrite
+  EQUAL = 12  # C's samples, as long as the best rewrite
+  ALONE = 13  # R's samples, where all that it reads is one parent
 
 
 @enum.unique

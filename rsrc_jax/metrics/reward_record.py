@@ -21,12 +21,12 @@ ROLES = ("C", "R", "CC", "A")
 # How much of a mechanism an arm met, where it was logged: the share of its
 # vocabulary that was hidden, what the curriculum kept of the injected ids and
 # the bans, and how far injected ids were used; of a memory how often it was
-# read, changed, passed over and carried on, and what V's word was of the spread
-# of its reward.
+# read, changed, passed over and carried on; how many different codes R has read
+# at once, and the share of its rewrites that were shorter than the parent.
 DOSES = (
   "hidden", "inject", "ban", "use_rate", "decoy_rate", "swap_bits", "cc_read",
   "cc_changed", "cc_rolled_back", "cc_carried", "cc_worse_than_none",
-  "CC_share_verifier", "CC_dead_groups",
+  "CC_dead_groups", "R_codes", "R_shorter",
 )  # fmt: skip
 Line = Mapping[str, Any]
 
@@ -43,6 +43,8 @@ def record(lines: Sequence[Line], arms: Iterable[str]) -> dict[str, Any]:
       dead has no shares. dead_groups: arm -> share of groups. doses: arm ->
       name of DOSES -> mean over the steps that logged it; what a writer does
       not obey (a writer of English hides nothing) has a mean all the same.
+      Beside them ROLE_word of the rewarded roles that the shares are not about
+      (but D): what V's word pays of the spread of their reward, as `word`.
   """
   shares, dead, spreads, doses = {}, {}, {}, {}
   for arm in arms:
@@ -57,6 +59,9 @@ def record(lines: Sequence[Line], arms: Iterable[str]) -> dict[str, Any]:
     if (value := offered(own, role=role)) is not None:
       spreads[arm] = value
     means = {name: mean(own, name) for name in DOSES}
+    for other in set(roles(own)) - {role, "D"}:
+      if found := shares_of(own, other):
+        means[f"{other}_word"] = word(found)
     if means := {k: x for k, x in means.items() if x is not None}:
       doses[arm] = means
   found = {"reward_shares": shares, "dead_groups": dead, "doses": doses}

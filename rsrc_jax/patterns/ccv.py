@@ -6,6 +6,15 @@ the compressor in another role, reads old codes alone and writes them anew. D
 decodes the rewrite and V hears d: what counts is what V's word, less the price
 of the length, has gained on the parent's. No rewrite can know more of s than
 its parent does. What can be won are tokens, and what today's D can't read.
+
+With `joint` above 1 R reads several codes of one source at once and writes one
+code for them. That is what we take defragmentation to mean in "Theory of RSI on
+LLMs through ordinary RL (Kolmogorov Compressor)": what past codes know of a
+source is scattered over them, each in the language of its time, and is brought
+together. The codes are different samples, by today's policy and by the one that
+the arm began with, and earlier rewrites. Such a rewrite can know all that any
+of them knows, and is held against the one that V values most. Codes of
+different sources are not joined: V could not say of which source a rewrite is.
 """
 
 import functools
@@ -16,11 +25,18 @@ import jax
 import jax.numpy as jnp
 
 from rsrc_jax import rules
-from rsrc_jax.lm import keys, likelihood, rollout, tokens
+from rsrc_jax.lm import keys, rollout, tokens
 from rsrc_jax.lm.roles import Role, joined
 from rsrc_jax.patterns import cdv
-from rsrc_jax.rl import code_buffer, judging, numbers, rewriting
-from rsrc_jax.rl.code_buffer import Buffer
+from rsrc_jax.rl import (
+  code_buffer,
+  fragments,
+  judging,
+  numbers,
+  rewrite_chains,
+  rewriting,
+)
+from rsrc_jax.rl.code_buffer import Buffer, More
 from rsrc_jax.types import (
   Batch,
   Context,
@@ -30,10 +46,10 @@ from rsrc_jax.types import (
   Params,
   Pattern,
   Policy,
+  Rollout,
   Tokens,
 )
 
-PASSES = 3  # in which a chain of rewrites is followed at the end
 NUMBERS = ("length_price", "over_parent", *(f"fresh.{x}" for x in cdv.NUMBERS))
 
 
@@ -56,6 +72,24 @@ def _parents(settings, run):
   return None
 
 
+def _joint(settings, run):
+  """The rule of how many codes there are to read, and room for."""
+  joint, group = settings.get("joint", 1), settings["fresh"]["group"]
+  if joint > group:
+    return "joint", (
+      f"1 to {rules.HERE}.fresh.group={group}: what is read together was "
+      "written in one group"
+    )
+  places, budget = run.get("places"), run.get("budget")
+  if joint > 1 and places and joint > fragments.longest(places, budget):
+    return "joint", (
+      f"at most {max(fragments.longest(places, budget), 1)}: a prompt with so "
+      f"many codes of config.budget={budget} tokens, and a rewrite, are longer "
+      f"than config.model.absolute={places}"
+    )
+  return None
+
+
 RULES = {
   # What is injected is paid for by cdv alone.
   "fresh": cdv.RULES | {"gate": rules.one_of(None)},
@@ -63,12 +97,13 @@ RULES = {
   "parents": rules.whole(1),
   "group": rules.whole(2, why="a rewrite is judged against the others"),
   "decodes": rules.whole(1),
+  "joint": rules.whole(1, why="1 rewrites each code by itself"),
   "length_price": rules.share(),
   "over_parent": rules.number(0),
   "targets": rules.one_of(*rewriting.TARGETS),
   "left": rules.number(0, below=1, why="a share below 1"),
   "warmup": rules.whole(),
-  rules.BLOCK: (_parents,),
+  rules.BLOCK: (_parents, _joint),
 }
 
 
@@ -91,6 +126,7 @@ class Parts(NamedTuple):
   targets: str
   left: float
   warmup: int
+  joint: int
 
 
 def make(
@@ -106,6 +142,7 @@ def make(
   left: float,
   warmup: int,
   decodes: int = 1,
+  joint: int = 1,
 ) -> Pattern:
   """Builds the pattern.
 
@@ -113,7 +150,8 @@ def make(
     context: roles "C", "D" and "text"; V.
     fresh: settings of patterns/cdv.py for the new sources of a step.
     buffer: codes that are kept, N.
-    parents: codes that a step rewrites, M.
+    parents: codes that a step rewrites, M; with `joint` sources, of each of
+      which R reads so many codes.
     group: rewrites of a parent, G.
     length_price: share of what a rewrite conveys that it costs at full budget;
       a parent is priced alike.
@@ -126,9 +164,14 @@ def make(
       among them, if it is better than the parent. "none".
     left: share of the stored codes that are not today's: those that the policy
       with which the arm began writes of the same sources.
-    warmup: steps in which R learns to copy its parent, and nothing else.
+    warmup: steps in which R learns to copy its parent (of several codes, the
+      one that V values most), and nothing else.
     decodes: free-running decodes of a rewrite, and of what it is held against,
       that V hears, J; of one D is greedy, so that no rewrite wins by a lucky d.
+    joint: codes of a source that R reads at once, n. A rewrite that beats all
+      of them is stored before them, and the last falls out. Of n codes n - 1
+      are other samples of the group whose best is the first; each is the
+      starting policy's instead with the probability `left`.
 
   Raises:
     ValueError: a setting is out of its range.
@@ -141,10 +184,10 @@ def make(
     context.policy, C, D, R, text, C._replace(section="reference"),
     judging.make(context.policy, context.roles, context.verify, decodes),
     first.play, buffer, parents, group, length_price, over_parent, targets,
-    left, warmup,
+    left, warmup, joint,
   )  # fmt: skip
 
-  empty = lambda: code_buffer.empty(buffer, D.length - 1, C.length)
+  empty = lambda: code_buffer.empty(buffer, D.length - 1, C.length, joint)
   mine = (functools.partial(f, p) for f in (play, examine))
   return Pattern(empty, *mine, (("R", R),))
 
@@ -161,37 +204,39 @@ def play(
   """types.Pattern.play; key: a step's, whose children are keys.Cdv too."""
   p = numbers.replaced(p, controls.numbers, "patterns.ccv")
   mine = keys.child(key, keys.Step.REWRITE)
-  k_slots, k_parents, k_r, k_start, k_d = (
+  k_slots, k_parents, k_r, k_start, k_d, *k_more = (
     keys.child(mine, x) for x in keys.Rewrite
   )
   episode, _ = p.fresh(params, frozen, (), batch, key, controls)
   codes = tokens.without_end(episode.rollouts["C"].output, p.C.end)
-  best = tokens.pick(codes, jnp.argmax(episode.rewards["C"], -1))
+  top = jnp.argmax(episode.rewards["C"], -1)
+  best = tokens.pick(codes, top)
   best, age, ran = from_start(p, frozen, batch, best, carry.step, k_start)
-  carry = code_buffer.store(carry, batch.source, best, age, k_slots)
+  others = fragments.beside(codes, top, p.joint - 1)
+  more, again = more_from_start(p, frozen, batch, others, carry.step, *k_more)
+  carry = code_buffer.store(carry, batch.source, best, age, k_slots, more)
 
   rows = code_buffer.draw(carry, p.parents, k_parents)
-  s, parent, known_best = jax.tree.map(
-    lambda x: x[rows], (carry.source, carry.code, carry.best)
-  )
+  s, known_best = jax.tree.map(lambda x: x[rows], (carry.source, carry.best))
+  parents, versions = code_buffer.codes_of(carry, rows)
   r = rollout.sample(
-    p.policy, params, p.R, p.R.prompt(parent), keys.row_keys(k_r, rows),
-    samples=p.group,
+    p.policy, params, p.R, p.R.prompt(fragments.join(parents, p.R.separator)),
+    keys.row_keys(k_r, rows), samples=p.group,
   )  # fmt: skip
   anew = rollout.greedy(p.policy, params, p.C, p.C.prompt(s))
   rewrites = tokens.without_end(r.output, p.R.end)
   how = p.hearing._replace(numbers=controls.numbers)
   found = rewriting.judge(
-    how, params, frozen, s, parent, rewrites, known_best, anew, rows, k_d,
+    how, params, frozen, s, parents, rewrites, known_best, anew, rows, k_d,
     budget=p.C.length, price=p.length_price,
   )  # fmt: skip
-  was_start = carry.version[rows] < 0
   carry = code_buffer.replace(carry, rows, found.winner, found.won, found.best)
 
   warm = carry.step <= p.warmup
   d = found.sampled
-  metrics = rewriting.measure(found, was_start) | rollout.passes(
+  metrics = rewriting.measure(found, versions < 0) | rollout.passes(
     (p.R, r), (p.C, rollout.loops_at_most(anew)), (p.start, ran),
+    *((p.start, x) for x in again),
     *([] if d is None else [(how.D, d)]), after=episode.metrics,
   )  # fmt: skip
   sft_batches = dict(episode.sft_batches)
@@ -226,15 +271,43 @@ def from_start(
     return code, age, jnp.float32(0.0)
   row_keys = keys.row_keys(key, batch.row)
   old = jax.vmap(jax.random.bernoulli, (0, None))(row_keys, p.left)
-  written = write_at_start(p, frozen, batch.source)
+  written = rewrite_chains.write_at_start(
+    p.policy, p.start, frozen, batch.source
+  )
   code = tokens.where(old, written, code)
   return code, jnp.where(old, -1, age), rollout.loops_at_most(written)
 
 
-def write_at_start(p: Parts, frozen: dict[str, Params], s: Tokens) -> Tokens:
-  """What the policy with which the arm began writes for s. -> [B, k]"""
-  start = frozen.get("start", frozen["base"])
-  return rollout.greedy(p.policy, start, p.start, p.start.prompt(s))
+def more_from_start(
+  p: Parts,
+  frozen: dict[str, Params],
+  batch: Batch,
+  code: Tokens,
+  step: jax.Array,
+  key: jax.Array,
+  sampled: jax.Array,
+) -> tuple[More | None, list[Rollout]]:
+  """Replaces a share `left` of codes [B, n - 1, k] by the first policy's.
+
+  Its codes are sampled, since it has one greedy code. key: which are replaced;
+  sampled: of the samples. -> the codes with their versions, None where there
+  are none; and the rollouts that this took.
+  """
+  count = p.joint - 1
+  if not count:
+    return None, []
+  age = jnp.full((len(batch.row), count), step)
+  if p.left == 0:
+    return More(code, age), []
+  draw = lambda k: jax.random.bernoulli(k, p.left, (count,))
+  old = jax.vmap(draw)(keys.row_keys(key, batch.row))
+  written = rewrite_chains.sample_at_start(
+    p.policy, p.start, frozen, batch.source,
+    keys.row_keys(sampled, batch.row), count,
+  )  # fmt: skip
+  codes = tokens.without_end(written.output, p.start.end)
+  code = tokens.where(old, codes, code)
+  return More(code, jnp.where(old, -1, age)), [written]
 
 
 def examine(
@@ -246,84 +319,8 @@ def examine(
   code: Tokens,
   key: jax.Array,
 ) -> tuple[Metrics, dict[str, Tokens]]:
-  """Codes of the policy that the arm began with, and what becomes of them.
-
-  old: as they are; again: rewritten greedily, pass after pass; chain: the best
-  of a sampled group in each pass, while one beats its parent; once: by C from
-  the source, greedily; tries_1, tries_2...: the best of as many samples of C
-  from the source as a chain has drawn by then, so of as many tokens. The best
-  is V's pick, by its word on greedy decodes and the price. Bits (D's gain over
-  the base without a code) and tokens of each, read by today's D.
-  """
-  del carry
-  s, passes = batch.source, range(1, PASSES + 1)
-  start = write_at_start(p, frozen, s)
-  value = functools.partial(_value, p, params, frozen, s, batch.row, key)
-
-  def one(state, number):
-    again, chain, live = state
-    again = rollout.greedy(p.policy, params, p.R, p.R.prompt(again))
-    row_keys = keys.row_keys(keys.child(key, number), batch.row)
-    chain, live = _extend(p, params, chain, live, row_keys, value)
-    return (again, chain, live), (again, chain, live)
-
-  first = (start, start, jnp.ones(len(s.ids), bool))
-  _, (again, chain, live) = jax.lax.scan(one, first, jnp.array([*passes]))
-  tries = _resample(p, params, batch, key, value)
-  codes = {"old": start, "once": code}
-  for number in passes:
-    codes |= {
-      f"{name}_{number}": tokens.at(found, number - 1, axis=0)
-      for name, found in (("again", again), ("chain", chain), ("tries", tries))
-    }
-  every = tokens.concat(*map(tokens.expand, codes.values()), axis=1)
-  base_log_lik = likelihood.without_code(p.policy, frozen["base"], p.text, s)
-  log_lik = likelihood.of_source(p.policy, params, p.D, s, every)
-  bits = (log_lik - base_log_lik[:, None]) / jnp.log(2.0)
-  length = jnp.sum(every.mask, -1) * 1.0
-  scores = {f"{name}_bits": bits[:, i] for i, name in enumerate(codes)}
-  scores |= {f"{name}_tokens": length[:, i] for i, name in enumerate(codes)}
-  scores |= {f"dead_{number}": ~live[number - 1] * 1.0 for number in passes}
-  shown = {k: x for k, x in codes.items() if not k.startswith("tries")}
-  return scores, {"source": s, **shown}
-
-
-def _value(p: Parts, params, frozen, s, rows, key, code: Tokens) -> jax.Array:
-  """What codes [B, G, k] are worth by greedy decodes, priced. -> [B, G]"""
-  each = keys.prompt_keys(key, rows, code.ids.shape[1])  # without effect
-  found = judging.judge(
-    judging.greedy(p.hearing), params, frozen, s, code, each, key
-  )
-  return judging.priced(found, code, budget=p.C.length, price=p.length_price)[0]
-
-
-def _resample(p: Parts, params, batch: Batch, key, value) -> Tokens:
-  """V's pick of C's samples from the source, of more and more. -> [n, B, k]"""
-  key = keys.child(key, keys.Chains.TRIES)
-  found = rollout.sample(
-    p.policy, params, p.C, p.C.prompt(batch.source),
-    keys.row_keys(key, batch.row), samples=PASSES * p.group,
-  )  # fmt: skip
-  found = tokens.without_end(found.output, p.C.end)
-  # A pass at a time: all decodes at once would take much memory.
-  cut = lambda x: jnp.stack(jnp.split(x, PASSES, 1))
-  worth = jax.lax.map(value, jax.tree.map(cut, found))  # [n, B, G]
-  worth = jnp.concatenate([*worth], 1)
-  tops = [
-    tokens.pick(found, jnp.argmax(worth[:, : n * p.group], -1))
-    for n in range(1, PASSES + 1)
-  ]
-  return jax.tree.map(lambda *x: jnp.stack(x), *tops)
-
-
-def _extend(p: Parts, params, chain: Tokens, live, row_keys, value):
-  """One more pass of best-of-group chains, [B, k]; live [B]: that gain."""
-  r = rollout.sample(
-    p.policy, params, p.R, p.R.prompt(chain), row_keys, samples=p.group
-  )
-  r = tokens.without_end(r.output, p.R.end)
-  worth = value(tokens.concat(tokens.expand(chain), r, axis=1))
-  before, worth = worth[:, 0], worth[:, 1:]
-  live = live & (jnp.max(worth, -1) > before)
-  best = tokens.pick(r, jnp.argmax(worth, -1))
-  return tokens.where(live, best, chain), live
+  """types.Pattern.examine: see rl/rewrite_chains.py."""
+  del carry  # of training's sources
+  of = rewrite_chains.Rewriter
+  who = of(*(getattr(p, name) for name in of._fields))
+  return rewrite_chains.examine(who, params, frozen, batch, code, key)

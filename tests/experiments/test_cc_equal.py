@@ -53,7 +53,7 @@ def pair(seed, small=True, **doses):
     own = looks(bits + noise(), 6.0 if "long" in arm else 2.0)
     del own["amortised"]
     evals[arm] = {"streams": own | {f"alone_{k}": x for k, x in own.items()}}
-  how = {"cc_carried": 0.9, "CC_share_verifier": 1.0} | doses
+  how = {"cc_carried": 0.9, "CC_word": 1.0} | doses
   large = {
     "seed": seed, "entropy_bits": 24.0, "params": 2_000, "evals": evals,
     "examined": {
@@ -88,7 +88,7 @@ def test_verdicts_follow_what_was_put_in():
 
 
 def test_a_mechanism_that_did_too_little_is_not_tested():
-  few = words([pair(x, cc_carried=0.2, CC_share_verifier=0.05)
+  few = words([pair(x, cc_carried=0.2, CC_word=0.05)
                for x in range(3)])  # fmt: skip
   assert few["carried"] == "not tested (carried)"
   assert few["rl"] == "not tested (paid)" and few["helps"] == "yes"

@@ -49,6 +49,10 @@ PATTERNS = {
     lambda: ccv.make(CONTEXT, **CCV),
     {"C", "D", "C#2", "C#3", "D#2", "reference"},
   ),
+  "joint": (  # the further codes of the first policy are sampled
+    lambda: ccv.make(CONTEXT, **CCV, joint=2),
+    {"C", "D", "C#2", "C#3", "D#2", "reference", "reference#2"},
+  ),
   "cc": (lambda: cc.make(CONTEXT, **CC), {"C", "D", "C#2", "C#3", "D#2"}),
   "misled": (
     lambda: cc.make(CONTEXT, **CC, choose="misled"),

@@ -91,6 +91,21 @@ def test_doses_are_means_over_the_steps_that_logged_them():
   assert found == {"code": pytest.approx({"hidden": 0.3, "use_rate": 15 / 70})}
 
 
+def test_what_r_has_read_and_v_has_paid_it_are_doses():
+  """The shares are of C; those of R leave out the steps of its warm-up."""
+  warm = paid(20, 0.0, role="R", dead=1.0, R_codes=2.0, R_shorter=0.5)
+  warm |= {k: 0.0 for k in warm if "share" in k}
+  lines = [
+    warm | paid(20, 0.5),
+    paid(40, 0.75, role="R", R_codes=3.0, R_shorter=0.1) | paid(40, 0.5),
+  ]
+  found = reward_record.record(lines, ["code"])
+  assert found["reward_shares"]["code"]["verifier"] == pytest.approx(0.5)
+  assert found["doses"]["code"] == pytest.approx(
+    {"R_codes": 2.5, "R_shorter": 0.3, "R_word": 0.75}
+  )
+
+
 def test_the_record_is_about_the_role_that_writes():
   both = paid(20, 0.5, role="D") | paid(20, 0.75, role="C")
   assert reward_record.roles([both]) == ["C", "D"]

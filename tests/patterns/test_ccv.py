@@ -3,6 +3,7 @@
 import functools
 import itertools
 import re
+import zlib
 from pathlib import Path
 
 import chex
@@ -18,7 +19,7 @@ from rsrc_jax.data import tokenizer
 from rsrc_jax.lm import keys, rollout
 from rsrc_jax.lm import tokens as of_tokens
 from rsrc_jax.patterns import ccv
-from rsrc_jax.rl import shares, verifier
+from rsrc_jax.rl import rewrite_chains, shares, verifier
 from rsrc_jax.rl.rewriting import TARGETS
 from rsrc_jax.runtime import checkpoint
 from rsrc_jax.runtime.configs import load
@@ -347,6 +348,29 @@ def test_a_first_step_has_enough_codes_and_enough_room(changes):
   assert f"config.batch_size={B}" in str(error.value)
 
 
+@pytest.mark.parametrize(
+  "joint, budget, places, most",
+  [(2, 3, 8, 1), (2, 3, 12, 0), (4, 6, 32, 3), (5, 6, 48, 0), (6, 6, 48, 5),
+   (9, 6, 0, 0), (1, 6, 8, 0)],
+)  # fmt: skip
+def test_a_prompt_has_room_for_the_codes_that_are_read(
+  joint, budget, places, most
+):
+  """Two tags, the codes with a separator each, and a rewrite; 0: it fits."""
+  run = {"batch_size": B, "budget": budget, "places": places}
+  settings = SETTINGS | {"joint": joint, "fresh": FRESH | {"group": 12}}
+  found = [*rules.problems(ccv.RULES, settings, "config.patterns.ccv", run)]
+  assert bool(found) == bool(most)
+  needed = 2 + joint * (budget + 1) + budget - 1
+  if joint > 1 and places:
+    assert bool(most) == (needed > places)
+  for problem in map(str, found):
+    assert problem.startswith(f"config.patterns.ccv.joint={joint} must be at")
+    assert f"at most {most}:" in problem and "\n" not in problem
+    assert f"config.budget={budget}" in problem
+    assert f"config.model.absolute={places}" in problem
+
+
 def test_what_was_never_filled_is_never_rewritten():
   """The first step: eight codes of twenty places, and all of them rewritten."""
   carry, won = jax.device_get(NONE.init()), 0
@@ -406,6 +430,14 @@ def test_rewards_and_credit_by_hand(seed):
     "R_dead": ((value - old).max(-1) <= 1e-6).mean(),
     "R_length": np.mean([length(x) for _, x, _ in game(episode, before)]),
     "R_length_parent": length([x.code for x, _, _ in game(episode, before)]),
+    "R_codes": 1.0,
+    "R_shorter": np.mean(
+      [
+        len(c) < len(x.code)
+        for x, codes, _ in game(episode, before)
+        for c in codes
+      ]
+    ),
     "R_left": 0.0,
     "R_over_anew": (value.max(-1) - new).mean(),
     "C#2_loops": max(map(len, texts(episode.rollouts["R"].output))) - 1,
@@ -662,7 +694,7 @@ def test_a_step_is_its_key():
 
 
 EXAMINE = jax.jit(NONE.examine)
-PASSES = range(1, ccv.PASSES + 1)
+PASSES = range(1, rewrite_chains.PASSES + 1)
 
 
 @functools.cache
@@ -710,18 +742,50 @@ def test_examined_by_hand():
       np.testing.assert_array_equal(
         scores[f"{name}_tokens"], [len(c) for c in codes]
       )
-  assert len(scores) == 2 * (len(expected) - 1 + len(tries)) + len(PASSES)
+      said = [edit(x, decoded(c)) for x, c in zip(s, codes, strict=True)]
+      np.testing.assert_allclose(scores[f"{name}_edit"], said, atol=1e-6)
+  # As many words of s as R has left of its parent.
+  equal = {f"same_{x}": [x[: K - 1] for x in s] for x in ("greedy", "second")}
+  equal |= {"same_best": [x[: len(c)] for x, c in zip(
+    s, expected["chain_1"], strict=True
+  )], "parent": old}  # fmt: skip
+  for name, codes in equal.items():
+    told = [bits(x, c) for x, c in zip(s, codes, strict=True)]
+    np.testing.assert_allclose(scores[f"{name}_bits"], told, atol=1e-4)
+    found = [x == decoded(c) for x, c in zip(s, codes, strict=True)]
+    np.testing.assert_array_equal(scores[f"{name}_exact"], found)
+  assert (scores["codes_read"] == 1).all()
+  assert (scores["again_shorter"] == 1).all()
+  np.testing.assert_array_equal(scores["chain_shorter"], [0] * 4 + [1] * 4)
+  every = len(expected) - 1 + len(tries) + len(equal)
+  assert len(scores) == 4 * every + len(PASSES) + 3
+
+
+def test_one_code_is_rewritten_as_before_several_could_be_read():
+  """Digests of what revision 821c904 wrote, whose R could read one code."""
+  digest = lambda *found: zlib.crc32(repr([*found]).encode())
+  for seed, before in ((0, 2558669693), (1, 2266773543)):
+    episode, carry = play(
+      FINAL, decided(cut=8.0), buffer(OLD, NOW), batch(NEW), seed
+    )
+    r, kept = episode.rollouts["R"], (carry.code, carry.best)
+    found = map(texts, (r.prompt, r.output, *kept))
+    passes = carry.version.tolist(), carry.passes.tolist()
+    assert digest(*found, *passes) == before
+  _, _, shown = examined(3.0, 30.0)
+  names = ("old", "again_1", "again_3", "chain_1", "chain_3")
+  assert digest(*(shown[x] for x in names)) == 2684657455
 
 
 def test_the_best_of_more_tries_is_no_worse():
   """By the value that they are given: here the sum of their ids."""
   p, found, key = NONE.play.args[0], batch(sources()), jax.random.key(0)
   params, total = decided(copy=4.0), lambda code: jnp.sum(code.ids, -1)
-  best = ccv._resample(p, params, found, key, total)
+  best = rewrite_chains.resample(p, params, found, key, total)
   every = rollout.sample(
     POLICY, params, p.C, p.C.prompt(found.source),
     keys.row_keys(keys.child(key, keys.Chains.TRIES), found.row),
-    samples=ccv.PASSES * G,
+    samples=rewrite_chains.PASSES * G,
   )  # fmt: skip
   every = np.asarray(total(of_tokens.without_end(every.output, END)))
   for n, picked in enumerate(total(best), 1):
@@ -768,6 +832,9 @@ def test_chains_never_get_worse():
     ({"left": -0.1}, ("left=-0.1", "a share below 1")),
     ({"warmup": -1}, ("warmup=-1", "at least 0")),
     ({"decodes": 0}, ("decodes=0", "at least 1")),
+    ({"joint": 0}, ("joint=0", "at least 1", "by itself")),
+    ({"joint": 1.5}, ("joint=1.5", "a whole number")),
+    ({"joint": 3}, ("joint=3", "1 to config.patterns.ccv.fresh.group=2")),
     # What is wrong with C -> D -> V is said of the block that it stands in.
     (
       {"fresh": FRESH | {"lessons": 3}},
