@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.over_seeds import shown
+from experiments.over_seeds import markdown, shown
 from rsrc_jax.metrics import statistics
 
 HERE = Path(__file__).resolve().parent
@@ -230,7 +230,7 @@ def _verdicts(found: list[Row], registered: dict) -> str:
     ])  # fmt: skip
   heads = ["claim", "difference, bits", "95 %", "seeds", "p", "p, Holm",
            "verdict", "detectable", "dose"]  # fmt: skip
-  return _markdown(heads, lines)
+  return markdown(heads, lines)
 
 
 def _scores(pairs: list[Pair], prefix: str) -> str:
@@ -249,7 +249,7 @@ def _scores(pairs: list[Pair], prefix: str) -> str:
         shown(found[kind][x], digits) for x, (_, digits) in COLUMNS.items()
       ]
       lines.append([arm, label, *cells])
-  return _markdown(
+  return markdown(
     ["arm", "memory", *(label for label, _ in COLUMNS.values())], lines
   )
 
@@ -265,7 +265,7 @@ def _doses(pairs: list[Pair]) -> str:
     cells = ["-" if x is None else f"{x.mean():.3f}" for x in (*tested, *own)]
     lines.append([arm, *cells])
   heads = ["rounds that read a memory", "that read a new one"]
-  return _markdown(["arm", *heads, *TRAINED.values()], lines)
+  return markdown(["arm", *heads, *TRAINED.values()], lines)
 
 
 def _plateaus(pairs: list[Pair]) -> str:
@@ -275,12 +275,7 @@ def _plateaus(pairs: list[Pair]) -> str:
              for pair in pairs]  # fmt: skip
     when = [f"{x['step']} ({x['by']})" if x else "its steps" for x in found]
     lines.append([arm, ", ".join(when)])
-  return _markdown(["arm", "ended at, by seed"], lines)
-
-
-def _markdown(heads: list[str], lines: list[list[str]]) -> str:
-  body = [f"| {' | '.join(x)} |" for x in (heads, *lines)]
-  return "\n".join([body[0], "|---" * len(heads) + "|", *body[1:]])
+  return markdown(["arm", "ended at, by seed"], lines)
 
 
 def main():

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.ccv_joint import sweep
-from experiments.over_seeds import examined, shown
+from experiments.over_seeds import examined, markdown, shown
 from rsrc_jax.metrics import statistics
 
 HERE = Path(__file__).resolve().parent
@@ -164,7 +164,7 @@ def _verdicts(runs: list[dict]) -> str:
     ])  # fmt: skip
   heads = ["claim", "codes", "bits", "95 %", "p", "detectable", "p, Holm",
            "verdict"]  # fmt: skip
-  return _markdown(heads, lines)
+  return markdown(heads, lines)
 
 
 def _codes(runs: list[dict], arm: str) -> str:
@@ -178,7 +178,7 @@ def _codes(runs: list[dict], arm: str) -> str:
       *(_cell(x, METRICS[score][1]) for score, x in found.items()),
     ])  # fmt: skip
   heads = ["code", "", *(label for label, _ in METRICS.values())]
-  return _markdown(heads, lines)
+  return markdown(heads, lines)
 
 
 def _others(runs: list[dict]) -> str:
@@ -198,7 +198,7 @@ def _others(runs: list[dict]) -> str:
     *[""] * (len(METRICS) - 1),
   ])  # fmt: skip
   heads = ["arm", "difference", *(label for label, _ in METRICS.values())]
-  return _markdown(heads, lines)
+  return markdown(heads, lines)
 
 
 def _doses(runs: list[dict]) -> str:
@@ -206,7 +206,7 @@ def _doses(runs: list[dict]) -> str:
     [label, *(_cell(dose(runs, arm, name), 2) for arm in ("joint", "one"))]
     for name, label in DOSES.items()
   ]
-  return _markdown(["dose", "joint", "one"], lines)
+  return markdown(["dose", "joint", "one"], lines)
 
 
 def _curve(runs: list[dict]) -> str:
@@ -222,16 +222,11 @@ def _curve(runs: list[dict]) -> str:
       whole = len(found) == len(runs)
       cells.append(_cell(np.array(found) if whole else None, 2))
     lines.append([arm, *cells])
-  return _markdown(["arm", "none", *map(str, budgets)], lines)
+  return markdown(["arm", "none", *map(str, budgets)], lines)
 
 
 def _cell(values: np.ndarray | None, digits: int) -> str:
   return NOT_RUN if values is None else shown(values, digits)
-
-
-def _markdown(heads: list[str], lines: list[list[str]]) -> str:
-  body = [f"| {' | '.join(x)} |" for x in (heads, *lines)]
-  return "\n".join([body[0], "|---" * len(heads) + "|", *body[1:]])
 
 
 def main():
