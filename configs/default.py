@@ -3,8 +3,8 @@
   ./tools/run                                  (this config is the default)
   ./tools/run --config=configs/default.py --config.seed=1 --workdir=runs/1
 
-Cost: 13 minutes on one core beside another run, compiling included; on two
-idle cores 7.6 minutes with 1,200 steps in place of 1,500. 2.1 GB.
+Cost: 9.1 minutes on two cores (seed 7, with a little other work on them), 13 on
+one core beside another run; compiling included. 1.5 to 2.1 GB.
 Expect: codes of three tokens convey 16.7 bits, the best English arm 12.5;
 seeds differ by two bits (experiments/core_loop).
 """
