@@ -91,9 +91,9 @@ def arms() -> dict:
     "stage": str(HERE / "autoencoder.py"),
     "overrides": (("budgets", (K,)), *core.NO_INJECTION),
   }
-  found["x2_rl"] = arm(
-    "cdv", "force", core.NO_FORCING, bonus["plain"]
-  ) | {"start": "x2"}
+  found["x2_rl"] = arm("cdv", "force", core.NO_FORCING, bonus["plain"]) | {
+    "start": "x2"
+  }
   return found
 
 

@@ -2,10 +2,10 @@
 
   ./.venv/bin/python experiments/core/table.py
 
-Reads registration.json, which alone says what is tested, and
-results/core-SEED.json; writes table.md, the same bytes every time. What has not
-been run is said to be not run, and a contrast whose mechanism did too little
-reads "not tested".
+Reads registration.json, which alone says what is tested, results/core-SEED.json
+of the grid and results/slack-SEED.json of the setting where the gate pays;
+writes table.md, the same bytes every time. What has not been run is said to be
+not run, and a contrast whose mechanism did too little reads "not tested".
 """
 
 import json
@@ -24,6 +24,10 @@ METRICS = {
   "edit_similarity": ("edit similarity", 3),
   "exact": ("exact match", 3),
 }
+SLACK = {
+  "bits_listed": ("bits conveyed, ids named", 2),
+  "carried": ("bits that named ids carry", 2),
+}
 # Of a mechanism, below which a contrast does not test it. A bonus is a share of
 # the spread of reward; the others are means over the steps of training.
 LEAST = {"bonus": contrasts.PAID, "hidden": 0.05, "use_rate": 0.05}
@@ -41,9 +45,9 @@ class Row(NamedTuple):
   adjusted: float | None = None  # p, Holm
 
 
-def load(folder: Path) -> list[dict]:
+def load(folder: Path, name: str = "core") -> list[dict]:
   """The stored summaries, in the order of their seeds."""
-  found = [json.loads(x.read_text()) for x in folder.glob("core-*.json")]
+  found = [json.loads(x.read_text()) for x in folder.glob(f"{name}-*.json")]
   return sorted(found, key=lambda x: x["seed"])
 
 
@@ -103,25 +107,43 @@ def dose(runs: list[dict], arm: str, name: str) -> float | None:
   return float(np.mean(found))
 
 
-def rows(runs: list[dict], registered: dict) -> list[Row]:
-  """All registered contrasts on both metrics, with Holm's p."""
+def rows(
+  runs: list[dict], registered: dict, slack: list[dict] = ()
+) -> list[Row]:
+  """All registered contrasts, with Holm's p; one that is not run has p = 1."""
   found = []
   for metric in registered["metrics"]:
     by_arm = areas(runs, metric, registered)
     for name, what in registered["hypotheses"].items():
-      each = by_arm[what["a"]] - by_arm[what["b"]]
-      found.append(
-        Row(
-          name, metric, float(each.mean()), statistics.t_interval(each),
-          statistics.detectable(each),
-          {x: dose(runs, what["a"], x) for x in what.get("dose", [])},
-        )
-      )  # fmt: skip
+      found.append(_row(name, metric, runs, what, by_arm))
+  what = registered["slack"]
+  if len(slack) > 1:
+    for metric in what["metrics"]:
+      arms = {x: used(slack, x, metric) for x in (what["a"], what["b"])}
+      found.append(_row("slack", metric, slack, what, arms))
   p = {f"{x.name} {x.metric}": x.interval.p for x in found}
+  p = {f"slack {metric}": 1.0 for metric in what["metrics"]} | p
   adjusted = statistics.holm(p, 1 - registered["alpha"])
   return [
     x._replace(adjusted=adjusted[f"{x.name} {x.metric}"].p) for x in found
   ]
+
+
+def _row(name, metric, runs, what, by_arm) -> Row:
+  each = by_arm[what["a"]] - by_arm[what["b"]]
+  return Row(
+    name, metric, float(each.mean()), statistics.t_interval(each),
+    statistics.detectable(each),
+    {x: dose(runs, what["a"], x) for x in what.get("dose", [])},
+  )  # fmt: skip
+
+
+def used(slack: list[dict], arm: str, metric: str) -> np.ndarray:
+  """A metric of the arm's evaluation `use`, [seeds]."""
+  found = [run["evals"][arm]["use"] for run in slack]
+  if metric == "carried":
+    return np.array([x["use_rate"] * x["swap_bits"] for x in found])
+  return np.array([x[metric] for x in found])
 
 
 def verdict(row: Row, alpha: float) -> str:
@@ -134,7 +156,7 @@ def verdict(row: Row, alpha: float) -> str:
   return "yes" if row.mean > 0 else "no, the contrary"
 
 
-def table(runs: list[dict], registered: dict) -> str:
+def table(runs: list[dict], registered: dict, slack: list[dict] = ()) -> str:
   """Markdown of all."""
   if len(runs) < 2:
     return "not run: results/core-SEED.json of two seeds are needed.\n"
@@ -147,7 +169,8 @@ def table(runs: list[dict], registered: dict) -> str:
       if missing
       else []
     ),
-    _verdicts(rows(runs, registered), registered),
+    _verdicts(rows(runs, registered, slack), registered),
+    _slack(slack, registered),
     *(_areas(runs, metric, registered) for metric in METRICS),
     *(_budgets(runs, metric) for metric in METRICS),
     _doses(runs),
@@ -155,11 +178,28 @@ def table(runs: list[dict], registered: dict) -> str:
   return "\n\n".join(parts) + "\n"
 
 
+def _slack(slack: list[dict], registered: dict) -> str:
+  """The arms of slack.py, or that they were not run."""
+  missing = sorted(set(registered["seeds"]) - {x["seed"] for x in slack})
+  if len(slack) < 2:
+    return "Slack (slack.py): not run."
+  heads = ["slack", *(label for label, _ in SLACK.values()), "bonus"]
+  lines = []
+  for arm in slack[0]["evals"]:
+    cells = [shown(used(slack, arm, x), n) for x, (_, n) in SLACK.items()]
+    paid = dose(slack, arm, "bonus")
+    lines.append([arm, *cells, "-" if paid is None else f"{paid:.3f}"])
+  left = f"Slack: seeds {missing} are not run.\n\n" if missing else ""
+  return left + markdown(heads, lines)
+
+
 def _verdicts(found: list[Row], registered: dict) -> str:
   lines = []
   for row in found:
-    what = registered["hypotheses"][row.name]
-    label, digits = METRICS[row.metric]
+    slack = row.name == "slack"
+    what = registered["slack" if slack else "hypotheses"]
+    what = what if slack else what[row.name]
+    label, digits = (METRICS | SLACK)[row.metric]
     signed = lambda x, digits=digits: f"{x:+.{digits}f}"
     met = ", ".join(
       f"{k} {'not recorded' if x is None else f'{x:.2f}'}"
@@ -220,7 +260,8 @@ def _doses(runs: list[dict]) -> str:
 
 def main():
   registered = json.loads((HERE / "registration.json").read_text())
-  text = table(load(HERE / "results"), registered)
+  folder = HERE / "results"
+  text = table(load(folder), registered, load(folder, "slack"))
   (HERE / "table.md").write_text(text)
   print(text)
 

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from experiments.core import sweep, table
+from experiments.core import explore, sweep, table
+from experiments.core import slack as slack_sweep
 from rsrc_jax.build import setup
 
 REGISTERED = json.loads((sweep.HERE / "registration.json").read_text())
@@ -29,6 +30,14 @@ def test_arms_differ_from_the_full_method_in_named_switches():
   for arm in sweep.ARMS:
     for k in REGISTERED["budgets"]:
       assert dict(config.arms[f"{arm}_k{k}"].overrides)["budgets"] == (k,)
+
+
+@pytest.mark.parametrize("of", [explore, slack_sweep])
+def test_the_other_sweeps_pass_the_checks_of_a_config(of):
+  config = of.get_config()
+  setup.prepare(config)
+  seeds = [x["seed"] for x in of.get_sweep()]
+  assert seeds == REGISTERED["seeds"][: len(seeds)]
 
 
 def test_every_arm_has_as_many_trials():
@@ -81,13 +90,39 @@ def test_verdicts_follow_effects_and_doses():
     "plain_english": "yes", "full_english": "yes", "full_plain": "yes",
     "gate": "can't tell", "injection": "yes", "forcing": "no, the contrary",
   }  # fmt: skip
-  # Holm's p is never below the plain one, and twelve times it at most.
+  # Holm's p is never below the plain one, and fourteen times it at most.
   for row in table.rows(runs, SMALL):
-    assert row.interval.p <= row.adjusted <= min(12 * row.interval.p, 1) + 1e-12
+    assert row.interval.p <= row.adjusted <= min(14 * row.interval.p, 1) + 1e-12
   # A bonus that paid too little does not test the gate.
   paid = words([made_up(seed, add, bonus=0.05) for seed in range(3)])
   assert paid["gate"] == "not tested (bonus)"
   assert paid["full_plain"] == paid["injection"] == "yes"
+
+
+def slack_run(seed, gain, bonus):
+  use = lambda add: {
+    "use": {"bits_listed": 12.0 + add, "use_rate": 0.5, "swap_bits": 2 * add}
+  }
+  noise = 0.01 * np.random.default_rng(seed).normal()
+  evals = {"asked": use(gain + noise), "asked_unpaid": use(0.0)}
+  return {"seed": seed, "evals": evals, "doses": {},
+          "bonus_spread": {"asked": bonus}}  # fmt: skip
+
+
+def test_the_gate_is_tested_where_it_pays():
+  runs = [made_up(seed, {}) for seed in range(3)]
+  slack = lambda bonus: [slack_run(seed, 1.0, bonus) for seed in range(3)]
+  found = {
+    x.metric: x
+    for x in table.rows(runs, SMALL, slack(0.2))
+    if x.name == "slack"
+  }
+  assert found["bits_listed"].mean == pytest.approx(1.0, abs=0.02)
+  assert found["carried"].mean == pytest.approx(1.0, abs=0.02)
+  assert table.verdict(found["carried"], 0.05) == "yes"
+  text = table.table(runs, SMALL, slack(0.05))
+  assert "**not tested (bonus)**" in text and "| asked | 13.0" in text
+  assert "Slack (slack.py): not run." in table.table(runs, SMALL)
 
 
 def test_the_best_english_is_the_larger_seed_by_seed():
