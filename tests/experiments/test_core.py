@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments.core import explore, sweep, table
+from experiments.core import explore, explore_table, sweep, table
 from experiments.core import slack as slack_sweep
 from rsrc_jax.build import setup
 
@@ -138,3 +138,23 @@ def test_what_is_missing_is_said():
   assert "Preliminary" not in table.table(
     [made_up(x, {}) for x in range(3)], SMALL
   )
+
+
+def test_exploratory_arms_are_held_against_the_grid_of_their_seeds():
+  line = lambda arm, bits: {
+    "arm": arm, "budget": None, "mean_tokens": 3.0, "bits_conveyed": bits,
+    "edit_similarity": 0.5, "exact": 0.0, "bits_per_channel_bit": 0.7,
+  }  # fmt: skip
+  runs = [
+    {"seed": seed, "curve": [line(x, 10.0 + seed) for x in explore.arms()],
+     "doses": {"banned": {"ban": 0.5}}}
+    for seed in (20, 21)
+  ]  # fmt: skip
+  grid = [
+    {"seed": seed, "curve": [line(f"{x}_k3", 7.0 + seed) for x in sweep.ARMS]}
+    for seed in (20, 21, 22)
+  ]
+  assert set(explore_table.AGAINST) == set(explore.arms())
+  text = explore_table.text(runs, grid)
+  assert "| bits conveyed: x2 - plain | +3.00 [" in text
+  assert explore_table.text([], grid).startswith("not run")
