@@ -10,7 +10,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from experiments.over_seeds import markdown
+import numpy as np
+
+from experiments.over_seeds import CLAIMS, contrast, markdown
 from rsrc_jax.metrics import contrasts, statistics, use
 
 HERE = Path(__file__).resolve().parent
@@ -35,6 +37,7 @@ USE = {
 }
 SCOPES = ("free", "all", "trained", "withheld")
 FRESH = {"bits": 1, "edit": 3, "exact": 3, "agreement": 3, "agreed": 3}
+CONTRASTED = {x: USE[x] for x in ("use_rate", "swap_bits", "bits_listed")}
 AGAINST = ("asked_unpaid", "undemonstrated", "forced", "asked_more", "multiply")
 
 
@@ -106,17 +109,18 @@ def _use(runs: list[dict]) -> str:
 def _contrasts(runs: list[dict]) -> str:
   """What asking with a bonus adds to each other arm, seed by seed."""
   rows = []
-  for other in AGAINST:
-    cells = []
-    for name, digits in (("use_rate", 2), ("swap_bits", 2), ("bits_listed", 1)):
-      both = zip(
-        *(evals(runs, x, "use", name) for x in ("asked", other)), strict=True
-      )
-      gaps = [None if None in pair else pair[0] - pair[1] for pair in both]
-      cells.append(over_seeds(gaps, digits))
-    rows.append([f"asked - {other}", *cells, paid(runs, "asked") or "tested"])
-  heads = ["contrast", "codes that use any", "bits lost a swapped id", "bits"]
-  return markdown([*heads, "its bonus"], rows)
+  untested = paid(runs, "asked")
+  for name, (label, digits) in CONTRASTED.items():
+    for other in AGAINST:
+      says = f"{label}: asked - {other}"
+      ours, theirs = (evals(runs, arm, "use", name) for arm in ("asked", other))
+      if None in ours or None in theirs:
+        rows.append(f"| {says} | - | | not run |")
+        continue
+      row = contrast(says, np.array(ours), np.array(theirs), digits)
+      said = row.rsplit("|", 2)[0] + f"| **{untested}** |"
+      rows.append(said if untested else row)
+  return "\n".join([*CLAIMS, *rows])
 
 
 def _fresh(runs: list[dict]) -> str:

@@ -81,6 +81,15 @@ def _default(runs: list[dict]) -> str:
       free, rival,
     )
   )  # fmt: skip
+  six = lambda arm: np.array(
+    [_rows(run, arm)[6]["bits_conveyed"] for run in runs]
+  )
+  differences.append(
+    over_seeds.contrast(
+      "bits conveyed, six tokens: code_lengths - english_lengths",
+      six("code_lengths"), six("english_lengths"),
+    )
+  )  # fmt: skip
   return "\n\n".join([
     "## The default",
     _about(runs),

@@ -39,9 +39,11 @@ def test_labels(swap_bits, use_is, spread, said):
   cells = row(text, table.ARMS["asked"])
   assert cells[-3] == use_is and cells[-1] == said
   # .5 - (.25 + .01 seed) over three seeds, as the pairs differ.
-  cells = row(text, "asked - asked_unpaid")
-  assert cells[1].startswith("0.24 ± 0.02") and cells[-1] == said
-  assert row(text, "asked - forced")[1] == "0.00 ± 0.00"
+  cells = row(text, "codes that use any: asked - asked_unpaid")
+  assert cells[1] == "+0.24 [+0.22, +0.26]"
+  assert cells[-1] == ("**yes**" if said == "tested" else f"**{said}**")
+  cells = row(text, "codes that use any: asked - forced")
+  assert cells[1].endswith("0.00 [+0.00, +0.00]")
 
 
 def test_nobody_who_uses_any_and_nothing_run():
