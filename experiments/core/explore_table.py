@@ -3,7 +3,8 @@
   ./.venv/bin/python experiments/core/explore_table.py
 
 Reads results/explore-SEED.json and, for what each arm is held against,
-results/core-SEED.json of the same seeds; writes explore.md.
+results/core-SEED.json of the same seeds, and the new D's of
+results/fresh-SEED.json (fresh.py); writes explore.md.
 """
 
 from pathlib import Path
@@ -43,8 +44,8 @@ def values(runs: list[dict], arm: str, name: str) -> np.ndarray:
   return np.array([row(run, arm)[name] for run in runs])
 
 
-def text(runs: list[dict], grid: list[dict]) -> str:
-  """Markdown of all; grid: the runs of sweep.py."""
+def text(runs: list[dict], grid: list[dict], readers: list[dict] = ()) -> str:
+  """Markdown of all; grid: the runs of sweep.py, readers: those of fresh.py."""
   if not runs:
     return "not run: no results/explore-SEED.json.\n"
   lines = [
@@ -72,7 +73,28 @@ def text(runs: list[dict], grid: list[dict]) -> str:
     markdown(["arm", *(label for label, _ in COLUMNS.values())], lines),
     "\n".join([markdown(heads, []), *pairs]),
     doses(runs),
+    fresh(list(readers)),
   ]) + "\n"  # fmt: skip
+
+
+def fresh(found: list[dict]) -> str:
+  """What the arms' own D and a new one read from their codes."""
+  if not found:
+    return "A new D: not run (fresh.py)."
+  arms = dict.fromkeys(arm for x in found for arm in x["arms"])
+  lines = []
+  for arm in arms:
+    have = [x["arms"][arm] for x in found if arm in x["arms"]]
+    cells = [
+      shown(np.array([x[f"{who}_{name}"] for x in have]), digits)
+      for name, digits in (("bits", 2), ("edit", 3), ("exact", 3))
+      for who in ("own", "base")
+    ]
+    ended = sum(x["base_ended"] > 0 for x in have)
+    lines.append([arm, *cells, f"{ended} of {len(have)}"])
+  heads = [f"{x}, {who}" for x in ("bits", "edit", "exact")
+           for who in ("own D", "new D")]  # fmt: skip
+  return markdown(["codes of", *heads, "new D had stopped"], lines)
 
 
 def doses(runs: list[dict]) -> str:
@@ -87,7 +109,10 @@ def doses(runs: list[dict]) -> str:
 
 def main():
   folder = HERE / "results"
-  found = text(table.load(folder, "explore"), table.load(folder))
+  found = text(
+    table.load(folder, "explore"), table.load(folder),
+    table.load(folder, "fresh"),
+  )  # fmt: skip
   (HERE / "explore.md").write_text(found)
   print(found)
 
