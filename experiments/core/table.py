@@ -23,6 +23,7 @@ METRICS = {
   "bits_conveyed": ("bits conveyed", 2),
   "edit_similarity": ("edit similarity", 3),
   "exact": ("exact match", 3),
+  "bits_per_channel_bit": ("bits a bit sent, own alphabet", 3),
 }
 SLACK = {
   "bits_listed": ("bits conveyed, ids named", 2),
@@ -174,6 +175,7 @@ def table(runs: list[dict], registered: dict, slack: list[dict] = ()) -> str:
     *(_areas(runs, metric, registered) for metric in METRICS),
     *(_budgets(runs, metric) for metric in METRICS),
     _doses(runs),
+    _levels(runs),
   ]
   return "\n\n".join(parts) + "\n"
 
@@ -256,6 +258,22 @@ def _doses(runs: list[dict]) -> str:
     for arm in arms
   ]  # fmt: skip
   return markdown(["dose", *names], lines)
+
+
+def _levels(runs: list[dict]) -> str:
+  """How the levels of constraints ended."""
+  ends = [
+    x["by"]
+    for run in runs
+    for levels in run.get("plateaus", {}).values()
+    for x in levels or []
+  ]
+  if not ends:
+    return "How levels ended was not recorded."
+  fired = sum(x == "plateau" for x in ends)
+  return (
+    f"Of {len(ends)} levels {fired} ended at a plateau, the others by time."
+  )
 
 
 def main():

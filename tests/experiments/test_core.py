@@ -56,6 +56,7 @@ def made_up(seed, add, bonus=0.2):
       curve.append({
         "arm": f"{arm}_k{k}", "budget": None, "mean_tokens": float(k),
         "bits_conveyed": bits, "edit_similarity": bits / 10, "exact": 0.0,
+        "bits_per_channel_bit": bits / 30,
       })  # fmt: skip
   arms = {x["arm"]: {"hidden": 0.4, "use_rate": 0.1} for x in curve}
   spread = {x: bonus for x in arms if x.startswith("full")}
@@ -133,6 +134,9 @@ def test_the_best_english_is_the_larger_seed_by_seed():
 
 def test_what_is_missing_is_said():
   assert table.table([], SMALL).startswith("not run")
+  levels = {"full_k2": [{"by": "plateau"}, {"by": "timer"}], "plain_k2": None}
+  told = [made_up(x, {}) | {"plateaus": levels} for x in range(3)]
+  assert "Of 6 levels 3 ended at a plateau" in table.table(told, SMALL)
   text = table.table([made_up(x, {}) for x in range(2)], SMALL)
   assert "**Preliminary**: seeds [2] are not run" in text
   assert "Preliminary" not in table.table(
