@@ -1,10 +1,11 @@
 """Stores the trials of tuning, and prints which bonus each arm is to have.
 
   ./tools/sweep run --config=experiments/core/sweep.py:tune
-  ./.venv/bin/python experiments/core/tune.py runs/core-tune/tune-10
+  ./.venv/bin/python experiments/core/tune.py runs/core_tune/tune-10* ...
 
-Reads the validation lines of the run on seed 10 and writes tuning.json beside
-this file: of each trial the bits conveyed at the last look. The largest wins,
+Reads the validation lines of the run on seed 10 (or of several, each with some
+of the arms by config.only) and writes tuning.json beside this file: of each
+trial the bits conveyed at the last look. The largest wins,
 and is entered into registration.json by hand.
 """
 
@@ -27,8 +28,9 @@ def trials(lines: list[dict]) -> dict[str, dict[str, float]]:
   return found
 
 
-def main(workdir: str):
-  found = trials(run_log.read_jsonl(Path(workdir) / "metrics.jsonl"))
+def main(workdirs: list[str]):
+  lines = [run_log.read_jsonl(Path(x) / "metrics.jsonl") for x in workdirs]
+  found = trials([x for of in lines for x in of])
   (HERE / "tuning.json").write_text(json.dumps(found, indent=2) + "\n")
   for arm, of in found.items():
     said = ", ".join(f"{k} {x:.2f}" for k, x in of.items())
@@ -36,4 +38,4 @@ def main(workdir: str):
 
 
 if __name__ == "__main__":
-  main(sys.argv[1])
+  main(sys.argv[1:])
