@@ -37,8 +37,8 @@ ARMS = {
   "extract": ("extract", REGISTERED["tuned"]["extract"], ()),
 }
 # Trials on seed 10 at three tokens: as many for each arm.
-BONUSES = (0.08, 0.15, 0.25)
-EXTRACTS = ("surprising", "tfidf", "oracle")
+BONUSES = (0.08, 0.15, 0.25, 0.4)
+EXTRACTS = ("surprising", "tfidf", "oracle", "lead")
 TUNED_AT = 3
 
 
