@@ -20,7 +20,7 @@ ROOT = HERE.parent.parent
 REGISTERED = json.loads((HERE / "registration.json").read_text())
 BUDGET = 3  # tokens of every code but those of "long"
 MEMORY = 3
-FIRST, SECOND, THIRD = 700, 500, 300  # steps of an arm, by what it starts from
+FIRST, SECOND, THIRD = 600, 450, 300  # steps of an arm, by what it starts from
 LESSONS = (30, 200)
 ASKED = ("tfidf", "code_on", "cc", "qa", "qa_english", "qa_on", "probes")
 ROUNDS, STREAMS, GROUP = 4, 8, 8  # of cc: 8 * 3 groups of 8 codes a step
@@ -69,7 +69,7 @@ def get_sweep(which: str = ""):
 def _arms() -> dict:
   three, six = {"budgets": (BUDGET,)}, {"budgets": (BUDGET + MEMORY,)}
   first = three | {
-    "steps": FIRST, "curriculum.steps": 450, "curriculum.explore_steps": FIRST,
+    "steps": FIRST, "curriculum.steps": 400, "curriculum.explore_steps": FIRST,
     "optimizer.decay": 0.0,
   }  # fmt: skip
   later = lambda steps, own=three: own | {

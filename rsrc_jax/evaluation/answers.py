@@ -39,14 +39,23 @@ CODE, SOURCE = "code", "source"  # what lessons are on
 OWN = "asked"  # the kind of question that the controls are asked too
 
 
-def _enough(settings, run):
-  """The rule that a lesson has as many texts as it takes."""
-  del run
+def _fits(settings, run):
+  """The rule of settings that depend on each other and on the run."""
   size, pool = settings.get("batch_size", 16), settings.get("pool", 1_024)
   if size > pool:
     return "batch_size", f"at most the pool of {pool}"
   if not settings.get("lessons", (1,)):
     return "lessons", "one number of lessons at least"
+  if not settings.get("teach", (CODE,)):
+    return "teach", f"{CODE!r}, {SOURCE!r} or both"
+  if settings["budget"] > run.get("budget", settings["budget"]):
+    return "budget", f"at most config.budget={run['budget']}"
+  known, stream = run.get("arms", ()), settings.get("streams", "")
+  for name, arms in (
+    ("arms", settings.get("arms", ())), ("streams", (stream,) * bool(stream)),
+  ):  # fmt: skip
+    if known and set(arms) - set(known):
+      return name, f"of the arms {', '.join(sorted(known))}"
   return None
 
 
@@ -57,7 +66,7 @@ RULES = {
   "learning_rate": rules.number(above=0, why="at 0 nothing is learnt"),
   "streams": rules.text,
   "arms": rules.items(rules.text),
-  rules.BLOCK: (_enough,),
+  rules.BLOCK: (_fits,),
 }
 
 
@@ -109,19 +118,10 @@ def make(
   Raises:
     ValueError: a setting is out of its range; nothing can be asked.
   """
-  rules.check_some(RULES, locals(), "config.evals: answers")
+  own = {k: x for k, x in locals().items() if k in RULES}
   config, asker = setup.config, _asker(setup)
-  if budget > config.budget:
-    raise ValueError(
-      f"config.evals: answers: budget={budget} must be at most "
-      f"config.budget={config.budget}."
-    )
-  for name in arms:
-    if name not in config.arms:
-      raise ValueError(
-        f"config.evals: answers: arms={tuple(arms)}: {name!r} is none of "
-        f"{', '.join(config.arms)}."
-      )
+  run = {"budget": config.budget, "arms": tuple(config.arms)}
+  rules.check(RULES, own, "config.evals: answers", run)
   read, other = reader(setup, budget, streams)
   tx = optax.adam(learning_rate)
   lesson = jax.jit(
@@ -133,8 +133,8 @@ def make(
   def evaluate(stage, params, carry, frozen) -> dict[str, float]:
     if stage.write is None or (arms and stage.name not in arms):
       return {}
-    own = functools.partial(read, stage, params, frozen, carry)
-    of = lambda split, rows: gather(setup, own, split, rows)
+    written = functools.partial(read, stage, params, frozen, carry)
+    of = lambda split, rows: gather(setup, written, split, rows)
     test = of(setup.corpus.test, config.eval.test_rows)
     train = of(setup.corpus.train, pool)
     found = {"tokens": float(np.mean(np.sum(test.code.mask, -1)))}
@@ -142,8 +142,8 @@ def make(
 
     def asked(name: str, reader: Params) -> None:
       scores = processes.fetch(ask(reader, rows, texts, key))
-      found.update({f"{name}_{k}": float(np.mean(x)) for k, x in
-                    scores.items()})  # fmt: skip
+      for kind, right in scores.items():
+        found[f"{name}_{kind}"] = float(np.mean(right, dtype=np.float64))
 
     asked("untaught", params)
     for what in teach:

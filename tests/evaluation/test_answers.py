@@ -177,9 +177,11 @@ def test_arms_without_codes_or_not_asked_for_are_left_out():
   [
     ({"budget": K + 1}, "budget=3 must be at most config.budget=2"),
     ({"streams": "plain"}, "streams='plain' must be an arm of the pattern cc"),
-    ({"arms": ("nobody",)}, "'nobody' is none of plain, memory"),
+    ({"arms": ("nobody",)}, "must be of the arms memory, plain"),
     ({"pool": 8}, "batch_size=.* must be at most the pool of 8"),
     ({"teach": ("d",)}, r"teach=\('d',\) must be a tuple in which 'd'"),
+    ({"streams": "nobody"}, "streams='nobody' must be of the arms memory"),
+    ({"teach": ()}, r"teach=\(\) must be 'code', 'source' or both"),
     ({"lessons": ()}, r"lessons=\(\) must be"),
   ],
 )
