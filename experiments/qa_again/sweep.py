@@ -21,7 +21,7 @@ REGISTERED = json.loads((HERE / "registration.json").read_text())
 BUDGET = 3  # tokens of every code but those of "long"
 MEMORY = 3
 FIRST, SECOND, THIRD = 600, 450, 300  # steps of an arm, by what it starts from
-LESSONS = (30, 200)
+LESSONS, FRESH = (30, 200), (600,)
 ASKED = ("tfidf", "code_on", "cc", "qa", "qa_english", "qa_on", "probes")
 ROUNDS, STREAMS, GROUP = 4, 8, 8  # of cc: 8 * 3 groups of 8 codes a step
 
@@ -47,6 +47,10 @@ def get_config(which: str = "") -> ml_collections.ConfigDict:
   config.evals = {
     "answers": {
       "type": "answers", "budget": BUDGET, "lessons": LESSONS, "arms": ASKED,
+    },
+    "fresh": {
+      "type": "answers", "budget": BUDGET, "lessons": FRESH, "weights": "base",
+      "teach": ("code",), "arms": ("qa", "code_on", "qa_english", "tfidf"),
     },
     "memory": {
       "type": "answers", "budget": BUDGET + MEMORY, "lessons": LESSONS,

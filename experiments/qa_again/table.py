@@ -28,10 +28,12 @@ ARMS = {
   "qa_on": "(f) as (a), further steps without Q",
   "probes": "(f) as (a), further steps with Q",
 }
+FRESH = ("qa", "code_on", "qa_english", "tfidf")
 READERS = {"cc": "memory of three, code of three", "long": "code of six"}
 TAUGHT = {
   "untaught": "nothing further", "source200": "200 on sources alone",
   "code30": "30 on codes", "code200": "200 on codes",
+  "code600": "600 on codes",
 }  # fmt: skip
 COLUMNS = {
   "code_asked": "one fact", "code_asked_sampled": "sampled",
@@ -155,7 +157,9 @@ def table(runs: list[dict], registered: dict) -> str:
   )
   parts = [about, *([warning] if missing else [])]
   parts += [_verdicts(rows(runs, registered), registered), "## Answers"]
-  parts += [_answers(runs, "answers", ARMS), "## From a memory and a code"]
+  fresh = {k: x for k, x in ARMS.items() if k in FRESH}
+  parts += [_answers(runs, "answers", ARMS), "## To a reader from the base"]
+  parts += [_answers(runs, "fresh", fresh), "## From a memory and a code"]
   parts += [_answers(runs, "memory", READERS), "## Codes", _codes(runs)]
   parts += ["## Doses, over training", _doses(runs, registered)]
   return "\n\n".join(parts) + "\n"

@@ -1,12 +1,12 @@
 """A's answers from frozen codes, before and after some lessons.
 
 config.evals.NAME.type "answers". The greedy codes of an arm are fixed, and A
-begins with the arm's weights. A is asked about the test split: untaught, after
-lessons on codes of that arm, and after as many lessons on sources alone, which
-have shown it questions and never a code. What A then answers from a code is
-what no lesson on codes has taught it ("Theory of RSI on LLMs through ordinary
-RL (Kolmogorov Compressor)": "Q & A may arise emergently if you train for CC").
-All arms have the same lessons and the same questions.
+begins with the arm's weights, or with the base's. A is asked about the test
+split: untaught, after lessons on codes of that arm, and after as many lessons
+on sources alone, which have shown it questions and never a code. What A then
+answers from a code is what no lesson on codes has taught it ("Theory of RSI on
+LLMs through ordinary RL (Kolmogorov Compressor)": "Q & A may arise emergently
+if you train for CC"). All arms have the same lessons and the same questions.
 """
 
 import functools
@@ -36,6 +36,7 @@ from rsrc_jax.types import (
 )
 
 CODE, SOURCE = "code", "source"  # what lessons are on
+BASE, ARM = "base", "arm"  # whose weights A begins with
 OWN = "asked"  # the kind of question that the controls are asked too
 
 
@@ -63,6 +64,7 @@ RULES = {
   **dict.fromkeys(("budget", "batch_size", "pool"), rules.whole(1)),
   "lessons": rules.items(rules.whole(1)),
   "teach": rules.items(rules.one_of(CODE, SOURCE)),
+  "weights": rules.one_of(ARM, BASE),
   "learning_rate": rules.number(above=0, why="at 0 nothing is learnt"),
   "streams": rules.text,
   "arms": rules.items(rules.text),
@@ -86,6 +88,7 @@ def make(
   batch_size: int = 16,
   pool: int = 1_024,
   learning_rate: float = 2e-3,
+  weights: str = ARM,
   streams: str = "",
   arms: tuple[str, ...] = (),
 ) -> Callable[..., dict[str, float]]:
@@ -110,6 +113,8 @@ def make(
     batch_size: texts of a lesson; each has `each` questions.
     pool: sources of the training split from which lessons are drawn.
     learning_rate: of Adam.
+    weights: whose A begins with: "arm", or "base" for a reader that is the same
+      for all arms, and that no arm's training has helped.
     streams: an arm of the pattern cc. Its streams are the sources then, behind
       their first rounds; A reads its memory and its code there, and of other
       arms a code alone. "": sources of the split, and codes alone.
@@ -145,11 +150,12 @@ def make(
       for kind, right in scores.items():
         found[f"{name}_{kind}"] = float(np.mean(right, dtype=np.float64))
 
-    asked("untaught", params)
+    start = params if weights == ARM else frozen["base"]
+    asked("untaught", start)
     for what in teach:
       counts = lessons if what == CODE else (max(lessons),)
       for count, taught in teaching(
-        lesson, tx.init, params, train, what, counts, batch_size, config.seed
+        lesson, tx.init, start, train, what, counts, batch_size, config.seed
       ):
         asked(f"{what}{count}", taught)
     return found

@@ -114,6 +114,29 @@ def test_what_is_right_from_codes_that_keep_half():
   assert start["sure"] == -3.0  # the arm's own weights stay
 
 
+def test_a_reader_may_begin_with_the_base(monkeypatch):
+  """The codes are the arm's; whoever is asked and taught begins elsewhere."""
+  seen, base, arm = [], object(), object()
+  ask = lambda reader, *rest: seen.append(reader) or {"code_asked": np.ones(2)}
+  monkeypatch.setattr(answers, "make_ask", lambda policy, asker: ask)
+  monkeypatch.setattr(answers.jax, "jit", lambda f: f)
+  taught = lambda lesson, init, start, *rest: [(5, ("taught", start))]
+  monkeypatch.setattr(answers, "teaching", taught)
+
+  def write(params, frozen, batch, key, k):
+    assert params is arm
+    return first_two(params, frozen, batch, key, k)
+
+  for weights, first in (("arm", arm), ("base", base)):
+    seen.clear()
+    evaluate = answers.make(
+      setup(), budget=K, lessons=(5,), teach=("code",), weights=weights
+    )
+    found = evaluate(stage(write=write), arm, (), {"base": base})
+    assert seen == [first, ("taught", first)]
+    assert found["code5_code_asked"] == found["untaught_code_asked"] == 1
+
+
 def test_lessons_read_what_they_are_on():
   train = answers.Texts(
     TRAIN, Tokens(*(np.concatenate([x, x[:, :2]], 1) for x in TRAIN))

@@ -42,6 +42,11 @@ def made_up(seed, word=1.0, dead=0.5, read=1.0, right=RIGHT):
   noise = lambda: 0.002 * rng.normal()
   evals = {arm: {"answers": scores(x, noise(), 3.0)} for arm, x in
            right.items()}  # fmt: skip
+  for arm in set(table.FRESH) & set(evals):
+    own = scores((0.1, 0.1, right[arm][2], 0.1), noise(), 3.0)
+    evals[arm]["fresh"] = {
+      k.replace("200", "600"): x for k, x in own.items() if "30" not in k
+    }
   for arm, x in (("cc", 0.5), ("long", 0.7)):
     own = scores((0.1, x, x, x), noise(), 6.0)
     own = {k: v for k, v in own.items() if not k.startswith("source")}
@@ -139,6 +144,7 @@ def test_the_table_shows_answers_controls_tokens_and_doses():
   assert mean(cells[4]) == 0.65  # sampled
   assert cells[-3:] == ["0.125 ± 0.000", "0.125 ± 0.000", "0.990 ± 0.000"]
   assert mean(row(text, "code of six", "30 on codes")[3]) == 0.7
+  assert mean(row(text, table.ARMS["tfidf"], "600 on codes")[3]) == 0.6
   assert row(text, "`probes`", "Q")[2:] == ["1.000 ± 0.000", "0.500 ± 0.000"]
   assert row(text, "`code_on`")[1:] == [
     "15.00 ± 0.00", "0.125 ± 0.000", "0.750 ± 0.000", "3.00 ± 0.00"
@@ -206,9 +212,11 @@ def test_the_loop_is_the_defaults_and_the_scores_are_registered():
     assert one.verifier.to_dict() == {"slots": 0, "edit": 1, "reader": 0}
     assert one.shaping.gain == 0 and one.loss.entropy_per_code
     assert not one.augment.fixed_length
-  names = {f"code{x}" for x in sweep.LESSONS} | {"untaught"}
+  names = {f"code{x}" for x in (*sweep.LESSONS, *sweep.FRESH)} | {"untaught"}
   names |= {f"source{max(sweep.LESSONS)}"}
   assert names == set(table.TAUGHT)
+  assert config.evals.fresh.arms == table.FRESH
+  assert config.evals.fresh.weights == "base"
   for what in REGISTERED["hypotheses"].values():
     for arm, of, score in (what["a"], what["b"]):
       assert arm in config.evals[of].arms
