@@ -220,7 +220,7 @@ def check_one(
   facts["budgets"] = base["budgets"]
   facts["fixed_length"] = base["augment"].get("fixed_length")
   facts["inject"] = settings["augment"].get("inject", 0)
-  facts["budget"] = settings["budget"]
+  facts["budget"], facts["arms"] = settings["budget"], tuple(settings["arms"])
   facts["places"] = settings["model"].get("absolute", 0)  # 0: any number
   rules.check(known, settings, "config", facts)
 

@@ -41,21 +41,7 @@ def make(setup: Setup, *, arm: str) -> Callable[..., dict[str, float]]:
   Raises:
     ValueError: there is no such arm, or it has another pattern.
   """
-  arms = {k: block_of(x["pattern"]) for k, x in setup.config.arms.items()}
-  if arms.get(arm) != "cc":
-    names = ", ".join(k for k, x in arms.items() if x == "cc") or "none"
-    raise ValueError(
-      f"config.evals: streams: arm={arm!r} must be an arm of the pattern cc: "
-      f"{names}."
-    )
-  settings = overrides.arm_config(setup.config, arm).patterns.cc
-  places = memory.places(make_info(setup.corpus), tuple(settings.shared))
-
-  cut = jax.jit(
-    functools.partial(
-      _later, rounds=settings.rounds, places=places, drift=settings.drift
-    )
-  )
+  arms, _, cut = of_arm(setup, arm, "streams: arm")
   D = setup.roles["D"]
   read = jax.jit(code_judge.make_reader(setup.policy, D))
   judge = jax.jit(code_judge.make_judge(setup.policy, D))
@@ -83,6 +69,39 @@ def make(setup: Setup, *, arm: str) -> Callable[..., dict[str, float]]:
     return found
 
   return evaluate
+
+
+def of_arm(
+  setup: Setup, arm: str, field: str
+) -> tuple[dict[str, str], int, Callable[..., dict[str, Tokens]]]:
+  """The streams on which an arm of the pattern cc examines itself.
+
+  Args:
+    setup: of the run.
+    arm: its name.
+    field: of config.evals, for the message.
+
+  Returns:
+    The pattern of each arm; the rounds of a stream, R; and later(source
+    [B, S], key) -> by prefix the sources behind the first rounds, of the same
+    streams where source and key are those of the arm's own examination.
+
+  Raises:
+    ValueError: there is no such arm, or it has another pattern.
+  """
+  arms = {k: block_of(x["pattern"]) for k, x in setup.config.arms.items()}
+  if arms.get(arm) != "cc":
+    names = ", ".join(k for k, x in arms.items() if x == "cc") or "none"
+    raise ValueError(
+      f"config.evals: {field}={arm!r} must be an arm of the pattern cc: "
+      f"{names}."
+    )
+  settings = overrides.arm_config(setup.config, arm).patterns.cc
+  places = memory.places(make_info(setup.corpus), tuple(settings.shared))
+  later = functools.partial(
+    _later, rounds=settings.rounds, places=places, drift=settings.drift
+  )
+  return arms, settings.rounds, jax.jit(later)
 
 
 def _later(source: Tokens, key, *, rounds, places, drift) -> dict[str, Tokens]:

@@ -118,6 +118,16 @@ class Fresh(enum.IntEnum):
 
 
 @enum.unique
+class Answers(enum.IntEnum):
+  """Children of a key in evaluation/answers.py."""
+
+  WHICH = 0  # the parent of which question of each kind a source is asked
+  A = 1  # the parent of A's samples, by the kind of the question
+  QUESTIONS = 2  # the questions of a lesson
+  NOTHING = 3  # which of its texts are left out
+
+
+@enum.unique
 class HeldOut(enum.IntEnum):
   """Children of Step.HELD_OUT, and of other keys that play one batch."""
 

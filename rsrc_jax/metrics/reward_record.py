@@ -22,11 +22,13 @@ ROLES = ("C", "R", "CC", "A")
 # vocabulary that was hidden, what the curriculum kept of the injected ids and
 # the bans, and how far injected ids were used; of a memory how often it was
 # read, changed, passed over and carried on; how many different codes R has read
-# at once, and the share of its rewrites that were shorter than the parent.
+# at once, and the share of its rewrites that were shorter than the parent; how
+# far the probes of Q were answerable, and what they were paid.
 DOSES = (
   "hidden", "inject", "ban", "use_rate", "decoy_rate", "swap_bits", "cc_read",
   "cc_changed", "cc_rolled_back", "cc_carried", "cc_worse_than_none",
-  "CC_dead_groups", "R_codes", "R_shorter",
+  "CC_dead_groups", "R_codes", "R_shorter", "A_dead_groups", "Q_dead_groups",
+  "Q_answerable", "Q_paid",
 )  # fmt: skip
 Line = Mapping[str, Any]
 

@@ -121,6 +121,15 @@ def test_the_record_is_about_the_role_that_writes():
   }  # fmt: skip
 
 
+def test_dead_groups_of_further_roles_are_doses():
+  """C is the role of `dead_groups`; those of A and Q stand beside V's word."""
+  both = {"A_dead_groups": 0.5, "Q_dead_groups": 0.25, "Q_paid": 0.125}
+  lines = [paid(20, 0.5, **both), paid(40, 0.5, **both | {"Q_paid": 0.375})]
+  found = reward_record.record(lines, ["code"])
+  assert found["doses"] == {"code": pytest.approx(both | {"Q_paid": 0.25})}
+  assert found["dead_groups"] == {"code": 0.0}
+
+
 def test_a_step_that_plays_another_pattern_has_no_part_in_it():
   """Windows of a mixture may lack the role: they do not count."""
   lines = [paid(20, 0.75), window(40, reward=1.0), paid(60, 0.25)]
