@@ -33,6 +33,7 @@ def get_config() -> ml_collections.ConfigDict:
     "source": "text",
     "path": "docstrings",  # or "stdlib", or a file or folder
     "vocab_size": 1_024,
+    "symbols": 0,  # ids beside these for codes alone, which no text contains
     "max_tokens": 24,
     "min_tokens": 8,
     "heldout": 0.1,  # share of the documents, for each of two splits

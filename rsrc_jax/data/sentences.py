@@ -26,6 +26,7 @@ SUFFIXES = (".txt", ".md", ".py")
 OVERLAP = 13  # words in a row that no two splits share
 
 EMPTY = "empty"  # why a file gives nothing
+REPEATED = "repeated"  # why a sentence is left out
 _HIDDEN = re.compile(r"\.")  # names of files and folders that are not read
 _ADVICE = "convert it, allow it or give another file"
 
@@ -164,7 +165,7 @@ def split(
     for sentence in found:
       words = scripts.words(sentence)
       if words in seen:
-        left_out.add(left, left_out.SENTENCES, "repeated", sentence)
+        left_out.add(left, left_out.SENTENCES, REPEATED, sentence)
       else:
         seen.add(words)
         part.append(sentence)

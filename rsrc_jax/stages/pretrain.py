@@ -1,12 +1,14 @@
 """The first stage: language modelling, and a warm-up of the roles."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
 from rsrc_jax.build import writers
 from rsrc_jax.build.setup import Setup
 from rsrc_jax.rl import learner, supervised
-from rsrc_jax.stages import stage
+from rsrc_jax.stages import fitness, stage
 from rsrc_jax.types import Params, TrainState
 
 
@@ -56,4 +58,9 @@ def make(setup: Setup, name: str = "base") -> stage.Stage:
     step=stage.jit_step(setup, step, init),
     controls=jax.jit(lambda *_: ()),
     start=stage.UNTRAINED,
+    verdict=(
+      functools.partial(fitness.verdict, setup)
+      if fitness.is_counted(setup)
+      else None
+    ),
   )
