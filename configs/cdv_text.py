@@ -31,7 +31,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.budget = 4
   config.data = {
     "source": "text",
-    "path": "docstrings",  # or "stdlib", or a file or folder
+    "path": "docstrings",  # or "stdlib", "functions", or a file or folder
     "vocab_size": 1_024,
     "symbols": 0,  # ids beside these for codes alone, which no text contains
     "max_tokens": 24,

@@ -73,7 +73,8 @@ def documents(path: str, left: left_out.Tally | None = None) -> list[Document]:
     raise FileNotFoundError(
       f"config.data.path={path!r} does not exist: give a .txt, .md or .py "
       "file, a folder of them, 'docstrings' for the text of Python and the "
-      "packages of the lock, or 'stdlib' for that of Python alone."
+      "packages of the lock, 'functions' for their functions, or 'stdlib' for "
+      "the text of Python alone."
     )
   root, found = Path(path), []
   is_folder = os.path.isdir(root)

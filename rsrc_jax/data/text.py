@@ -1,6 +1,7 @@
 """The data kind "text": sentences of real text, in a vocabulary of its own.
 
-How files become sentences is in `sentences` and `prose`.
+How files become sentences is in `sentences` and `prose`; what is read where
+config.data.path is a word, in `locked` and `functions`.
 """
 
 import functools
@@ -26,8 +27,8 @@ from rsrc_jax.data.kept_text import Text
 
 MOST_SYMBOLS = 2**23  # a vocabulary is at most 2**24 ids: models.architecture
 NO_SYMBOLS = (
-  "0 with a pretrained vocabulary: codes may hold every id of its table that is "
-  "a whole piece of text as it is, and the table can't grow"
+  "0 with a pretrained vocabulary: codes may hold every id of its table that "
+  "is a whole piece of text as it is, and the table can't grow"
 )
 FEW = 1_000  # sentences to train on, below which a run warns
 SAME = 0.9  # share of repeated sentences at which a text is said to be one line
@@ -85,8 +86,9 @@ def make(
       read where `path` is a word or gone.
     examine: it is also read where `path` has files.
     path: a .txt, .md or .py file, a folder of them, "docstrings" for those of
-      Python's standard library and of the packages of the lock, or "stdlib" (or
-      nothing) for those of the standard library alone.
+      Python's standard library and of the packages of the lock, "functions" for
+      short functions of both (`functions`), or "stdlib" (or nothing) for the
+      docstrings of the standard library alone.
     vocab_size: pieces of text, specials and control tags included.
     symbols: ids beside these that codes may hold and that no text contains, so
       that V = vocab_size + symbols.
@@ -159,8 +161,8 @@ def few(count: int, path: str | None) -> tuple[str, ...]:
   if count >= FEW:
     return ()
   return (
-    f"config.data.path={path or ''!r} gives {count} sentences to train on, fewer "
-    f"than {FEW:,}: a model learns them by heart long before it has learnt a "
+    f"config.data.path={path or ''!r} gives {count} sentences to train on, "
+    f"fewer than {FEW:,}: a model learns them by heart long before it has learnt a "
     "language, so that nothing it does with other sentences will be any good. "
     "Give more text.",
   )
@@ -186,8 +188,10 @@ def _text(
   )
   if copy is not None and copy.splits == splits:
     return copy, ()  # with its tokenizer
-  ood = _other_sentences(splits.train)
-  name = f"docstrings of numpy.lib {np.__version__}"
+  of_code = word == locked.FUNCTIONS
+  other = _other_functions if of_code else _other_sentences
+  ood, kind = other(splits.train), "functions" if of_code else "docstrings"
+  name = f"{kind} of numpy.lib {np.__version__}"
   text = Text(asked, splits, ood, name, left_out.table(left), origin)
   return text, tuple(notes)
 
@@ -248,9 +252,21 @@ def _other_sentences(train: list[str]) -> list[str]:
   They are docstrings of NumPy (locked.HELD_OUT), which is installed wherever
   this runs.
   """
-  folder = Path(importlib.util.find_spec("numpy").origin).parent / "lib"
-  docs = sentences.documents(str(folder))
+  docs = sentences.documents(str(_numpy()))
   return sentences.others(sentences.cut(docs), train)
+
+
+def _other_functions(train: list[str]) -> list[str]:
+  """The same of the functions of NumPy."""
+  cuts = [
+    sentences.Cut(x.name, tuple(locked.functions_of(x.name, x, {})))
+    for x in sorted(_numpy().glob("*.py"))
+  ]
+  return sentences.others(cuts, train)
+
+
+def _numpy() -> Path:
+  return Path(importlib.util.find_spec("numpy").origin).parent / "lib"
 
 
 def _check_sizes(
@@ -266,8 +282,8 @@ def _check_sizes(
     again = sum(row.count for row in alike)
     if again > SAME * (again + train + valid + test):
       raise ValueError(
-        f"config.data.path={text.asked['path']!r}: {again} sentences repeat one "
-        f"of {train + valid + test}, such as {alike[0].examples[0]!r}: give "
+        f"config.data.path={text.asked['path']!r}: {again} sentences repeat "
+        f"one of {train + valid + test}, such as {alike[0].examples[0]!r}: give "
         "text whose sentences differ."
       )
     said = left_out.said(left)

@@ -132,7 +132,8 @@ def _key(grams: np.ndarray, base: int) -> np.ndarray:
   """[m, k] places below `base` -> [m] int64, in the same order."""
   if base ** grams.shape[1] >= 2**63:
     raise ValueError(
-      f"{grams.shape[1]}-grams of {base} ids have no 64-bit key: lower the order."
+      f"{grams.shape[1]}-grams of {base} ids have no 64-bit key: lower the "
+      "order."
     )
   found = np.zeros(len(grams), np.int64)
   for column in grams.T:

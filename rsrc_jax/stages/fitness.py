@@ -96,10 +96,10 @@ def judged(found: dict[str, Any], settings: dict[str, Any]) -> tuple[bool, str]:
   steps = settings["steps"]
   if each["valid"] - each["train"] > BY_HEART:
     remedy = (
-      f"it has {each['train']:.2f} a token on sentences it was trained on: give "
-      f"more text, lower config.pretrain.steps={steps} or set "
-      f"config.pretrain.patience={settings.get('patience', 0)} to end it by the "
-      "validation split, or raise config.pretrain.optimizer.weight_decay="
+      f"it has {each['train']:.2f} a token on sentences it was trained on: "
+      f"give more text, lower config.pretrain.steps={steps} or set "
+      f"config.pretrain.patience={settings.get('patience', 0)} to end it by "
+      "the validation split, or raise config.pretrain.optimizer.weight_decay="
       f"{settings['optimizer']['weight_decay']}"
     )
   else:
