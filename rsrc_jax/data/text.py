@@ -149,7 +149,7 @@ def make(
     ood=sources.padded(ood, max_tokens) if len(ood) >= sources.LEAST else None,
     ood_name=text.ood_name,
     left_out=left_out.table(left),
-    notes=(*notes, *few(len(train.ids), path)),
+    notes=notes if examine else (*notes, *few(len(train.ids), path)),
     keep=functools.partial(
       kept_text.write, text=text, model=model, asked=wanted
     ),
@@ -162,9 +162,8 @@ def few(count: int, path: str | None) -> tuple[str, ...]:
     return ()
   return (
     f"config.data.path={path or ''!r} gives {count} sentences to train on, "
-    f"fewer than {FEW:,}: a model learns them by heart long before it has learnt a "
-    "language, so that nothing it does with other sentences will be any good. "
-    "Give more text.",
+    f"fewer than {FEW:,}: a model learns them by heart long before it has "
+    "learnt a language, and is then no good with others. Give more text.",
   )
 
 
@@ -283,8 +282,8 @@ def _check_sizes(
     if again > SAME * (again + train + valid + test):
       raise ValueError(
         f"config.data.path={text.asked['path']!r}: {again} sentences repeat "
-        f"one of {train + valid + test}, such as {alike[0].examples[0]!r}: give "
-        "text whose sentences differ."
+        f"one of {train + valid + test}, such as {alike[0].examples[0]!r}: "
+        "give text whose sentences differ."
       )
     said = left_out.said(left)
     raise ValueError(
