@@ -104,7 +104,7 @@ def judged(found: dict[str, Any], settings: dict[str, Any]) -> tuple[bool, str]:
     )
   else:
     remedy = (
-      "it is no better on sentences it was trained on: raise "
+      "it is hardly better on sentences it was trained on: raise "
       f"config.pretrain.steps={steps}, or config.model.width and depth"
     )
   return False, (

@@ -8,7 +8,7 @@ from rsrc_jax.build.setup import make_setup, prepare
 
 def test_a_budget_longer_than_half_of_the_sources_is_named(tmp_path):
   lines = [
-    f"The {x} man was sent to {y} house."
+    f"The {x} man was sent to {'the ' * (y % 3)}{y} house."
     for x in "abcdefghij"
     for y in range(30)
   ]

@@ -33,7 +33,7 @@ def test_a_base_below_the_trigram_is_fit():
 @pytest.mark.parametrize(
   "train, remedy",
   [
-    (5.9, "no better on sentences it was trained on: raise config.pretrain.st"),
+    (5.9, "hardly better on sentences it was trained on: raise config.pretr"),
     (3.1, "3.10 a token on sentences it was trained on: give more text, lower"),
   ],
 )
