@@ -75,9 +75,9 @@ def make_setup(
     del settings["path"]
   elif settings["vocab_size"] < corpus.vocab.size:
     raise ValueError(
-      f"config.model.vocab_size={settings['vocab_size']} holds less than the "
-      f"{corpus.vocab.size} ids of config.data: lower config.data.symbols or "
-      "config.data.vocab_size, or leave it out."
+      f"config.model has vocab_size={settings['vocab_size']}, less than the "
+      f"{corpus.vocab.size} ids of config.data: leave it out, or lower "
+      "config.data.symbols or config.data.vocab_size."
     )
   policy = module.make(**settings)
   policy = policy._replace(head=_head(config, mesh) or policy.head)

@@ -30,7 +30,7 @@ def test_a_budget_longer_than_half_of_the_sources_is_named(tmp_path):
   assert not setup.roles["D"].support[310:].any()
   config.model.vocab_size = 320
   with pytest.raises(
-    ValueError, match=r"vocab_size=320 holds less than the 34"
+    ValueError, match=r"vocab_size=320, less than the 340 ids"
   ):
     make_setup(config, tmp_path / "cache")
 

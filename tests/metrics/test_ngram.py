@@ -1,5 +1,6 @@
 """Counted n-grams: numbers derived by hand, sums of 1, and order that tells."""
 
+import collections
 import time
 
 import numpy as np
@@ -33,6 +34,50 @@ def test_a_bigram_by_hand():
   odd = ngram.bits(model, np.array([[7, B]]), np.ones((1, 2), bool))
   unseen = [1 / 3 * 0.096, 0.176, 0.584]
   np.testing.assert_allclose(2 ** -odd[0], unseen, rtol=1e-5)
+
+
+def by_dicts(sentences, support):
+  """p(w | u v) of a trigram, written down as the textbook has it."""
+  seen = collections.Counter()
+  for one in sentences:
+    whole = ["<s>", "<s>", *one, END]
+    seen.update(zip(whole, whole[1:], whole[2:], strict=False))
+  pairs = {}  # tokens before each pair, or how often it begins a sentence
+  for u, v, w in seen:
+    count = seen[u, v, w] if v == "<s>" else 1
+    pairs[v, w] = pairs.get((v, w), 0) + count
+  single = collections.Counter(w for _, w in pairs)
+
+  def smoothed(counts, lower):
+    once, twice = (sum(x == n for x in counts.values()) for n in (1, 2))
+    discount = once / (once + 2 * twice) if once else ngram.MIDDLE
+
+    def p(*gram):
+      behind = {k: x for k, x in counts.items() if k[:-1] == gram[:-1]}
+      rest = lower(*gram[1:])
+      if not behind:
+        return rest
+      own = max(counts.get(gram, 0) - discount, 0)
+      return (own + discount * len(behind) * rest) / sum(behind.values())
+
+    return p
+
+  one = smoothed({(w,): x for w, x in single.items()}, lambda: 1 / support)
+  return smoothed(seen, smoothed(pairs, one))
+
+
+def test_a_trigram_is_that_of_the_textbook():
+  ids, mask = text(np.random.default_rng(3), 40, 8, 9)
+  sentences = [row[m].tolist() for row, m in zip(ids, mask, strict=True)]
+  p = by_dicts(sentences[:30], 12)
+  model = ngram.fit(ids[:30], mask[:30], order=3, support=12, end=END)
+  found = ngram.bits(model, ids, mask)
+  for row, one in zip(found, sentences, strict=True):
+    whole = ["<s>", "<s>", *one, END]
+    grams = zip(whole, whole[1:], whole[2:], strict=False)
+    expected = [-np.log2(p(*gram)) for gram in grams]
+    np.testing.assert_allclose(row[: len(expected)], expected, rtol=1e-9)
+    assert (row[len(expected) :] == 0).all()
 
 
 def text(rng, count, length=12, ids=30):
