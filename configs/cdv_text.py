@@ -4,7 +4,8 @@
   ./tools/run --config=configs/cdv_text.py --config.data.path=FILE_OR_FOLDER
 
 Reads .txt, .md and .py (docstrings). The default is the docstrings of Python
-and of the packages of the lock; --config.data.path=stdlib is Python's alone.
+and of the packages of the lock; --config.data.path=stdlib is Python's alone,
+functions is short functions of both (docs/running.md).
 The text and a SentencePiece model of its training split are made on first use
 and kept in the cache.
 

@@ -57,3 +57,13 @@ def test_symbols_of_a_pretrained_vocabulary_are_refused_before_it_is_read():
   config = configs.load_config("smollm2", **{"data.symbols": 8})
   with pytest.raises(ValueError, match=r"config\.data\.symbols=8 must be 0 wi"):
     prepare(config)
+
+
+def test_symbols_count_where_memory_is_short(monkeypatch):
+  """2**23 rows of 64 numbers of 4 bytes, five times: 10.7 GB."""
+  from rsrc_jax.runtime import configs, memory
+
+  monkeypatch.setattr(memory, "free", lambda mesh: 8e9)
+  config = configs.load_config("cdv_text", **{"data.symbols": 2**23})
+  with pytest.raises(ValueError, match=r"config\.data\.symbols=8388608: 5 tim"):
+    prepare(config)
