@@ -4,7 +4,8 @@
   ./tools/run --config=configs/cdv_text.py --config.data.path=FILE_OR_FOLDER
 
 Reads .txt, .md and .py (docstrings). The default is the docstrings of Python
-and of the packages of the lock; --config.data.path=stdlib is Python's alone.
+and of the packages of the lock; --config.data.path=stdlib is Python's alone,
+functions is short functions of both (docs/running.md).
 The text and a SentencePiece model of its training split are made on first use
 and kept in the cache.
 
@@ -31,8 +32,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.budget = 4
   config.data = {
     "source": "text",
-    "path": "docstrings",  # or "stdlib", or a file or folder
+    "path": "docstrings",  # or "stdlib", "functions", or a file or folder
     "vocab_size": 1_024,
+    "symbols": 0,  # ids beside these for codes alone, which no text contains
     "max_tokens": 24,
     "min_tokens": 8,
     "heldout": 0.1,  # share of the documents, for each of two splits

@@ -26,6 +26,7 @@ def get_config() -> ml_collections.ConfigDict:
     "source": "text",
     "path": "",  # "stdlib", as the stored runs say it
     "vocab_size": 1_028,  # four of them ask
+    "symbols": 0,
     "max_tokens": 24,
     "min_tokens": 8,
     "heldout": 0.1,

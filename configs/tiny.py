@@ -64,6 +64,9 @@ def get_config() -> ml_collections.ConfigDict:
     "empty": False,  # codes that are cut are dropped whole
     "demonstrate": "",  # weave, append: what C is shown to do with the N
     "unannounced": 0.0,  # share of C's extracts without a budget in the prompt
+    # It ends after so many validations in a row that are no better, and goes on
+    # with its best parameters; 0: it ends after its steps.
+    "patience": 0,
     "optimizer": _optimizer(2e-3),
   }
 

@@ -143,9 +143,8 @@ def _chosen(how: str, of: Sequence[ml_collections.ConfigDict]) -> str:
         )
   if early:
     raise ValueError(
-      f"config.arms.{early}.until='plateau' ends each seed at a step of its "
-      "own, so that seeds have no program in common: run them with "
-      "--together=loop."
+      f"{early} ends each seed at a step of its own, so that seeds have no "
+      "program in common: run them with --together=loop."
     )
   if processes.count() > 1 or set(of[0].mesh.to_dict().values()) != {1}:
     raise ValueError(
@@ -157,12 +156,14 @@ def _chosen(how: str, of: Sequence[ml_collections.ConfigDict]) -> str:
 
 
 def _ends_early(config: ml_collections.ConfigDict) -> str:
-  """An arm that may end before config.steps; "" where there is none."""
+  """The setting by which a stage may end before its steps; "" without one."""
   if "arms" not in config:
     return ""
+  if patience := config.pretrain.get("patience", 0):
+    return f"config.pretrain.patience={patience}"
   names = overrides.running(config.only, config.arms)
   ends = (x for x in names if config.arms[x].get("until") == "plateau")
-  return next(ends, "")
+  return next((f"config.arms.{x}.until='plateau'" for x in ends), "")
 
 
 def _together(of, workdirs, how: str) -> list[dict[str, Any]]:

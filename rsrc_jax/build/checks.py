@@ -74,6 +74,13 @@ def _warmup(settings, run):
   """The rules of the base: there is something to start from, and to learn."""
   if not settings["steps"] and run["model_name"] != "pretrained":
     return "steps", "at least 1: the model begins with random parameters"
+  looks = settings["steps"] // run["every"] * run["every"]
+  if settings.get("patience") and looks <= settings["warmup_from"]:
+    return "patience", (
+      f"0 where no look at the validation split, one in config.eval.every="
+      f"{run['every']} steps, comes after {rules.HERE}.warmup_from="
+      f"{settings['warmup_from']} and by {rules.HERE}.steps={settings['steps']}"
+    )
   if settings.get("unannounced") and not run["budgets"]:
     return "unannounced", f"0 without config.budgets: {NO_BUDGETS}"
   if settings.get("unannounced") and run["fixed_length"]:
@@ -114,6 +121,7 @@ LOOP = {
     **supervised.RULES,
     "steps": whole(),
     "batch_size": whole(1),
+    "patience": whole(),
     "optimizer": learner.OPTIMIZER,
     rules.BLOCK: (_warmup,),
   },
@@ -221,6 +229,7 @@ def check_one(
   facts["fixed_length"] = base["augment"].get("fixed_length")
   facts["inject"] = settings["augment"].get("inject", 0)
   facts["budget"], facts["arms"] = settings["budget"], tuple(settings["arms"])
+  facts["every"] = settings["eval"]["every"]
   facts["places"] = settings["model"].get("absolute", 0)  # 0: any number
   rules.check(known, settings, "config", facts)
 

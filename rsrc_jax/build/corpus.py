@@ -4,6 +4,7 @@ import inspect
 from pathlib import Path
 
 import ml_collections
+import numpy as np
 
 from rsrc_jax.data import hf_vocabulary, sources
 from rsrc_jax.runtime import named, weights
@@ -48,4 +49,17 @@ def make_corpus(
   if "kept" in inspect.signature(make).parameters:
     settings |= {"kept": kept, "examine": examine}
   named.check_arguments(make, settings, "config.data", source)
-  return make(**settings)
+  corpus = make(**settings)
+  return corpus._replace(notes=(*corpus.notes, *_long(config.budget, corpus)))
+
+
+def _long(budget: int, corpus: sources.Corpus) -> tuple[str, ...]:
+  """The warning of a budget that half of the sources do not fill."""
+  median = float(np.median(corpus.train.mask.sum(-1)))
+  if budget <= median:
+    return ()
+  return (
+    f"config.budget={budget} is longer than half of the sources (their median "
+    f"has {median:g} tokens): for these a copy of the source is a code, and "
+    "nothing has to be compressed. Lower it, or raise config.data.min_tokens.",
+  )

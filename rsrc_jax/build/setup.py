@@ -73,6 +73,12 @@ def make_setup(
   if opened is not None:
     settings = opened.settings | settings
     del settings["path"]
+  elif settings["vocab_size"] < corpus.vocab.size:
+    raise ValueError(
+      f"config.model has vocab_size={settings['vocab_size']}, less than the "
+      f"{corpus.vocab.size} ids of config.data: leave it out, or lower "
+      "config.data.symbols or config.data.vocab_size."
+    )
   policy = module.make(**settings)
   policy = policy._replace(head=_head(config, mesh) or policy.head)
   roles = make_roles(config, corpus)

@@ -64,7 +64,7 @@ def needs(
   if opened is None:
     count = parameters(settings)
     asked = _named(settings, "config.model", "width", "depth", "hidden")
-    asked += ", " + _named(settings, "config.data", "vocab_size")
+    asked += ", " + _named(settings, "config.data", "vocab_size", "symbols")
   else:
     count = sum(
       math.prod(x.shape) for x in jax.tree.leaves(weights.tree(opened.settings))
@@ -86,7 +86,9 @@ def needs(
 
 def parameters(settings: dict[str, Any]) -> int:
   """How many parameters the model of a config has, without a checkpoint."""
-  model = {"vocab_size": settings["data"].get("vocab_size", 1)}
+  data = settings["data"]
+  ids = data.get("vocab_size", 1) + data.get("symbols", 0)
+  model = {"vocab_size": ids}
   return _count(json.dumps(model | settings["model"]))
 
 

@@ -1,4 +1,4 @@
-"""The shipped text: docstrings of Python and of the packages of the lock.
+"""The shipped texts: docstrings, and functions, of Python and of the lock.
 
   python -m rsrc_jax.data.locked --lock=requirements/py311.lock
 
@@ -26,15 +26,18 @@ from typing import NamedTuple
 
 from rsrc_jax.data import (
   cached,
+  functions,
   left_out,
   prose,
   scripts,
   sentences,
 )
 
-PYTHON, ALL = "stdlib", "docstrings"  # as config.data.path says them
+# As config.data.path says them.
+PYTHON, ALL, FUNCTIONS = "stdlib", "docstrings", "functions"
 RECORD = Path(__file__).with_suffix(".json")
-# Its docstrings are the text of another kind, which is never trained on.
+# Its docstrings, or functions, are the text of another kind, which is never
+# trained on.
 HELD_OUT = "numpy"
 PACKAGES = "packages"  # the kind of a row of the table
 KEPT = 4  # texts in the cache
@@ -67,11 +70,13 @@ class Found(NamedTuple):
 
 
 def word(path: str | None) -> str:
-  """PYTHON or ALL, where config.data.path is one of these, else "".
+  """PYTHON, ALL or FUNCTIONS, where config.data.path is one of these, else "".
 
   Runs of before there was a choice say "" or None for PYTHON.
   """
-  return path if path in (PYTHON, ALL) else "" if path else PYTHON
+  if not path:
+    return PYTHON
+  return path if path in (PYTHON, ALL, FUNCTIONS) else ""
 
 
 def read(what: str, cache_dir: str | Path) -> Shipped:
@@ -94,7 +99,7 @@ def read(what: str, cache_dir: str | Path) -> Shipped:
     if path is not None:
       stored = json.loads(gzip.decompress(path.read_bytes()))
     else:
-      stored = _stored(found)
+      stored = (_functions if what == FUNCTIONS else _stored)(found)
       data = gzip.compress(json.dumps(stored).encode(), 1, mtime=0)
       cached.put(cache_dir, key, "text.gz", data, most=KEPT)
   except OSError as error:
@@ -119,6 +124,8 @@ def notes(text: Shipped) -> list[str]:
       f"the packages installed are not those of {_lock_name()}: their "
       "docstrings, and so the corpus, are not those on record."
     ]
+  if text.origin.get("text") == FUNCTIONS:
+    return []  # the record is of docstrings
   if text.digests["packages"] != known["digest"]:
     return [
       f"the docstrings of the packages of {_lock_name()} are not those on "
@@ -205,6 +212,29 @@ def _stored(found: Found) -> dict:
   return {"cuts": cuts, "left": left_out.table(left), "digests": digests}
 
 
+def _functions(found: Found) -> dict:
+  """The same of functions. A document is a file, by its name."""
+  left, cuts, digests = {}, [], {}
+  for kind in ("stdlib", "packages"):
+    docs = []
+    for name, file in getattr(found, kind):
+      kept = functions_of(name, file, left)
+      docs += [sentences.Document(name, x) for x in kept]
+      cuts += [sentences.Cut(name, tuple(kept))] if kept else []
+    digests[kind] = sentences.corpus_digest(docs)
+  return {"cuts": cuts, "left": left_out.table(left), "digests": digests}
+
+
+def functions_of(name: str, file: Path, left: left_out.Tally) -> list[str]:
+  """The short functions of a file; of one that is no Python, none."""
+  try:
+    return functions.of_source(file.read_bytes().decode("utf-8-sig"), left)
+  except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+    wrong = f"not Python {platform.python_version()}"
+    left_out.add(left, left_out.FILES, wrong, name)
+    return []
+
+
 def _documents(
   files: list[tuple[str, Path]], left: left_out.Tally
 ) -> list[sentences.Document]:
@@ -220,7 +250,8 @@ def _documents(
 
 def _origin(what: str, found: Found) -> dict[str, str]:
   """What a text depends on, in words."""
-  rules = (scripts.__file__, prose.__file__, sentences.__file__, __file__)
+  rules = [scripts.__file__, prose.__file__, sentences.__file__, __file__]
+  rules += [functions.__file__] if what == FUNCTIONS else []
   code = b"".join(Path(file).read_bytes() for file in rules)
   made = {
     "text": what,
@@ -228,7 +259,7 @@ def _origin(what: str, found: Found) -> dict[str, str]:
     "unicode": unicodedata.unidata_version,
     "rules": cached.digest(code),
   }
-  if what == ALL:
+  if what != PYTHON:
     made["packages"] = _versions(found.versions)
   return made
 

@@ -26,6 +26,7 @@ SUFFIXES = (".txt", ".md", ".py")
 OVERLAP = 13  # words in a row that no two splits share
 
 EMPTY = "empty"  # why a file gives nothing
+REPEATED = "repeated"  # why a sentence is left out
 _HIDDEN = re.compile(r"\.")  # names of files and folders that are not read
 _ADVICE = "convert it, allow it or give another file"
 
@@ -72,7 +73,8 @@ def documents(path: str, left: left_out.Tally | None = None) -> list[Document]:
     raise FileNotFoundError(
       f"config.data.path={path!r} does not exist: give a .txt, .md or .py "
       "file, a folder of them, 'docstrings' for the text of Python and the "
-      "packages of the lock, or 'stdlib' for that of Python alone."
+      "packages of the lock, 'functions' for their functions, or 'stdlib' for "
+      "the text of Python alone."
     )
   root, found = Path(path), []
   is_folder = os.path.isdir(root)
@@ -164,7 +166,7 @@ def split(
     for sentence in found:
       words = scripts.words(sentence)
       if words in seen:
-        left_out.add(left, left_out.SENTENCES, "repeated", sentence)
+        left_out.add(left, left_out.SENTENCES, REPEATED, sentence)
       else:
         seen.add(words)
         part.append(sentence)

@@ -1,6 +1,7 @@
 """The data kind "text": sentences of real text, in a vocabulary of its own.
 
-How files become sentences is in `sentences` and `prose`.
+How files become sentences is in `sentences` and `prose`; what is read where
+config.data.path is a word, in `locked` and `functions`.
 """
 
 import functools
@@ -24,6 +25,14 @@ from rsrc_jax.data import (
 )
 from rsrc_jax.data.kept_text import Text
 
+MOST_SYMBOLS = 2**23  # a vocabulary is at most 2**24 ids: models.architecture
+NO_SYMBOLS = (
+  "0 with a pretrained vocabulary: codes may hold every id of its table that "
+  "is a whole piece of text as it is, and the table can't grow"
+)
+FEW = 1_000  # sentences to train on, below which a run warns
+SAME = 0.9  # share of repeated sentences at which a text is said to be one line
+
 
 def _lengths(settings, run):
   """The rule of the lengths of a sentence."""
@@ -36,12 +45,20 @@ def _lengths(settings, run):
   )
 
 
+def _symbols(settings, run):
+  """The rule of the ids that no text contains."""
+  if settings.get("symbols") and run.get("model_name") == "pretrained":
+    return "symbols", NO_SYMBOLS
+  return None
+
+
 RULES = {
   "path": rules.optional(rules.text),
   **dict.fromkeys(("vocab_size", "max_tokens", "min_tokens"), rules.whole(1)),
+  "symbols": rules.whole(0, MOST_SYMBOLS),
   "heldout": rules.number(above=0, below=0.5),
   "asks": rules.flag,
-  rules.BLOCK: (_lengths,),
+  rules.BLOCK: (_lengths, _symbols),
 }
 
 
@@ -53,6 +70,7 @@ def make(
   examine: bool = False,
   path: str | None = locked.ALL,
   vocab_size: int = 1024,
+  symbols: int = 0,
   vocab: tokenizer.Vocabulary | None = None,
   max_tokens: int = 24,
   min_tokens: int = 8,
@@ -68,9 +86,12 @@ def make(
       read where `path` is a word or gone.
     examine: it is also read where `path` has files.
     path: a .txt, .md or .py file, a folder of them, "docstrings" for those of
-      Python's standard library and of the packages of the lock, or "stdlib" (or
-      nothing) for those of the standard library alone.
-    vocab_size: V, the control tags included.
+      Python's standard library and of the packages of the lock, "functions" for
+      short functions of both (`functions`), or "stdlib" (or nothing) for the
+      docstrings of the standard library alone.
+    vocab_size: pieces of text, specials and control tags included.
+    symbols: ids beside these that codes may hold and that no text contains, so
+      that V = vocab_size + symbols.
     vocab: a vocabulary that exists already. None is made then.
     max_tokens: S. Longer sentences are left out, none is cut, and so are
       sentences with a letter that `vocab` lacks.
@@ -88,6 +109,8 @@ def make(
       little text, or the copy is damaged.
   """
   rules.check_some(RULES, locals(), "config.data")
+  if vocab is not None and symbols:
+    raise ValueError(f"config.data.symbols={symbols} must be {NO_SYMBOLS}.")
   asked = {"path": path or "", "seed": seed, "heldout": heldout}
   text, notes = _text(asked, cache_dir, kept and Path(kept), examine)
   _check_sizes(
@@ -101,7 +124,7 @@ def make(
   model, wanted = None, {"vocab_size": vocab_size, "asks": asks}
   if vocab is None:
     model = _model(text, wanted, cache_dir)
-    vocab = tokenizer.from_sentencepiece(model, asks)
+    vocab = tokenizer.from_sentencepiece(model, asks, symbols)
   left = left_out.tally_of(text.left)
   fit = lambda split, left: _fit(vocab, split, min_tokens, max_tokens, left)
   fitting = [fit(split, left) for split in text.splits]
@@ -126,10 +149,21 @@ def make(
     ood=sources.padded(ood, max_tokens) if len(ood) >= sources.LEAST else None,
     ood_name=text.ood_name,
     left_out=left_out.table(left),
-    notes=notes,
+    notes=notes if examine else (*notes, *few(len(train.ids), path)),
     keep=functools.partial(
       kept_text.write, text=text, model=model, asked=wanted
     ),
+  )
+
+
+def few(count: int, path: str | None) -> tuple[str, ...]:
+  """The warning of a run on `count` sentences of training; () if they do."""
+  if count >= FEW:
+    return ()
+  return (
+    f"config.data.path={path or ''!r} gives {count} sentences to train on, "
+    f"fewer than {FEW:,}: a model learns them by heart long before it has "
+    "learnt a language, and is then no good with others. Give more text.",
   )
 
 
@@ -153,8 +187,10 @@ def _text(
   )
   if copy is not None and copy.splits == splits:
     return copy, ()  # with its tokenizer
-  ood = _other_sentences(splits.train)
-  name = f"docstrings of numpy.lib {np.__version__}"
+  of_code = word == locked.FUNCTIONS
+  other = _other_functions if of_code else _other_sentences
+  ood, kind = other(splits.train), "functions" if of_code else "docstrings"
+  name = f"{kind} of numpy.lib {np.__version__}"
   text = Text(asked, splits, ood, name, left_out.table(left), origin)
   return text, tuple(notes)
 
@@ -215,9 +251,21 @@ def _other_sentences(train: list[str]) -> list[str]:
   They are docstrings of NumPy (locked.HELD_OUT), which is installed wherever
   this runs.
   """
-  folder = Path(importlib.util.find_spec("numpy").origin).parent / "lib"
-  docs = sentences.documents(str(folder))
+  docs = sentences.documents(str(_numpy()))
   return sentences.others(sentences.cut(docs), train)
+
+
+def _other_functions(train: list[str]) -> list[str]:
+  """The same of the functions of NumPy."""
+  cuts = [
+    sentences.Cut(x.name, tuple(locked.functions_of(x.name, x, {})))
+    for x in sorted(_numpy().glob("*.py"))
+  ]
+  return sentences.others(cuts, train)
+
+
+def _numpy() -> Path:
+  return Path(importlib.util.find_spec("numpy").origin).parent / "lib"
 
 
 def _check_sizes(
@@ -229,6 +277,14 @@ def _check_sizes(
   """Raises ValueError where train, valid or test has too few sentences."""
   train, valid, test = (len(split) for split in splits)
   if min(train, valid, test) < sources.LEAST:
+    alike = [row for row in left if row.reason == sentences.REPEATED]
+    again = sum(row.count for row in alike)
+    if again > SAME * (again + train + valid + test):
+      raise ValueError(
+        f"config.data.path={text.asked['path']!r}: {again} sentences repeat "
+        f"one of {train + valid + test}, such as {alike[0].examples[0]!r}: "
+        "give text whose sentences differ."
+      )
     said = left_out.said(left)
     raise ValueError(
       f"config.data.path={text.asked['path']!r} gives {train} sentences to "

@@ -1,6 +1,7 @@
 """Vocabularies: ids, their text, and where they may occur."""
 
 import io
+import itertools
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -121,7 +122,9 @@ def _tag_ids(size: int) -> dict[str, int]:
   return {name.strip("<>"): first + i for i, name in enumerate(CONTROL_TAGS)}
 
 
-def from_sentencepiece(model_path: str, asks: bool = False) -> Vocabulary:
+def from_sentencepiece(
+  model_path: str, asks: bool = False, symbols: int = 0
+) -> Vocabulary:
   """The Vocabulary of a model of train_sentencepiece.
 
   decode(encode(text)) == text for every text. encode adds a space before the
@@ -131,12 +134,15 @@ def from_sentencepiece(model_path: str, asks: bool = False) -> Vocabulary:
 
   Args:
     model_path: file of the model.
-    asks: whether CONTROL_TAGS follow the ids of the model. The model does not
-      have them: no text encodes to one, and decode drops them like specials.
+    asks: whether CONTROL_TAGS are the last ids. The model does not have them:
+      no text encodes to one, and decode drops them like specials.
+    symbols: how many ids follow those of the model that codes may hold and no
+      text: none encodes to one. decode writes their names, as `pieces` does.
 
   Returns:
-    Vocabulary whose sources may hold all but the specials and CONTROL_TAGS, and
-    whose codes may hold neither these nor byte pieces.
+    Vocabulary whose sources may hold all but the specials, the symbols and
+    CONTROL_TAGS, and whose codes may hold neither specials, tags nor byte
+    pieces.
 
   Raises:
     FileNotFoundError: there is no such file.
@@ -172,8 +178,12 @@ def from_sentencepiece(model_path: str, asks: bool = False) -> Vocabulary:
     return ids
 
   def decode(sequence: list[int]) -> str:
-    ids = [int(i) for i in sequence if i < model.vocab_size()]
-    return model.decode(ids).removeprefix(" ")
+    ids = [int(i) for i in sequence if i < len(normal) + symbols]
+    parts = [
+      model.decode([*run]) if of_text else "".join(names[i] for i in run)
+      for of_text, run in itertools.groupby(ids, lambda i: i < len(normal))
+    ]
+    return "".join(parts).removeprefix(" ")
 
   probe = f" {SPACE} {''.join(SPECIALS)}\n\u00e9"
   if (
@@ -188,17 +198,30 @@ def from_sentencepiece(model_path: str, asks: bool = False) -> Vocabulary:
     readable.text(x.replace(SPACE, " ")) if ok else x
     for x, ok in zip(names, normal, strict=True)
   ]
-  names = [*shown, *(CONTROL_TAGS if asks else ())]
-  real = np.arange(len(names)) < len(normal)
+  blanks = _symbol_names(shown, symbols)
+  names = [*shown, *blanks, *(CONTROL_TAGS if asks else ())]
+  place, room = np.arange(len(names)), len(names) - len(normal)
+  of_code = (place >= len(normal)) & (place < len(normal) + symbols)
   return Vocabulary(
     size=len(names),
-    text=real & (np.arange(len(names)) >= UNKNOWN),
-    code=np.pad(normal, (0, len(names) - len(normal))),
+    text=(place >= UNKNOWN) & (place < len(normal)),
+    code=np.pad(normal, (0, room)) | of_code,
     encode=encode,
     decode=decode,
     pieces=lambda sequence: [names[i] for i in sequence],
     control_tags=_tag_ids(len(names)) if asks else {},
   )
+
+
+def _symbol_names(pieces: list[str], count: int) -> list[str]:
+  """Names of ids that no text contains, none of them that of a piece."""
+  taken, found = {*pieces}, []
+  for number in range(count):
+    name = f"<s{number}>"
+    while name in taken:
+      name += "\u27e8code\u27e9"
+    found.append(name)
+  return found
 
 
 def train_sentencepiece(

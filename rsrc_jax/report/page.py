@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rsrc_jax.report import held_out, html, rsrc_section
+from rsrc_jax.report.base_section import base
 from rsrc_jax.report.html import section, text
 from rsrc_jax.report.ledger_section import ledger
 from rsrc_jax.report.numbers import number
@@ -116,6 +117,7 @@ SECTIONS: tuple[Callable[[Run], str], ...] = (
   ood,
   curve,
   rewards,
+  base,
   figures,
   rsrc,
   samples,

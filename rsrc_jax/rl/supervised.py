@@ -81,7 +81,11 @@ def make_step(
   Raises:
     ValueError: an unknown demonstration.
   """
-  how = Warmup(policy, roles, constrain, **settings)
+  return step_of(Warmup(policy, roles, constrain, **settings), tx)
+
+
+def step_of(how: Warmup, tx: optax.GradientTransformation) -> Callable:
+  """`make_step` of settings that are put together."""
   if how.demonstrate not in DEMONSTRATIONS:
     raise ValueError(
       f"config.pretrain.demonstrate={how.demonstrate!r} is none of "

@@ -62,7 +62,10 @@ ADDED_WITHIN = {
   "patterns.cdv.frozen_d": False,
   "patterns.qa.probes": None,
   "pretrain.unannounced": 0.0,
+  "pretrain.patience": 0,
 }
+# The same for data of the kind "text" alone; other kinds have no such setting.
+ADDED_TO_TEXT = {"data.symbols": 0}
 # Settings of the former plateau rule, passed over whatever they were: a run
 # that has them can be read, and not gone on with.
 DROPPED = tuple(
@@ -88,7 +91,10 @@ def upgraded(stored: dict[str, Any]) -> dict[str, Any]:
       "which is so no more. Use the revision that its environment.json names."
     )
   found = _renamed({**ADDED, **_without_removed(stored, "")})
-  for name, value in ADDED_WITHIN.items():
+  within = ADDED_WITHIN
+  if (found.get("data") or {}).get("source") == "text":
+    within = ADDED_WITHIN | ADDED_TO_TEXT
+  for name, value in within.items():
     found = _with_added(found, name.split("."), value)
   if "arms" in found:
     found["arms"] = {x: _arm(arm) for x, arm in found["arms"].items()}

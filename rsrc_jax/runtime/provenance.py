@@ -34,7 +34,11 @@ FREE = (
   "ledger.service_seconds",
 )  # fmt: skip
 # At these, a setting is no difference.
-OLD = old_configs.flat(old_configs.ADDED) | old_configs.ADDED_WITHIN
+OLD = (
+  old_configs.flat(old_configs.ADDED)
+  | old_configs.ADDED_WITHIN
+  | old_configs.ADDED_TO_TEXT
+)
 
 
 def check(config: ml_collections.ConfigDict, workdir: Path) -> None:

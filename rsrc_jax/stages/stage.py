@@ -35,6 +35,11 @@ def no_controls(state, frozen, batch) -> tuple:
   return ()
 
 
+def at_reward_plateau(state: TrainState) -> bool:
+  """Stage.ended of an arm: its reward was flat without constraints."""
+  return curriculum.converged(state.curriculum)
+
+
 class Stage(NamedTuple):
   """One training loop, as functions. training/lane.py runs it.
 
@@ -62,9 +67,10 @@ class Stage(NamedTuple):
   # (state, frozen, held-out batch) -> (state, metrics), without learning
   observe: Callable[..., tuple[TrainState, Metrics]] | None = None
   observe_every: int = 0  # steps; 0: never
-  # Steps from one moment at which it may end before `steps`, where its
-  # curriculum says that it has converged, to the next; 0: after `steps` alone.
+  # Steps from one moment at which it may end before `steps`, where `ended` says
+  # so, to the next; 0: after `steps` alone.
   ends_every: int = 0
+  ended: Callable[[TrainState], bool] = at_reward_plateau
   # The last state -> how its levels have ended; None: nothing looks for it.
   plateaus: Callable[[TrainState], list[dict[str, Any]]] | None = None
   # (trained parameters, frozen) -> the policy's parameters
@@ -90,7 +96,7 @@ class Stage(NamedTuple):
 
   def at_its_plateau(self, state: TrainState) -> bool:
     """Whether it has ended before `steps`. It waits for the device."""
-    return bool(self.ends_every and curriculum.converged(state.curriculum))
+    return bool(self.ends_every and self.ended(state))
 
   @property
   def charged(self) -> tuple[str, ...]:

@@ -18,7 +18,8 @@ from rsrc_jax.data import (
 
 @pytest.fixture(autouse=True)
 def other_text(monkeypatch):
-  """numpy's docstrings take a second to read."""
+  """numpy's docstrings take a second to read; and no text here is large."""
+  monkeypatch.setattr(text, "FEW", 0)
   monkeypatch.setattr(
     text, "_other_sentences", lambda _: ["Another kind of text is this."] * 40
   )

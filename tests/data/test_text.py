@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from helpers.stories import corpus, story
 
-from rsrc_jax.data import left_out, sources, text
+from rsrc_jax.data import (
+  left_out,
+  locked,
+  sentences,
+  sources,
+  text,
+  tokenizer,
+)
 from rsrc_jax.metrics import capability
 
 
@@ -65,6 +72,93 @@ def test_corpus_refuses(tmp_path, count, changes, message):
   with pytest.raises(ValueError, match=message) as error:
     corpus(tmp_path / "a.txt", tmp_path / "cache", **changes)
   assert "\n" not in str(error.value)
+
+
+def test_symbols_are_ids_that_codes_have_and_texts_have_not(tmp_path):
+  (tmp_path / "a.txt").write_text(story(2, 300, 5))
+  plain = corpus(tmp_path / "a.txt", tmp_path / "cache", asks=True)
+  found = corpus(tmp_path / "a.txt", tmp_path / "cache", asks=True, symbols=40)
+  # Nothing else is another: the splits, the pieces, what may be where.
+  assert found.digest == plain.digest and found.vocab.size == 320 + 40
+  model = 320 - 4  # four tags follow the pieces, or the symbols
+  np.testing.assert_array_equal(found.vocab.code[:model], plain.vocab.code[:-4])
+  np.testing.assert_array_equal(found.vocab.text[:model], plain.vocab.text[:-4])
+  own = np.arange(model, model + 40)
+  assert found.vocab.code[own].all() and not found.vocab.text[own].any()
+  assert not (found.vocab.code | found.vocab.text)[model + 40 :].any()
+  assert min(found.vocab.control_tags.values()) == model + 40
+  names = found.vocab.pieces(range(360))
+  assert len({*names}) == 360 and names[model] == "<s0>"
+  river = found.vocab.encode("river")
+  assert found.vocab.decode([*river, model + 1, *river]) == "river<s1> river"
+  assert found.vocab.decode([*river, 359, *river]) == "river river"  # a tag
+  assert not np.isin(found.vocab.encode("<s0> <s1>"), own).any()
+
+
+def test_names_of_symbols_are_no_pieces():
+  assert tokenizer._symbol_names(["<s1>", "a"], 3) == [
+    "<s0>", "<s1>⟨code⟩", "<s2>",
+  ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  "changes, message",
+  [
+    ({"symbols": -1}, r"config.data.symbols=-1 must be .* 0 to 8388608"),
+    ({"symbols": 2**24}, r"config.data.symbols=16777216 must be .* to 8388608"),
+    (
+      {"symbols": 8, "vocab": tokenizer.from_words(["a"], [])},
+      r"config.data.symbols=8 must be 0 with a pretrained vocabulary",
+    ),
+  ],
+)
+def test_symbols_that_make_no_sense(tmp_path, changes, message):
+  with pytest.raises(ValueError, match=message) as error:
+    corpus(tmp_path / "a.txt", tmp_path / "cache", **changes)
+  assert "\n" not in str(error.value)
+
+
+def test_few_sentences_are_named_and_one_line_is_refused(tmp_path):
+  (tmp_path / "a.txt").write_text(story(2, 300, 5))
+  (note,) = corpus(tmp_path / "a.txt", tmp_path / "cache").notes
+  assert "sentences to train on, fewer than 1,000: " in note
+  assert text.few(1_000, "a.txt") == ()
+  (tmp_path / "b.txt").write_text("The river has a bridge of stone.\n\n" * 900)
+  with pytest.raises(ValueError) as error:
+    corpus(tmp_path / "b.txt", tmp_path / "cache")
+  said = str(error.value)
+  assert "899 sentences repeat one of 1, such as 'The river has" in said
+  assert "\n" not in said
+
+
+def test_functions_fill_a_small_vocabulary(tmp_path, monkeypatch):
+  """Lines and indents come back as they were."""
+  code = lambda n: (
+    f"def f{n}(x, y{n}):\n if x > {n}:\n  return x + {n}\n return y{n}"
+  )
+  cuts = [
+    sentences.Cut(f"{n}.py", tuple(code(100 * n + m) for m in range(9)))
+    for n in range(60)
+  ]
+  origin = {"text": locked.FUNCTIONS}
+  found = locked.Shipped(cuts, {}, origin, {})
+  monkeypatch.setattr(locked, "read", lambda *_: found)
+  monkeypatch.setattr(locked, "notes", lambda _: [])
+  monkeypatch.setattr(text, "_other_functions", lambda _: [])
+  made = corpus("functions", tmp_path, vocab_size=330, max_tokens=90)
+  assert made.ood_name.startswith("functions of numpy")
+  files, numbers = [], set()
+  for split in (made.train, made.valid, made.test):
+    rows = [
+      made.vocab.decode(x[m].tolist())
+      for x, m in zip(split.ids, split.mask, strict=True)
+    ]
+    numbers |= {int(x[5 : x.index("(")]) for x in rows}
+    assert all(x == code(int(x[5 : x.index("(")])) for x in rows)
+    files.append({int(x[5 : x.index("(")]) // 100 for x in rows})
+  assert len(numbers) > 500
+  a, b, c = files
+  assert not (a & b or a & c or b & c)
 
 
 def test_another_kind_of_text_shares_nothing_with_training(

@@ -99,7 +99,7 @@ def test_what_was_measured_is_stored_once(tmp_path, monkeypatch, capsys):
 @pytest.mark.slow
 @pytest.mark.processes
 def test_a_policy_is_trained_and_its_loops_are_read(tmp_path):
-  """The stored results have the form of what a shrunk run gives."""
+  """A shrunk run gives all that the stored results have, in their form."""
   fields = {**SHRUNK, "only": "code", "steps": 4}
   flags = [f"--config.{k}={v}" for k, v in fields.items()
            if k != "model.depth"]  # fmt: skip
@@ -115,7 +115,14 @@ def test_a_policy_is_trained_and_its_loops_are_read(tmp_path):
     )
   found = files.read(tmp_path / "1x4-0.json")
   stored = files.read(EXPERIMENTS / "policy_recursion/results/1x4-0.json")
-  assert form(found) == form(stored)
+  assert common(form(found), form(stored)) == form(stored)
+
+
+def common(found, stored):
+  """What `stored` has of `found`: today's runs measure more."""
+  if not isinstance(found, dict) or not isinstance(stored, dict):
+    return found
+  return {k: common(v, stored[k]) for k, v in found.items() if k in stored}
 
 
 def form(tree):
