@@ -28,6 +28,7 @@ SIBLINGS = (
   (keys.Reader,),
   (keys.Judged,),
   (keys.Fresh,),
+  (keys.Answers,),
   (keys.Entering,),
   (keys.Examined,),
 )
