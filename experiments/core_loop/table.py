@@ -95,9 +95,29 @@ def _default(runs: list[dict]) -> str:
     _about(runs),
     _held_out(runs),
     _table(["difference", "mean, interval", "detectable", "more than 0"],
-           differences),
+           [*differences, *_tuned(runs)]),
     _curve(runs),
   ])  # fmt: skip
+
+
+def _tuned(runs: list[dict]) -> list[str]:
+  """The code against English at its own entropy bonus (english.py)."""
+  if not any((HERE / "results").glob("english-*.json")):
+    return []
+  found = {x["seed"]: x for x in over_seeds.load(HERE, "english")}
+  both = [run for run in runs if run["seed"] in found]
+  english = [found[run["seed"]] for run in both]
+  seeds = ", ".join(str(run["seed"]) for run in both)
+  return [
+    over_seeds.contrast(
+      f"{label}, three tokens: code - English at its own bonus, seeds {seeds}",
+      _held(both, "code", name), _held(english, "english_tuned", name), digits,
+    )
+    for label, name, digits in (
+      ("bits conveyed", "bits_conveyed", 2),
+      ("tokens right", "token_accuracy", 3),
+    )
+  ]  # fmt: skip
 
 
 def _lengths() -> str:
