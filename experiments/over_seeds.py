@@ -6,7 +6,7 @@ five.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import matplotlib
@@ -18,17 +18,22 @@ import matplotlib.pyplot as plt
 from rsrc_jax.metrics import contrasts, statistics
 
 
+def summaries(results: Path, name: str) -> list[dict]:
+  """What is stored as NAME-SEED.json, in the order of seeds; [] for nothing."""
+  found = [json.loads(x.read_text()) for x in results.glob(f"{name}-*.json")]
+  return sorted(found, key=lambda run: run["seed"])
+
+
 def load(folder: Path, config: str) -> list[dict]:
   """The stored summaries of a config, in the order of their seeds."""
-  paths = (folder / "results").glob(f"{config}-*.json")
-  runs = [json.loads(path.read_text()) for path in paths]
+  runs = summaries(folder / "results", config)
   if not runs:
     raise SystemExit(
       f"{folder.name}/results holds no {config}-SEED.json: run "
       f"./tools/sweep run --config=configs/{config}.py --into={folder.name} "
       "first (README.md)."
     )
-  return sorted(runs, key=lambda run: run["seed"])
+  return runs
 
 
 def examined(runs: list[dict], arm: str, name: str) -> np.ndarray | None:
@@ -58,6 +63,29 @@ def contrast(claim: str, a: np.ndarray, b: np.ndarray, digits: int = 2) -> str:
     f"| {claim} | {mean:+.{digits}f} [{mean - half:+.{digits}f}, "
     f"{mean + half:+.{digits}f}] | {least:.{digits}f} | **{verdict}** |"
   )
+
+
+def corrected(
+  family: Iterable[str], p: Mapping[str, float], alpha: float
+) -> dict[str, float]:
+  """Holm's p of a family of tests; one that has no p yet counts as p = 1."""
+  whole = dict.fromkeys(family, 1.0) | dict(p)
+  return {k: x.p for k, x in statistics.holm(whole, 1 - alpha).items()}
+
+
+def word(mean: float, p: float, alpha: float) -> str:
+  """The verdict on "more than 0" that a corrected p bears."""
+  if p > alpha:
+    return "can't tell"
+  return "yes" if mean > 0 else "no, the contrary"
+
+
+def preliminary(registered: Iterable[int], seeds: Iterable[int]) -> list[str]:
+  """A line where registered seeds are missing, else none."""
+  missing = sorted(set(registered) - set(seeds))
+  if not missing:
+    return []
+  return [f"**Preliminary**: seeds {missing} are not run; no verdict is final."]
 
 
 def markdown(heads: list[str], rows: list[list[str]]) -> str:

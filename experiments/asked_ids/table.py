@@ -5,14 +5,12 @@
 Reads results/asked_ids-SEED.json alone: no run is needed.
 """
 
-import json
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from experiments.over_seeds import CLAIMS, contrast, markdown
+from experiments.over_seeds import CLAIMS, contrast, markdown, summaries
 from rsrc_jax.metrics import contrasts, statistics, use
 
 HERE = Path(__file__).resolve().parent
@@ -39,12 +37,6 @@ SCOPES = ("free", "all", "trained", "withheld")
 FRESH = {"bits": 1, "edit": 3, "exact": 3, "agreement": 3, "agreed": 3}
 CONTRASTED = {x: USE[x] for x in ("use_rate", "swap_bits", "bits_listed")}
 AGAINST = ("asked_unpaid", "undemonstrated", "forced", "asked_more", "multiply")
-
-
-def load(folder: Path) -> list[dict[str, Any]]:
-  """The stored summaries, in the order of their seeds."""
-  found = [json.loads(x.read_text()) for x in folder.glob("asked_ids-*.json")]
-  return sorted(found, key=lambda x: x["seed"])
 
 
 def over_seeds(values: list[float | None], digits: int) -> str:
@@ -136,7 +128,7 @@ def _fresh(runs: list[dict]) -> str:
 
 
 def main():
-  text = table(load(HERE / "results"))
+  text = table(summaries(HERE / "results", "asked_ids"))
   (HERE / "table.md").write_text(text)
   print(text, end="")
 

@@ -15,7 +15,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.over_seeds import markdown, shown
+from experiments.over_seeds import (
+  corrected,
+  markdown,
+  preliminary,
+  shown,
+  summaries,
+  word,
+)
 from rsrc_jax.metrics import statistics
 
 HERE = Path(__file__).resolve().parent
@@ -60,10 +67,7 @@ class Row(NamedTuple):
 
 def load(folder: Path, seeds: list[int]) -> list[Pair]:
   """The stored summaries of these seeds; None: the small model has not run."""
-  read = lambda name: {
-    x["seed"]: x
-    for x in (json.loads(p.read_text()) for p in folder.glob(f"{name}-*.json"))
-  }
+  read = lambda name: {x["seed"]: x for x in summaries(folder, name)}
   large, small = read("cc_equal"), read("cc_small")
   return [(large[x], small.get(x)) for x in sorted(large) if x in seeds]
 
@@ -163,10 +167,9 @@ def rows(pairs: list[Pair], registered: dict) -> list[Row]:
         {x: dose(pairs, arm, x) for x in what.get("dose", [])}, len(each),
       )
     )  # fmt: skip
-  p = dict.fromkeys(registered["hypotheses"], 1.0)
-  p |= {x.name: x.interval.p for x in found}
-  adjusted = statistics.holm(p, 1 - registered["alpha"])
-  return [x._replace(adjusted=adjusted[x.name].p) for x in found]
+  p = {x.name: x.interval.p for x in found}
+  adjusted = corrected(registered["hypotheses"], p, registered["alpha"])
+  return [x._replace(adjusted=adjusted[x.name]) for x in found]
 
 
 def verdict(row: Row, registered: dict) -> str:
@@ -180,9 +183,7 @@ def verdict(row: Row, registered: dict) -> str:
       return f"yes, within {what['margin']:g} bit"
     worse = row.interval.high < -what["margin"]
     return "no, it harms" if worse else "can't tell"
-  if row.adjusted > registered["alpha"]:
-    return "can't tell"
-  return "yes" if row.mean > 0 else "no, the contrary"
+  return word(row.mean, row.adjusted, registered["alpha"])
 
 
 def table(pairs: list[Pair], registered: dict) -> str:
@@ -190,15 +191,10 @@ def table(pairs: list[Pair], registered: dict) -> str:
   if len(pairs) < 2:
     return "not run: results/cc_equal-SEED.json of two seeds are needed.\n"
   seeds = [pair[0]["seed"] for pair in pairs]
-  missing = sorted(set(registered["seeds"]) - set(seeds))
   parts = [
     f"Registered {registered['registered']}. Seeds {seeds}; test split, "
     "greedy. Intervals are Student's t over seeds.",
-    *(
-      [f"**Preliminary**: seeds {missing} are not run; no verdict is final."]
-      if missing
-      else []
-    ),
+    *preliminary(registered["seeds"], seeds),
     _verdicts(rows(pairs, registered), registered),
     "## Streams that share four of eight facts",
     _scores(pairs, ""),

@@ -7,14 +7,21 @@ time. What is compared, and when a verdict is what, stands in README.md. What
 has not been run is said to be not run.
 """
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from experiments.ccv_joint import sweep
-from experiments.over_seeds import examined, markdown, shown
+from experiments.over_seeds import (
+  corrected,
+  examined,
+  markdown,
+  preliminary,
+  shown,
+  summaries,
+  word,
+)
 from rsrc_jax.metrics import statistics
 
 HERE = Path(__file__).resolve().parent
@@ -68,12 +75,6 @@ class Row(NamedTuple):
   adjusted: float | None = None  # p, Holm
 
 
-def load(folder: Path) -> list[dict]:
-  """The stored summaries, in the order of their seeds."""
-  found = [json.loads(x.read_text()) for x in folder.glob("ccv_joint-*.json")]
-  return sorted(found, key=lambda x: x["seed"])
-
-
 def dose(runs: list[dict], arm: str, name: str) -> np.ndarray | None:
   """What an arm met of a mechanism, [seeds]; None where one has not said."""
   if not name.startswith("R_"):
@@ -89,13 +90,12 @@ def gap(runs: list[dict], arm: str, a: str, b: str, score: str = "bits"):
 
 
 def rows(runs: list[dict]) -> list[Row]:
-  """The registered contrasts, with Holm's p over those that were run."""
+  """The registered contrasts, with Holm's p over all, run or not."""
   found = [Row(k, gap(runs, "joint", *x)) for k, x in REGISTERED.items()]
   p = {x.claim: _p(x.each) for x in found if x.each is not None}
-  adjusted = statistics.holm(p, 1 - ALPHA)
+  adjusted = corrected(REGISTERED, p, ALPHA)
   return [
-    x._replace(adjusted=adjusted[x.claim].p) if x.claim in adjusted else x
-    for x in found
+    x._replace(adjusted=adjusted[x.claim]) if x.claim in p else x for x in found
   ]
 
 
@@ -111,9 +111,7 @@ def verdict(row: Row, too_small: list[str]) -> str:
     return NOT_RUN
   if too_small:
     return f"not tested ({', '.join(too_small)})"
-  if row.adjusted > ALPHA:
-    return "can't tell"
-  return "yes" if row.each.mean() > 0 else "no, the contrary"
+  return word(row.each.mean(), row.adjusted, ALPHA)
 
 
 def table(runs: list[dict]) -> str:
@@ -121,16 +119,12 @@ def table(runs: list[dict]) -> str:
   if len(runs) < 2:
     return f"{NOT_RUN}: results/ccv_joint-SEED.json of two seeds are needed.\n"
   seeds = [run["seed"] for run in runs]
-  missing = sorted(set(sweep.SEEDS) - set(seeds))
   about = (
     f"Seeds {seeds}; {runs[0]['steps']} steps an arm; R reads {sweep.JOINT} "
     'codes in the arm "joint"; test split. Mean ± 95 % interval over seeds '
     "(Student's t)."
   )
-  warning = (
-    f"**Preliminary**: seeds {missing} are not run; no verdict is final."
-  )
-  parts = [about, *([warning] if missing else []), _verdicts(runs)]
+  parts = [about, *preliminary(sweep.SEEDS, seeds), _verdicts(runs)]
   for arm in ("joint", "one"):
     parts += [f"Codes of the arm `{arm}`:", _codes(runs, arm)]
   parts += ["Not registered, not corrected for their number:", _others(runs)]
@@ -230,7 +224,7 @@ def _cell(values: np.ndarray | None, digits: int) -> str:
 
 
 def main():
-  text = table(load(HERE / "results"))
+  text = table(summaries(HERE / "results", "ccv_joint"))
   (HERE / "table.md").write_text(text)
   print(text)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.core import explore, table
-from experiments.over_seeds import contrast, markdown, shown
+from experiments.over_seeds import contrast, markdown, shown, summaries
 
 HERE = Path(__file__).resolve().parent
 COLUMNS = {
@@ -109,10 +109,8 @@ def doses(runs: list[dict]) -> str:
 
 def main():
   folder = HERE / "results"
-  found = text(
-    table.load(folder, "explore"), table.load(folder),
-    table.load(folder, "fresh"),
-  )  # fmt: skip
+  stored = (summaries(folder, x) for x in ("explore", "core", "fresh"))
+  found = text(*stored)
   (HERE / "explore.md").write_text(found)
   print(found)
 

@@ -14,7 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.over_seeds import markdown, shown
+from experiments.over_seeds import (
+  corrected,
+  markdown,
+  preliminary,
+  shown,
+  summaries,
+  word,
+)
 from rsrc_jax.metrics import contrasts, statistics
 
 HERE = Path(__file__).resolve().parent
@@ -44,12 +51,6 @@ class Row(NamedTuple):
   detectable: float
   dose: dict[str, float | None]
   adjusted: float | None = None  # p, Holm
-
-
-def load(folder: Path, name: str = "core") -> list[dict]:
-  """The stored summaries, in the order of their seeds."""
-  found = [json.loads(x.read_text()) for x in folder.glob(f"{name}-*.json")]
-  return sorted(found, key=lambda x: x["seed"])
 
 
 def points(run: dict, arm: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
@@ -122,12 +123,10 @@ def rows(
     for metric in what["metrics"]:
       arms = {x: used(slack, x, metric) for x in (what["a"], what["b"])}
       found.append(_row("slack", metric, slack, what, arms))
+  family = [f"slack {metric}" for metric in what["metrics"]]
   p = {f"{x.name} {x.metric}": x.interval.p for x in found}
-  p = {f"slack {metric}": 1.0 for metric in what["metrics"]} | p
-  adjusted = statistics.holm(p, 1 - registered["alpha"])
-  return [
-    x._replace(adjusted=adjusted[f"{x.name} {x.metric}"].p) for x in found
-  ]
+  adjusted = corrected(family, p, registered["alpha"])
+  return [x._replace(adjusted=adjusted[f"{x.name} {x.metric}"]) for x in found]
 
 
 def _row(name, metric, runs, what, by_arm) -> Row:
@@ -152,9 +151,7 @@ def verdict(row: Row, alpha: float) -> str:
   small = [k for k, x in row.dose.items() if x is None or x < LEAST[k]]
   if small:
     return f"not tested ({', '.join(small)})"
-  if row.adjusted > alpha:
-    return "can't tell"
-  return "yes" if row.mean > 0 else "no, the contrary"
+  return word(row.mean, row.adjusted, alpha)
 
 
 def table(runs: list[dict], registered: dict, slack: list[dict] = ()) -> str:
@@ -162,14 +159,9 @@ def table(runs: list[dict], registered: dict, slack: list[dict] = ()) -> str:
   if len(runs) < 2:
     return "not run: results/core-SEED.json of two seeds are needed.\n"
   seeds = [run["seed"] for run in runs]
-  missing = sorted(set(registered["seeds"]) - set(seeds))
   parts = [
     f"Registered: {registered['registered']}. Seeds {seeds}; test split.",
-    *(
-      [f"**Preliminary**: seeds {missing} are not run; no verdict is final."]
-      if missing
-      else []
-    ),
+    *preliminary(registered["seeds"], seeds),
     _verdicts(rows(runs, registered, slack), registered),
     _slack(slack, registered),
     *(_areas(runs, metric, registered) for metric in METRICS),
@@ -279,7 +271,9 @@ def _levels(runs: list[dict]) -> str:
 def main():
   registered = json.loads((HERE / "registration.json").read_text())
   folder = HERE / "results"
-  text = table(load(folder), registered, load(folder, "slack"))
+  text = table(
+    summaries(folder, "core"), registered, summaries(folder, "slack")
+  )
   (HERE / "table.md").write_text(text)
   print(text)
 

@@ -14,7 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.over_seeds import markdown, shown
+from experiments.over_seeds import (
+  corrected,
+  markdown,
+  preliminary,
+  shown,
+  summaries,
+  word,
+)
 from rsrc_jax.metrics import reward_record, statistics
 
 HERE = Path(__file__).resolve().parent
@@ -60,9 +67,7 @@ class Row(NamedTuple):
 
 def load(folder: Path, seeds: list[int]) -> list[dict]:
   """The stored summaries of these seeds, in their order."""
-  found = [json.loads(x.read_text()) for x in folder.glob("qa_again-*.json")]
-  found = [x for x in found if x["seed"] in seeds]
-  return sorted(found, key=lambda x: x["seed"])
+  return [x for x in summaries(folder, "qa_again") if x["seed"] in seeds]
 
 
 def score(run: dict, arm: str, of: str, name: str) -> float | None:
@@ -127,19 +132,16 @@ def rows(runs: list[dict], registered: dict) -> list[Row]:
       continue
     small = too_little([run for run, *_ in pairs], what, registered)
     found.append(Row(name, each, statistics.t_interval(each), small))
-  p = dict.fromkeys(registered["hypotheses"], 1.0)
-  p |= {x.name: x.interval.p for x in found}
-  adjusted = statistics.holm(p, 1 - registered["alpha"])
-  return [x._replace(adjusted=adjusted[x.name].p) for x in found]
+  p = {x.name: x.interval.p for x in found}
+  adjusted = corrected(registered["hypotheses"], p, registered["alpha"])
+  return [x._replace(adjusted=adjusted[x.name]) for x in found]
 
 
 def verdict(row: Row, registered: dict) -> str:
   """The word that a table bears."""
   if row.small:
     return f"not tested ({'; '.join(row.small)})"
-  if row.adjusted > registered["alpha"]:
-    return "can't tell"
-  return "yes" if row.each.mean() > 0 else "no, the contrary"
+  return word(row.each.mean(), row.adjusted, registered["alpha"])
 
 
 def table(runs: list[dict], registered: dict) -> str:
@@ -147,15 +149,11 @@ def table(runs: list[dict], registered: dict) -> str:
   if len(runs) < 2:
     return f"{NOT_RUN}: results/qa_again-SEED.json of two seeds are needed.\n"
   seeds = [run["seed"] for run in runs]
-  missing = sorted(set(registered["seeds"]) - set(seeds))
   about = (
     f"Registered {registered['registered']}. Seeds {seeds}; "
     f"{registered['metric']}. Intervals are Student's t over seeds."
   )
-  warning = (
-    f"**Preliminary**: seeds {missing} are not run; no verdict is final."
-  )
-  parts = [about, *([warning] if missing else [])]
+  parts = [about, *preliminary(registered["seeds"], seeds)]
   parts += [_verdicts(rows(runs, registered), registered), "## Answers"]
   fresh = {k: x for k, x in ARMS.items() if k in FRESH}
   parts += [_answers(runs, "answers", ARMS), "## To a reader from the base"]
